@@ -1,0 +1,161 @@
+//! The contract every Aligner keeps, whatever runs it: a model on candle, a remote server, or a
+//! deterministic stand-in without weights.
+//!
+//! An Aligner (arXiv 2402.02416, §2) reads a question and an upstream model's answer and writes
+//! a better answer. Here it takes a *batch* of requests and answers each of them *once, on its
+//! own*, in whatever order they finish: one bad record never decides the fate of its neighbours.
+//!
+//! Deliberately absent: tensors, I/O, and Kafka. The pipeline is tested against this trait alone.
+
+pub mod builtin;
+mod error;
+pub mod guard;
+mod profile;
+pub mod prompt;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+
+pub use error::{AlignError, NextStep};
+pub use profile::{Profile, ProfileError};
+
+/// One (question, answer) to correct.
+#[derive(Debug, Clone)]
+pub struct AlignRequest {
+    /// Id of the answer event, for logs and for the deterministic stand-ins.
+    pub event_id: Arc<str>,
+    /// What the user asked.
+    pub question: Arc<str>,
+    /// What the upstream model answered.
+    pub answer: Arc<str>,
+}
+
+/// What the Aligner made of one request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alignment {
+    /// The correction, or why there is none.
+    pub outcome: Outcome,
+    /// Tokens that the request cost.
+    pub usage: Usage,
+    /// Where its time went.
+    pub timing: Timing,
+}
+
+/// The Aligner's verdict on one answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The whole text that the model decoded. It may equal the answer.
+    Rewritten(String),
+    /// The model decided, with its learnt first token, that the answer stands as it is.
+    Unchanged,
+    /// The answer is not one that the model is fit for, or its output did not pass the
+    /// profile's guard. The word is stable and snake_case, see [`reason`].
+    Bypassed(&'static str),
+}
+
+/// Stable snake_case words for [`Outcome::Bypassed`].
+pub mod reason {
+    /// The prompt or the answer is longer than the profile or the context allows.
+    pub const TOO_LONG: &str = "too_long";
+    /// `max_new_tokens` was reached before the end-of-sequence token.
+    pub const LENGTH_LIMIT: &str = "length_limit";
+    /// The answer's words lie outside the model's vocabulary (another language, code, …).
+    pub const UNFAMILIAR_TEXT: &str = "unfamiliar_text";
+    /// The output holds words from nowhere: neither the question, the answer, nor a known phrase.
+    pub const INCONSISTENT_COPY: &str = "inconsistent_copy";
+    /// The model was not sure enough of the tokens it decoded.
+    pub const LOW_CONFIDENCE: &str = "low_confidence";
+    /// The output is empty.
+    pub const EMPTY_OUTPUT: &str = "empty_output";
+    /// The output is much longer or shorter than the answer.
+    pub const LENGTH_RATIO: &str = "length_ratio";
+}
+
+/// Tokens of one request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the rendered prompt.
+    pub prompt_tokens: u32,
+    /// Tokens that were decoded, the end-of-sequence token included.
+    pub correction_tokens: u32,
+}
+
+/// Durations of one request, from its admission to the Aligner.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// Waiting for a place in a batch.
+    pub queued: Duration,
+    /// From the first forward pass to the last token.
+    pub inference: Duration,
+}
+
+/// The answer to the request at `index` of the submitted batch.
+#[derive(Debug)]
+pub struct Completion {
+    /// Position in the batch given to [`Aligner::align`].
+    pub index: usize,
+    /// The alignment, or an error sorted by what the caller does next.
+    pub result: Result<Alignment, AlignError>,
+}
+
+/// Answers in order of completion, exactly one for each request of the batch.
+///
+/// Dropping the stream tells the Aligner that nobody waits any longer: unfinished requests are
+/// abandoned at their next step.
+pub type Completions = BoxStream<'static, Completion>;
+
+/// How outputs are decoded; recorded with every correction.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Decoding {
+    /// Most tokens decoded for one answer, the end-of-sequence token included.
+    pub max_new_tokens: u32,
+    /// 0 is greedy decoding.
+    pub temperature: f64,
+    /// Nucleus sampling threshold, used only with a temperature.
+    pub top_p: Option<f64>,
+    /// Seed of the sampler, used only with a temperature.
+    pub seed: u64,
+}
+
+impl Default for Decoding {
+    fn default() -> Self {
+        Self { max_new_tokens: 1024, temperature: 0.0, top_p: None, seed: 0 }
+    }
+}
+
+/// Who made a correction, in terms that let somebody make it again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Identity {
+    /// Name of the Aligner, such as `aligner-mini`.
+    pub name: String,
+    /// Digest of its weights and of everything that decides its output (see
+    /// `aligner_engine`), or a fixed word for an Aligner without weights.
+    pub revision: String,
+    /// Hex SHA-256 of the prompt template, or of the empty string where there is none.
+    pub template_hash: String,
+    /// Decoding parameters.
+    pub decoding: Decoding,
+}
+
+/// Corrects answers.
+pub trait Aligner: Send + Sync + 'static {
+    /// Who corrects; constant over the Aligner's life.
+    fn identity(&self) -> &Identity;
+
+    /// What a request will roughly cost in tokens, prompt and output, without tokenising it.
+    ///
+    /// Batches and backpressure count in this unit, so it must be cheap and deterministic.
+    fn estimate_tokens(&self, request: &AlignRequest) -> u32 {
+        // About four bytes of English to a token, and the output repeats the answer.
+        let bytes = request.question.len() + 2 * request.answer.len();
+        u32::try_from(bytes / 4 + 1).unwrap_or(u32::MAX)
+    }
+
+    /// Starts on a batch; each request is answered once, in order of completion.
+    ///
+    /// Must not block: work happens on the Aligner's own threads, or in the returned stream.
+    fn align(&self, batch: Vec<AlignRequest>) -> Completions;
+}
