@@ -92,17 +92,26 @@ mod tests {
     use super::*;
 
     fn outcome(rule: Rule, event_id: &str) -> Outcome {
-        let request =
-            AlignRequest { event_id: event_id.into(), question: "q".into(), answer: "a".into() };
+        let request = AlignRequest {
+            event_id: event_id.into(),
+            question: "q".into(),
+            answer: "a".into(),
+        };
         let mut done = block_on(Builtin::new(rule).align(vec![request]).collect::<Vec<_>>());
         assert_eq!(done.len(), 1);
-        done.remove(0).result.expect("builtin aligners never fail").outcome
+        done.remove(0)
+            .result
+            .expect("builtin aligners never fail")
+            .outcome
     }
 
     #[test]
     fn marker_marks_exactly_the_events_with_an_even_crc() {
         // CRC-32/ISO-HDLC of "123456789" is the standard's check value 0xCBF43926, an even number.
-        assert_eq!(outcome(Rule::Marker, "123456789"), Outcome::Rewritten("a [marked]".into()));
+        assert_eq!(
+            outcome(Rule::Marker, "123456789"),
+            Outcome::Rewritten("a [marked]".into())
+        );
         // CRC-32 of "a" is 0xE8B7BE43, odd.
         assert_eq!(outcome(Rule::Marker, "a"), Outcome::Unchanged);
     }
@@ -111,7 +120,10 @@ mod tests {
     fn identity_changes_nothing_and_marker_all_changes_everything() {
         for id in ["a", "123456789", ""] {
             assert_eq!(outcome(Rule::Identity, id), Outcome::Unchanged);
-            assert_eq!(outcome(Rule::MarkerAll, id), Outcome::Rewritten("a [marked]".into()));
+            assert_eq!(
+                outcome(Rule::MarkerAll, id),
+                Outcome::Rewritten("a [marked]".into())
+            );
         }
     }
 }

@@ -122,7 +122,12 @@ pub struct Decoding {
 
 impl Default for Decoding {
     fn default() -> Self {
-        Self { max_new_tokens: 1024, temperature: 0.0, top_p: None, seed: 0 }
+        Self {
+            max_new_tokens: 1024,
+            temperature: 0.0,
+            top_p: None,
+            seed: 0,
+        }
     }
 }
 

@@ -54,8 +54,10 @@ impl Profile {
     /// # Errors
     /// If it is not JSON, has unknown keys, or its template lacks a field.
     pub fn from_json(json: &[u8], origin: &str) -> Result<Self, ProfileError> {
-        serde_json::from_slice(json)
-            .map_err(|source| ProfileError::Malformed { origin: origin.to_owned(), source })
+        serde_json::from_slice(json).map_err(|source| ProfileError::Malformed {
+            origin: origin.to_owned(),
+            source,
+        })
     }
 
     /// The profile of a checkpoint that brings none: the paper's template and no guard.

@@ -70,7 +70,12 @@ impl Template {
         }
         let mut parts = Vec::new();
         let mut rest = text.as_str();
-        while let Some(start) = rest.find(QUESTION).into_iter().chain(rest.find(ANSWER)).min() {
+        while let Some(start) = rest
+            .find(QUESTION)
+            .into_iter()
+            .chain(rest.find(ANSWER))
+            .min()
+        {
             let (literal, tail) = rest.split_at(start);
             if !literal.is_empty() {
                 parts.push(Part::Literal(literal.to_owned()));
@@ -138,10 +143,12 @@ impl From<Template> for String {
 
 /// Hex SHA-256 of a text.
 pub fn digest(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
-        hex
-    })
+    Sha256::digest(text.as_bytes())
+        .iter()
+        .fold(String::with_capacity(64), |mut hex, byte| {
+            write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
+            hex
+        })
 }
 
 #[cfg(test)]
@@ -150,7 +157,11 @@ mod tests {
 
     #[test]
     fn the_published_templates_render_byte_for_byte() {
-        let render = |text| Template::new(text).expect("valid").render("Why?", "Because.");
+        let render = |text| {
+            Template::new(text)
+                .expect("valid")
+                .render("Why?", "Because.")
+        };
         assert_eq!(
             render(PAPER),
             "BEGINNING OF CONVERSATION: USER: ##Question: Why?\n##Answer: Because.\n\
@@ -166,7 +177,10 @@ mod tests {
     #[test]
     fn fields_are_never_rescanned_for_placeholders() {
         let template = Template::new("<q>{question}<a>{answer}<c>").expect("valid");
-        assert_eq!(template.render("{answer}", "{question}"), "<q>{answer}<a>{question}<c>");
+        assert_eq!(
+            template.render("{answer}", "{question}"),
+            "<q>{answer}<a>{question}<c>"
+        );
         assert_eq!(
             template.pieces("{answer}", "x"),
             [

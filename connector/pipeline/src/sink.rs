@@ -1,0 +1,80 @@
+//! Where results go: the port that a transactional producer, or memory, stands behind.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::source::{Header, PartitionEpoch};
+
+/// Which output a record belongs to; the sink knows its topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OutputKind {
+    /// A correction.
+    Correction,
+    /// A preference pair.
+    Pair,
+    /// A dead letter.
+    DeadLetter,
+}
+
+/// One record to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outbound {
+    /// Where it goes.
+    pub kind: OutputKind,
+    /// Key bytes.
+    pub key: Option<Bytes>,
+    /// Value bytes.
+    pub value: Option<Bytes>,
+    /// Headers, in order.
+    pub headers: Vec<Header>,
+}
+
+/// The finished prefix of one partition: its outputs, and the offset to go on from.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The tenure that these results belong to.
+    pub partition: Arc<PartitionEpoch>,
+    /// Offset of the next record to read once `outputs` are delivered.
+    pub next_offset: i64,
+    /// In offset order. Shared, because a retry after an abort must not run the model again.
+    pub outputs: Vec<Arc<Outbound>>,
+}
+
+/// Why nothing of a call to [`Sink::deliver`] can be taken as delivered.
+#[derive(Debug, Clone, Error)]
+pub enum DeliveryError {
+    /// Nothing was delivered; the same results may be delivered again, soon.
+    #[error("delivery was aborted: {0}")]
+    Aborted(String),
+    /// One output will never be accepted (too large, say); nothing was delivered. The pipeline
+    /// turns its record into a dead letter and tries again.
+    #[error("output {output} of delivery {delivery} was refused: {cause}")]
+    Refused {
+        /// Index into the deliveries of the call.
+        delivery: usize,
+        /// Index into that delivery's outputs.
+        output: usize,
+        /// What the broker or the client says.
+        cause: String,
+    },
+    /// Delivery cannot go on; the service must stop. Nothing is lost: offsets did not advance.
+    #[error("delivery stopped: {0}")]
+    Stopped(String),
+}
+
+/// A log to write to, together with the source's offsets.
+pub trait Sink: Send + 'static {
+    /// Writes all outputs and advances all offsets, atomically where the log can.
+    ///
+    /// On `Ok`, everything was delivered, except partitions named in the result: their tenure
+    /// had ended, nothing of theirs was written, and their results must be forgotten.
+    fn deliver(
+        &mut self,
+        deliveries: Vec<Delivery>,
+    ) -> impl Future<Output = Result<Vec<Arc<PartitionEpoch>>, DeliveryError>> + Send;
+
+    /// Flushes and closes. Called once, after the last delivery.
+    fn close(self) -> impl Future<Output = ()> + Send;
+}

@@ -1,0 +1,37 @@
+//! A preference pair: the correction is preferred to the answer that it corrects.
+
+use serde::{Deserialize, Serialize};
+
+/// Written exactly for corrected answers; `prompt`, `chosen` and `rejected` are the names that
+/// preference trainers read (huggingface/trl, `docs/source/dataset_formats.md`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PreferencePair {
+    /// The correction that this pair was made from.
+    pub correction_id: String,
+    /// Id of the answer event.
+    pub event_id: String,
+    /// What the user asked.
+    pub prompt: String,
+    /// The corrected answer.
+    pub chosen: String,
+    /// The upstream model's answer.
+    pub rejected: String,
+    /// Word similarity of chosen and rejected, 0 to 1.
+    pub similarity: f64,
+    /// Name of the upstream model.
+    pub upstream_model: Option<String>,
+    /// Name of the Aligner.
+    pub aligner_name: String,
+    /// Its revision.
+    pub aligner_revision: String,
+    /// Hex SHA-256 of the prompt template.
+    pub template_hash: String,
+    /// Kafka topic of the answer event.
+    pub source_topic: Option<String>,
+    /// Its partition.
+    pub source_partition: Option<i32>,
+    /// Its offset.
+    pub source_offset: Option<i64>,
+    /// When the correction was made, epoch milliseconds.
+    pub corrected_at: i64,
+}
