@@ -1,0 +1,1 @@
+//! What the repository promises of itself, checked from its files.
