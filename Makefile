@@ -1,0 +1,51 @@
+# The commands people type. One profile (release, the whole workspace) serves all of them, so that
+# whatever one target compiled, the next one finds. `make help` lists them.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help needs-build needs-test build demo test lint bench bench-peers \
+        test-faults test-trainers soak eval image chart-docs clean
+
+BINARY := target/release/aligner-connector
+CARGO_BUILD := cargo build --release --workspace
+SUITES := .ci/suites
+MINUTES ?= 30
+EVENTS ?=
+
+help: ## list the targets
+	@echo "Aligner Connector. Targets:"
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+needs-build:
+	@.ci/needs build
+
+needs-test:
+	@.ci/needs build test
+
+build: needs-build ## compile the connector to target/release/aligner-connector
+	@test -x $(BINARY) || echo "First build: everything is compiled once, about 15 minutes on two cores. Later ones take seconds."
+	@$(CARGO_BUILD)
+
+demo: build ## correct a few hundred answers with the bundled model, over an in-process Kafka
+	@$(BINARY) demo $(if $(EVENTS),--events $(EVENTS))
+
+test: needs-test ## run every test, on a real Apache Kafka and real Helm; ends with a table of times
+	@test -x $(BINARY) || echo "First build: everything is compiled once, about 20 minutes on two cores, tests included."
+	@$(CARGO_BUILD)
+	@$(SUITES)
+
+# In the release profile too: build scripts (librdkafka's above all) and macros are shared with it.
+lint: needs-build ## formatting, clippy, documentation, shell scripts, dependency policy
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
+	@if command -v shellcheck >/dev/null; then \
+	    git grep -lE '^#!.*(bash|/sh)' | xargs shellcheck; \
+	 else echo "shellcheck is not installed: shell scripts were not checked"; fi
+	@if cargo deny --version >/dev/null 2>&1; then \
+	    cargo deny --offline check bans licenses sources; \
+	 else echo "cargo-deny is not installed: deny.toml was not checked; \`tidy\` checks licences"; fi
+
+clean: ## remove what was compiled from this repository, and keep the dependencies
+	cargo clean --workspace --release
+	rm -rf target/tools target/doc
