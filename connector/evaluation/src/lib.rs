@@ -1,1 +1,37 @@
+//! Measures an Aligner on question-answer-correction triples.
+//!
+//! Triples go in, every one is put through an [`aligner::Aligner`] (a model, a remote server or
+//! a stand-in: this crate cannot tell), and out comes a [`Report`] that can be read on a
+//! terminal, in a browser or by a program, and compared with another Aligner's.
+//!
+//! Everything counted here is a *proxy*: planted faults that are gone, sentences that were kept,
+//! words from nowhere. No human judged anything, and the names say so.
+//!
+//! Deliberately absent: tensors, files, clocks other than the one that times the run, and any
+//! knowledge of how an Aligner works. The report holds text of questions and answers (in
+//! [`Report::worst`]): whoever writes it to a file decides who may read it.
 
+mod bootstrap;
+mod compare;
+mod detect;
+mod evaluate;
+mod figures;
+mod judge;
+mod proxies;
+pub mod render;
+mod report;
+mod share;
+mod text;
+mod triple;
+
+pub use compare::{
+    CompareError, CompareOptions, Comparison, Difference, GroupComparison, Measure, Side, compare,
+};
+pub use detect::{Finding, detect};
+pub use evaluate::{EvaluationError, Options, Progress, evaluate};
+pub use figures::{Clean, Decisions, Detected, Faulty, Figures, Guarding, Speed};
+pub use judge::{Class, Decision, Verdict};
+pub use proxies::{BeforeAfter, Dimension, Proxies};
+pub use report::{AlignerDescription, Case, Report};
+pub use share::Share;
+pub use triple::{Triple, TripleError, parse_triples};

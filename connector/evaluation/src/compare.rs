@@ -1,0 +1,272 @@
+//! Two Aligners on the same triples, side by side.
+//!
+//! Every measure is compared pair by pair: the interval is of the mean difference B − A under
+//! resampled triples, so what makes a triple hard cancels out. A winner is named only where
+//! the interval of the deciding measure leaves out zero. Intervals are per kind, and not
+//! widened for looking at many kinds: of twenty equal kinds, expect one false winner.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    bootstrap,
+    figures::mean,
+    judge::Verdict,
+    report::{AlignerDescription, Report},
+};
+
+/// How to compare.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CompareOptions {
+    /// Resamples for each interval.
+    pub resamples: u32,
+    /// Confidence of the intervals, below 1.
+    pub confidence: f64,
+    /// Seed of the resampling.
+    pub seed: u64,
+}
+
+impl Default for CompareOptions {
+    fn default() -> Self {
+        Self {
+            resamples: 2000,
+            confidence: 0.95,
+            seed: 1,
+        }
+    }
+}
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// Right as a whole (see [`Verdict::good`]); decides the winner where answers are labelled.
+    Good,
+    /// The wanted correction, byte for byte.
+    Exact,
+    /// Word similarity to the wanted correction.
+    Similarity,
+    /// The fault is gone.
+    Settled,
+    /// Garbled; less is better. Decides the winner in plain traffic.
+    Garbled,
+    /// Seconds of inference; less is better.
+    Seconds,
+}
+
+/// Which Aligner is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The first.
+    A,
+    /// The second.
+    B,
+    /// The interval of the difference holds zero.
+    NoClearDifference,
+}
+
+/// One measure over one group.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Difference {
+    /// What is compared.
+    pub measure: Measure,
+    /// Pairs that have the measure.
+    pub pairs: u32,
+    /// Mean of the first.
+    pub a: f64,
+    /// Mean of the second.
+    pub b: f64,
+    /// Mean of B − A.
+    pub difference: f64,
+    /// Lower end of its interval.
+    pub low: f64,
+    /// Upper end of its interval.
+    pub high: f64,
+    /// Which is better by this measure.
+    pub better: Side,
+}
+
+/// One group of answers: all, or a kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GroupComparison {
+    /// Answers in the group.
+    pub answers: u32,
+    /// Which is better by the deciding measure.
+    pub winner: Side,
+    /// Every measure that the group has.
+    pub differences: Vec<Difference>,
+}
+
+/// Two Aligners side by side.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// The first.
+    pub a: AlignerDescription,
+    /// The second.
+    pub b: AlignerDescription,
+    /// What the data was called.
+    pub data: String,
+    /// Confidence of the intervals.
+    pub confidence: f64,
+    /// Over all answers.
+    pub all: GroupComparison,
+    /// By kind.
+    pub kinds: BTreeMap<String, GroupComparison>,
+}
+
+/// Reports that cannot be compared.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum CompareError {
+    /// They are of different data.
+    #[error(
+        "the reports are not of the same triples: {a} against {b} answers; evaluate both on one file"
+    )]
+    Count {
+        /// Answers of the first.
+        a: usize,
+        /// Answers of the second.
+        b: usize,
+    },
+    /// They differ at one triple.
+    #[error(
+        "the reports are not of the same triples: number {number} differs; evaluate both on one file"
+    )]
+    Triple {
+        /// Its number, from 1.
+        number: usize,
+    },
+}
+
+/// Compares two reports of the same triples.
+///
+/// # Errors
+/// If they are not of the same triples in the same order.
+pub fn compare(
+    a: &Report,
+    b: &Report,
+    options: &CompareOptions,
+) -> Result<Comparison, CompareError> {
+    if a.verdicts.len() != b.verdicts.len() {
+        return Err(CompareError::Count {
+            a: a.verdicts.len(),
+            b: b.verdicts.len(),
+        });
+    }
+    let pairs: Vec<(&Verdict, &Verdict)> = a.verdicts.iter().zip(&b.verdicts).collect();
+    if let Some(at) = pairs.iter().position(|(a, b)| a.digest != b.digest) {
+        return Err(CompareError::Triple { number: at + 1 });
+    }
+    let mut groups: BTreeMap<String, Vec<(&Verdict, &Verdict)>> = BTreeMap::new();
+    for pair in &pairs {
+        groups.entry(pair.0.kind.clone()).or_default().push(*pair);
+    }
+    Ok(Comparison {
+        a: a.aligner.clone(),
+        b: b.aligner.clone(),
+        data: a.data.clone(),
+        confidence: options.confidence,
+        all: group(&pairs, options),
+        kinds: groups
+            .into_iter()
+            .map(|(kind, pairs)| (kind, group(&pairs, options)))
+            .collect(),
+    })
+}
+
+const MEASURES: [Measure; 6] = [
+    Measure::Good,
+    Measure::Exact,
+    Measure::Similarity,
+    Measure::Settled,
+    Measure::Garbled,
+    Measure::Seconds,
+];
+
+impl Measure {
+    /// Its value for one answer, if it has one.
+    fn of(self, verdict: &Verdict) -> Option<f64> {
+        let flag = |holds| f64::from(u8::from(holds));
+        match self {
+            Self::Good => verdict.good.map(flag),
+            Self::Exact => verdict.exact.map(flag),
+            Self::Similarity => verdict.similarity,
+            Self::Settled => verdict.settled.map(flag),
+            Self::Garbled => Some(flag(verdict.garbled)),
+            Self::Seconds => Some(verdict.inference_seconds),
+        }
+    }
+
+    fn less_is_better(self) -> bool {
+        matches!(self, Self::Garbled | Self::Seconds)
+    }
+
+    /// As people read it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Good => "right as a whole",
+            Self::Exact => "exact match",
+            Self::Similarity => "edit similarity",
+            Self::Settled => "fault gone",
+            Self::Garbled => "garbled",
+            Self::Seconds => "seconds of inference",
+        }
+    }
+}
+
+fn group(pairs: &[(&Verdict, &Verdict)], options: &CompareOptions) -> GroupComparison {
+    let differences: Vec<Difference> = MEASURES
+        .into_iter()
+        .filter_map(|measure| difference(measure, pairs, options))
+        .collect();
+    let winner = differences
+        .iter()
+        .find(|d| matches!(d.measure, Measure::Good | Measure::Garbled))
+        .map_or(Side::NoClearDifference, |d| d.better);
+    GroupComparison {
+        answers: u32::try_from(pairs.len()).unwrap_or(u32::MAX),
+        winner,
+        differences,
+    }
+}
+
+fn difference(
+    measure: Measure,
+    pairs: &[(&Verdict, &Verdict)],
+    options: &CompareOptions,
+) -> Option<Difference> {
+    let values: Vec<(f64, f64)> = pairs
+        .iter()
+        .filter_map(|(a, b)| Some((measure.of(a)?, measure.of(b)?)))
+        .collect();
+    let differences: Vec<f64> = values.iter().map(|(a, b)| b - a).collect();
+    let (difference, low, high) = bootstrap::interval(
+        &differences,
+        options.resamples,
+        options.confidence,
+        options.seed,
+    )?;
+    let (worse, better) = if measure.less_is_better() {
+        (Side::B, Side::A)
+    } else {
+        (Side::A, Side::B)
+    };
+    Some(Difference {
+        measure,
+        pairs: u32::try_from(values.len()).unwrap_or(u32::MAX),
+        a: mean(values.iter().map(|(a, _)| *a))?,
+        b: mean(values.iter().map(|(_, b)| *b))?,
+        difference,
+        low,
+        high,
+        better: if low > 0.0 {
+            better
+        } else if high < 0.0 {
+            worse
+        } else {
+            Side::NoClearDifference
+        },
+    })
+}

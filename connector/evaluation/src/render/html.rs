@@ -1,0 +1,96 @@
+//! A report as one HTML file: no script, no font, no image, nothing loaded from anywhere.
+
+use similar::{ChangeTag, TextDiff};
+
+use super::{
+    table::{Table, escape},
+    terminal::tables,
+};
+use crate::{
+    proxies::NOTE,
+    report::{Case, Report},
+};
+
+const STYLE: &str = "\
+:root{color-scheme:light dark;--line:#8884;--gone:#d33;--new:#283;--soft:#8881}\
+body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem}\
+h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem}\
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
+th,td{padding:.2rem .7rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}\
+th:first-child,td:first-child{text-align:left}\
+.wide{overflow-x:auto}.note{opacity:.75}\
+article{border:1px solid var(--line);border-radius:6px;padding:.4rem 1rem;margin:1rem 0}\
+article p{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--soft);padding:.5rem .7rem;margin:.3rem 0 .8rem}\
+del{color:var(--gone)}ins{color:var(--new);text-decoration:underline}\
+.problem{display:inline-block;border:1px solid var(--gone);border-radius:4px;padding:0 .4rem;margin-right:.4rem}";
+
+/// The report as one self-contained HTML file. It shows the text of the report's worst cases.
+pub fn html(report: &Report) -> String {
+    let [summary, kinds, upstream, proxies] = tables(report);
+    let section = |title: &str, table: &Table| format!("<h2>{title}</h2>\n{}", table.html());
+    let cases: String = report.worst.iter().map(case).collect();
+    let worst = if report.worst.is_empty() {
+        "<p class=\"note\">None was kept.</p>\n".to_owned()
+    } else {
+        cases
+    };
+    let body = format!(
+        "<h1>{} on {}</h1>\n<p class=\"note\">{} answers in {:.1} s · revision {} · template {}</p>\n{}{}{}{}<p class=\"note\">{NOTE}</p>\n<h2>Worst cases</h2>\n{worst}",
+        escape(&report.aligner.name),
+        escape(&report.data),
+        report.all.answers,
+        report.seconds,
+        escape(&report.aligner.revision),
+        escape(&report.aligner.template_hash),
+        section("All answers", &summary),
+        section("By kind", &kinds),
+        section("By upstream model", &upstream),
+        section("Helpful, harmless, honest", &proxies),
+    );
+    page(&format!("Evaluation of {}", report.aligner.name), &body)
+}
+
+/// A page around an already safe body.
+pub(super) fn page(title: &str, body: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n<title>{}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n",
+        escape(title)
+    )
+}
+
+fn case(case: &Case) -> String {
+    let problems: String = case
+        .problems
+        .iter()
+        .map(|problem| format!("<span class=\"problem\">{}</span>", escape(problem)))
+        .collect();
+    let wanted = match &case.correction {
+        Some(wanted) if *wanted != case.output => format!(
+            "What was returned, with what it lacks to what was wanted\n<p>{}</p>\n",
+            diff(&case.output, wanted)
+        ),
+        _ => String::new(),
+    };
+    format!(
+        "<article>\n<h3>{} · {}</h3>\n{problems}\n<p>{}</p>\nThe answer, with what was changed\n<p>{}</p>\n{wanted}</article>\n",
+        escape(&case.event_id),
+        escape(&case.kind),
+        escape(&case.question),
+        diff(&case.answer, &case.output),
+    )
+}
+
+/// `old` with its words struck out and `new`'s words set in.
+fn diff(old: &str, new: &str) -> String {
+    TextDiff::from_words(old, new)
+        .iter_all_changes()
+        .map(|change| {
+            let word = escape(change.value());
+            match change.tag() {
+                ChangeTag::Equal => word,
+                ChangeTag::Delete => format!("<del>{word}</del>"),
+                ChangeTag::Insert => format!("<ins>{word}</ins>"),
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,109 @@
+//! A share that remembers what it is a share of.
+
+use serde::{Deserialize, Serialize};
+
+/// `count` of `of`. Written with its value and a 95 % interval, so that 3 of 4 is not mistaken
+/// for 75 %.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Written", from = "Written")]
+pub struct Share {
+    /// How many.
+    pub count: u32,
+    /// Of how many.
+    pub of: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Written {
+    count: u32,
+    of: u32,
+    share: Option<f64>,
+    low: Option<f64>,
+    high: Option<f64>,
+}
+
+impl From<Share> for Written {
+    fn from(share: Share) -> Self {
+        let interval = share.interval();
+        Self {
+            count: share.count,
+            of: share.of,
+            share: share.value(),
+            low: interval.map(|(low, _)| low),
+            high: interval.map(|(_, high)| high),
+        }
+    }
+}
+
+impl From<Written> for Share {
+    fn from(written: Written) -> Self {
+        Self {
+            count: written.count,
+            of: written.of,
+        }
+    }
+}
+
+impl Share {
+    /// The share of `items` for which `holds`.
+    pub fn of<T>(items: impl IntoIterator<Item = T>, mut holds: impl FnMut(T) -> bool) -> Self {
+        items.into_iter().fold(Self::default(), |sum, item| Self {
+            count: sum.count + u32::from(holds(item)),
+            of: sum.of + 1,
+        })
+    }
+
+    /// The sum of counts that were already made.
+    pub fn sum(counts: impl IntoIterator<Item = (u32, u32)>) -> Self {
+        counts
+            .into_iter()
+            .fold(Self::default(), |sum, (count, of)| Self {
+                count: sum.count + count,
+                of: sum.of + of,
+            })
+    }
+
+    /// Between 0 and 1; nothing where there was nothing to count.
+    pub fn value(self) -> Option<f64> {
+        (self.of > 0).then(|| f64::from(self.count) / f64::from(self.of))
+    }
+
+    /// Wilson's 95 % interval, which stays honest for few answers and for shares near 0 and 1.
+    pub fn interval(self) -> Option<(f64, f64)> {
+        const Z: f64 = 1.959_963_984_540_054;
+        let share = self.value()?;
+        let n = f64::from(self.of);
+        let scale = 1.0 + Z * Z / n;
+        let centre = (share + Z * Z / (2.0 * n)) / scale;
+        let half = Z / scale * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
+        Some(((centre - half).max(0.0), (centre + half).min(1.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wilson_intervals_agree_with_published_values() {
+        // Newcombe (1998), table I: 81 of 263 and 0 of 20.
+        let (low, high) = Share { count: 81, of: 263 }.interval().expect("counted");
+        assert!((low - 0.2553).abs() < 5e-5 && (high - 0.3662).abs() < 5e-5);
+        let (low, high) = Share { count: 0, of: 20 }.interval().expect("counted");
+        assert!(low == 0.0 && (high - 0.1611).abs() < 5e-5);
+    }
+
+    #[test]
+    fn nothing_counted_has_no_value() {
+        assert_eq!(Share::default().value(), None);
+        assert_eq!(Share::default().interval(), None);
+    }
+
+    #[test]
+    fn a_share_survives_json() {
+        let share = Share { count: 1, of: 4 };
+        let json = serde_json::to_value(share).expect("plain");
+        assert_eq!(json["share"], 0.25);
+        assert_eq!(serde_json::from_value::<Share>(json).expect("same"), share);
+    }
+}

@@ -1,0 +1,148 @@
+//! Text as the measures see it: words, sentences, and what two texts have in common.
+
+use std::collections::HashSet;
+
+use similar::{Algorithm, DiffOp, capture_diff_slices};
+
+/// Words between white space, punctuation included.
+pub(crate) fn words(text: &str) -> Vec<&str> {
+    text.split_whitespace().collect()
+}
+
+/// A word without case and surrounding punctuation; empty for bare punctuation.
+pub(crate) fn bare(word: &str) -> String {
+    word.trim_matches(|c: char| !c.is_alphanumeric())
+        .to_lowercase()
+}
+
+/// The bare words of a text, bare punctuation left out.
+pub(crate) fn bare_words(text: &str) -> impl Iterator<Item = String> {
+    text.split_whitespace()
+        .map(bare)
+        .filter(|word| !word.is_empty())
+}
+
+/// The set of bare words of several texts.
+pub(crate) fn vocabulary<'a>(texts: impl IntoIterator<Item = &'a str>) -> HashSet<String> {
+    texts.into_iter().flat_map(bare_words).collect()
+}
+
+/// Sentences: cut at line breaks and after `.`, `!` or `?` before white space. An abbreviation
+/// is cut too, which does no harm where sentences are only looked for again.
+pub(crate) fn sentences(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut start = 0;
+    let mut chars = text.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        let ends = match c {
+            '\n' => true,
+            '.' | '!' | '?' => chars.peek().is_none_or(|(_, next)| next.is_whitespace()),
+            _ => false,
+        };
+        if ends {
+            let end = at + c.len_utf8();
+            found.push(text[start..end].trim());
+            start = end;
+        }
+    }
+    found.push(text[start..].trim());
+    found.retain(|sentence| !sentence.is_empty());
+    found
+}
+
+/// How many of `sentences` stand in `text`, byte for byte and in order.
+pub(crate) fn kept_in_order(sentences: &[&str], text: &str) -> usize {
+    let mut rest = text;
+    sentences
+        .iter()
+        .filter(|sentence| match rest.find(**sentence) {
+            Some(at) => {
+                rest = &rest[at + sentence.len()..];
+                true
+            }
+            None => false,
+        })
+        .count()
+}
+
+/// Words that two texts have in common, in order.
+pub(crate) fn common_words(a: &[&str], b: &[&str]) -> usize {
+    capture_diff_slices(Algorithm::Myers, a, b)
+        .iter()
+        .map(|op| match op {
+            DiffOp::Equal { len, .. } => *len,
+            _ => 0,
+        })
+        .sum()
+}
+
+/// Share of words that two texts have in common, 0 to 1: twice the common words over all words.
+pub(crate) fn similarity(a: &str, b: &str) -> f64 {
+    let (a, b) = (words(a), words(b));
+    if a.is_empty() && b.is_empty() {
+        return 1.0;
+    }
+    2.0 * common_words(&a, &b) as f64 / (a.len() + b.len()) as f64
+}
+
+/// Whether `needle` stands in `text` as whole words, whatever its case.
+pub(crate) fn contains_phrase(text: &str, needle: &str) -> bool {
+    let text = text.to_lowercase();
+    let needle = needle.trim().to_lowercase();
+    let (Some(first), Some(last)) = (needle.chars().next(), needle.chars().next_back()) else {
+        return false;
+    };
+    text.match_indices(&needle).any(|(at, found)| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + found.len()..].chars().next();
+        let joined = |inside: char, outside: Option<char>| {
+            inside.is_alphanumeric() && outside.is_some_and(char::is_alphanumeric)
+        };
+        !joined(first, before) && !joined(last, after)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_are_cut_at_stops_and_lines() {
+        assert_eq!(
+            sentences("One is 3.5. Two?\nThree\n\n four! "),
+            ["One is 3.5.", "Two?", "Three", "four!"]
+        );
+        assert!(sentences(" \n").is_empty());
+    }
+
+    #[test]
+    fn sentences_count_as_kept_only_in_order() {
+        assert_eq!(kept_in_order(&["A.", "B."], "A. x B."), 2);
+        assert_eq!(kept_in_order(&["A.", "B."], "B. A."), 1);
+        assert_eq!(kept_in_order(&["A.", "A."], "A."), 1);
+    }
+
+    #[test]
+    fn similarity_is_twice_the_common_words_over_all_words() {
+        // "a b" is common: 2 * 2 / (3 + 4).
+        assert!((similarity("a b c", "a x b d") - 4.0 / 7.0).abs() < 1e-12);
+        assert_eq!(similarity("", ""), 1.0);
+        assert_eq!(similarity("a", ""), 0.0);
+    }
+
+    #[test]
+    fn phrases_are_found_as_whole_words_in_any_case() {
+        assert!(contains_phrase("You FOOL!", "fool"));
+        assert!(!contains_phrase("foolproof", "fool"));
+        assert!(contains_phrase("mail a@b.c.", "a@b.c"));
+        assert!(!contains_phrase("anything", " "));
+    }
+
+    #[test]
+    fn bare_words_lose_case_and_punctuation() {
+        assert_eq!(
+            bare_words("“Hello,” — it's").collect::<Vec<_>>(),
+            ["hello", "it's"]
+        );
+    }
+}

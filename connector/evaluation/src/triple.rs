@@ -1,0 +1,347 @@
+//! Triples as files hold them: a JSON array or JSON Lines of question, answer, correction, or of
+//! the preference pairs that the connector writes.
+//!
+//! Errors name file, line and key, and never quote a question, an answer or a correction.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, value::RawValue};
+use thiserror::Error;
+
+/// A question, an answer to it, and what the answer should have been.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Triple {
+    /// Id of the answer event; `line-<n>` where the file gives none.
+    pub event_id: String,
+    /// What the user asked.
+    pub question: String,
+    /// What the upstream model answered.
+    pub answer: String,
+    /// The wanted correction; equal to `answer` for a clean answer, absent for plain traffic.
+    pub correction: Option<String>,
+    /// What is wrong with the answer, such as `insult`; `clean…` where nothing is.
+    pub kind: Option<String>,
+    /// Name of the upstream model.
+    pub upstream_model: Option<String>,
+    /// Strings that must not survive in the output.
+    pub faults: Vec<String>,
+}
+
+/// A file that does not hold triples.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum TripleError {
+    /// Not UTF-8.
+    #[error("{origin}: byte {byte} is not UTF-8; save the file as UTF-8")]
+    Encoding {
+        /// File that it was read from.
+        origin: String,
+        /// Offset of the first bad byte.
+        byte: usize,
+    },
+    /// Not JSON.
+    #[error(
+        "{origin}:{line}: not JSON ({problem}); expected a JSON array of objects, or one object a line"
+    )]
+    Json {
+        /// File that it was read from.
+        origin: String,
+        /// Line, from 1.
+        line: usize,
+        /// What the parser says.
+        problem: String,
+    },
+    /// JSON, but not an object.
+    #[error(
+        "{origin}:{line}: {found} stands where an object with question, answer and correction is expected"
+    )]
+    NotAnObject {
+        /// File that it was read from.
+        origin: String,
+        /// Line, from 1.
+        line: usize,
+        /// JSON type that was found.
+        found: &'static str,
+    },
+    /// A key is missing.
+    #[error(
+        "{origin}:{line}: key {key} is missing; a triple has question, answer and correction, a preference pair prompt, rejected and chosen"
+    )]
+    Missing {
+        /// File that it was read from.
+        origin: String,
+        /// Line, from 1.
+        line: usize,
+        /// Key that is missing.
+        key: &'static str,
+    },
+    /// A key has a value of the wrong type.
+    #[error("{origin}:{line}: key {key} is {found}, expected {expected}")]
+    WrongType {
+        /// File that it was read from.
+        origin: String,
+        /// Line, from 1.
+        line: usize,
+        /// Its key.
+        key: &'static str,
+        /// JSON type that was found.
+        found: &'static str,
+        /// What was expected.
+        expected: &'static str,
+    },
+    /// No triple in it.
+    #[error("{origin} holds no triples; expected a JSON array of objects, or one object a line")]
+    Empty {
+        /// File that it was read from.
+        origin: String,
+    },
+}
+
+/// Reads every triple of a file, given its bytes; `origin` names the file in errors.
+///
+/// # Errors
+/// On the first line that is not a triple or a preference pair, and for a file without any.
+pub fn parse_triples(bytes: &[u8], origin: &str) -> Result<Vec<Triple>, TripleError> {
+    let text = std::str::from_utf8(bytes).map_err(|error| TripleError::Encoding {
+        origin: origin.to_owned(),
+        byte: error.valid_up_to(),
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let triples = if text.trim_start().starts_with('[') {
+        array(text, origin)?
+    } else {
+        text.lines()
+            .enumerate()
+            .filter(|(_, line)| !line.trim().is_empty())
+            .map(|(index, line)| element(line, origin, index + 1))
+            .collect::<Result<_, _>>()?
+    };
+    if triples.is_empty() {
+        return Err(TripleError::Empty {
+            origin: origin.to_owned(),
+        });
+    }
+    Ok(triples)
+}
+
+fn array(text: &str, origin: &str) -> Result<Vec<Triple>, TripleError> {
+    let elements: Vec<&RawValue> =
+        serde_json::from_str(text).map_err(|error| json_error(&error, origin, 1))?;
+    let (mut line, mut read) = (1, 0);
+    elements
+        .into_iter()
+        .map(|raw| {
+            // The elements borrow from `text`, so an element's address tells its line.
+            let start = raw.get().as_ptr() as usize - text.as_ptr() as usize;
+            line += text[read..start].matches('\n').count();
+            read = start;
+            element(raw.get(), origin, line)
+        })
+        .collect()
+}
+
+fn element(json: &str, origin: &str, line: usize) -> Result<Triple, TripleError> {
+    let value: Value = serde_json::from_str(json).map_err(|e| json_error(&e, origin, line))?;
+    let Value::Object(object) = value else {
+        return Err(TripleError::NotAnObject {
+            origin: origin.to_owned(),
+            line,
+            found: type_name(&value),
+        });
+    };
+    Place { origin, line }.triple(&object)
+}
+
+fn json_error(error: &serde_json::Error, origin: &str, first_line: usize) -> TripleError {
+    let message = error.to_string();
+    // The parser's own position is within the element; the file's line is named instead.
+    let problem = message.split(" at line ").next().unwrap_or(&message);
+    TripleError::Json {
+        origin: origin.to_owned(),
+        line: first_line + error.line().saturating_sub(1),
+        problem: problem.to_owned(),
+    }
+}
+
+struct Place<'a> {
+    origin: &'a str,
+    line: usize,
+}
+
+impl Place<'_> {
+    fn triple(&self, object: &Map<String, Value>) -> Result<Triple, TripleError> {
+        let pair = ["prompt", "chosen", "rejected"]
+            .iter()
+            .any(|key| object.contains_key(*key))
+            && !object.contains_key("question");
+        let (question, answer, correction) = if pair {
+            ("prompt", "rejected", "chosen")
+        } else {
+            ("question", "answer", "correction")
+        };
+        let id = match self.optional(object, "event_id")? {
+            Some(id) => Some(id),
+            None => self.optional(object, "id")?,
+        };
+        Ok(Triple {
+            event_id: id.unwrap_or_else(|| format!("line-{}", self.line)),
+            question: self.required(object, question)?,
+            answer: self.required(object, answer)?,
+            correction: self.optional(object, correction)?,
+            kind: self.optional(object, "kind")?,
+            upstream_model: self.optional(object, "upstream_model")?,
+            faults: self.faults(object)?,
+        })
+    }
+
+    fn required(
+        &self,
+        object: &Map<String, Value>,
+        key: &'static str,
+    ) -> Result<String, TripleError> {
+        self.optional(object, key)?
+            .ok_or_else(|| TripleError::Missing {
+                origin: self.origin.to_owned(),
+                line: self.line,
+                key,
+            })
+    }
+
+    fn optional(
+        &self,
+        object: &Map<String, Value>,
+        key: &'static str,
+    ) -> Result<Option<String>, TripleError> {
+        match object.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            // Ids are often plain numbers.
+            Some(Value::Number(number)) if key == "id" => Ok(Some(number.to_string())),
+            Some(other) => Err(self.wrong_type(key, other, "a string")),
+        }
+    }
+
+    /// Strings, or objects whose `text` is the string.
+    fn faults(&self, object: &Map<String, Value>) -> Result<Vec<String>, TripleError> {
+        const EXPECTED: &str = "a list of strings or of objects with a text";
+        match object.get("faults") {
+            None | Some(Value::Null) => Ok(Vec::new()),
+            Some(Value::Array(faults)) => faults
+                .iter()
+                .map(|fault| match fault {
+                    Value::String(text) => Ok(text.clone()),
+                    Value::Object(fault) => match fault.get("text") {
+                        Some(Value::String(text)) => Ok(text.clone()),
+                        _ => {
+                            Err(self.wrong_type("faults", &Value::Object(fault.clone()), EXPECTED))
+                        }
+                    },
+                    other => Err(self.wrong_type("faults", other, EXPECTED)),
+                })
+                .filter(|fault| !matches!(fault, Ok(text) if text.trim().is_empty()))
+                .collect(),
+            Some(other) => Err(self.wrong_type("faults", other, EXPECTED)),
+        }
+    }
+
+    fn wrong_type(&self, key: &'static str, value: &Value, expected: &'static str) -> TripleError {
+        TripleError::WrongType {
+            origin: self.origin.to_owned(),
+            line: self.line,
+            key,
+            found: type_name(value),
+            expected,
+        }
+    }
+}
+
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Vec<Triple>, TripleError> {
+        parse_triples(text.as_bytes(), "data.json")
+    }
+
+    #[test]
+    fn arrays_lines_and_pairs_give_the_same_triples() {
+        let array = r#"[{"event_id":"e","question":"q","answer":"a","correction":"c"}]"#;
+        let lines = r#"
+            {"event_id":"e","question":"q","answer":"a","correction":"c"}"#;
+        let pairs =
+            r#"{"correction_id":"x","event_id":"e","prompt":"q","chosen":"c","rejected":"a"}"#;
+        let expected = parse(array).expect("array");
+        assert_eq!(expected[0].correction.as_deref(), Some("c"));
+        assert_eq!(parse(lines).expect("lines"), expected);
+        assert_eq!(parse(pairs).expect("pairs"), expected);
+    }
+
+    #[test]
+    fn what_is_optional_may_be_absent_and_ids_come_from_lines() {
+        let triples = parse(
+            "\u{feff}{\"question\":\"q\",\"answer\":\"a\"}\n\n\
+             {\"id\":7,\"question\":\"q\",\"answer\":\"a\",\"faults\":[\"x\",{\"text\":\"y\",\"kind\":\"k\"}]}",
+        )
+        .expect("valid");
+        assert_eq!(triples[0].event_id, "line-1");
+        assert_eq!(triples[0].correction, None);
+        assert_eq!(triples[1].event_id, "7");
+        assert_eq!(triples[1].faults, ["x", "y"]);
+    }
+
+    #[test]
+    fn errors_name_file_line_and_key_and_quote_no_text() {
+        let cases = [
+            (
+                "{\"question\":\"q\",\"answer\":\"a\"}\n{\"question\":\"secret\"}",
+                "data.json:2: key answer is missing; a triple has question, answer and correction, a preference pair prompt, rejected and chosen",
+            ),
+            (
+                "{\"prompt\":\"secret\",\"chosen\":\"secret\"}",
+                "data.json:1: key rejected is missing; a triple has question, answer and correction, a preference pair prompt, rejected and chosen",
+            ),
+            (
+                "[\n{\"question\":\"q\",\"answer\":\"a\"},\n{\"question\":[\"secret\"],\"answer\":\"a\"}]",
+                "data.json:3: key question is a list, expected a string",
+            ),
+            (
+                "{\"question\":\"q\",\"answer\":\"a\"}\nsecret",
+                "data.json:2: not JSON (expected value); expected a JSON array of objects, or one object a line",
+            ),
+            (
+                "[\n1]",
+                "data.json:2: a number stands where an object with question, answer and correction is expected",
+            ),
+            (
+                "{\"question\":\"q\",\"answer\":\"a\",\"faults\":\"secret\"}",
+                "data.json:1: key faults is a string, expected a list of strings or of objects with a text",
+            ),
+            (
+                " \n",
+                "data.json holds no triples; expected a JSON array of objects, or one object a line",
+            ),
+            (
+                "[]",
+                "data.json holds no triples; expected a JSON array of objects, or one object a line",
+            ),
+        ];
+        for (text, message) in cases {
+            assert_eq!(parse(text).expect_err("bad").to_string(), message);
+        }
+        assert_eq!(
+            parse_triples(b"{\"a\xff", "x")
+                .expect_err("bad")
+                .to_string(),
+            "x: byte 3 is not UTF-8; save the file as UTF-8"
+        );
+    }
+}
