@@ -24,6 +24,8 @@ pub struct Correction {
     pub disposition: Disposition,
     /// A stable snake_case word that explains the disposition.
     pub reason: Option<String>,
+    /// One sentence about a dead-lettered event that a person can act on; never its text.
+    pub message: Option<String>,
     /// Share of words that answer and correction have in common, 0 to 1
     /// (`similar`'s ratio over words); 1 where nothing was changed.
     pub similarity: Option<f64>,

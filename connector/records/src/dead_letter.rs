@@ -1,6 +1,11 @@
 //! An input record that has no correction, with the cause in its headers.
+//!
+//! Headers are Kafka Connect's own, so that its tools understand them
+//! (apache/kafka, `connect/runtime/…/errors/DeadLetterQueueReporter.java`).
 
-use crate::SourcePosition;
+use serde::{Deserialize, Serialize};
+
+use crate::{Disposition, SourcePosition};
 
 /// The stage that could not handle the record, as the `__connect.errors.stage` header names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,6 +27,24 @@ impl Stage {
             Self::Encode => "ENCODE",
         }
     }
+
+    /// What was at work, for `__connect.errors.class.name`.
+    fn executing(self) -> &'static str {
+        match self {
+            Self::ValueConverter => "io.alignerconnector.AnswerEventConverter",
+            Self::Infer => "io.alignerconnector.Aligner",
+            Self::Encode => "io.alignerconnector.OutputEncoder",
+        }
+    }
+
+    /// What went wrong there, for `__connect.errors.exception.class.name`.
+    fn exception(self) -> &'static str {
+        match self {
+            Self::ValueConverter => "io.alignerconnector.DecodeError",
+            Self::Infer => "io.alignerconnector.AlignError",
+            Self::Encode => "io.alignerconnector.EncodeError",
+        }
+    }
 }
 
 /// Why and where a record failed. Its original key and value travel unchanged beside it.
@@ -35,4 +58,149 @@ pub struct DeadLetter {
     pub reason: &'static str,
     /// One sentence that a person can act on; never the record's text.
     pub message: String,
+}
+
+/// What every header of Connect's begins with.
+pub const CONNECT_HEADER_PREFIX: &str = "__connect.errors.";
+
+/// The header that holds the reason.
+pub const REASON_HEADER: &str = "aligner.reason";
+
+impl DeadLetter {
+    /// The headers that name the cause, to be added to the record's own.
+    ///
+    /// `connector` is the connector's name and `task` the number of its task, as in Connect.
+    pub fn headers(&self, connector: &str, task: u32) -> Vec<(String, Vec<u8>)> {
+        let Self {
+            source,
+            stage,
+            reason,
+            message,
+        } = self;
+        // Ours has no frames: one line in the place where Connect's viewers look for the story.
+        let trace = format!("{}: {message}", stage.exception());
+        let connect = [
+            ("topic", source.topic.to_string()),
+            ("partition", source.partition.to_string()),
+            ("offset", source.offset.to_string()),
+            ("connector.name", connector.to_owned()),
+            ("task.id", task.to_string()),
+            ("stage", stage.as_str().to_owned()),
+            ("class.name", stage.executing().to_owned()),
+            ("exception.class.name", stage.exception().to_owned()),
+            ("exception.message", message.clone()),
+            ("exception.stacktrace", trace),
+        ];
+        connect
+            .into_iter()
+            .map(|(name, value)| (format!("{CONNECT_HEADER_PREFIX}{name}"), value.into_bytes()))
+            .chain([(REASON_HEADER.to_owned(), reason.as_bytes().to_vec())])
+            .collect()
+    }
+
+    /// The key: the record's own bytes, or `topic-partition-offset` where it has none.
+    pub fn key(&self, original: Option<&[u8]>) -> Vec<u8> {
+        original.map_or_else(|| self.source.to_string().into_bytes(), <[u8]>::to_vec)
+    }
+}
+
+/// A dead letter as one row, for tables and reports. It holds no text of the event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetterRecord {
+    /// The producer's id where it could be read, else the record's position.
+    pub event_id: String,
+    /// Always `dead_lettered`.
+    pub disposition: Disposition,
+    /// As in the `aligner.reason` header.
+    pub reason: String,
+    /// One sentence that a person can act on.
+    pub message: String,
+    /// As in the `__connect.errors.stage` header.
+    pub stage: String,
+    /// Kafka topic of the record.
+    pub source_topic: Option<String>,
+    /// Its partition.
+    pub source_partition: Option<i32>,
+    /// Its offset.
+    pub source_offset: Option<i64>,
+    /// When it was given up, epoch milliseconds.
+    pub failed_at: i64,
+}
+
+impl DeadLetterRecord {
+    /// The row of a dead letter.
+    pub fn new(letter: &DeadLetter, event_id: Option<&str>, failed_at: i64) -> Self {
+        Self {
+            event_id: event_id.map_or_else(|| letter.source.to_string(), str::to_owned),
+            disposition: Disposition::DeadLettered,
+            reason: letter.reason.to_owned(),
+            message: letter.message.clone(),
+            stage: letter.stage.as_str().to_owned(),
+            source_topic: Some(letter.source.topic.to_string()),
+            source_partition: Some(letter.source.partition),
+            source_offset: Some(letter.source.offset),
+            failed_at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter() -> DeadLetter {
+        DeadLetter {
+            source: SourcePosition {
+                topic: "llm.answers".into(),
+                partition: 3,
+                offset: 42,
+            },
+            stage: Stage::ValueConverter,
+            reason: crate::reason::MISSING_ANSWER,
+            message: "field \"answer\" is missing: write a string there".into(),
+        }
+    }
+
+    #[test]
+    fn headers_are_those_that_connect_writes_and_the_reason() {
+        let headers: Vec<_> = letter()
+            .headers("moderation", 0)
+            .into_iter()
+            .map(|(name, value)| (name, String::from_utf8(value).expect("text")))
+            .collect();
+        let expected = [
+            ("__connect.errors.topic", "llm.answers"),
+            ("__connect.errors.partition", "3"),
+            ("__connect.errors.offset", "42"),
+            ("__connect.errors.connector.name", "moderation"),
+            ("__connect.errors.task.id", "0"),
+            ("__connect.errors.stage", "VALUE_CONVERTER"),
+            (
+                "__connect.errors.class.name",
+                "io.alignerconnector.AnswerEventConverter",
+            ),
+            (
+                "__connect.errors.exception.class.name",
+                "io.alignerconnector.DecodeError",
+            ),
+            (
+                "__connect.errors.exception.message",
+                "field \"answer\" is missing: write a string there",
+            ),
+            (
+                "__connect.errors.exception.stacktrace",
+                "io.alignerconnector.DecodeError: field \"answer\" is missing: write a string there",
+            ),
+            ("aligner.reason", "missing_answer"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(headers, expected);
+    }
+
+    #[test]
+    fn the_key_is_the_records_own_even_when_empty_and_its_position_where_it_has_none() {
+        assert_eq!(letter().key(Some(b"\xff\x00")), b"\xff\x00");
+        assert_eq!(letter().key(Some(b"")), b"");
+        assert_eq!(letter().key(None), b"llm.answers-3-42");
+    }
 }

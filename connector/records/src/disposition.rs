@@ -1,10 +1,11 @@
 //! What became of an input record: exactly one of four, never silence.
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 /// The end of every input record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "String", into = "&'static str")]
 pub enum Disposition {
     /// The Aligner wrote a different answer.
     Corrected,
@@ -16,7 +17,20 @@ pub enum Disposition {
     DeadLettered,
 }
 
+/// A word that is no disposition.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("a disposition is corrected, unchanged, bypassed or dead_lettered")]
+pub struct UnknownDisposition;
+
 impl Disposition {
+    /// All four.
+    pub const ALL: [Self; 4] = [
+        Self::Corrected,
+        Self::Unchanged,
+        Self::Bypassed,
+        Self::DeadLettered,
+    ];
+
     /// The word in records and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -25,5 +39,22 @@ impl Disposition {
             Self::Bypassed => "bypassed",
             Self::DeadLettered => "dead_lettered",
         }
+    }
+}
+
+impl From<Disposition> for &'static str {
+    fn from(disposition: Disposition) -> Self {
+        disposition.as_str()
+    }
+}
+
+impl TryFrom<String> for Disposition {
+    type Error = UnknownDisposition;
+
+    fn try_from(word: String) -> Result<Self, UnknownDisposition> {
+        Self::ALL
+            .into_iter()
+            .find(|disposition| disposition.as_str() == word)
+            .ok_or(UnknownDisposition)
     }
 }

@@ -7,15 +7,24 @@
 //! Deliberately absent: I/O and async. A schema registry is the business of `aligner-registry`.
 
 mod answer_event;
+mod codec;
 mod correction;
+mod correction_id;
 mod dead_letter;
 mod disposition;
 mod pair;
 mod position;
+mod schema;
 
 pub use answer_event::AnswerEvent;
+pub use codec::{
+    DecodeError, FieldMap, FieldMapError, JsonPointer, JsonPointerError, avro, framing, json,
+    reason,
+};
 pub use correction::Correction;
-pub use dead_letter::{DeadLetter, Stage};
-pub use disposition::Disposition;
+pub use correction_id::correction_id;
+pub use dead_letter::{CONNECT_HEADER_PREFIX, DeadLetter, DeadLetterRecord, REASON_HEADER, Stage};
+pub use disposition::{Disposition, UnknownDisposition};
 pub use pair::PreferencePair;
 pub use position::SourcePosition;
+pub use schema::Record;

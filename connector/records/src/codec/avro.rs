@@ -1,0 +1,233 @@
+//! Avro: one bare datum to a record, without header; [`framing`](super::framing) adds the
+//! registry's.
+//!
+//! Answer events are read with the schema that they were *written* with, and fitted to ours by
+//! name: fields that we do not know are skipped, nullable fields that the writer does not know are
+//! null, and types that lose nothing are taken (`bytes`, enum and uuid as strings; any timestamp
+//! as milliseconds). The fitting is our own, so that a bad event gets the same reasons as in JSON
+//! and so that no error quotes its text, as those of the library's resolution do.
+
+use std::{io, sync::Arc};
+
+use apache_avro::{Schema, reader::datum::GenericDatumReader, types::Value};
+use serde::de::DeserializeOwned;
+
+use super::{
+    draft::{Draft, Kind, OwnNames, Slot},
+    error::{DecodeError, reason},
+};
+use crate::{AnswerEvent, FieldMap, Record};
+
+/// Writes a record with its own schema.
+pub fn encode<R: Record>(record: &R) -> Vec<u8> {
+    let mut datum = Vec::with_capacity(2048);
+    encode_into(record, &mut datum);
+    datum
+}
+
+/// Appends a record's datum, so that a header can stand before it without a copy.
+pub fn encode_into<R: Record>(record: &R, bytes: &mut Vec<u8>) {
+    R::writer()
+        .write_ser(bytes, record)
+        .expect("a record's fields are those of its schema, as the tests of every record show");
+}
+
+/// Reads a record that was written with `writer`, an earlier version of its schema.
+///
+/// # Errors
+/// If the bytes are not such a datum.
+pub fn decode<R: Record + DeserializeOwned>(
+    datum: &[u8],
+    writer: &Schema,
+) -> Result<R, DecodeError> {
+    let value = read(datum, writer)?;
+    let resolved = value
+        .resolve(R::schema())
+        .and_then(|value| apache_avro::from_value(&value));
+    // What the library says about a wrong value quotes it.
+    resolved.map_err(|_| {
+        DecodeError::new(
+            reason::INVALID_AVRO,
+            format!("the datum does not fit schemas/{}", R::FILE),
+        )
+    })
+}
+
+/// Reads answer events that were written with one schema.
+#[derive(Debug, Clone)]
+pub struct AnswerReader {
+    writer: Arc<Schema>,
+    fields: Option<Arc<FieldMap>>,
+}
+
+impl AnswerReader {
+    /// A reader of what `writer` wrote. With `fields`, the values stand elsewhere than under their
+    /// own names; pointers walk records and maps by name and arrays by index.
+    pub fn new(writer: Schema, fields: Option<Arc<FieldMap>>) -> Self {
+        Self {
+            writer: Arc::new(writer),
+            fields,
+        }
+    }
+
+    /// Reads one datum.
+    ///
+    /// # Errors
+    /// If it is not a datum of the writer's schema, or breaks a rule of answer events.
+    pub fn decode(&self, datum: &[u8]) -> Result<AnswerEvent, DecodeError> {
+        let value = read(datum, &self.writer)?;
+        if let Some(fields) = &self.fields {
+            return fields.event(&json(value));
+        }
+        let Value::Record(fields) = value else {
+            return Err(DecodeError::new(
+                reason::NOT_AN_OBJECT,
+                "the value is no Avro record: write one record of schemas/answer-event.avsc",
+            ));
+        };
+        draft(fields).finish(&OwnNames)
+    }
+}
+
+/// Reads a whole datum, and nothing but it.
+fn read(datum: &[u8], writer: &Schema) -> Result<Value, DecodeError> {
+    let mut bytes = Counted {
+        rest: datum,
+        exhausted: false,
+    };
+    let value = GenericDatumReader::builder(writer)
+        .build()
+        .and_then(|reader| reader.read_value(&mut bytes));
+    let invalid = |what: &str| {
+        DecodeError::new(
+            reason::INVALID_AVRO,
+            format!(
+                "the datum of {} bytes {what}: write it with the schema that it names",
+                datum.len()
+            ),
+        )
+    };
+    match value {
+        _ if bytes.exhausted => Err(invalid("ends too early for its schema")),
+        Err(_) => Err(invalid("is not one of its schema")),
+        Ok(_) if !bytes.rest.is_empty() => Err(invalid("goes on after its last field")),
+        Ok(value) => Ok(value),
+    }
+}
+
+/// Remembers whether more was asked for than there is: the library reads a datum that is cut off
+/// as one whose last fields are null.
+struct Counted<'a> {
+    rest: &'a [u8],
+    exhausted: bool,
+}
+
+impl io::Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.exhausted |= buffer.len() > self.rest.len();
+        io::Read::read(&mut self.rest, buffer)
+    }
+}
+
+fn draft(fields: Vec<(String, Value)>) -> Draft {
+    let mut draft = Draft::default();
+    for (name, value) in fields {
+        match name.as_str() {
+            "event_id" => draft.event_id = text(value),
+            "question" => draft.question = text(value),
+            "answer" => draft.answer = text(value),
+            "upstream_model" => draft.upstream_model = text(value),
+            "created_at" => draft.created_at = instant(value),
+            "conversation_id" => draft.conversation_id = text(value),
+            "user_id" => draft.user_id = text(value),
+            "metadata_json" => draft.metadata_json = text(value),
+            _ => {}
+        }
+    }
+    draft
+}
+
+fn text(value: Value) -> Slot<String> {
+    match value {
+        Value::Union(_, value) => text(*value),
+        Value::Null => Slot::Null,
+        Value::String(text) | Value::Enum(_, text) => Slot::Is(text),
+        Value::Uuid(uuid) => Slot::Is(uuid.to_string()),
+        Value::Bytes(bytes) => String::from_utf8(bytes).map_or(Slot::Wrong(Kind::Bytes), Slot::Is),
+        other => Slot::Wrong(kind(&other)),
+    }
+}
+
+fn instant(value: Value) -> Slot<i64> {
+    if let Value::Union(_, value) = value {
+        return instant(*value);
+    }
+    match millis(&value) {
+        Some(millis) => Slot::Is(millis),
+        None if value == Value::Null => Slot::Null,
+        None => Slot::Wrong(kind(&value)),
+    }
+}
+
+/// Epoch milliseconds, for an integer (taken as such) or a timestamp of any unit.
+fn millis(value: &Value) -> Option<i64> {
+    match *value {
+        Value::Int(millis) => Some(i64::from(millis)),
+        Value::Long(millis)
+        | Value::TimestampMillis(millis)
+        | Value::LocalTimestampMillis(millis) => Some(millis),
+        Value::TimestampMicros(micros) | Value::LocalTimestampMicros(micros) => {
+            Some(micros.div_euclid(1_000))
+        }
+        Value::TimestampNanos(nanos) | Value::LocalTimestampNanos(nanos) => {
+            Some(nanos.div_euclid(1_000_000))
+        }
+        _ => None,
+    }
+}
+
+fn kind(value: &Value) -> Kind {
+    match value {
+        Value::Boolean(_) => Kind::Bool,
+        Value::String(_) | Value::Enum(..) | Value::Uuid(_) => Kind::Text,
+        Value::Float(_) | Value::Double(_) => Kind::Fraction,
+        Value::Bytes(_) | Value::Fixed(..) => Kind::Bytes,
+        Value::Array(_) => Kind::Array,
+        Value::Map(_) | Value::Record(_) => Kind::Object,
+        _ => Kind::Number,
+    }
+}
+
+/// A value as JSON, for pointers to walk. What JSON cannot say is null.
+fn json(value: Value) -> serde_json::Value {
+    use serde_json::Value as Json;
+    if let Some(integer) = millis(&value) {
+        return integer.into();
+    }
+    match value {
+        Value::Union(_, value) => json(*value),
+        Value::Boolean(value) => value.into(),
+        Value::Float(value) => value.into(),
+        Value::Double(value) => value.into(),
+        Value::String(text) | Value::Enum(_, text) => Json::String(text),
+        Value::Uuid(uuid) => Json::String(uuid.to_string()),
+        Value::Bytes(bytes) => String::from_utf8(bytes).map_or(Json::Null, Json::String),
+        Value::Date(days) => days.into(),
+        Value::TimeMillis(millis) => millis.into(),
+        Value::TimeMicros(micros) => micros.into(),
+        Value::Array(items) => items.into_iter().map(json).collect(),
+        Value::Map(entries) => Json::Object(
+            entries
+                .into_iter()
+                .map(|(name, value)| (name, json(value)))
+                .collect(),
+        ),
+        Value::Record(fields) => Json::Object(
+            fields
+                .into_iter()
+                .map(|(name, value)| (name, json(value)))
+                .collect(),
+        ),
+        _ => Json::Null,
+    }
+}

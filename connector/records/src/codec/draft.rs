@@ -1,0 +1,159 @@
+//! An answer event under construction, whatever it is read from: JSON, Avro, or somebody else's
+//! log through a [`FieldMap`](crate::FieldMap).
+//!
+//! The rules that make an event valid stand here once, so that every format gives the same reason
+//! for the same mistake.
+
+use std::fmt;
+
+use super::error::{DecodeError, reason};
+use crate::AnswerEvent;
+
+/// What was found where a text or a number was looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Bool,
+    Number,
+    Fraction,
+    Text,
+    Array,
+    Object,
+    Bytes,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bool => "a boolean",
+            Self::Number => "a number",
+            Self::Fraction => "a number with a fraction or an exponent",
+            Self::Text => "a string",
+            Self::Array => "an array",
+            Self::Object => "an object",
+            Self::Bytes => "bytes",
+        })
+    }
+}
+
+/// The value of one field: there, absent or null, or not of its type.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) enum Slot<T> {
+    #[default]
+    Absent,
+    Null,
+    Is(T),
+    Wrong(Kind),
+    OutOfRange,
+}
+
+/// The fields of an answer event, each as it was found.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub event_id: Slot<String>,
+    pub question: Slot<String>,
+    pub answer: Slot<String>,
+    pub upstream_model: Slot<String>,
+    pub created_at: Slot<i64>,
+    pub conversation_id: Slot<String>,
+    pub user_id: Slot<String>,
+    pub metadata_json: Slot<String>,
+    /// A name that was there twice.
+    pub duplicate: Option<&'static str>,
+}
+
+/// Says where a field is looked for, in the words of whoever wrote the record.
+pub(super) trait Places {
+    /// Such as `field "answer"`.
+    fn place(&self, field: &'static str) -> String;
+}
+
+/// Fields stand under their own names at the top of the record.
+pub(super) struct OwnNames;
+
+impl Places for OwnNames {
+    fn place(&self, field: &'static str) -> String {
+        format!("field \"{field}\"")
+    }
+}
+
+impl Draft {
+    /// The event, or the first rule that it breaks.
+    pub fn finish(self, places: &impl Places) -> Result<AnswerEvent, DecodeError> {
+        if let Some(field) = self.duplicate {
+            return Err(DecodeError::new(
+                reason::DUPLICATE_FIELD,
+                format!("{} stands twice: write it once", places.place(field)),
+            ));
+        }
+        Ok(AnswerEvent {
+            question: required(self.question, "question", places)?,
+            answer: required(self.answer, "answer", places)?,
+            // An empty id names nothing: the source position stands in, as for an absent one.
+            event_id: optional(self.event_id, "event_id", "a string", places)?
+                .filter(|id| !id.is_empty()),
+            upstream_model: optional(self.upstream_model, "upstream_model", "a string", places)?,
+            created_at: optional(
+                self.created_at,
+                "created_at",
+                "an integer of epoch milliseconds",
+                places,
+            )?,
+            conversation_id: optional(self.conversation_id, "conversation_id", "a string", places)?,
+            user_id: optional(self.user_id, "user_id", "a string", places)?,
+            metadata_json: optional(
+                self.metadata_json,
+                "metadata_json",
+                "a string holding JSON",
+                places,
+            )?,
+        })
+    }
+}
+
+fn required(
+    slot: Slot<String>,
+    field: &'static str,
+    places: &impl Places,
+) -> Result<String, DecodeError> {
+    let (missing, empty) = if field == "question" {
+        (reason::MISSING_QUESTION, reason::EMPTY_QUESTION)
+    } else {
+        (reason::MISSING_ANSWER, reason::EMPTY_ANSWER)
+    };
+    let found = match &slot {
+        Slot::Absent => "missing",
+        Slot::Null => "null",
+        _ => "",
+    };
+    match optional(slot, field, "a string", places)? {
+        None => Err(DecodeError::new(
+            missing,
+            format!("{} is {found}: write a string there", places.place(field)),
+        )),
+        Some(text) if text.trim().is_empty() => Err(DecodeError::new(
+            empty,
+            format!("{} is empty: write its text there", places.place(field)),
+        )),
+        Some(text) => Ok(text),
+    }
+}
+
+fn optional<T>(
+    slot: Slot<T>,
+    field: &'static str,
+    expected: &str,
+    places: &impl Places,
+) -> Result<Option<T>, DecodeError> {
+    match slot {
+        Slot::Absent | Slot::Null => Ok(None),
+        Slot::Is(value) => Ok(Some(value)),
+        Slot::Wrong(kind) => Err(DecodeError::new(
+            reason::WRONG_TYPE,
+            format!("{} is {kind}: write {expected}", places.place(field)),
+        )),
+        Slot::OutOfRange => Err(DecodeError::new(
+            reason::OUT_OF_RANGE,
+            format!("{} is out of range: write {expected}", places.place(field)),
+        )),
+    }
+}

@@ -1,0 +1,14 @@
+//! Records to bytes and back.
+//!
+//! Reading answer events is strict and explains itself; see [`DecodeError`]. Writing cannot fail:
+//! every record fits its schema by construction.
+
+pub mod avro;
+mod draft;
+pub(crate) mod error;
+mod field_map;
+pub mod framing;
+pub mod json;
+
+pub use error::{DecodeError, reason};
+pub use field_map::{FieldMap, FieldMapError, JsonPointer, JsonPointerError};

@@ -1,0 +1,393 @@
+//! What is an answer event and what is not, in JSON and in Avro.
+
+use std::sync::Arc;
+
+use aligner_records::{
+    AnswerEvent, DecodeError, FieldMap, Record,
+    avro::{self, AnswerReader},
+    json, reason,
+};
+use apache_avro::{Schema, types::Value, writer::datum::GenericDatumWriter};
+
+fn refused(bytes: &[u8]) -> DecodeError {
+    json::decode_answer(bytes).expect_err("not an answer event")
+}
+
+#[test]
+fn an_event_needs_a_question_and_an_answer_only_and_other_fields_are_ignored() {
+    let event = json::decode_answer(
+        br#" {"extra":{"nested":[1,2,{"a":null}]},"answer":"A\n\u00e9","question":"Q"} "#,
+    )
+    .expect("valid");
+    assert_eq!(
+        event,
+        AnswerEvent {
+            question: "Q".into(),
+            answer: "A\né".into(),
+            ..AnswerEvent::default()
+        }
+    );
+}
+
+#[test]
+fn every_field_is_read() {
+    let event = json::decode_answer(
+        br#"{"event_id":"e","question":"q","answer":"a","upstream_model":"m","created_at":-5,
+             "conversation_id":"c","user_id":"u","metadata_json":"{}"}"#,
+    )
+    .expect("valid");
+    assert_eq!(
+        event,
+        AnswerEvent {
+            event_id: Some("e".into()),
+            question: "q".into(),
+            answer: "a".into(),
+            upstream_model: Some("m".into()),
+            created_at: Some(-5),
+            conversation_id: Some("c".into()),
+            user_id: Some("u".into()),
+            metadata_json: Some("{}".into()),
+        }
+    );
+}
+
+#[test]
+fn nulls_and_an_empty_id_count_as_absent() {
+    let event = json::decode_answer(
+        br#"{"event_id":"","question":"q","answer":"a","created_at":null,"user_id":null}"#,
+    )
+    .expect("valid");
+    assert_eq!(
+        event,
+        AnswerEvent {
+            question: "q".into(),
+            answer: "a".into(),
+            ..AnswerEvent::default()
+        }
+    );
+}
+
+#[test]
+fn each_mistake_has_its_reason_and_names_its_field() {
+    let table: &[(&[u8], &str, &str)] = &[
+        (b"", reason::INVALID_JSON, "not JSON"),
+        (b"{", reason::INVALID_JSON, "line 1 column 1"),
+        (
+            br#"{"question":"q","answer":"a"} x"#,
+            reason::INVALID_JSON,
+            "trailing",
+        ),
+        (
+            br#"{"question":"q","answer":"\ud800"}"#,
+            reason::INVALID_JSON,
+            "not JSON",
+        ),
+        (br#"{"answer":[1,}"#, reason::INVALID_JSON, "not JSON"),
+        (b"[1,", reason::INVALID_JSON, "not JSON"),
+        (b"\xff", reason::INVALID_UTF8, "byte 0 of 1"),
+        (b"{\"answer\":\"\xc3\"}", reason::INVALID_UTF8, "byte 11"),
+        (b"[]", reason::NOT_AN_OBJECT, "an array"),
+        (b" \"text\"", reason::NOT_AN_OBJECT, "a string"),
+        (b"7", reason::NOT_AN_OBJECT, "a number"),
+        (b"null", reason::NOT_AN_OBJECT, "null"),
+        (b"true", reason::NOT_AN_OBJECT, "a boolean"),
+        (b"{}", reason::MISSING_QUESTION, "\"question\" is missing"),
+        (
+            br#"{"question":"q"}"#,
+            reason::MISSING_ANSWER,
+            "\"answer\" is missing",
+        ),
+        (
+            br#"{"question":null,"answer":"a"}"#,
+            reason::MISSING_QUESTION,
+            "null",
+        ),
+        (
+            br#"{"question":" \n","answer":"a"}"#,
+            reason::EMPTY_QUESTION,
+            "\"question\"",
+        ),
+        (
+            br#"{"question":"q","answer":""}"#,
+            reason::EMPTY_ANSWER,
+            "\"answer\"",
+        ),
+        (
+            br#"{"question":1,"answer":"a"}"#,
+            reason::WRONG_TYPE,
+            "is a number",
+        ),
+        (
+            br#"{"question":"q","answer":["a"]}"#,
+            reason::WRONG_TYPE,
+            "is an array",
+        ),
+        (
+            br#"{"question":"q","answer":{"a":[{}]}}"#,
+            reason::WRONG_TYPE,
+            "is an object",
+        ),
+        (
+            br#"{"question":"q","answer":"a","event_id":7}"#,
+            reason::WRONG_TYPE,
+            "\"event_id\" is a number",
+        ),
+        (
+            br#"{"question":"q","answer":"a","metadata_json":{}}"#,
+            reason::WRONG_TYPE,
+            "\"metadata_json\"",
+        ),
+        (
+            br#"{"question":"q","answer":"a","created_at":"now"}"#,
+            reason::WRONG_TYPE,
+            "\"created_at\" is a string",
+        ),
+        (
+            br#"{"question":"q","answer":"a","created_at":1.5}"#,
+            reason::WRONG_TYPE,
+            "fraction",
+        ),
+        (
+            br#"{"question":"q","answer":"a","created_at":9223372036854775808}"#,
+            reason::OUT_OF_RANGE,
+            "\"created_at\"",
+        ),
+        (
+            br#"{"question":"q","answer":"a","answer":"b"}"#,
+            reason::DUPLICATE_FIELD,
+            "\"answer\" stands twice",
+        ),
+    ];
+    for (bytes, expected, part) in table {
+        let error = refused(bytes);
+        assert_eq!(error.reason, *expected, "{}", error.message);
+        assert!(
+            error.message.contains(part),
+            "{:?} in {:?}",
+            part,
+            error.message
+        );
+    }
+    assert_eq!(DecodeError::tombstone().reason, reason::TOMBSTONE);
+}
+
+#[test]
+fn reasons_are_distinct_snake_case_words() {
+    let mut words = reason::ALL.to_vec();
+    words.sort_unstable();
+    words.dedup();
+    assert_eq!(words.len(), reason::ALL.len());
+    for word in words {
+        assert!(
+            word.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+            "{word}"
+        );
+    }
+}
+
+#[test]
+fn no_error_holds_text_of_the_record() {
+    const CANARY: &str = "canary7f3a";
+    let documents = [
+        format!(r#"{{"question":"{CANARY}","answer":"{CANARY}","created_at":"{CANARY}"}}"#),
+        format!(r#"{{"question":"{CANARY}","answer":"{CANARY}"}} {CANARY}"#),
+        format!(r#"{{"question":"{CANARY}","{CANARY}":{CANARY}"#),
+        format!(r#"{{"question":"{CANARY}"}}"#),
+        format!(r#""{CANARY}""#),
+        format!(r#"{{"question":"{CANARY}\x","answer":1}}"#),
+    ];
+    let fields: FieldMap =
+        serde_json::from_str(r#"{"question":"/question","answer":"/answer/0"}"#).expect("valid");
+    for document in documents {
+        for error in [
+            json::decode_answer(document.as_bytes()).expect_err("invalid"),
+            json::decode_mapped(document.as_bytes(), &fields).expect_err("invalid"),
+        ] {
+            assert!(!format!("{error:?} {error}").contains(CANARY), "{error:?}");
+        }
+    }
+}
+
+fn schema(fields: &str) -> Schema {
+    Schema::parse_str(&format!(
+        r#"{{"type":"record","name":"Log","namespace":"example","fields":[{fields}]}}"#
+    ))
+    .expect("a schema")
+}
+
+fn datum(schema: &Schema, fields: Vec<(&str, Value)>) -> Vec<u8> {
+    let record = Value::Record(
+        fields
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+    );
+    GenericDatumWriter::builder(schema)
+        .build()
+        .and_then(|writer| writer.write_value_to_vec(record))
+        .expect("the value fits")
+}
+
+fn some(value: Value) -> Value {
+    Value::Union(1, Box::new(value))
+}
+
+#[test]
+fn an_event_of_another_writer_is_fitted_by_name() {
+    let writer = schema(
+        r#"{"name":"extra","type":{"type":"array","items":"string"}},
+           {"name":"answer","type":["null","string"]},
+           {"name":"created_at","type":{"type":"long","logicalType":"timestamp-micros"}},
+           {"name":"question","type":"bytes"},
+           {"name":"upstream_model","type":{"type":"enum","name":"M","symbols":["small","large"]}}"#,
+    );
+    let bytes = datum(
+        &writer,
+        vec![
+            ("extra", Value::Array(vec![Value::String("x".into())])),
+            ("answer", some(Value::String("A".into()))),
+            ("created_at", Value::TimestampMicros(1_766_000_068_280_999)),
+            ("question", Value::Bytes(b"Q".to_vec())),
+            ("upstream_model", Value::Enum(1, "large".into())),
+        ],
+    );
+    let event = AnswerReader::new(writer, None)
+        .decode(&bytes)
+        .expect("valid");
+    assert_eq!(
+        event,
+        AnswerEvent {
+            question: "Q".into(),
+            answer: "A".into(),
+            upstream_model: Some("large".into()),
+            created_at: Some(1_766_000_068_280),
+            ..AnswerEvent::default()
+        }
+    );
+}
+
+#[test]
+fn a_nested_avro_log_is_read_through_pointers() {
+    let writer = schema(
+        r#"{"name":"messages","type":{"type":"array","items":
+             {"type":"record","name":"Message","fields":[{"name":"content","type":"string"}]}}},
+           {"name":"response","type":{"type":"map","values":"string"}},
+           {"name":"at","type":{"type":"long","logicalType":"timestamp-micros"}}"#,
+    );
+    let message = Value::Record(vec![("content".into(), Value::String("Q".into()))]);
+    let bytes = datum(
+        &writer,
+        vec![
+            ("messages", Value::Array(vec![message])),
+            (
+                "response",
+                Value::Map([("text".to_owned(), Value::String("A".into()))].into()),
+            ),
+            ("at", Value::TimestampMicros(5_000)),
+        ],
+    );
+    let fields: FieldMap = serde_json::from_str(
+        r#"{"question":"/messages/0/content","answer":"/response/text","created_at":"/at",
+            "metadata_json":"/response"}"#,
+    )
+    .expect("valid");
+    let event = AnswerReader::new(writer, Some(Arc::new(fields)))
+        .decode(&bytes)
+        .expect("valid");
+    assert_eq!(
+        event,
+        AnswerEvent {
+            question: "Q".into(),
+            answer: "A".into(),
+            created_at: Some(5),
+            metadata_json: Some(r#"{"text":"A"}"#.into()),
+            ..AnswerEvent::default()
+        }
+    );
+}
+
+#[test]
+fn avro_mistakes_have_the_same_reasons_as_in_json() {
+    let writer = schema(
+        r#"{"name":"question","type":["null","string","int"]},{"name":"answer","type":"string"}"#,
+    );
+    let reader = AnswerReader::new(writer.clone(), None);
+    let reason_of = |question: Value, answer: &str| {
+        let bytes = datum(
+            &writer,
+            vec![
+                ("question", question),
+                ("answer", Value::String(answer.into())),
+            ],
+        );
+        reader.decode(&bytes).expect_err("invalid").reason
+    };
+    let q = || some(Value::String("Q".into()));
+    assert_eq!(
+        reason_of(Value::Union(0, Box::new(Value::Null)), "A"),
+        reason::MISSING_QUESTION
+    );
+    assert_eq!(
+        reason_of(Value::Union(2, Box::new(Value::Int(1))), "A"),
+        reason::WRONG_TYPE
+    );
+    assert_eq!(
+        reason_of(some(Value::String(" ".into())), "A"),
+        reason::EMPTY_QUESTION
+    );
+    assert_eq!(reason_of(q(), ""), reason::EMPTY_ANSWER);
+
+    let without_answer = schema(r#"{"name":"question","type":"string"}"#);
+    let bytes = datum(
+        &without_answer,
+        vec![("question", Value::String("Q".into()))],
+    );
+    assert_eq!(
+        AnswerReader::new(without_answer, None)
+            .decode(&bytes)
+            .expect_err("invalid")
+            .reason,
+        reason::MISSING_ANSWER
+    );
+    let text = Schema::parse_str(r#""string""#).expect("a schema");
+    assert_eq!(
+        AnswerReader::new(text, None)
+            .decode(&[2, b'a'])
+            .expect_err("invalid")
+            .reason,
+        reason::NOT_AN_OBJECT
+    );
+}
+
+#[test]
+fn a_datum_that_is_cut_off_or_too_long_is_invalid_wherever_it_is_cut() {
+    let event = AnswerEvent {
+        event_id: Some("e".into()),
+        question: "question".into(),
+        answer: "answer".into(),
+        ..AnswerEvent::default()
+    };
+    let bytes = avro::encode(&event);
+    let reader = AnswerReader::new(AnswerEvent::schema().clone(), None);
+    assert_eq!(reader.decode(&bytes), Ok(event));
+    for len in 0..bytes.len() {
+        assert_eq!(
+            reader.decode(&bytes[..len]).expect_err("cut off").reason,
+            reason::INVALID_AVRO,
+            "cut to {len} bytes"
+        );
+    }
+    let longer = [&bytes[..], b"\0"].concat();
+    assert_eq!(
+        reader.decode(&longer).expect_err("too long").reason,
+        reason::INVALID_AVRO
+    );
+    assert_eq!(
+        reader
+            .decode(b"\x02\x02\xff")
+            .expect_err("not UTF-8")
+            .reason,
+        reason::INVALID_AVRO
+    );
+}
