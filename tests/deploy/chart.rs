@@ -1,0 +1,285 @@
+//! What the chart renders.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use aligner_tidy::root;
+use serde_json::{Value, json};
+
+use crate::tools::{chart, lint, objects, only, template, text, value_sets, values};
+
+fn rendered(given: &Value) -> Vec<Value> {
+    objects(values(given).path())
+}
+
+fn pod(objects: &[Value]) -> &Value {
+    &only(objects, "StatefulSet")["spec"]["template"]["spec"]
+}
+
+fn container(objects: &[Value]) -> &Value {
+    &pod(objects)["containers"][0]
+}
+
+fn config(objects: &[Value]) -> &str {
+    objects
+        .iter()
+        .find_map(|object| object["data"]["connector.yaml"].as_str())
+        .expect("a ConfigMap holds the configuration")
+}
+
+#[test]
+fn every_value_set_passes_strict_lint() {
+    for (name, file) in value_sets() {
+        let output = lint(&file);
+        assert!(
+            output.status.success(),
+            "{name}: {}{}",
+            text(&output.stdout),
+            text(&output.stderr)
+        );
+    }
+}
+
+#[test]
+fn every_value_set_renders_objects_that_kubernetes_knows() {
+    let sets = value_sets();
+    assert!(sets.len() >= 4, "{sets:?}");
+    for (name, file) in sets {
+        let objects = objects(&file);
+        assert!(
+            objects.len() >= 4,
+            "{name} rendered {} objects",
+            objects.len()
+        );
+    }
+}
+
+#[test]
+fn unknown_and_impossible_values_are_refused_by_name() {
+    let refusals = [
+        (json!({"replicas": 3}), "replicas"),
+        (json!({"image": {"repo": "x"}}), "repo"),
+        (json!({"probes": {"startup": {"path": "/"}}}), "path"),
+        (json!({"config": {"topic": {}}}), "topic"),
+        (
+            json!({"config": {"kafka": {"instance_id": "0"}}}),
+            "instance_id",
+        ),
+        (
+            json!({"config": {"kafka": {"delivery": "at_most_once"}}}),
+            "delivery",
+        ),
+        (json!({"config": {"topics": {"answers": []}}}), "answers"),
+        (
+            json!({"config": {"service": {"listen": "127.0.0.1:1"}}}),
+            "listen",
+        ),
+        (json!({"service": {"port": "http"}}), "port"),
+        (json!({"image": {"digest": "latest"}}), "digest"),
+        (
+            json!({"secretFiles": [{"secretName": "kafka"}]}),
+            "mountPath",
+        ),
+        (
+            json!({"secretEnv": [{"name": "PASSWORD", "secretName": "a", "key": "b"}]}),
+            "name",
+        ),
+        (json!({"terminationGracePeriodSeconds": 30}), "drain"),
+        (
+            json!({"config": {"pipeline": {"drain_timeout_ms": 90_000}}}),
+            "drain",
+        ),
+    ];
+    for (given, named) in refusals {
+        let error = template(values(&given).path()).expect_err(&given.to_string());
+        assert!(
+            error.contains(named),
+            "{given} was refused without naming {named}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_pods_ordinal_is_its_instance_id() {
+    let objects = rendered(&json!({}));
+    assert_eq!(
+        container(&objects)["env"][0],
+        json!({
+            "name": "ALIGNER__KAFKA__INSTANCE_ID",
+            "valueFrom": {
+                "fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}
+            },
+        })
+    );
+    let objects = rendered(&json!({"instanceId": "podName"}));
+    let from = &container(&objects)["env"][0]["valueFrom"]["fieldRef"]["fieldPath"];
+    assert_eq!(from, "metadata.name");
+}
+
+#[test]
+fn pods_meet_the_restricted_standard_by_default() {
+    let objects = rendered(&json!({}));
+    let pod = pod(&objects);
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(
+        pod["securityContext"]["seccompProfile"]["type"],
+        "RuntimeDefault"
+    );
+    let security = &container(&objects)["securityContext"];
+    assert_eq!(security["allowPrivilegeEscalation"], false);
+    assert_eq!(security["readOnlyRootFilesystem"], true);
+    assert_eq!(security["capabilities"], json!({"drop": ["ALL"]}));
+    assert_eq!(
+        only(&objects, "ServiceAccount")["automountServiceAccountToken"],
+        false
+    );
+}
+
+#[test]
+fn loading_a_model_has_fifteen_minutes_before_liveness_counts() {
+    let objects = rendered(&json!({}));
+    let container = container(&objects);
+    let startup = &container["startupProbe"];
+    let seconds = ["failureThreshold", "periodSeconds"]
+        .iter()
+        .map(|key| startup[key].as_u64().expect("a number"))
+        .product::<u64>();
+    assert_eq!(seconds, 900);
+    assert_eq!(startup["httpGet"]["path"], "/livez");
+    assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/livez");
+    assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/readyz");
+}
+
+#[test]
+fn a_changed_configuration_restarts_the_pods_and_nothing_else_does() {
+    let checksum = |given: Value| {
+        let objects = rendered(&given);
+        let template = &only(&objects, "StatefulSet")["spec"]["template"];
+        template["metadata"]["annotations"]["checksum/config"]
+            .as_str()
+            .expect("the pods carry a checksum")
+            .to_owned()
+    };
+    let before = checksum(json!({}));
+    assert_eq!(checksum(json!({"replicaCount": 2})), before);
+    assert_ne!(
+        checksum(json!({"config": {"aligner": {"max_new_tokens": 7}}})),
+        before
+    );
+}
+
+#[test]
+fn the_release_names_the_connector_unless_the_values_do() {
+    let named = |given: Value| config(&rendered(&given)).contains("name: prod-aligner-connector\n");
+    assert!(named(json!({})));
+    assert!(!named(json!({"config": {"name": "moderation"}})));
+}
+
+#[test]
+fn an_autoscaler_owns_the_replicas() {
+    let replicas =
+        |given: Value| only(&rendered(&given), "StatefulSet")["spec"]["replicas"].clone();
+    assert_eq!(replicas(json!({"replicaCount": 3})), 3);
+    assert_eq!(
+        replicas(json!({"replicaCount": 3, "keda": {"enabled": true}})),
+        Value::Null
+    );
+}
+
+#[test]
+fn the_autoscaler_watches_the_lag_of_our_group_on_every_answer_topic() {
+    let objects = rendered(&json!({
+        "config": {"name": "moderation", "topics": {"answers": ["a", "b"]}},
+        "keda": {"enabled": true, "lagThreshold": 5_000_000},
+    }));
+    let triggers = only(&objects, "ScaledObject")["spec"]["triggers"]
+        .as_array()
+        .expect("a list");
+    let topics: Vec<_> = triggers
+        .iter()
+        .map(|trigger| &trigger["metadata"]["topic"])
+        .collect();
+    assert_eq!(topics, ["a", "b"]);
+    assert_eq!(
+        triggers[0]["metadata"]["consumerGroup"],
+        "connect-moderation"
+    );
+    assert_eq!(triggers[0]["metadata"]["lagThreshold"], "5000000");
+}
+
+#[test]
+fn operators_objects_are_off_by_default() {
+    let kinds: Vec<_> = rendered(&json!({}))
+        .iter()
+        .map(|object| object["kind"].clone())
+        .collect();
+    for kind in ["ServiceMonitor", "PrometheusRule", "ScaledObject"] {
+        assert!(!kinds.contains(&json!(kind)), "{kind}");
+    }
+}
+
+#[test]
+fn the_notes_tell_of_read_committed_and_of_idle_replicas() {
+    let notes = fs::read_to_string(chart().join("templates/NOTES.txt")).expect("notes exist");
+    assert!(notes.contains("isolation.level=read_committed"));
+    assert!(notes.contains("replicas beyond the partitions of the answer topics stay idle"));
+}
+
+/// `target/release/aligner-connector`, wherever Cargo was told to put it.
+fn connector() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root().join("target"), PathBuf::from);
+    let binary = target.join("release/aligner-connector");
+    assert!(
+        binary.exists(),
+        "{} is missing: run `make build` first",
+        binary.display()
+    );
+    binary
+}
+
+/// `validate` looks for the files that settings name. In a pod they are mounted; here an empty
+/// file stands in for each, and CPU for a GPU that this binary was not built for.
+fn with_files(config: &str, folder: &Path) -> String {
+    let mut written = String::new();
+    for line in config.lines() {
+        match line.split_once(": /") {
+            Some((key, path)) if path.starts_with("run/") || path.starts_with("models/") => {
+                let file = folder.join(path);
+                fs::create_dir_all(file.parent().expect("it has a folder")).expect("made");
+                fs::write(&file, "").expect("written");
+                written.push_str(&format!("{key}: {}\n", file.display()));
+            }
+            _ => {
+                written.push_str(&line.replace("device: cuda:0", "device: cpu"));
+                written.push('\n');
+            }
+        }
+    }
+    written
+}
+
+#[test]
+fn the_connector_accepts_every_rendered_configuration() {
+    let connector = connector();
+    for (name, file) in value_sets() {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let path = folder.path().join("connector.yaml");
+        fs::write(&path, with_files(config(&objects(&file)), folder.path())).expect("written");
+        let output = Command::new(&connector)
+            .args(["validate", "--config"])
+            .arg(&path)
+            .env("ALIGNER__KAFKA__INSTANCE_ID", "0")
+            .output()
+            .expect("the connector runs");
+        assert!(
+            output.status.success(),
+            "{name}: {}{}",
+            text(&output.stdout),
+            text(&output.stderr)
+        );
+    }
+}

@@ -1,0 +1,112 @@
+//! The chart's schema of its values, and their documentation.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::tools::chart;
+
+/// Where users put objects of Kubernetes or of the connector: what is unknown there is refused by
+/// the API server and by the connector, not by the chart.
+const PASSED_THROUGH: [&str; 23] = [
+    "/affinity",
+    "/config/aligner",
+    "/config/errors",
+    "/config/formats",
+    "/config/input",
+    "/config/kafka",
+    "/config/pipeline",
+    "/config/service",
+    "/config/telemetry",
+    "/config/topics",
+    "/extraEnv/*",
+    "/extraEnvFrom/*",
+    "/extraObjects/*",
+    "/extraVolumeMounts/*",
+    "/extraVolumes/*",
+    "/global",
+    "/podSecurityContext",
+    "/prometheusRule/rules/*",
+    "/resources",
+    "/securityContext",
+    "/tolerations/*",
+    "/topologySpreadConstraints/*",
+    "/updateStrategy",
+];
+
+fn schema() -> Value {
+    let text = fs::read(chart().join("values.schema.json")).expect("the schema exists");
+    serde_json::from_slice(&text).expect("the schema is JSON")
+}
+
+fn collect_open(node: &Value, path: &str, open: &mut Vec<String>) {
+    let object = node["type"] == "object"
+        || node["type"]
+            .as_array()
+            .is_some_and(|types| types.contains(&"object".into()));
+    let closed = node["additionalProperties"] == false;
+    let map = node["additionalProperties"].is_object();
+    if object && !closed && !map {
+        open.push(path.to_owned());
+    }
+    for (name, child) in node["properties"].as_object().into_iter().flatten() {
+        collect_open(child, &format!("{path}/{name}"), open);
+    }
+    if node["items"].is_object() {
+        collect_open(&node["items"], &format!("{path}/*"), open);
+    }
+}
+
+#[test]
+fn unknown_keys_are_refused_everywhere_but_where_objects_pass_through() {
+    let mut open = Vec::new();
+    collect_open(&schema(), "", &mut open);
+    open.sort();
+    assert_eq!(open, PASSED_THROUGH);
+}
+
+#[test]
+fn every_value_is_in_the_readme() {
+    let readme = fs::read_to_string(chart().join("README.md")).expect("the chart has a README");
+    let schema = schema();
+    for (name, node) in schema["properties"].as_object().expect("an object") {
+        if name == "global" {
+            continue;
+        }
+        let documented = |key: &str| readme.contains(&format!("`{key}"));
+        assert!(
+            documented(name),
+            "README.md of the chart does not name {name}"
+        );
+        let nested = node["properties"].as_object().filter(|_| name != "config");
+        for key in nested.into_iter().flatten().map(|(key, _)| key) {
+            assert!(
+                documented(&format!("{name}.{key}")) || documented(&format!(".{key}")),
+                "README.md of the chart does not name {name}.{key}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_schema_knows_every_section_of_the_connectors_configuration() {
+    let example = fs::read_to_string(aligner_tidy::root().join("config/connector.yaml"))
+        .expect("config/connector.yaml documents every key");
+    let schema = schema();
+    let known = schema["properties"]["config"]["properties"]
+        .as_object()
+        .expect("an object");
+    let sections: Vec<_> = example
+        .lines()
+        .filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase()))
+        .filter_map(|line| line.split_once(':'))
+        .map(|(section, _)| section)
+        .collect();
+    assert!(sections.len() > 5, "{sections:?}");
+    for section in sections {
+        assert!(
+            known.contains_key(section),
+            "values.schema.json does not know config.{section}"
+        );
+    }
+}
