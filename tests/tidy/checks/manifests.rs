@@ -1,0 +1,95 @@
+//! The manifests: one version and one feature set for each dependency, set at the root.
+
+use std::fs;
+
+use aligner_tidy::{root, workspace_packages};
+use toml::{Table, Value};
+
+fn manifest(path: &str) -> Table {
+    let text = fs::read_to_string(root().join(path)).expect("the manifest exists");
+    text.parse().expect("the manifest is TOML")
+}
+
+fn dependency_tables(manifest: &Table) -> Vec<&Table> {
+    let kinds = ["dependencies", "dev-dependencies", "build-dependencies"];
+    let targets = manifest.get("target").and_then(Value::as_table);
+    let scopes = std::iter::once(manifest).chain(
+        targets
+            .into_iter()
+            .flat_map(|table| table.values().filter_map(Value::as_table)),
+    );
+    scopes
+        .flat_map(|scope| kinds.iter().filter_map(|kind| scope.get(*kind)?.as_table()))
+        .collect()
+}
+
+#[test]
+fn versions_and_features_are_set_at_the_root_alone() {
+    let mut own = Vec::new();
+    for package in workspace_packages() {
+        let manifest = manifest(&format!("{}/Cargo.toml", package.folder));
+        for (name, entry) in dependency_tables(&manifest).into_iter().flatten() {
+            let inherited = entry.get("workspace").and_then(Value::as_bool) == Some(true);
+            if !inherited || entry.get("features").is_some() {
+                own.push(format!("{}: {name}", package.name));
+            }
+        }
+    }
+    assert!(
+        own.is_empty(),
+        "these are compiled twice, once for each feature set; put version and features into \
+         [workspace.dependencies]:\n{}",
+        own.join("\n")
+    );
+}
+
+#[test]
+fn every_crate_obeys_the_workspaces_lints() {
+    for package in workspace_packages() {
+        let manifest = manifest(&format!("{}/Cargo.toml", package.folder));
+        let inherited = manifest
+            .get("lints")
+            .and_then(|lints| lints.get("workspace"));
+        assert_eq!(
+            inherited,
+            Some(&Value::Boolean(true)),
+            "[lints] of {}",
+            package.name
+        );
+    }
+}
+
+#[test]
+fn the_oldest_rust_that_is_promised_is_the_pinned_one() {
+    let toolchain = manifest("rust-toolchain.toml");
+    let pinned = toolchain["toolchain"]["channel"]
+        .as_str()
+        .expect("a version");
+    let root = manifest("Cargo.toml");
+    let promised = root["workspace"]["package"]["rust-version"]
+        .as_str()
+        .expect("a version");
+    assert!(
+        pinned.starts_with(promised),
+        "{promised} is promised, {pinned} is tested"
+    );
+}
+
+#[test]
+fn every_dependency_of_the_root_is_used() {
+    let root = manifest("Cargo.toml");
+    let declared = root["workspace"]["dependencies"]
+        .as_table()
+        .expect("a table");
+    let packages = workspace_packages();
+    let used = |name: &String| {
+        packages.iter().any(|package| {
+            package.dependencies.contains(name) || package.dev_dependencies.contains(name)
+        })
+    };
+    let unused: Vec<_> = declared.keys().filter(|name| !used(name)).collect();
+    assert!(
+        unused.is_empty(),
+        "remove from [workspace.dependencies]: {unused:?}"
+    );
+}
