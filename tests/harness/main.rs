@@ -1,7 +1,5 @@
-//! The harness proves itself.
+//! The harness proves itself: an oracle that cannot fail proves nothing, and neither does a proxy
+//! that loses no answers.
 
-#[test]
-fn a_real_broker_starts_and_takes_a_topic() {
-    let kafka = aligner_tests::kafka::Kafka::start();
-    kafka.create_topic("t", 3);
-}
+mod books;
+mod faults;

@@ -51,8 +51,8 @@ pub fn settings(bootstrap: &str) -> ClientConfig {
 }
 
 /// A consumer that reads nothing until told.
-pub fn silent_consumer(bootstrap: &str) -> BaseConsumer<Silent> {
-    settings(bootstrap)
+pub fn silent_consumer(settings: &ClientConfig) -> BaseConsumer<Silent> {
+    settings
         .create_with_context(Silent)
         .expect("constant settings are valid")
 }
@@ -78,32 +78,24 @@ fn admin(settings: &ClientConfig) -> AdminClient<DefaultClientContext> {
 }
 
 /// Creates a topic with the cluster's default replication, and waits until it has leaders.
-pub fn create_topic(bootstrap: &str, name: &str, partitions: i32, config: &[(&str, &str)]) {
-    create_topic_as(&settings(bootstrap), name, partitions, config);
-}
-
-/// The same, with client settings of the caller's (credentials).
-pub fn create_topic_as(
-    settings: &ClientConfig,
-    name: &str,
-    partitions: i32,
-    config: &[(&str, &str)],
-) {
+pub fn create_topic(settings: &ClientConfig, name: &str, partitions: i32, config: &[(&str, &str)]) {
     let admin = admin(settings);
     let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
     for (key, value) in config {
         topic = topic.set(key, value);
     }
     let options = AdminOptions::new().operation_timeout(Some(ADMIN_LIMIT));
-    wait::until(&format!("creation of topic {name}"), ADMIN_LIMIT, || {
-        match block_on(admin.create_topics([&topic], &options)).as_deref() {
+    wait::until(
+        &format!("creation of topic {name}"),
+        ADMIN_LIMIT,
+        || match block_on(admin.create_topics([&topic], &options)).as_deref() {
             Ok([Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))]) => true,
             Ok([Err((_, code))]) if matches!(code, RDKafkaErrorCode::InvalidConfig) => {
                 panic!("topic {name}: {code}")
             }
             _ => false,
-        }
-    });
+        },
+    );
     let consumer: BaseConsumer<Silent> = settings
         .create_with_context(Silent)
         .expect("the same settings made the admin");
@@ -116,8 +108,8 @@ pub fn create_topic_as(
 }
 
 /// Raises the number of partitions of a topic.
-pub fn add_partitions(bootstrap: &str, topic: &str, total: usize) {
-    let admin = admin(&settings(bootstrap));
+pub fn add_partitions(settings: &ClientConfig, topic: &str, total: usize) {
+    let admin = admin(settings);
     let result = block_on(admin.create_partitions(
         [&NewPartitions::new(topic, total)],
         &AdminOptions::new().operation_timeout(Some(ADMIN_LIMIT)),
@@ -129,8 +121,8 @@ pub fn add_partitions(bootstrap: &str, topic: &str, total: usize) {
 }
 
 /// Deletes a topic.
-pub fn delete_topic(bootstrap: &str, topic: &str) {
-    let admin = admin(&settings(bootstrap));
+pub fn delete_topic(settings: &ClientConfig, topic: &str) {
+    let admin = admin(settings);
     let result = block_on(admin.delete_topics(
         &[topic],
         &AdminOptions::new().operation_timeout(Some(ADMIN_LIMIT)),
@@ -150,7 +142,13 @@ pub fn leaders(consumer: &BaseConsumer<Silent>, topic: &str) -> Option<Vec<i32>>
     if topic.error().is_some() {
         return None;
     }
-    Some(topic.partitions().iter().map(|partition| partition.leader()).collect())
+    Some(
+        topic
+            .partitions()
+            .iter()
+            .map(|partition| partition.leader())
+            .collect(),
+    )
 }
 
 /// One record as a reader sees it.
@@ -435,11 +433,21 @@ impl Writer {
     pub fn settle(&mut self, limit: Duration) -> Vec<Landing> {
         let sent = std::mem::take(&mut self.sent);
         wait::until("input records landed", limit, || {
-            let landed = self.producer.context().landed.lock().expect("no holder panics");
+            let landed = self
+                .producer
+                .context()
+                .landed
+                .lock()
+                .expect("no holder panics");
             landed.len() >= sent
         });
         let landed = std::mem::take(
-            &mut *self.producer.context().landed.lock().expect("no holder panics"),
+            &mut *self
+                .producer
+                .context()
+                .landed
+                .lock()
+                .expect("no holder panics"),
         );
         landed
             .into_values()

@@ -261,7 +261,8 @@ impl Connector {
                     self.log()
                 );
             }
-            self.get("/readyz").is_some_and(|answer| answer.status == 200)
+            self.get("/readyz")
+                .is_some_and(|answer| answer.status == 200)
         });
     }
 

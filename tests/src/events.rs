@@ -11,9 +11,30 @@ use crate::{
 
 /// Words of the texts; some lie outside ASCII, because lengths in bytes and in characters differ.
 const WORDS: [&str; 24] = [
-    "the", "answer", "depends", "on", "water", "boils", "at", "a", "hundred", "degrees", "naïve",
-    "größer", "日本", "😀", "because", "nobody", "knows", "\"quoted\"", "back\\slash", "tab\there",
-    "of", "course", "never", "again",
+    "the",
+    "answer",
+    "depends",
+    "on",
+    "water",
+    "boils",
+    "at",
+    "a",
+    "hundred",
+    "degrees",
+    "naïve",
+    "größer",
+    "日本",
+    "😀",
+    "because",
+    "nobody",
+    "knows",
+    "\"quoted\"",
+    "back\\slash",
+    "tab\there",
+    "of",
+    "course",
+    "never",
+    "again",
 ];
 /// Upstream models that the events name.
 const UPSTREAM: [&str; 3] = ["gpt-oss", "llama-next", "in-house"];
@@ -52,14 +73,19 @@ impl Events {
         event.insert("question".into(), json!(question));
         event.insert("answer".into(), json!(answer));
         if self.random.random_bool(0.7) {
-            let model = UPSTREAM.choose(&mut self.random).expect("the list has members");
+            let model = UPSTREAM
+                .choose(&mut self.random)
+                .expect("the list has members");
             event.insert("upstream_model".into(), json!(model));
         }
         if self.random.random_bool(0.5) {
             event.insert("created_at".into(), json!(1_780_000_000_000_i64));
         }
         if self.random.random_bool(0.3) {
-            event.insert("conversation_id".into(), json!(format!("c-{}", self.made / 4)));
+            event.insert(
+                "conversation_id".into(),
+                json!(format!("c-{}", self.made / 4)),
+            );
             event.insert("metadata_json".into(), json!("{\"region\":\"eu\"}"));
         }
         let value = serde_json::to_vec(&Value::Object(event)).expect("strings make valid JSON");
@@ -92,7 +118,11 @@ impl Events {
             if index > 0 {
                 text.push(' ');
             }
-            text.push_str(WORDS.choose(&mut self.random).expect("the list has members"));
+            text.push_str(
+                WORDS
+                    .choose(&mut self.random)
+                    .expect("the list has members"),
+            );
         }
         text
     }
@@ -123,11 +153,7 @@ pub fn event(event_id: Option<&str>, question: &str, answer: &str) -> (Outgoing,
 }
 
 /// A record that is no valid event and must become a dead letter for `reason`.
-pub fn broken(
-    key: Option<&[u8]>,
-    value: Option<&[u8]>,
-    reason: &'static str,
-) -> (Outgoing, Input) {
+pub fn broken(key: Option<&[u8]>, value: Option<&[u8]>, reason: &'static str) -> (Outgoing, Input) {
     let outgoing = Outgoing {
         key: key.map(<[u8]>::to_vec),
         value: value.map(<[u8]>::to_vec),

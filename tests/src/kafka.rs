@@ -15,6 +15,7 @@ use std::{
 };
 
 use rand::Rng;
+use rdkafka::ClientConfig;
 
 use crate::{
     client,
@@ -50,6 +51,7 @@ pub type Properties = Vec<(String, String)>;
 pub struct Kafka {
     nodes: Mutex<Vec<Node>>,
     bootstrap: String,
+    settings: ClientConfig,
     scratch: Option<Scratch>,
 }
 
@@ -67,8 +69,11 @@ struct Node {
 pub struct Options {
     /// Number of combined nodes (broker and controller): 1 or 3.
     pub nodes: usize,
-    /// More broker settings; they win over the harness's own.
+    /// More broker settings; they win over the harness's own. `{port}` and `{controller}` stand
+    /// for the ports that the harness picks.
     pub properties: Properties,
+    /// What clients must set to be let in as somebody who may do everything.
+    pub client: Vec<(String, String)>,
     /// SCRAM credentials that the cluster is formatted with, as `StorageTool --add-scram` takes
     /// them.
     pub scram: Vec<String>,
@@ -79,6 +84,7 @@ impl Default for Options {
         Self {
             nodes: 1,
             properties: Vec::new(),
+            client: Vec::new(),
             scram: Vec::new(),
         }
     }
@@ -95,8 +101,10 @@ impl Options {
     /// Lets groups and transactions time out within seconds, so that tests of takeover are short.
     #[must_use]
     pub fn quick(self) -> Self {
-        self.with("group.min.session.timeout.ms", "1000")
-            .with("transaction.abort.timed.out.transaction.cleanup.interval.ms", "500")
+        self.with("group.min.session.timeout.ms", "1000").with(
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+            "500",
+        )
     }
 }
 
@@ -107,6 +115,7 @@ impl Kafka {
         SHARED.get_or_init(|| match std::env::var("KAFKA_BOOTSTRAP_SERVERS") {
             Ok(servers) if !servers.is_empty() => Self {
                 nodes: Mutex::default(),
+                settings: client::settings(&servers),
                 bootstrap: servers,
                 scratch: None,
             },
@@ -138,7 +147,9 @@ impl Kafka {
     /// A cluster to measure.
     pub fn with(options: Options) -> Self {
         let scratch = Scratch::new("kafka");
-        let ports: Vec<_> = (0..options.nodes).map(|_| (free_port(), free_port())).collect();
+        let ports: Vec<_> = (0..options.nodes)
+            .map(|_| (free_port(), free_port()))
+            .collect();
         let voters = ports
             .iter()
             .enumerate()
@@ -156,7 +167,10 @@ impl Kafka {
                 settings.push(("log.dirs".into(), data.display().to_string()));
                 for (key, value) in &options.properties {
                     settings.retain(|(known, _)| known != key);
-                    settings.push((key.clone(), value.clone()));
+                    let value = value
+                        .replace("{port}", &port.to_string())
+                        .replace("{controller}", &controller.to_string());
+                    settings.push((key.clone(), value));
                 }
                 let text: String = settings
                     .iter()
@@ -178,9 +192,14 @@ impl Kafka {
             .map(|(port, _)| format!("127.0.0.1:{port}"))
             .collect::<Vec<_>>()
             .join(",");
+        let mut settings = client::settings(&bootstrap);
+        for (key, value) in &options.client {
+            settings.set(key, value);
+        }
         let cluster = Self {
             nodes: Mutex::new(nodes),
             bootstrap,
+            settings,
             scratch: Some(scratch),
         };
         for id in 1..=options.nodes {
@@ -195,18 +214,27 @@ impl Kafka {
         &self.bootstrap
     }
 
+    /// Settings of a client that may do everything.
+    pub fn settings(&self) -> &ClientConfig {
+        &self.settings
+    }
+
     /// Addresses of its brokers.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.bootstrap
             .split(',')
-            .map(|address| address.parse().expect("the harness makes numeric addresses"))
+            .map(|address| {
+                address
+                    .parse()
+                    .expect("the harness makes numeric addresses")
+            })
             .collect()
     }
 
     /// Waits until every broker has joined and the cluster answers for itself.
     pub fn wait_ready(&self) {
         let expected = self.lock().len();
-        let consumer = client::silent_consumer(&self.bootstrap);
+        let consumer = client::silent_consumer(&self.settings);
         wait::until("brokers joined the cluster", START_LIMIT, || {
             client::broker_count(&consumer).is_some_and(|count| count >= expected)
         });
@@ -219,7 +247,7 @@ impl Kafka {
 
     /// Creates a topic with settings of its own.
     pub fn create_topic_with(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
-        client::create_topic(&self.bootstrap, name, partitions, settings);
+        client::create_topic(&self.settings, name, partitions, settings);
     }
 
     /// Kills broker `id` (from 1) with -9.
@@ -328,7 +356,10 @@ fn base_properties(nodes: usize, id: usize, port: u16, controller: u16) -> Prope
         ("process.roles", "broker,controller"),
         ("node.id", &id.to_string()),
         ("listeners", &listeners),
-        ("advertised.listeners", &format!("PLAINTEXT://127.0.0.1:{port}")),
+        (
+            "advertised.listeners",
+            &format!("PLAINTEXT://127.0.0.1:{port}"),
+        ),
         ("controller.listener.names", "CONTROLLER"),
         ("default.replication.factor", replicas),
         ("min.insync.replicas", in_sync),
@@ -361,7 +392,11 @@ fn java() -> Command {
     let mut command = Command::new("java");
     command
         .args(["-Xms64m", "-Xmx256m", "-XX:MaxDirectMemorySize=128m"])
-        .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"])
+        .args([
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-Xshare:auto",
+        ])
         .arg("-cp")
         .arg(format!("{}/*", libraries.display()));
     command
@@ -425,7 +460,10 @@ fn format_storage(id: usize, properties: &Path, data: &Path, scram: &[String]) {
 
 fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("the target folder is writable");
-    for entry in fs::read_dir(from).expect("a formatted folder can be read").flatten() {
+    for entry in fs::read_dir(from)
+        .expect("a formatted folder can be read")
+        .flatten()
+    {
         fs::copy(entry.path(), to.join(entry.file_name())).expect("a small file can be copied");
     }
 }

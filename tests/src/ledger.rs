@@ -130,7 +130,10 @@ impl Ledger {
     pub fn inputs(&mut self, inputs: impl IntoIterator<Item = (Position, Input)>) {
         for (position, input) in inputs {
             let before = self.inputs.insert(position, input);
-            assert!(before.is_none(), "two inputs at one position: the test is wrong");
+            assert!(
+                before.is_none(),
+                "two inputs at one position: the test is wrong"
+            );
         }
         for (output, record) in std::mem::take(&mut self.parked) {
             self.observe(output, &record);
@@ -197,7 +200,11 @@ impl Ledger {
     /// about every output at or above it: outputs and offsets are one transaction.
     pub fn check_committed(&mut self, topic: &str, committed: &BTreeMap<i32, i64>, exact: bool) {
         let mut found = Vec::new();
-        for position in self.inputs.keys().filter(|position| position.topic == topic) {
+        for position in self
+            .inputs
+            .keys()
+            .filter(|position| position.topic == topic)
+        {
             let offset = committed.get(&position.partition).copied().unwrap_or(0);
             let settled = self.is_settled(position);
             if position.offset < offset && !settled {
@@ -245,7 +252,9 @@ impl Ledger {
                     found.push(format!("{position} has a pair but is not corrected (I2)"));
                 }
                 (true, Some(pair)) if pair["correction_id"] != seen.correction_id.as_str() => {
-                    found.push(format!("{position}: pair and correction differ in their id (I2)"));
+                    found.push(format!(
+                        "{position}: pair and correction differ in their id (I2)"
+                    ));
                 }
                 _ => {}
             }
@@ -277,7 +286,12 @@ impl Ledger {
         partition: i32,
         position: &Position,
     ) -> Result<(), String> {
-        let lane = (position.topic.clone(), position.partition, output, partition);
+        let lane = (
+            position.topic.clone(),
+            position.partition,
+            output,
+            partition,
+        );
         match self.order.insert(lane, position.offset) {
             Some(before) if before >= position.offset => Err(format!(
                 "source offset {} of partition {} comes after {before} (I1, I3)",
@@ -308,7 +322,10 @@ impl Ledger {
             }
         }
         let disposition = text(&value, "disposition")?;
-        let event_id = input.event_id.clone().unwrap_or_else(|| position.to_string());
+        let event_id = input
+            .event_id
+            .clone()
+            .unwrap_or_else(|| position.to_string());
         same("event_id", text(&value, "event_id")?, &event_id)?;
         same_bytes("key", record.key.as_deref(), Some(event_id.as_bytes()))?;
         same("question", text(&value, "question")?, &input.question)?;
@@ -325,7 +342,9 @@ impl Ledger {
                 return Err(format!("disposition is {disposition} in a correction"));
             }
             Expected::DeadLetter(_) => {
-                return Err(format!("{position} is a correction, a dead letter was expected"));
+                return Err(format!(
+                    "{position} is a correction, a dead letter was expected"
+                ));
             }
         };
         same("disposition", disposition, expected)?;
@@ -366,7 +385,10 @@ impl Ledger {
         record: &Record,
         value: Value,
     ) -> Result<(), String> {
-        let event_id = input.event_id.clone().unwrap_or_else(|| position.to_string());
+        let event_id = input
+            .event_id
+            .clone()
+            .unwrap_or_else(|| position.to_string());
         same("event_id", text(&value, "event_id")?, &event_id)?;
         same_bytes("key", record.key.as_deref(), Some(event_id.as_bytes()))?;
         same("prompt", text(&value, "prompt")?, &input.question)?;
@@ -408,7 +430,9 @@ impl Ledger {
             .unwrap_or_else(|| position.to_string().into_bytes());
         same_bytes("key", record.key.as_deref(), Some(&key))?;
         same_bytes("value", record.value.as_deref(), input.value.as_deref())?;
-        let found = record.header("aligner.reason").ok_or("it has no aligner.reason")?;
+        let found = record
+            .header("aligner.reason")
+            .ok_or("it has no aligner.reason")?;
         if !reason.is_empty() {
             same("aligner.reason", found, reason)?;
         }
@@ -462,9 +486,15 @@ fn same_bytes(what: &str, found: Option<&[u8]>, expected: Option<&[u8]>) -> Resu
         return Ok(());
     }
     let show = |bytes: Option<&[u8]>| {
-        bytes.map_or("null".to_owned(), |bytes| shortened(&String::from_utf8_lossy(bytes)))
+        bytes.map_or("null".to_owned(), |bytes| {
+            shortened(&String::from_utf8_lossy(bytes))
+        })
     };
-    Err(format!("{what} is {}, expected {}", show(found), show(expected)))
+    Err(format!(
+        "{what} is {}, expected {}",
+        show(found),
+        show(expected)
+    ))
 }
 
 fn shortened(text: &str) -> String {

@@ -60,7 +60,7 @@ pub struct Summary {
 impl Oracle {
     /// Watches `topics`, which the group `connect-<name>` works on.
     pub fn watch(kafka: &Kafka, topics: &Topics, name: &str) -> Self {
-        Self::watch_as(&client::settings(kafka.bootstrap()), topics, name)
+        Self::watch_as(kafka.settings(), topics, name)
     }
 
     /// The same, with client settings of the caller's (credentials).
@@ -159,7 +159,8 @@ impl Oracle {
     /// With no connector running: what is readable is exactly what the committed offsets cover.
     #[track_caller]
     pub fn assert_offsets_match_outputs(&self, limit: Duration) {
-        let mut committed = client::Committed::of(&self.settings, &self.group, &self.topics.answers);
+        let mut committed =
+            client::Committed::of(&self.settings, &self.group, &self.topics.answers);
         let offsets = wait::for_value("stable committed offsets", limit, || committed.fetch());
         self.catch_up(limit);
         self.lock()
@@ -204,7 +205,8 @@ impl Oracle {
             .saturating_sub(started.elapsed())
             .max(Duration::from_secs(30));
         self.catch_up(rest);
-        let mut committed = client::Committed::of(&self.settings, &self.group, &self.topics.answers);
+        let mut committed =
+            client::Committed::of(&self.settings, &self.group, &self.topics.answers);
         let offsets = wait::for_value("stable committed offsets", rest, || committed.fetch());
         let mut ledger = self.lock();
         ledger.close();

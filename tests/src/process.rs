@@ -115,7 +115,9 @@ impl Process {
 
     /// Its exit status, if it has ended.
     pub fn exited(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("our own child can be waited for")
+        self.child
+            .try_wait()
+            .expect("our own child can be waited for")
     }
 
     /// Waits for its end.
