@@ -1,1 +1,47 @@
+//! Source and sink of a pipeline on Apache Kafka.
+//!
+//! ```text
+//!            ┌── poll thread ──┐  handoff   ┌──────────┐   calls   ┌── delivery thread ──┐
+//! answers ──▶│ consumer, group │──────────▶ │ pipeline │ ────────▶ │ decides, never hangs │
+//!            └──────┬──────────┘            └──────────┘           └──────────┬──────────┘
+//!                   └───────────── tenures ────────────▶ checked by ┌── produce thread ──┐
+//!                                                                   │ producer, its calls │──▶ outputs
+//!                                                                   └────────────────────┘    + offsets
+//! ```
+//!
+//! Promised with `exactly_once`: outputs and offsets appear together or not at all, and no result
+//! of a partition that was taken from us appears. Readers of the outputs must use
+//! `isolation.level=read_committed`. With `at_least_once` outputs appear before their offsets.
+//!
+//! Deliberately absent: what records mean, and any knowledge of models.
 
+mod connect;
+mod consumer_thread;
+mod context;
+mod delivery_thread;
+mod handoff;
+mod membership;
+mod native;
+mod outlet;
+mod preflight;
+mod producer_thread;
+mod properties;
+mod recovery;
+mod reports;
+mod settings;
+mod sink;
+mod source;
+mod stats;
+mod tenure;
+mod topics;
+mod transaction;
+
+pub use connect::{Connected, connect};
+pub use preflight::StartError;
+pub use settings::{
+    Connection, DeliveryGuarantee, KafkaSettings, Problem, StartFrom, TopicSettings, problems,
+};
+pub use sink::KafkaSink;
+pub use source::KafkaSource;
+pub use stats::{ClientState, ClientStats, DeliveryEnd, PartitionLag};
+pub use topics::create as create_topics;

@@ -1,0 +1,171 @@
+//! Puts source and sink together, in the order that exactly once needs.
+//!
+//! Look first; claim the transactional id, which ends what a predecessor left open; only then
+//! join the group and read offsets.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::Instant,
+};
+
+use tokio::sync::oneshot;
+
+use crate::{
+    consumer_thread::ConsumerThread,
+    context::Listener,
+    delivery_thread::DeliveryThread,
+    handoff::Handoff,
+    membership::Membership,
+    outlet::OutletParts,
+    preflight::{Preflight, StartError},
+    producer_thread::NoProducer,
+    properties,
+    settings::{Connection, DeliveryGuarantee},
+    sink::KafkaSink,
+    source::KafkaSource,
+    stats::ClientStats,
+    tenure::Tenures,
+};
+
+/// Both ends of a pipeline on Kafka.
+#[derive(Debug)]
+pub struct Connected {
+    /// Reads answer events.
+    pub source: KafkaSource,
+    /// Writes results together with offsets.
+    pub sink: KafkaSink,
+    /// What both know about themselves.
+    pub stats: Arc<ClientStats>,
+}
+
+/// Connects. Waits for brokers that are not there yet, for ever; dropping the future gives up.
+///
+/// # Errors
+///
+/// What no waiting mends, with its cause, within `start_timeout_ms` after a broker answered.
+pub async fn connect(connection: Connection) -> Result<Connected, StartError> {
+    let given_up = Arc::new(AtomicBool::new(false));
+    let _gives_up_when_dropped = GiveUp(Arc::clone(&given_up));
+    let runtime = tokio::runtime::Handle::current();
+    let (answer, connected) = oneshot::channel();
+    thread::Builder::new()
+        .name("kafka-connect".to_owned())
+        .spawn(move || {
+            // A caller that is gone has no use for the answer, and both ends close when dropped.
+            let _ = answer.send(connect_blocking(&connection, &runtime, given_up));
+        })
+        .map_err(|error| StartError::Other(format!("no thread could be started: {error}")))?;
+    connected.await.unwrap_or_else(|_| {
+        Err(StartError::Other(
+            "the thread that connects ended".to_owned(),
+        ))
+    })
+}
+
+struct GiveUp(Arc<AtomicBool>);
+
+impl Drop for GiveUp {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+fn connect_blocking(
+    connection: &Connection,
+    runtime: &tokio::runtime::Handle,
+    given_up: Arc<AtomicBool>,
+) -> Result<Connected, StartError> {
+    Preflight::new(connection, Arc::clone(&given_up))?.run(runtime)?;
+
+    let tenures = Arc::new(Tenures::default());
+    let meter = opentelemetry::global::meter("aligner-kafka");
+    let stats = ClientStats::new(Arc::clone(&tenures), &meter);
+    let handoff = Arc::new(Handoff::new(connection.kafka.fetch_buffer_bytes));
+    let source_closing = Arc::new(AtomicBool::new(false));
+    let sink_closing = Arc::new(AtomicBool::new(false));
+
+    let membership = Membership {
+        listener: Listener::new("consumer", Some(Arc::clone(&stats))),
+        tenures: Arc::clone(&tenures),
+        handoff: Arc::clone(&handoff),
+        stats: Arc::clone(&stats),
+        closing: Arc::clone(&source_closing),
+        revoke_timeout: connection.revoke_timeout(),
+        arrivals: None,
+        suspended: AtomicBool::new(false),
+        changes: AtomicU64::new(0),
+    };
+    let (consumer, handle) = ConsumerThread::create(
+        properties::consumer(connection),
+        membership,
+        connection.kafka.fetch_batch_records,
+    )
+    .map_err(|error| StartError::Other(error.to_string()))?;
+
+    let parts = OutletParts {
+        config: properties::producer(connection),
+        transactional: connection.kafka.delivery == DeliveryGuarantee::ExactlyOnce,
+        identity: connection.identity.clone(),
+        topics: connection.topics.clone(),
+        consumer: handle,
+        tenures,
+        stats: Arc::clone(&stats),
+    };
+    let mut deliveries = DeliveryThread::open(
+        parts,
+        connection.transaction_timeout(),
+        connection.kafka.instance_id.is_some(),
+        Arc::clone(&sink_closing),
+    );
+    claim(&mut deliveries, connection, &given_up)?;
+
+    consumer
+        .subscribe(&connection.topics.answers)
+        .map_err(|error| StartError::Other(error.to_string()))?;
+    let no_thread =
+        |error: std::io::Error| StartError::Other(format!("no thread could be started: {error}"));
+    let sink = KafkaSink::start(deliveries, sink_closing, connection.close_timeout())
+        .map_err(no_thread)?;
+    let source = KafkaSource::start(
+        consumer,
+        handoff,
+        source_closing,
+        connection.close_timeout(),
+    )
+    .map_err(no_thread)?;
+    Ok(Connected {
+        source,
+        sink,
+        stats,
+    })
+}
+
+fn claim(
+    deliveries: &mut DeliveryThread,
+    connection: &Connection,
+    given_up: &AtomicBool,
+) -> Result<(), StartError> {
+    let deadline = Instant::now() + connection.start_timeout();
+    loop {
+        match deliveries.prepare() {
+            Ok(()) => return Ok(()),
+            Err(NoProducer::Lasting(cause)) => return Err(StartError::Forbidden(cause)),
+            Err(NoProducer::Passing { cause, .. }) => {
+                if given_up.load(Ordering::Acquire) {
+                    return Err(StartError::GivenUp);
+                }
+                if Instant::now() >= deadline {
+                    return Err(StartError::Other(format!(
+                        "{cause}; does the cluster have as many brokers as its \
+                         transaction.state.log.replication.factor asks for?"
+                    )));
+                }
+                tracing::warn!(%cause, "waiting for the transaction coordinator");
+            }
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The one thread that owns the consumer and always polls it.
+//!
+//! It never waits for the pipeline: records go into the [`Handoff`], and when that is full,
+//! fetching is suspended and polling goes on. A slow model therefore never costs the membership.
+//! Message bytes are copied once, here, because librdkafka's buffers cannot outlive the poll.
+
+use std::{
+    sync::{Arc, Weak, atomic::Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use aligner_pipeline::{Flow, Header, PartitionEpoch, SourceError, SourceRecord};
+use bytes::Bytes;
+use rdkafka::{
+    Message, TopicPartitionList,
+    config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel},
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    message::{BorrowedMessage, Headers},
+};
+
+use crate::{handoff::record_bytes, membership::Membership};
+
+/// How long one poll waits; a close is noticed within this time.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// The same while fetching is suspended, so that it goes on soon after there is room.
+const SUSPENDED_POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// A batch is handed over at this size even if more is waiting.
+const MAX_BATCH_BYTES: usize = 1 << 20;
+/// How long to wait for others to let go of the consumer before it is closed all the same.
+const LET_GO_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A consumer that somebody else owns and closes.
+#[derive(Clone)]
+pub(crate) struct ConsumerHandle(Weak<BaseConsumer<Membership>>);
+
+impl ConsumerHandle {
+    /// The consumer, unless it is closed. Not to be kept.
+    pub(crate) fn get(&self) -> Option<Arc<BaseConsumer<Membership>>> {
+        self.0.upgrade()
+    }
+}
+
+/// The thread's state.
+pub(crate) struct ConsumerThread {
+    consumer: Arc<BaseConsumer<Membership>>,
+    max_batch_records: usize,
+    suspended: bool,
+    /// Tenure of the record seen last; the next one is nearly always of the same partition.
+    last: Option<Arc<PartitionEpoch>>,
+    changes: u64,
+}
+
+impl ConsumerThread {
+    /// Creates the consumer; nothing is read yet.
+    pub(crate) fn create(
+        mut config: ClientConfig,
+        membership: Membership,
+        max_batch_records: usize,
+    ) -> KafkaResult<(Self, ConsumerHandle)> {
+        config.set_log_level(RDKafkaLogLevel::Info);
+        let consumer = Arc::new(BaseConsumer::from_config_and_context(&config, membership)?);
+        let handle = ConsumerHandle(Arc::downgrade(&consumer));
+        Ok((
+            Self {
+                consumer,
+                max_batch_records,
+                suspended: false,
+                last: None,
+                changes: 0,
+            },
+            handle,
+        ))
+    }
+
+    /// Asks to join the group; joining happens while polling.
+    pub(crate) fn subscribe(&self, topics: &[String]) -> KafkaResult<()> {
+        let names: Vec<_> = topics.iter().map(String::as_str).collect();
+        self.consumer.subscribe(&names)
+    }
+
+    /// Polls until asked to close, then leaves the group.
+    pub(crate) fn run(mut self) {
+        let ended = self.poll_until_closing();
+        let error = ended.err();
+        if let Some(error) = &error {
+            tracing::error!(%error, "reading from kafka ended");
+        }
+        let membership = Arc::clone(self.consumer.context());
+        membership.handoff.end(error);
+        // The session is kept by a thread of librdkafka, but only as long as somebody polls.
+        while !membership.closing.load(Ordering::Acquire) {
+            let _ = self.consumer.poll(POLL_INTERVAL);
+        }
+        self.close();
+    }
+
+    fn poll_until_closing(&mut self) -> Result<(), SourceError> {
+        let mut batch = Vec::new();
+        while !self.membership().closing.load(Ordering::Acquire) {
+            self.suspend_or_go_on();
+            let interval = if self.suspended {
+                SUSPENDED_POLL_INTERVAL
+            } else {
+                POLL_INTERVAL
+            };
+            self.fill(&mut batch, interval)?;
+        }
+        Ok(())
+    }
+
+    fn membership(&self) -> &Membership {
+        self.consumer.context()
+    }
+
+    /// Waits for a first message, takes what is there already, and hands it over.
+    fn fill(
+        &mut self,
+        batch: &mut Vec<SourceRecord>,
+        interval: Duration,
+    ) -> Result<(), SourceError> {
+        let consumer = Arc::clone(&self.consumer);
+        let mut bytes = 0;
+        let mut wait = interval;
+        while batch.len() < self.max_batch_records && bytes < MAX_BATCH_BYTES {
+            match consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => {
+                    if let Some(tenure) = self.tenure_of(&message) {
+                        let record = copied(&message, tenure);
+                        bytes += record_bytes(&record);
+                        batch.push(record);
+                    }
+                }
+                Some(Err(error)) => self.judge(&error)?,
+            }
+            wait = Duration::ZERO;
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if self.changes_since() {
+            // The last poll took partitions away. Their records were never handed over, and
+            // whoever has the partition now reads them.
+            let tenures = &self.membership().tenures;
+            batch.retain(|record| tenures.is_current(&record.partition));
+            bytes = batch.iter().map(record_bytes).sum();
+        }
+        let records = std::mem::replace(batch, Vec::with_capacity(self.max_batch_records.min(64)));
+        self.membership().handoff.put_records(records, bytes);
+        Ok(())
+    }
+
+    fn changes_since(&mut self) -> bool {
+        let now = self.membership().changes.load(Ordering::Relaxed);
+        let changed = now != self.changes;
+        if changed {
+            self.changes = now;
+            self.last = None;
+        }
+        changed
+    }
+
+    fn tenure_of(&mut self, message: &BorrowedMessage<'_>) -> Option<Arc<PartitionEpoch>> {
+        let now = self.membership().changes.load(Ordering::Relaxed);
+        if let Some(last) = &self.last
+            && now == self.changes
+            && last.partition.number == message.partition()
+            && *last.partition.topic == *message.topic()
+        {
+            return Some(Arc::clone(last));
+        }
+        let found = self
+            .membership()
+            .tenures
+            .find(message.topic(), message.partition());
+        self.last.clone_from(&found);
+        found
+    }
+
+    fn suspend_or_go_on(&mut self) {
+        let membership = Arc::clone(self.consumer.context());
+        let suspend = membership.handoff.wants() == Flow::Pause;
+        if suspend == self.suspended {
+            return;
+        }
+        let mut list = TopicPartitionList::new();
+        for tenure in membership.tenures.current() {
+            list.add_partition(&tenure.partition.topic, tenure.partition.number);
+        }
+        let done = if suspend {
+            self.consumer.pause(&list)
+        } else {
+            self.consumer.resume(&list)
+        };
+        match done {
+            Ok(()) => {
+                self.suspended = suspend;
+                membership.suspended.store(suspend, Ordering::Relaxed);
+                membership.stats.set_paused(suspend);
+                tracing::debug!(suspend, "fetching suspended or resumed");
+            }
+            Err(error) => tracing::warn!(%error, suspend, "fetching could not be changed"),
+        }
+    }
+
+    /// Whether reading can go on after this error. librdkafka's own repairs are let alone; the
+    /// listener has logged the error already.
+    fn judge(&self, error: &KafkaError) -> Result<(), SourceError> {
+        let (code, fatal) = match error {
+            KafkaError::MessageConsumptionFatal(code) => (*code, true),
+            KafkaError::MessageConsumption(code) => (*code, false),
+            _ => return Ok(()),
+        };
+        let cause = match code {
+            RDKafkaErrorCode::FencedInstanceId => Some(
+                "another process runs with the same kafka.instance_id and has taken this one's \
+                 place; give each process its own"
+                    .to_owned(),
+            ),
+            RDKafkaErrorCode::InvalidSessionTimeout => Some(
+                "the broker does not allow this kafka.session_timeout_ms; keep between its \
+                 group.min.session.timeout.ms and group.max.session.timeout.ms"
+                    .to_owned(),
+            ),
+            RDKafkaErrorCode::GroupAuthorizationFailed => {
+                Some("this user may not read with the consumer group; allow READ on it".to_owned())
+            }
+            RDKafkaErrorCode::TopicAuthorizationFailed => Some(
+                "this user may not read the answer topics; allow READ and DESCRIBE on them"
+                    .to_owned(),
+            ),
+            RDKafkaErrorCode::InconsistentGroupProtocol => Some(
+                "the consumer group is used by members that balance differently; give this \
+                 pipeline a kafka.group_id of its own"
+                    .to_owned(),
+            ),
+            _ if fatal => Some(format!("the kafka client cannot go on: {code}")),
+            _ => None,
+        };
+        match cause {
+            Some(message) => Err(SourceError { message }),
+            None => Ok(()),
+        }
+    }
+
+    /// Closes on this thread, which answers the last callbacks.
+    fn close(self) {
+        let until = Instant::now() + LET_GO_TIMEOUT;
+        let mut consumer = self.consumer;
+        loop {
+            match Arc::try_unwrap(consumer) {
+                Ok(owned) => {
+                    drop(owned);
+                    tracing::info!("left the consumer group");
+                    return;
+                }
+                Err(shared) if Instant::now() >= until => {
+                    // The other holder closes it when it lets go.
+                    drop(shared);
+                    return;
+                }
+                Err(shared) => {
+                    consumer = shared;
+                    thread::yield_now();
+                    let _ = consumer.poll(SUSPENDED_POLL_INTERVAL);
+                }
+            }
+        }
+    }
+}
+
+fn copied(message: &BorrowedMessage<'_>, partition: Arc<PartitionEpoch>) -> SourceRecord {
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        headers
+            .iter()
+            .map(|header| Header {
+                key: header.key.to_owned(),
+                value: header.value.map(Bytes::copy_from_slice),
+            })
+            .collect()
+    });
+    SourceRecord {
+        partition,
+        offset: message.offset(),
+        key: message.key().map(Bytes::copy_from_slice),
+        value: message.payload().map(Bytes::copy_from_slice),
+        headers,
+        timestamp: message.timestamp().to_millis(),
+    }
+}

@@ -1,0 +1,226 @@
+//! What librdkafka tells us on the side: its log, its errors, its statistics.
+//!
+//! While brokers are away it repeats itself twenty times a second, so each thing is said once and
+//! then at most every ten seconds, with the number of times in between. The last grave error is
+//! kept for those who wait for a connection and must name why there is none.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientContext,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, RDKafkaErrorCode},
+};
+
+use crate::stats::ClientStats;
+
+/// The same thing is not logged again within this time.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(10);
+/// More different things than this within the interval share one allowance.
+const MAX_DIFFERENT_THINGS: usize = 64;
+
+/// Decides what is logged again.
+#[derive(Debug, Default)]
+pub(crate) struct RepeatFilter(HashMap<String, Said>);
+
+#[derive(Debug)]
+struct Said {
+    at: Instant,
+    since: u64,
+}
+
+impl RepeatFilter {
+    /// Whether to say this now, and if so, how often it was left unsaid.
+    pub(crate) fn admit(&mut self, thing: &str, now: Instant) -> Option<u64> {
+        if self.0.len() >= MAX_DIFFERENT_THINGS && !self.0.contains_key(thing) {
+            self.0
+                .retain(|_, said| now.duration_since(said.at) < REPEAT_INTERVAL);
+            if self.0.len() >= MAX_DIFFERENT_THINGS {
+                return None;
+            }
+        }
+        match self.0.get_mut(thing) {
+            None => {
+                self.0.insert(thing.to_owned(), Said { at: now, since: 0 });
+                Some(0)
+            }
+            Some(said) if now.duration_since(said.at) < REPEAT_INTERVAL => {
+                said.since += 1;
+                None
+            }
+            Some(said) => {
+                let unsaid = said.since;
+                *said = Said { at: now, since: 0 };
+                Some(unsaid)
+            }
+        }
+    }
+}
+
+/// A grave error that a client reported.
+#[derive(Debug, Clone)]
+pub(crate) struct Fault {
+    pub(crate) code: RDKafkaErrorCode,
+    pub(crate) reason: String,
+}
+
+/// Listens to one client.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    client: &'static str,
+    stats: Option<Arc<ClientStats>>,
+    heard: Mutex<Heard>,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    repeats: RepeatFilter,
+    fault: Option<Fault>,
+}
+
+impl Listener {
+    pub(crate) fn new(client: &'static str, stats: Option<Arc<ClientStats>>) -> Self {
+        Self {
+            client,
+            stats,
+            heard: Mutex::default(),
+        }
+    }
+
+    /// The last fault reported, most telling first: a refused password outlives the broken
+    /// connections that follow from it.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.heard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .fault
+            .clone()
+    }
+
+    fn admit(&self, thing: &str) -> Option<u64> {
+        self.heard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .repeats
+            .admit(thing, Instant::now())
+    }
+}
+
+/// Whether a fault says more than that a connection is not there.
+fn is_telling(code: RDKafkaErrorCode) -> bool {
+    !matches!(
+        code,
+        RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure
+    )
+}
+
+/// Secrets never reach librdkafka's messages, but its hints about properties can repeat values.
+fn is_about_configuration(facility: &str) -> bool {
+    facility.starts_with("CONF")
+}
+
+impl ClientContext for Listener {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        let client = self.client;
+        if is_about_configuration(facility) {
+            tracing::debug!(client, facility, "librdkafka has a remark about a property");
+            return;
+        }
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error
+            | RDKafkaLogLevel::Warning => {
+                if let Some(unsaid) = self.admit(facility) {
+                    tracing::warn!(client, facility, unsaid, "librdkafka: {message}");
+                }
+            }
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::debug!(client, facility, "librdkafka: {message}");
+            }
+            RDKafkaLogLevel::Debug => tracing::trace!(client, facility, "librdkafka: {message}"),
+        }
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        if let Some(stats) = &self.stats {
+            stats.take_report(self.client, statistics);
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let Some(code) = error.rdkafka_error_code() else {
+            return;
+        };
+        {
+            let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = heard
+                .fault
+                .as_ref()
+                .is_some_and(|fault| is_telling(fault.code));
+            if is_telling(code) || !known {
+                heard.fault = Some(Fault {
+                    code,
+                    reason: reason.to_owned(),
+                });
+            }
+        }
+        if let Some(unsaid) = self.admit(&format!("{code:?}")) {
+            tracing::warn!(
+                client = self.client,
+                error = ?code,
+                unsaid,
+                "connection to kafka: {reason}"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeated_thing_is_said_again_only_after_a_while_and_counted() {
+        let mut filter = RepeatFilter::default();
+        let start = Instant::now();
+        assert_eq!(filter.admit("down", start), Some(0));
+        for step in 1..=100 {
+            assert_eq!(
+                filter.admit("down", start + Duration::from_millis(50 * step)),
+                None
+            );
+        }
+        assert_eq!(filter.admit("fenced", start), Some(0));
+        assert_eq!(filter.admit("down", start + REPEAT_INTERVAL), Some(100));
+        assert_eq!(filter.admit("down", start + REPEAT_INTERVAL), None);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut filter = RepeatFilter::default();
+        let start = Instant::now();
+        for number in 0..10 * MAX_DIFFERENT_THINGS {
+            filter.admit(&number.to_string(), start);
+        }
+        assert_eq!(filter.0.len(), MAX_DIFFERENT_THINGS);
+        assert_eq!(filter.admit("later", start + REPEAT_INTERVAL), Some(0));
+    }
+
+    #[test]
+    fn a_refused_password_outlives_the_broken_connections_after_it() {
+        let listener = Listener::new("consumer", None);
+        listener.error(
+            KafkaError::Global(RDKafkaErrorCode::Authentication),
+            "refused",
+        );
+        listener.error(KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "down");
+        let fault = listener.fault().expect("two faults were reported");
+        assert_eq!(fault.code, RDKafkaErrorCode::Authentication);
+    }
+}

@@ -1,0 +1,320 @@
+//! The thread that answers for every delivery: it never hangs with a call, and it decides what a
+//! failed one means.
+//!
+//! Results are kept by the caller across an abort, so that trying again costs no inference. Only
+//! an unanswered commit is settled here before anything else is tried, because the outputs may
+//! be there already.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use aligner_pipeline::{Delivery, DeliveryError, PartitionEpoch};
+use rdkafka::{Offset, TopicPartitionList, consumer::Consumer};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    outlet::OutletParts,
+    producer_thread::{NoProducer, ProducerThread},
+    recovery::{Batching, Fencings, Settlement, settle},
+    stats::DeliveryEnd,
+    transaction::End,
+};
+
+/// Between attempts to get a producer or an answer while brokers are away.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How long one claim of the transactional id may take.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one look at the committed offsets may take.
+const COMMITTED_TIMEOUT: Duration = Duration::from_secs(5);
+/// Attempts within one call, for failures that are repaired on our side.
+const ATTEMPTS_PER_CALL: u32 = 4;
+
+/// Result of a delivery: the tenures that had ended.
+pub(crate) type Delivered = Result<Vec<Arc<PartitionEpoch>>, DeliveryError>;
+
+/// A call to the thread.
+pub(crate) struct Call {
+    pub(crate) deliveries: Vec<Delivery>,
+    pub(crate) answer: oneshot::Sender<Delivered>,
+}
+
+/// The thread's state.
+pub(crate) struct DeliveryThread {
+    parts: OutletParts,
+    timeout: Duration,
+    closing: Arc<AtomicBool>,
+    producer: Option<ProducerThread>,
+    batching: Batching,
+    /// Whether an output was refused since outputs are sent one by one.
+    refused: bool,
+    fencings: Fencings,
+}
+
+impl DeliveryThread {
+    /// Claims the transactional id. Done before the group is joined, so that no offset is read
+    /// that an open transaction of a predecessor could still change.
+    pub(crate) fn open(
+        parts: OutletParts,
+        timeout: Duration,
+        has_instance_id: bool,
+        closing: Arc<AtomicBool>,
+    ) -> Self {
+        let fencings = Fencings::new(parts.identity.clone(), has_instance_id);
+        Self {
+            parts,
+            timeout,
+            closing,
+            producer: None,
+            batching: Batching::default(),
+            refused: false,
+            fencings,
+        }
+    }
+
+    /// Answers calls until there can be no more.
+    pub(crate) fn run(mut self, mut calls: mpsc::Receiver<Call>) {
+        while let Some(call) = calls.blocking_recv() {
+            let delivered = self.deliver(call.deliveries);
+            if let Err(error @ DeliveryError::Stopped(_)) = &delivered {
+                tracing::error!(%error, "delivery cannot go on");
+            }
+            // The caller may have given up waiting; committed offsets tell the next one.
+            let _ = call.answer.send(delivered);
+        }
+    }
+
+    /// Gets a producer if there is none, one attempt only.
+    pub(crate) fn prepare(&mut self) -> Result<(), NoProducer> {
+        if self.producer.is_none() {
+            let started = ProducerThread::start(self.parts.clone(), self.batching, CLAIM_TIMEOUT)?;
+            self.producer = Some(started);
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, deliveries: Vec<Delivery>) -> Delivered {
+        let mut cause = String::new();
+        for _ in 0..ATTEMPTS_PER_CALL {
+            let (live, ended) = self.split(&deliveries);
+            if live.is_empty() {
+                return Ok(ended);
+            }
+            if let Err(error) = self.prepare() {
+                return Err(self.without_producer(error));
+            }
+            let started = Instant::now();
+            let chosen: Vec<_> = live
+                .iter()
+                .map(|index| deliveries[*index].clone())
+                .collect();
+            let chosen = Arc::new(chosen);
+            let end = match &self.producer {
+                Some(producer) => producer.deliver(Arc::clone(&chosen), self.timeout),
+                None => unreachable!("prepare() leaves a producer or an error"),
+            };
+            let took = started.elapsed();
+            self.count(&end, took);
+            match end {
+                End::Committed => {
+                    self.after_success(&chosen);
+                    return Ok(ended);
+                }
+                End::Aborted(why) => {
+                    tracing::info!(cause = %why, "delivery aborted, results are kept");
+                    // Partitions that left meanwhile explain it, and the rest can go at once.
+                    if self.split(&deliveries).0.len() == live.len() {
+                        return Err(DeliveryError::Aborted(why));
+                    }
+                    cause = why;
+                }
+                End::Refused {
+                    delivery,
+                    output,
+                    cause,
+                } => {
+                    self.refused = true;
+                    return Err(DeliveryError::Refused {
+                        delivery: live[delivery],
+                        output,
+                        cause,
+                    });
+                }
+                End::RefusedTogether(why) => {
+                    tracing::info!(cause = %why, "a batch was refused, sending one by one");
+                    self.producer = None;
+                    self.batching = self.batching.to_find_out();
+                    self.refused = false;
+                    cause = why;
+                }
+                End::Broken { cause: why, fenced } => {
+                    tracing::warn!(cause = %why, fenced, "producer given up, nothing delivered");
+                    self.producer = None;
+                    self.judge_fencing(fenced, took)?;
+                    return Err(DeliveryError::Aborted(why));
+                }
+                End::Ambiguous { cause: why, fenced } => {
+                    tracing::warn!(cause = %why, fenced, "commit not answered, asking for offsets");
+                    self.producer = None;
+                    self.judge_fencing(fenced, took)?;
+                    if self.settle(&chosen)? {
+                        self.after_success(&chosen);
+                        return Ok(self.split(&deliveries).1);
+                    }
+                    return Err(DeliveryError::Aborted(why));
+                }
+                End::Stopped(why) => return Err(DeliveryError::Stopped(why)),
+            }
+        }
+        Err(DeliveryError::Aborted(cause))
+    }
+
+    /// Indexes of deliveries whose tenure goes on, and the tenures of the others.
+    fn split(&self, deliveries: &[Delivery]) -> (Vec<usize>, Vec<Arc<PartitionEpoch>>) {
+        let mut live = Vec::with_capacity(deliveries.len());
+        let mut ended = Vec::new();
+        for (index, delivery) in deliveries.iter().enumerate() {
+            if self.parts.tenures.is_current(&delivery.partition) {
+                live.push(index);
+            } else {
+                ended.push(Arc::clone(&delivery.partition));
+            }
+        }
+        (live, ended)
+    }
+
+    fn count(&self, end: &End, took: Duration) {
+        let end = match end {
+            End::Committed => DeliveryEnd::Committed,
+            End::Refused { .. } | End::RefusedTogether(_) => DeliveryEnd::Refused,
+            End::Ambiguous { .. } => DeliveryEnd::Ambiguous,
+            End::Aborted(_) | End::Broken { .. } | End::Stopped(_) => DeliveryEnd::Aborted,
+        };
+        self.parts.stats.ended(end, took);
+    }
+
+    fn after_success(&mut self, delivered: &[Delivery]) {
+        for delivery in delivered {
+            self.parts
+                .stats
+                .delivered(&delivery.partition.partition, delivery.next_offset);
+        }
+        let batching = self.batching.after_success(self.refused);
+        if batching != self.batching {
+            self.batching = batching;
+            self.producer = None;
+        }
+    }
+
+    fn without_producer(&mut self, error: NoProducer) -> DeliveryError {
+        match error {
+            NoProducer::Lasting(cause) => DeliveryError::Stopped(cause),
+            NoProducer::Passing { cause, fenced } => {
+                tracing::warn!(%cause, fenced, "no producer yet");
+                match self.judge_fencing(fenced, Duration::ZERO) {
+                    Err(error) => error,
+                    Ok(()) => DeliveryError::Aborted(cause),
+                }
+            }
+        }
+    }
+
+    /// A transaction as old as its timeout was fenced by the broker, not by another process.
+    fn judge_fencing(&mut self, fenced: bool, age: Duration) -> Result<(), DeliveryError> {
+        if !fenced || age >= self.timeout.mul_f32(0.9) {
+            return Ok(());
+        }
+        self.parts.stats.fenced("own");
+        match self.fencings.note(Instant::now()) {
+            Some(cause) => Err(DeliveryError::Stopped(cause)),
+            None => Ok(()),
+        }
+    }
+
+    /// Finds out whether an unanswered commit took place. A new producer comes first: it makes
+    /// the broker finish or abort the old transaction, and offsets are stable after that.
+    fn settle(&mut self, chosen: &[Delivery]) -> Result<bool, DeliveryError> {
+        loop {
+            if self.closing.load(Ordering::Acquire) {
+                return Err(DeliveryError::Stopped(
+                    "closed before an unanswered commit was settled; committed offsets tell the \
+                     next process"
+                        .to_owned(),
+                ));
+            }
+            match self.prepare() {
+                Ok(()) => {}
+                Err(NoProducer::Lasting(cause)) => return Err(DeliveryError::Stopped(cause)),
+                Err(NoProducer::Passing { cause, fenced }) => {
+                    tracing::warn!(%cause, "an unanswered commit waits for a producer");
+                    self.judge_fencing(fenced, Duration::ZERO)?;
+                    thread::sleep(RETRY_PAUSE);
+                    continue;
+                }
+            }
+            match self.committed(chosen) {
+                Ok(committed) => return self.settled(chosen, &committed),
+                Err(cause) => {
+                    tracing::warn!(%cause, "an unanswered commit waits for committed offsets");
+                    thread::sleep(RETRY_PAUSE);
+                }
+            }
+        }
+    }
+
+    fn settled(
+        &self,
+        chosen: &[Delivery],
+        committed: &TopicPartitionList,
+    ) -> Result<bool, DeliveryError> {
+        // Only what is still ours after the look counts: nobody else can have moved it.
+        let targets: Vec<_> = chosen
+            .iter()
+            .filter(|delivery| self.parts.tenures.is_current(&delivery.partition))
+            .map(|delivery| (delivery.partition.partition.clone(), delivery.next_offset))
+            .collect();
+        let settlement = settle(&targets, |partition| {
+            match committed
+                .find_partition(&partition.topic, partition.number)?
+                .offset()
+            {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            }
+        });
+        tracing::info!(?settlement, "unanswered commit settled");
+        match settlement {
+            Settlement::Delivered => Ok(true),
+            Settlement::NotDelivered => Ok(false),
+            Settlement::Torn { delivered, missing } => Err(DeliveryError::Stopped(format!(
+                "a transaction was torn: offsets of {delivered:?} were committed and those of \
+                 {missing:?} were not; please report this with the broker's version"
+            ))),
+        }
+    }
+
+    fn committed(&self, chosen: &[Delivery]) -> Result<TopicPartitionList, String> {
+        let consumer = self
+            .parts
+            .consumer
+            .get()
+            .ok_or_else(|| "the consumer group was left".to_owned())?;
+        let mut list = TopicPartitionList::with_capacity(chosen.len());
+        for delivery in chosen {
+            let partition = &delivery.partition.partition;
+            list.add_partition(&partition.topic, partition.number);
+        }
+        let list = consumer
+            .committed_offsets(list, COMMITTED_TIMEOUT)
+            .map_err(|error| error.to_string())?;
+        for element in list.elements() {
+            element.error().map_err(|error| error.to_string())?;
+        }
+        Ok(list)
+    }
+}

@@ -1,0 +1,233 @@
+//! What happens when the group gives or takes partitions.
+//!
+//! librdkafka calls us here on the thread that polls, in the middle of a poll. Nothing is fetched
+//! while we are here, heartbeats go on. A revocation may therefore wait a bounded time for
+//! finished results to be delivered; partitions that are lost already end at once. Whoever
+//! delivers never needs the polling thread, so waiting for it here cannot stop both.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
+    time::{Duration, Instant},
+};
+
+use aligner_pipeline::{Partition, PartitionEpoch, SourceEvent};
+use rdkafka::{
+    ClientContext, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol},
+    error::KafkaError,
+    types::RDKafkaRespErr,
+    util::Timeout,
+};
+use tokio::sync::oneshot;
+
+use crate::{context::Listener, handoff::Handoff, stats::ClientStats, tenure::Tenures};
+
+/// While waiting for a release, how soon a close is noticed.
+const CLOSE_CHECK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The consumer's side of the group.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    pub(crate) listener: Listener,
+    pub(crate) tenures: Arc<Tenures>,
+    pub(crate) handoff: Arc<Handoff>,
+    pub(crate) stats: Arc<ClientStats>,
+    pub(crate) closing: Arc<AtomicBool>,
+    pub(crate) revoke_timeout: Duration,
+    /// Told about partitions that came to us, so that a vanished owner's transactions are ended.
+    pub(crate) arrivals: Option<std::sync::mpsc::SyncSender<Vec<Partition>>>,
+    /// Whether fetching is suspended, so that new partitions begin suspended too.
+    pub(crate) suspended: AtomicBool,
+    /// Counts calls, so that the polling thread knows when what it remembers is stale.
+    pub(crate) changes: AtomicU64,
+}
+
+impl Membership {
+    fn gain(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
+        let tenures = self.tenures.begin(partitions(list));
+        for tenure in &tenures {
+            self.stats.forget(&tenure.partition);
+        }
+        if let Some(arrivals) = &self.arrivals {
+            // Full means that earlier arrivals are still being looked at; the look that follows
+            // covers every partition that is ours by then.
+            let gained = tenures
+                .iter()
+                .map(|tenure| tenure.partition.clone())
+                .collect();
+            let _ = arrivals.try_send(gained);
+        }
+        tracing::info!(partitions = %shown(&tenures), "partitions assigned");
+        // The news first: records may follow as soon as librdkafka knows.
+        self.handoff.put_news(SourceEvent::Assigned(tenures));
+        let assigned = match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
+            RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(list),
+        };
+        if let Err(error) = assigned {
+            tracing::error!(%error, "librdkafka did not take the assignment");
+        }
+        if self.suspended.load(Ordering::Relaxed)
+            && let Err(error) = consumer.pause(list)
+        {
+            tracing::warn!(%error, "new partitions could not be suspended");
+        }
+    }
+
+    fn give_up(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
+        let gone: Vec<_> = partitions(list).collect();
+        let tenures = self.tenures.of(&gone);
+        self.handoff.forget(&tenures);
+        if self.closing.load(Ordering::Acquire) {
+            self.tenures.end(&tenures);
+        } else if consumer.assignment_lost() {
+            self.tenures.end(&tenures);
+            tracing::warn!(
+                partitions = %shown(&tenures),
+                "partitions lost: the group went on without us"
+            );
+            self.handoff.put_news(SourceEvent::Lost(tenures));
+        } else if !tenures.is_empty() {
+            self.hand_over(tenures);
+        }
+        let unassigned = match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
+            RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.unassign(),
+        };
+        if let Err(error) = unassigned {
+            tracing::error!(%error, "librdkafka did not give up the assignment");
+        }
+    }
+
+    fn hand_over(&self, tenures: Vec<Arc<PartitionEpoch>>) {
+        let (release, released) = oneshot::channel();
+        let asked = Instant::now();
+        let deadline = asked + self.revoke_timeout;
+        self.handoff.put_news(SourceEvent::Revoking {
+            partitions: tenures.clone(),
+            deadline: tokio::time::Instant::from_std(deadline),
+            release,
+        });
+        let in_time = wait_until(released, deadline, || self.closing.load(Ordering::Acquire));
+        self.tenures.end(&tenures);
+        tracing::info!(
+            partitions = %shown(&tenures),
+            in_time,
+            waited_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "partitions revoked"
+        );
+    }
+}
+
+/// Waits for the other side to send or drop, to the deadline at most.
+fn wait_until<T>(
+    released: oneshot::Receiver<T>,
+    deadline: Instant,
+    give_up: impl Fn() -> bool,
+) -> bool {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut released = pin!(released);
+    loop {
+        if let Poll::Ready(_) = released.as_mut().poll(&mut context) {
+            return true;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || give_up() {
+            return false;
+        }
+        thread::park_timeout(left.min(CLOSE_CHECK_INTERVAL));
+    }
+}
+
+fn partitions(list: &TopicPartitionList) -> impl Iterator<Item = Partition> {
+    list.elements().into_iter().map(|element| Partition {
+        topic: element.topic().into(),
+        number: element.partition(),
+    })
+}
+
+fn shown(tenures: &[Arc<PartitionEpoch>]) -> String {
+    let names: Vec<_> = tenures
+        .iter()
+        .map(|tenure| tenure.partition.to_string())
+        .collect();
+    names.join(" ")
+}
+
+impl ClientContext for Membership {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.listener.log(level, facility, message);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.listener.stats_raw(statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.listener.error(error, reason);
+    }
+}
+
+impl ConsumerContext for Membership {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        event: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        match event {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.gain(consumer, list),
+            _ => self.give_up(consumer, list),
+        }
+        self.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn main_queue_min_poll_interval(&self) -> Timeout {
+        Timeout::After(Duration::from_millis(200))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_ends_the_wait_at_once() {
+        let (release, released) = oneshot::channel::<()>();
+        let other = thread::spawn(move || drop(release));
+        assert!(wait_until(
+            released,
+            Instant::now() + Duration::from_secs(60),
+            || false
+        ));
+        other.join().expect("the other thread only drops");
+    }
+
+    #[test]
+    fn the_wait_ends_at_its_deadline_or_when_closing() {
+        let (_kept, released) = oneshot::channel::<()>();
+        assert!(!wait_until(released, Instant::now(), || false));
+        let (_kept, released) = oneshot::channel::<()>();
+        assert!(!wait_until(
+            released,
+            Instant::now() + Duration::from_secs(60),
+            || true
+        ));
+    }
+}

@@ -1,0 +1,391 @@
+//! The producer with its group: makes the calls of one delivery, in either mode.
+//!
+//! Calls may block; they are made on a thread of their own, which [`crate::producer_thread`]
+//! watches. A producer lives until something fatal happens to it.
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use aligner_pipeline::{Delivery, Outbound, OutputKind};
+use rdkafka::{
+    Offset, TopicPartitionList,
+    config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel},
+    consumer::{CommitMode, Consumer},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    message::{Header, OwnedHeaders},
+    producer::{BaseRecord, Producer, ThreadedProducer},
+};
+
+use crate::{
+    consumer_thread::ConsumerHandle,
+    context::Listener,
+    native::{self, GroupStanding, TransactionError},
+    recovery::{Batching, Phase},
+    reports::{Reports, RoundFailure, Tally, Undelivered},
+    settings::TopicSettings,
+    stats::ClientStats,
+    tenure::Tenures,
+    transaction::{End, OffsetsFailure, TransactionalClient, WriteFailure, stopping_cause},
+};
+
+/// Pause before trying to queue again what librdkafka had no room for.
+const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
+/// Share of the transaction's time that writing may use, in tenths; the rest is for its end.
+const WRITING_TENTHS: u32 = 7;
+/// Time given to an abort even when the transaction's own time is over.
+const LEAST_ABORT_TIME: Duration = Duration::from_millis(250);
+
+/// What an outlet is made of.
+#[derive(Clone)]
+pub(crate) struct OutletParts {
+    pub(crate) config: ClientConfig,
+    pub(crate) transactional: bool,
+    pub(crate) identity: String,
+    pub(crate) topics: TopicSettings,
+    pub(crate) consumer: ConsumerHandle,
+    pub(crate) tenures: Arc<Tenures>,
+    pub(crate) stats: Arc<ClientStats>,
+}
+
+/// A producer and what it needs to know of the group.
+pub(crate) struct Outlet {
+    parts: OutletParts,
+    producer: ThreadedProducer<Reports>,
+    one_by_one: bool,
+}
+
+impl Outlet {
+    /// Creates the producer; opens no transaction.
+    pub(crate) fn new(parts: OutletParts, batching: Batching) -> KafkaResult<Self> {
+        let mut config = parts.config.clone();
+        config.set_log_level(RDKafkaLogLevel::Info);
+        config.set("batch.size", batching.max_bytes().to_string());
+        if batching.one_by_one() {
+            config.set("batch.num.messages", "1");
+        }
+        let reports = Reports {
+            listener: Listener::new("producer", Some(Arc::clone(&parts.stats))),
+            tally: Tally::default(),
+        };
+        let producer = ThreadedProducer::from_config_and_context(&config, reports)?;
+        Ok(Self {
+            parts,
+            producer,
+            one_by_one: batching.one_by_one(),
+        })
+    }
+
+    /// Claims the transactional id, which ends whatever an earlier holder left open.
+    pub(crate) fn claim(&self, timeout: Duration) -> Result<(), TransactionError> {
+        if self.parts.transactional {
+            native::init_transactions(self.producer.client(), timeout)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Delivers outputs and offsets.
+    pub(crate) fn deliver(
+        &self,
+        deliveries: &[Delivery],
+        phase: &Phase,
+        started: Instant,
+        timeout: Duration,
+    ) -> End {
+        let attempt = Attempt {
+            outlet: self,
+            deliveries,
+            phase,
+            write_deadline: started + timeout * WRITING_TENTHS / 10,
+            deadline: started + timeout,
+        };
+        if self.parts.transactional {
+            crate::transaction::run(attempt)
+        } else {
+            attempt.deliver_at_least_once()
+        }
+    }
+
+    fn topic(&self, kind: OutputKind) -> &str {
+        match kind {
+            OutputKind::Correction => &self.parts.topics.corrections,
+            OutputKind::Pair => &self.parts.topics.pairs,
+            OutputKind::DeadLetter => &self.parts.topics.dead_letters,
+        }
+    }
+
+    fn tally(&self) -> &Tally {
+        &self.producer.context().tally
+    }
+
+    fn queue(&self, output: &Outbound, label: usize) -> Result<(), RDKafkaErrorCode> {
+        let mut record: BaseRecord<'_, [u8], [u8], usize> =
+            BaseRecord::with_opaque_to(self.topic(output.kind), label);
+        record.key = output.key.as_deref();
+        record.payload = output.value.as_deref();
+        if !output.headers.is_empty() {
+            let headers = OwnedHeaders::new_with_capacity(output.headers.len());
+            record.headers = Some(output.headers.iter().fold(headers, |headers, header| {
+                headers.insert(Header {
+                    key: &header.key,
+                    value: header.value.as_deref(),
+                })
+            }));
+        }
+        self.producer.send(record).map_err(|(error, _)| {
+            error
+                .rdkafka_error_code()
+                .unwrap_or(RDKafkaErrorCode::InvalidArgument)
+        })
+    }
+}
+
+/// One attempt to deliver.
+struct Attempt<'a> {
+    outlet: &'a Outlet,
+    deliveries: &'a [Delivery],
+    phase: &'a Phase,
+    write_deadline: Instant,
+    deadline: Instant,
+}
+
+impl Attempt<'_> {
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    fn outputs(&self) -> impl Iterator<Item = &Outbound> {
+        self.deliveries
+            .iter()
+            .flat_map(|delivery| delivery.outputs.iter().map(Arc::as_ref))
+    }
+
+    /// Which output has this index, counted over all deliveries.
+    fn locate(&self, mut index: usize) -> (usize, usize) {
+        for (number, delivery) in self.deliveries.iter().enumerate() {
+            if index < delivery.outputs.len() {
+                return (number, index);
+            }
+            index -= delivery.outputs.len();
+        }
+        unreachable!("labels are given to outputs of these deliveries only")
+    }
+
+    fn refused(&self, index: usize, code: RDKafkaErrorCode) -> WriteFailure {
+        let (delivery, output) = self.locate(index);
+        let found = &self.deliveries[delivery].outputs[output];
+        let bytes = found.value.as_ref().map_or(0, |value| value.len())
+            + found.key.as_ref().map_or(0, |key| key.len());
+        WriteFailure::Refused {
+            delivery,
+            output,
+            cause: format!(
+                "topic \"{}\" does not take a record of {bytes} bytes ({code}); raise its \
+                 max.message.bytes",
+                self.outlet.topic(found.kind)
+            ),
+        }
+    }
+
+    /// Sorts reports by what is to be done. `exact` tells whether a refusal can only mean the
+    /// very output that it was reported for.
+    fn judge(&self, undelivered: &[Undelivered], exact: bool) -> WriteFailure {
+        let topic_of = |index: usize| {
+            let (delivery, output) = self.locate(index);
+            self.outlet
+                .topic(self.deliveries[delivery].outputs[output].kind)
+        };
+        for failed in undelivered {
+            match failed.code {
+                RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidRecord => {
+                    return if exact {
+                        self.refused(failed.index, failed.code)
+                    } else {
+                        WriteFailure::RefusedTogether(failed.code.to_string())
+                    };
+                }
+                RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::InvalidTopic => {
+                    return WriteFailure::Lasting(format!(
+                        "output topic \"{}\" is not there ({}); create it, then start again",
+                        topic_of(failed.index),
+                        failed.code
+                    ));
+                }
+                RDKafkaErrorCode::TopicAuthorizationFailed => {
+                    return WriteFailure::Lasting(format!(
+                        "this user may not write to topic \"{}\"; allow WRITE and DESCRIBE on it",
+                        topic_of(failed.index)
+                    ));
+                }
+                _ => {}
+            }
+        }
+        let first = undelivered
+            .first()
+            .map_or(RDKafkaErrorCode::Fail, |failed| failed.code);
+        match stopping_cause(first) {
+            Some(cause) => WriteFailure::Lasting(cause.to_owned()),
+            None => WriteFailure::Passing(format!("outputs were not delivered: {first}")),
+        }
+    }
+
+    fn standing(&self) -> Result<GroupStanding, String> {
+        let consumer = self
+            .outlet
+            .parts
+            .consumer
+            .get()
+            .ok_or_else(|| "the consumer group was left".to_owned())?;
+        let standing =
+            GroupStanding::of(&consumer).ok_or_else(|| "the consumer has no group".to_owned())?;
+        // A broker takes offsets from such a member without asking whose they are.
+        if standing.generation() < 0 || !standing.has_member_id() {
+            return Err("not a member of the consumer group at the moment".to_owned());
+        }
+        Ok(standing)
+    }
+
+    /// After the standing was taken: a change in between makes the standing stale, and the
+    /// broker refuses it.
+    fn check_tenures(&self) -> Result<(), String> {
+        let ended = self
+            .deliveries
+            .iter()
+            .find(|delivery| !self.outlet.parts.tenures.is_current(&delivery.partition));
+        match ended {
+            Some(delivery) => Err(format!(
+                "partition {} is not ours any more",
+                delivery.partition.partition
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn offsets(&self) -> KafkaResult<TopicPartitionList> {
+        let mut list = TopicPartitionList::with_capacity(self.deliveries.len());
+        for delivery in self.deliveries {
+            let partition = &delivery.partition.partition;
+            let mut entry = list.add_partition(&partition.topic, partition.number);
+            entry.set_offset(Offset::Offset(delivery.next_offset))?;
+            // Whoever gets the partition after us learns whose transaction may still be open.
+            entry.set_metadata(&self.outlet.parts.identity);
+        }
+        Ok(list)
+    }
+
+    /// Outputs first, offsets after them.
+    fn deliver_at_least_once(mut self) -> End {
+        match self.write() {
+            Ok(()) => {}
+            Err(WriteFailure::Refused {
+                delivery,
+                output,
+                cause,
+            }) => {
+                return End::Refused {
+                    delivery,
+                    output,
+                    cause,
+                };
+            }
+            Err(WriteFailure::RefusedTogether(cause)) => return End::RefusedTogether(cause),
+            Err(WriteFailure::Passing(cause)) => return End::Aborted(cause),
+            Err(WriteFailure::Lasting(cause)) => return End::Stopped(cause),
+        }
+        let committed = self
+            .standing()
+            .and_then(|_| self.check_tenures())
+            .and_then(|()| self.commit_offsets().map_err(|error| error.to_string()));
+        match committed {
+            Ok(()) => End::Committed,
+            Err(cause) => End::Aborted(format!(
+                "outputs were written, offsets were not committed: {cause}"
+            )),
+        }
+    }
+
+    fn commit_offsets(&self) -> KafkaResult<()> {
+        let Some(consumer) = self.outlet.parts.consumer.get() else {
+            return Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::State));
+        };
+        consumer.commit(&self.offsets()?, CommitMode::Sync)
+    }
+}
+
+impl TransactionalClient for Attempt<'_> {
+    fn begin(&mut self) -> Result<(), TransactionError> {
+        native::begin_transaction(self.outlet.producer.client())
+    }
+
+    fn write(&mut self) -> Result<(), WriteFailure> {
+        let tally = self.outlet.tally();
+        let round = tally.start(self.outputs().count());
+        for (index, output) in self.outputs().enumerate() {
+            loop {
+                match self.outlet.queue(output, Tally::label(round, index)) {
+                    Ok(()) => break,
+                    Err(RDKafkaErrorCode::QueueFull)
+                        if Instant::now() < self.write_deadline && !tally.is_doomed() =>
+                    {
+                        thread::sleep(QUEUE_FULL_PAUSE);
+                    }
+                    Err(RDKafkaErrorCode::QueueFull) if tally.is_doomed() => {
+                        return self.wait_for_reports();
+                    }
+                    // The client itself refuses only the message it is given.
+                    Err(code) => return Err(self.judge(&[Undelivered { index, code }], true)),
+                }
+            }
+        }
+        self.wait_for_reports()
+    }
+
+    fn send_offsets(&mut self) -> Result<(), OffsetsFailure> {
+        let standing = self.standing().map_err(OffsetsFailure::NotOurs)?;
+        self.check_tenures().map_err(OffsetsFailure::NotOurs)?;
+        let offsets = self
+            .offsets()
+            .map_err(|error| OffsetsFailure::NotOurs(error.to_string()))?;
+        native::send_offsets(
+            self.outlet.producer.client(),
+            &offsets,
+            &standing,
+            self.left(),
+        )
+        .map_err(OffsetsFailure::Failed)
+    }
+
+    fn may_commit(&mut self) -> bool {
+        self.phase.enter_commit()
+    }
+
+    fn commit(&mut self) -> Result<(), TransactionError> {
+        native::commit_transaction(self.outlet.producer.client(), self.left())
+    }
+
+    fn abort(&mut self) -> Result<(), TransactionError> {
+        native::abort_transaction(
+            self.outlet.producer.client(),
+            self.left().max(LEAST_ABORT_TIME),
+        )
+    }
+}
+
+impl Attempt<'_> {
+    fn wait_for_reports(&self) -> Result<(), WriteFailure> {
+        match self.outlet.tally().wait(self.write_deadline) {
+            Ok(()) => Ok(()),
+            Err(RoundFailure::Undelivered(undelivered)) => {
+                Err(self.judge(&undelivered, self.outlet.one_by_one))
+            }
+            Err(RoundFailure::Outstanding(count)) => Err(WriteFailure::Passing(format!(
+                "{count} outputs were not acknowledged in time"
+            ))),
+        }
+    }
+}

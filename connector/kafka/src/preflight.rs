@@ -1,0 +1,309 @@
+//! Looks before anything is started, and names what is wrong.
+//!
+//! A broker that is not there yet is waited for: it may be starting, and the log says what is
+//! missed. Everything that waiting does not mend ends the start with its cause: a refused
+//! password, a failed TLS handshake, a missing topic, a missing permission.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientContext, TopicPartitionList,
+    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::{KafkaError, RDKafkaErrorCode},
+};
+use thiserror::Error;
+
+use crate::{
+    context::{Fault, Listener, RepeatFilter},
+    properties,
+    settings::Connection,
+    topics,
+};
+
+/// How long one question to a broker may take. Short, so that errors reported on the side are
+/// looked at soon.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between questions to a broker that does not answer.
+const RETRY_PAUSE: Duration = Duration::from_millis(300);
+
+/// Why the connection to Kafka was not set up. Waiting mends none of these.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StartError {
+    /// The brokers refuse our name or password.
+    #[error(
+        "kafka at {servers} refuses the login: {cause}; check sasl.mechanism, sasl.username and \
+         sasl.password in kafka.properties"
+    )]
+    Login {
+        /// As configured.
+        servers: String,
+        /// What the broker says.
+        cause: String,
+    },
+    /// The TLS handshake fails.
+    #[error(
+        "TLS with kafka at {servers} fails: {cause}; check security.protocol, ssl.ca.location, \
+         ssl.certificate.location and ssl.key.location in kafka.properties"
+    )]
+    Tls {
+        /// As configured.
+        servers: String,
+        /// What the TLS library says.
+        cause: String,
+    },
+    /// Topics are not there.
+    #[error("{}", missing(topics, commands))]
+    MissingTopics {
+        /// Which.
+        topics: Vec<String>,
+        /// What makes them, one command each.
+        commands: Vec<String>,
+    },
+    /// We may not do what we must.
+    #[error("kafka does not permit it: {0}")]
+    Forbidden(String),
+    /// Something else that stands in the way.
+    #[error("connection to kafka could not be set up: {0}")]
+    Other(String),
+    /// The one who asked does not wait any more.
+    #[error("the start was given up")]
+    GivenUp,
+}
+
+fn missing(topics: &[String], commands: &[String]) -> String {
+    format!(
+        "topics are missing: {}; set topics.create to true for the output topics, or run\n  {}",
+        topics.join(", "),
+        commands.join("\n  ")
+    )
+}
+
+struct Looker(Listener);
+
+impl ClientContext for Looker {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.0.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.error(error, reason);
+    }
+}
+
+impl ConsumerContext for Looker {}
+
+/// A client that looks at the cluster and joins nothing.
+pub(crate) struct Preflight<'a> {
+    connection: &'a Connection,
+    client: BaseConsumer<Looker>,
+    given_up: Arc<AtomicBool>,
+}
+
+/// What a topic looks like from here.
+enum Seen {
+    Partitions(usize),
+    Missing,
+}
+
+impl<'a> Preflight<'a> {
+    pub(crate) fn new(
+        connection: &'a Connection,
+        given_up: Arc<AtomicBool>,
+    ) -> Result<Self, StartError> {
+        let mut config = properties::preflight(connection);
+        config.set_log_level(RDKafkaLogLevel::Info);
+        let looker = Looker(Listener::new("preflight", None));
+        let client = BaseConsumer::from_config_and_context(&config, looker)
+            .map_err(|error| StartError::Other(error.to_string()))?;
+        Ok(Self {
+            connection,
+            client,
+            given_up,
+        })
+    }
+
+    /// Looks at everything that can be looked at without writing.
+    pub(crate) fn run(&self, runtime: &tokio::runtime::Handle) -> Result<(), StartError> {
+        self.wait_for_a_broker()?;
+        // From here on somebody answers, and what cannot be answered in time is a finding.
+        let deadline = Instant::now() + self.connection.start_timeout();
+        let partitions = self.look_at_topics(deadline, runtime)?;
+        self.look_at_group(deadline)?;
+        tracing::info!(
+            group = %self.connection.group_id,
+            identity = %self.connection.identity,
+            partitions,
+            "kafka is reachable and topics are there"
+        );
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), StartError> {
+        if self.given_up.load(Ordering::Acquire) {
+            return Err(StartError::GivenUp);
+        }
+        match self.client.context().0.fault() {
+            Some(fault) => self.judge(&fault),
+            None => Ok(()),
+        }
+    }
+
+    fn judge(&self, fault: &Fault) -> Result<(), StartError> {
+        let servers = self.connection.kafka.bootstrap_servers.clone();
+        let cause = fault.reason.clone();
+        match fault.code {
+            RDKafkaErrorCode::Authentication
+            | RDKafkaErrorCode::SaslAuthenticationFailed
+            | RDKafkaErrorCode::UnsupportedSASLMechanism => {
+                Err(StartError::Login { servers, cause })
+            }
+            RDKafkaErrorCode::SSL => Err(StartError::Tls { servers, cause }),
+            _ => Ok(()),
+        }
+    }
+
+    fn wait_for_a_broker(&self) -> Result<(), StartError> {
+        let mut repeats = RepeatFilter::default();
+        loop {
+            let answer = self.client.fetch_metadata(
+                self.connection.topics.answers.first().map(String::as_str),
+                QUESTION_TIMEOUT,
+            );
+            // Errors are reported to whoever polls.
+            let _ = self.client.poll(RETRY_PAUSE);
+            match answer {
+                Ok(_) => return Ok(()),
+                Err(error) => {
+                    self.check()?;
+                    if repeats.admit("unreachable", Instant::now()).is_some() {
+                        let reason = self
+                            .client
+                            .context()
+                            .0
+                            .fault()
+                            .map_or_else(|| error.to_string(), |fault| fault.reason);
+                        tracing::warn!(
+                            servers = %self.connection.kafka.bootstrap_servers,
+                            "kafka is not reachable, waiting for it: {reason}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    fn look_at_topics(
+        &self,
+        deadline: Instant,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<usize, StartError> {
+        let settings = &self.connection.topics;
+        let mut missing_answers = Vec::new();
+        let mut partitions = 0;
+        for topic in &settings.answers {
+            match self.look_at_topic(topic, deadline)? {
+                Seen::Partitions(count) => partitions = count.max(partitions),
+                Seen::Missing => missing_answers.push(topic.clone()),
+            }
+        }
+        let mut missing_outputs = Vec::new();
+        for (_, topic) in settings.outputs() {
+            if let Seen::Missing = self.look_at_topic(topic, deadline)? {
+                missing_outputs.push(topic.to_owned());
+            }
+        }
+        let wanted = i32::try_from(partitions.max(1)).unwrap_or(i32::MAX);
+        if missing_answers.is_empty() && settings.create && !missing_outputs.is_empty() {
+            let specs: Vec<_> = missing_outputs
+                .iter()
+                .map(|topic| (topic.as_str(), wanted))
+                .collect();
+            runtime.block_on(topics::create(self.connection, &specs))?;
+            tracing::info!(topics = ?missing_outputs, partitions = wanted, "output topics made");
+            return Ok(partitions);
+        }
+        if missing_answers.is_empty() && missing_outputs.is_empty() {
+            return Ok(partitions);
+        }
+        let command = |topic: &String| {
+            format!(
+                "kafka-topics.sh --bootstrap-server {} --create --topic {topic} --partitions {}",
+                self.connection.kafka.bootstrap_servers,
+                if partitions == 0 { 6 } else { wanted }
+            )
+        };
+        let topics: Vec<_> = missing_answers.into_iter().chain(missing_outputs).collect();
+        Err(StartError::MissingTopics {
+            commands: topics.iter().map(command).collect(),
+            topics,
+        })
+    }
+
+    fn look_at_topic(&self, topic: &str, deadline: Instant) -> Result<Seen, StartError> {
+        loop {
+            let problem = match self.client.fetch_metadata(Some(topic), QUESTION_TIMEOUT) {
+                Ok(metadata) => {
+                    let found = metadata.topics().iter().find(|found| found.name() == topic);
+                    match found.map(|found| (found.error(), found.partitions().len())) {
+                        Some((None, count)) if count > 0 => return Ok(Seen::Partitions(count)),
+                        Some((Some(code), _)) => match RDKafkaErrorCode::from(code) {
+                            RDKafkaErrorCode::UnknownTopicOrPartition
+                            | RDKafkaErrorCode::UnknownTopic => return Ok(Seen::Missing),
+                            RDKafkaErrorCode::TopicAuthorizationFailed => {
+                                return Err(StartError::Forbidden(format!(
+                                    "topic \"{topic}\" may not be used by this user; allow READ \
+                                     and DESCRIBE on answer topics, WRITE and DESCRIBE on \
+                                     output topics"
+                                )));
+                            }
+                            other => other.to_string(),
+                        },
+                        Some((None, _)) | None => "no partitions yet".to_owned(),
+                    }
+                }
+                Err(error) => error.to_string(),
+            };
+            let _ = self.client.poll(RETRY_PAUSE);
+            self.check()?;
+            if Instant::now() >= deadline {
+                return Err(StartError::Other(format!(
+                    "nothing could be learned about topic \"{topic}\": {problem}"
+                )));
+            }
+        }
+    }
+
+    fn look_at_group(&self, deadline: Instant) -> Result<(), StartError> {
+        loop {
+            let mut list = TopicPartitionList::new();
+            for topic in &self.connection.topics.answers {
+                list.add_partition(topic, 0);
+            }
+            let problem = match self.client.committed_offsets(list, QUESTION_TIMEOUT) {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            if problem.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
+                return Err(StartError::Forbidden(format!(
+                    "consumer group \"{}\" may not be used by this user; allow READ on it",
+                    self.connection.group_id
+                )));
+            }
+            let _ = self.client.poll(RETRY_PAUSE);
+            self.check()?;
+            if Instant::now() >= deadline {
+                return Err(StartError::Other(format!(
+                    "the coordinator of consumer group \"{}\" does not answer: {problem}",
+                    self.connection.group_id
+                )));
+            }
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! librdkafka properties: which ones a person may set, and the full set for each client.
+//!
+//! A property given in the configuration wins over ours, because brokers and networks differ;
+//! those that the delivery guarantee rests on cannot be given at all.
+
+use std::{collections::BTreeMap, fmt};
+
+use rdkafka::ClientConfig;
+
+use crate::settings::{Connection, DeliveryGuarantee, Problem};
+
+/// Properties that are not for a person to set, each with what to do instead.
+const REFUSED: &[(&str, &str)] = &[
+    ("acks", "exactly once needs all of them; remove it"),
+    ("auto.offset.reset", "set kafka.start_from"),
+    ("bootstrap.servers", "set kafka.bootstrap_servers"),
+    (
+        "client.id",
+        "it is the transactional id; set name and kafka.instance_id",
+    ),
+    (
+        "delivery.report.only.error",
+        "every delivery is counted before a commit; remove it",
+    ),
+    (
+        "enable.auto.commit",
+        "offsets are committed with the outputs; remove it",
+    ),
+    (
+        "enable.auto.offset.store",
+        "offsets are committed with the outputs; remove it",
+    ),
+    (
+        "enable.idempotence",
+        "both delivery modes need it; remove it",
+    ),
+    (
+        "enable.partition.eof",
+        "the end of a partition is no event here; remove it",
+    ),
+    ("group.id", "set kafka.group_id"),
+    ("group.instance.id", "set kafka.instance_id"),
+    ("heartbeat.interval.ms", "set kafka.heartbeat_interval_ms"),
+    (
+        "isolation.level",
+        "it also makes committed offsets stable; remove it",
+    ),
+    ("message.timeout.ms", "set kafka.transaction_timeout_ms"),
+    ("delivery.timeout.ms", "set kafka.transaction_timeout_ms"),
+    ("metadata.broker.list", "set kafka.bootstrap_servers"),
+    (
+        "partition.assignment.strategy",
+        "cooperative-sticky keeps partitions that do not move; remove it",
+    ),
+    ("request.required.acks", "exactly once needs all of them"),
+    ("session.timeout.ms", "set kafka.session_timeout_ms"),
+    ("transaction.timeout.ms", "set kafka.transaction_timeout_ms"),
+    ("transactional.id", "set name and kafka.instance_id"),
+];
+
+/// What is wrong with the properties given.
+pub(crate) fn problems(given: &BTreeMap<String, String>) -> Vec<Problem> {
+    let mut found = Vec::new();
+    for (key, value) in given {
+        let problem = match REFUSED.iter().find(|(refused, _)| refused == key) {
+            Some((_, fix)) => Some(format!("cannot be set here: {fix}")),
+            None => unusable(key, value),
+        };
+        if let Some(message) = problem {
+            found.push(Problem {
+                key: format!("kafka.properties.{key}"),
+                message,
+            });
+        }
+    }
+    found
+}
+
+/// Asks librdkafka, which knows its properties best. Its message may repeat the value, so it is
+/// passed on only where the value is no secret.
+fn unusable(key: &str, value: &str) -> Option<String> {
+    let mut alone = ClientConfig::new();
+    alone.set(key, value);
+    match alone.create_native_config() {
+        Ok(_) => None,
+        Err(_) if is_secret(key) => Some("librdkafka does not take this value".to_owned()),
+        Err(rdkafka::error::KafkaError::ClientConfig(_, message, ..)) => {
+            Some(format!("librdkafka says: {message}"))
+        }
+        Err(error) => Some(format!("librdkafka says: {error}")),
+    }
+}
+
+/// Whether a property's value must never be printed.
+pub(crate) fn is_secret(key: &str) -> bool {
+    [
+        "password",
+        "secret",
+        ".pem",
+        "jaas",
+        "token",
+        "sasl.oauthbearer.config",
+    ]
+    .iter()
+    .any(|word| key.contains(word))
+}
+
+/// Prints properties without their secrets.
+pub(crate) struct Redacted<'a>(pub &'a BTreeMap<String, String>);
+
+impl fmt::Debug for Redacted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map()
+            .entries(self.0.iter().map(|(key, value)| {
+                let shown = if is_secret(key) { "[redacted]" } else { value };
+                (key, shown)
+            }))
+            .finish()
+    }
+}
+
+fn common(connection: &Connection) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", &connection.kafka.bootstrap_servers)
+        .set("client.id", &connection.identity)
+        .set("statistics.interval.ms", "1000")
+        .set("socket.keepalive.enable", "true")
+        .set("socket.nagle.disable", "true")
+        // A broker that is gone without a word must be noticed before the transaction is dead.
+        .set("socket.timeout.ms", "10000")
+        .set("reconnect.backoff.ms", "100")
+        .set("reconnect.backoff.max.ms", "1000")
+        .set("topic.metadata.refresh.interval.ms", "30000");
+    config
+}
+
+fn with_given(mut config: ClientConfig, connection: &Connection) -> ClientConfig {
+    for (key, value) in &connection.kafka.properties {
+        config.set(key, value);
+    }
+    config
+}
+
+/// Properties of the consumer.
+pub(crate) fn consumer(connection: &Connection) -> ClientConfig {
+    let settings = &connection.kafka;
+    let mut config = common(connection);
+    config
+        .set("group.id", &connection.group_id)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // Also what makes the broker answer with stable committed offsets only.
+        .set("isolation.level", "read_committed")
+        .set("auto.offset.reset", settings.start_from.as_offset_reset())
+        .set("max.poll.interval.ms", "300000")
+        // A pause throws the prefetched records away, so few may be waiting; our own buffer,
+        // which a pause keeps, holds the rest.
+        .set("queued.max.messages.kbytes", "8192")
+        .set("queued.min.messages", "20000")
+        .set("fetch.queue.backoff.ms", "5")
+        .set("fetch.error.backoff.ms", "100");
+    if let Some(instance) = &settings.instance_id {
+        config.set("group.instance.id", instance);
+    }
+    // With the newer protocol the broker alone decides these, and librdkafka refuses them.
+    let broker_decides = settings
+        .properties
+        .get("group.protocol")
+        .is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"));
+    if !broker_decides {
+        config
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set(
+                "session.timeout.ms",
+                settings.session_timeout_ms.to_string(),
+            )
+            .set(
+                "heartbeat.interval.ms",
+                settings.heartbeat_interval_ms.to_string(),
+            );
+    }
+    with_given(config, connection)
+}
+
+/// Properties of the producer.
+pub(crate) fn producer(connection: &Connection) -> ClientConfig {
+    let timeout = connection.kafka.transaction_timeout_ms.to_string();
+    let mut config = common(connection);
+    config
+        .set("enable.idempotence", "true")
+        .set("message.timeout.ms", &timeout)
+        .set("linger.ms", "1")
+        .set("compression.type", "zstd")
+        // The same event id goes to the same partition as from a Java producer.
+        .set("partitioner", "murmur2_random")
+        .set("queue.buffering.max.messages", "200000")
+        .set("queue.buffering.max.kbytes", "131072")
+        .set("retry.backoff.ms", "50")
+        .set("retry.backoff.max.ms", "500");
+    if connection.kafka.delivery == DeliveryGuarantee::ExactlyOnce {
+        config
+            .set("transactional.id", &connection.identity)
+            .set("transaction.timeout.ms", &timeout);
+    }
+    with_given(config, connection)
+}
+
+/// Properties of a producer that exists only to end the transactions of a process that died.
+pub(crate) fn successor(connection: &Connection, transactional_id: &str) -> ClientConfig {
+    let mut config = common(connection);
+    config
+        .set("statistics.interval.ms", "0")
+        .set("enable.idempotence", "true")
+        .set("transactional.id", transactional_id)
+        .set(
+            "transaction.timeout.ms",
+            connection.kafka.transaction_timeout_ms.to_string(),
+        );
+    with_given(config, connection)
+}
+
+/// Properties of a client that only looks, before anything else is started.
+pub(crate) fn preflight(connection: &Connection) -> ClientConfig {
+    let mut config = common(connection);
+    config
+        .set("statistics.interval.ms", "0")
+        .set("group.id", &connection.group_id)
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("allow.auto.create.topics", "false");
+    let mut config = with_given(config, connection);
+    // It never joins the group; its protocol would only bring rules of its own.
+    config.remove("group.protocol");
+    config.remove("group.remote.assignor");
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{KafkaSettings, TopicSettings};
+
+    fn given(key: &str, value: &str) -> BTreeMap<String, String> {
+        BTreeMap::from([(key.to_owned(), value.to_owned())])
+    }
+
+    #[test]
+    fn what_the_guarantee_rests_on_is_refused_with_a_fix() {
+        for key in [
+            "enable.auto.commit",
+            "transactional.id",
+            "isolation.level",
+            "group.instance.id",
+            "acks",
+        ] {
+            let found = problems(&given(key, "true"));
+            assert_eq!(found.len(), 1, "{key}");
+            assert_eq!(found[0].key, format!("kafka.properties.{key}"));
+            assert!(found[0].message.starts_with("cannot be set here: "));
+        }
+    }
+
+    #[test]
+    fn a_property_that_librdkafka_does_not_know_is_refused() {
+        let found = problems(&given("sasl.pasword", "x"));
+        assert!(
+            found[0].message.contains("No such configuration property"),
+            "{}",
+            found[0].message
+        );
+    }
+
+    #[test]
+    fn ordinary_properties_reach_both_clients() {
+        let kafka = KafkaSettings {
+            properties: given("security.protocol", "sasl_ssl"),
+            ..KafkaSettings::default()
+        };
+        let connection = Connection::new("moderation", kafka, TopicSettings::default())
+            .expect("an ordinary property is usable");
+        for config in [consumer(&connection), producer(&connection)] {
+            assert_eq!(config.get("security.protocol"), Some("sasl_ssl"));
+            assert_eq!(config.get("client.id"), Some(connection.identity.as_str()));
+        }
+    }
+
+    #[test]
+    fn every_set_of_properties_is_one_librdkafka_takes() {
+        for delivery in [
+            DeliveryGuarantee::ExactlyOnce,
+            DeliveryGuarantee::AtLeastOnce,
+        ] {
+            for instance_id in [None, Some("0".to_owned())] {
+                let kafka = KafkaSettings {
+                    delivery,
+                    instance_id,
+                    ..KafkaSettings::default()
+                };
+                let connection = Connection::new("moderation", kafka, TopicSettings::default())
+                    .expect("both modes are usable");
+                for config in [
+                    consumer(&connection),
+                    producer(&connection),
+                    successor(&connection, "moderation-1"),
+                    preflight(&connection),
+                ] {
+                    config
+                        .create_native_config()
+                        .expect("librdkafka takes our properties");
+                }
+            }
+        }
+    }
+}

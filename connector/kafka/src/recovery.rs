@@ -1,0 +1,326 @@
+//! Decisions after something went wrong, as plain functions and counters.
+//!
+//! Nothing here waits or speaks to a broker: what is known goes in, what to do comes out.
+
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicU8, Ordering},
+    time::{Duration, Instant},
+};
+
+use aligner_pipeline::Partition;
+
+/// Being fenced more often than this within [`FENCING_WINDOW`] is no accident.
+const FENCINGS_WITH_INSTANCE_ID: usize = 2;
+/// The same for a random transactional id, which only a hasty successor fences.
+const FENCINGS_WITHOUT_INSTANCE_ID: usize = 5;
+const FENCING_WINDOW: Duration = Duration::from_secs(60);
+
+/// Whether a transaction whose commit was not answered took place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Settlement {
+    /// It did.
+    Delivered,
+    /// It did not.
+    NotDelivered,
+    /// One part did, which transactions rule out.
+    Torn {
+        delivered: Vec<Partition>,
+        missing: Vec<Partition>,
+    },
+}
+
+/// Decides from stable committed offsets. Both lists hold only partitions that were ours
+/// without a break since the transaction, so that nobody else can have moved the offsets.
+pub(crate) fn settle(
+    targets: &[(Partition, i64)],
+    committed: impl Fn(&Partition) -> Option<i64>,
+) -> Settlement {
+    let (delivered, missing): (Vec<_>, Vec<_>) = targets.iter().partition(|(partition, target)| {
+        committed(partition).is_some_and(|offset| offset >= *target)
+    });
+    let names = |of: Vec<&(Partition, i64)>| -> Vec<Partition> {
+        of.into_iter()
+            .map(|(partition, _)| partition.clone())
+            .collect()
+    };
+    match (delivered.is_empty(), missing.is_empty()) {
+        (_, true) => Settlement::Delivered,
+        (true, false) => Settlement::NotDelivered,
+        (false, false) => Settlement::Torn {
+            delivered: names(delivered),
+            missing: names(missing),
+        },
+    }
+}
+
+/// Remembers how often we were fenced.
+#[derive(Debug)]
+pub(crate) struct Fencings {
+    identity: String,
+    has_instance_id: bool,
+    recent: VecDeque<Instant>,
+}
+
+impl Fencings {
+    pub(crate) fn new(identity: String, has_instance_id: bool) -> Self {
+        Self {
+            identity,
+            has_instance_id,
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// Notes a fencing by somebody else; returns the cause to stop with when it is one too many.
+    /// A fencing that followed the transaction's own timeout is the broker's and not noted here.
+    pub(crate) fn note(&mut self, now: Instant) -> Option<String> {
+        let limit = if self.has_instance_id {
+            FENCINGS_WITH_INSTANCE_ID
+        } else {
+            FENCINGS_WITHOUT_INSTANCE_ID
+        };
+        self.recent
+            .retain(|at| now.duration_since(*at) < FENCING_WINDOW);
+        self.recent.push_back(now);
+        if self.recent.len() < limit {
+            return None;
+        }
+        let fix = if self.has_instance_id {
+            "duplicate instance id: another process runs with the same name and \
+             kafka.instance_id; give each its own"
+        } else {
+            "another process keeps taking the transactional id; look for a second pipeline with \
+             this name"
+        };
+        Some(format!(
+            "transactional id \"{}\" was fenced {} times within {} s: {fix}",
+            self.identity,
+            self.recent.len(),
+            FENCING_WINDOW.as_secs()
+        ))
+    }
+}
+
+/// How outputs are grouped into requests.
+///
+/// A broker refuses a whole batch when one message, or all of them together, is too large, and
+/// does not say which. Sending one message at a time finds out; where none is refused then, the
+/// batch itself was the trouble, and batches become smaller for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Batching {
+    max_bytes: u32,
+    one_by_one: bool,
+}
+
+impl Default for Batching {
+    fn default() -> Self {
+        Self {
+            max_bytes: 1_000_000,
+            one_by_one: false,
+        }
+    }
+}
+
+/// Batches are not made smaller than this.
+const LEAST_BATCH_BYTES: u32 = 16_384;
+
+impl Batching {
+    pub(crate) fn max_bytes(self) -> u32 {
+        self.max_bytes
+    }
+
+    pub(crate) fn one_by_one(self) -> bool {
+        self.one_by_one
+    }
+
+    /// After a batch was refused.
+    pub(crate) fn to_find_out(self) -> Self {
+        Self {
+            one_by_one: true,
+            ..self
+        }
+    }
+
+    /// After everything was delivered one by one.
+    pub(crate) fn after_success(self, refused_before: bool) -> Self {
+        if !self.one_by_one {
+            return self;
+        }
+        let max_bytes = if refused_before {
+            self.max_bytes
+        } else {
+            (self.max_bytes / 4).max(LEAST_BATCH_BYTES)
+        };
+        Self {
+            max_bytes,
+            one_by_one: false,
+        }
+    }
+}
+
+/// Where a transaction is, agreed between the thread that makes the calls, which may hang, and
+/// the one that waits for it, which must not.
+#[derive(Debug)]
+pub(crate) struct Phase(AtomicU8);
+
+const BEFORE_COMMIT: u8 = 0;
+const COMMITTING: u8 = 1;
+const ABANDONED: u8 = 2;
+
+impl Phase {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU8::new(BEFORE_COMMIT))
+    }
+
+    /// A new transaction begins. False once abandoned.
+    pub(crate) fn begin(&self) -> bool {
+        self.0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |phase| {
+                (phase != ABANDONED).then_some(BEFORE_COMMIT)
+            })
+            .is_ok()
+    }
+
+    /// The commit is about to be called. False once abandoned: it must not be.
+    pub(crate) fn enter_commit(&self) -> bool {
+        self.0
+            .compare_exchange(
+                BEFORE_COMMIT,
+                COMMITTING,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            )
+            .is_ok()
+    }
+
+    /// Nobody waits any more. Returns whether a commit may have been sent.
+    pub(crate) fn abandon(&self) -> bool {
+        self.0.swap(ABANDONED, Ordering::AcqRel) == COMMITTING
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn partition(number: i32) -> Partition {
+        Partition {
+            topic: "answers".into(),
+            number,
+        }
+    }
+
+    fn settled(targets: &[i64], committed: &[Option<i64>]) -> Settlement {
+        let targets: Vec<_> = targets
+            .iter()
+            .zip(0..)
+            .map(|(target, number)| (partition(number), *target))
+            .collect();
+        settle(&targets, |partition| {
+            committed[usize::try_from(partition.number).expect("counted up from zero")]
+        })
+    }
+
+    #[test]
+    fn committed_offsets_tell_whether_an_unanswered_commit_took_place() {
+        for (targets, committed, expected) in [
+            (
+                vec![10, 20],
+                vec![Some(10), Some(20)],
+                Settlement::Delivered,
+            ),
+            (
+                vec![10, 20],
+                vec![Some(7), Some(15)],
+                Settlement::NotDelivered,
+            ),
+            (vec![10, 20], vec![None, None], Settlement::NotDelivered),
+            (vec![10], vec![Some(11)], Settlement::Delivered),
+            (vec![], vec![], Settlement::Delivered),
+            (
+                vec![10, 20],
+                vec![Some(10), None],
+                Settlement::Torn {
+                    delivered: vec![partition(0)],
+                    missing: vec![partition(1)],
+                },
+            ),
+        ] {
+            assert_eq!(settled(&targets, &committed), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_atomic_commit_is_never_judged_torn(
+            before in prop::collection::vec(0..100_i64, 1..8),
+            steps in prop::collection::vec(1..50_i64, 8),
+            took_place: bool,
+        ) {
+            let targets: Vec<_> =
+                before.iter().zip(&steps).map(|(offset, step)| offset + step).collect();
+            let committed: Vec<_> = if took_place { &targets } else { &before }
+                .iter()
+                .copied()
+                .map(Some)
+                .collect();
+            let expected =
+                if took_place { Settlement::Delivered } else { Settlement::NotDelivered };
+            prop_assert_eq!(settled(&targets, &committed), expected);
+        }
+    }
+
+    #[test]
+    fn a_second_fencing_within_a_minute_names_the_duplicate() {
+        let start = Instant::now();
+        let mut fencings = Fencings::new("moderation-0".to_owned(), true);
+        assert_eq!(fencings.note(start), None);
+        assert_eq!(fencings.note(start + Duration::from_secs(61)), None);
+        let cause = fencings
+            .note(start + Duration::from_secs(100))
+            .expect("two within a minute");
+        assert!(cause.contains("duplicate instance id"), "{cause}");
+        assert!(cause.contains("moderation-0"), "{cause}");
+    }
+
+    #[test]
+    fn a_random_id_is_fenced_by_mistake_a_few_times_before_it_stops() {
+        let start = Instant::now();
+        let mut fencings = Fencings::new("moderation-a1".to_owned(), false);
+        for second in 0..4 {
+            assert_eq!(fencings.note(start + Duration::from_secs(second)), None);
+        }
+        assert!(fencings.note(start + Duration::from_secs(4)).is_some());
+    }
+
+    #[test]
+    fn batches_shrink_only_when_no_single_message_was_to_blame() {
+        let normal = Batching::default();
+        let alone = normal.to_find_out();
+        assert!(alone.one_by_one());
+        assert_eq!(alone.after_success(true), normal);
+        let smaller = alone.after_success(false);
+        assert!(!smaller.one_by_one());
+        assert_eq!(smaller.max_bytes(), 250_000);
+        assert_eq!(normal.after_success(false), normal);
+    }
+
+    #[test]
+    fn an_abandoned_transaction_is_never_committed() {
+        let phase = Phase::new();
+        assert!(phase.begin());
+        assert!(!phase.abandon());
+        assert!(!phase.enter_commit());
+        assert!(!phase.begin());
+    }
+
+    #[test]
+    fn a_transaction_abandoned_while_committing_is_ambiguous() {
+        let phase = Phase::new();
+        assert!(phase.begin());
+        assert!(phase.enter_commit());
+        assert!(phase.abandon());
+    }
+}

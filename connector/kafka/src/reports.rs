@@ -1,0 +1,217 @@
+//! Counts delivery reports, so that a commit is only tried when every output has arrived.
+//!
+//! A round is one attempt to write a set of outputs. Reports carry the round they belong to:
+//! those of an aborted round may come late and must not count for the next.
+
+use std::{
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use rdkafka::{
+    ClientContext,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{DeliveryResult, ProducerContext},
+};
+
+use crate::context::Listener;
+
+/// Labels a produced message with its round and its index within it, in one machine word.
+const INDEX_BITS: u32 = 32;
+const _: () = assert!(
+    usize::BITS == 64,
+    "round and index of a message share one word of 64 bits"
+);
+
+/// A report that an output was not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Undelivered {
+    /// Index of the output within its round.
+    pub(crate) index: usize,
+    pub(crate) code: RDKafkaErrorCode,
+}
+
+/// Why waiting for a round ended without every output delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RoundFailure {
+    /// At least these were not written; more reports may be on their way.
+    Undelivered(Vec<Undelivered>),
+    /// The deadline passed with so many outstanding.
+    Outstanding(usize),
+}
+
+/// The count of one round.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    round: Mutex<Round>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Round {
+    number: u32,
+    outstanding: usize,
+    undelivered: Vec<Undelivered>,
+}
+
+impl Tally {
+    fn round(&self) -> MutexGuard<'_, Round> {
+        // Nothing between lock and unlock can panic with the count half changed.
+        self.round.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a round of so many outputs and returns its number.
+    pub(crate) fn start(&self, outputs: usize) -> u32 {
+        let mut round = self.round();
+        *round = Round {
+            number: round.number.wrapping_add(1),
+            outstanding: outputs,
+            undelivered: Vec::new(),
+        };
+        round.number
+    }
+
+    /// The label of an output.
+    pub(crate) fn label(round: u32, index: usize) -> usize {
+        ((round as usize) << INDEX_BITS) | (index & u32::MAX as usize)
+    }
+
+    fn report(&self, label: usize, error: Option<RDKafkaErrorCode>) {
+        let mut round = self.round();
+        if label >> INDEX_BITS != round.number as usize {
+            return;
+        }
+        round.outstanding = round.outstanding.saturating_sub(1);
+        if let Some(code) = error {
+            round.undelivered.push(Undelivered {
+                index: label & u32::MAX as usize,
+                code,
+            });
+        }
+        if round.outstanding == 0 || error.is_some() {
+            drop(round);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits until everything is delivered; ends at the first report to the contrary.
+    pub(crate) fn wait(&self, deadline: Instant) -> Result<(), RoundFailure> {
+        let mut round = self.round();
+        loop {
+            if !round.undelivered.is_empty() {
+                return Err(RoundFailure::Undelivered(round.undelivered.clone()));
+            }
+            if round.outstanding == 0 {
+                return Ok(());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(RoundFailure::Outstanding(round.outstanding));
+            }
+            round = self
+                .changed
+                .wait_timeout(round, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Whether something was reported that dooms the round.
+    pub(crate) fn is_doomed(&self) -> bool {
+        !self.round().undelivered.is_empty()
+    }
+}
+
+/// The producer's listener.
+#[derive(Debug)]
+pub(crate) struct Reports {
+    pub(crate) listener: Listener,
+    pub(crate) tally: Tally,
+}
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.listener.log(level, facility, message);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.listener.stats_raw(statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.listener.error(error, reason);
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, label: usize) {
+        let error = result
+            .as_ref()
+            .err()
+            .map(|(error, _)| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail));
+        self.tally.report(label, error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, thread, time::Duration};
+
+    use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    #[test]
+    fn a_round_is_delivered_when_every_report_came() {
+        let tally = Arc::new(Tally::default());
+        let round = tally.start(1_000);
+        let reporter = {
+            let tally = Arc::clone(&tally);
+            thread::spawn(move || {
+                for index in 0..1_000 {
+                    tally.report(Tally::label(round, index), None);
+                }
+            })
+        };
+        assert_eq!(tally.wait(soon()), Ok(()));
+        reporter.join().expect("the reporter only counts");
+    }
+
+    #[test]
+    fn the_first_failure_ends_the_wait() {
+        let tally = Tally::default();
+        let round = tally.start(3);
+        tally.report(
+            Tally::label(round, 2),
+            Some(RDKafkaErrorCode::MessageSizeTooLarge),
+        );
+        assert!(tally.is_doomed());
+        assert_eq!(
+            tally.wait(soon()),
+            Err(RoundFailure::Undelivered(vec![Undelivered {
+                index: 2,
+                code: RDKafkaErrorCode::MessageSizeTooLarge
+            }]))
+        );
+    }
+
+    #[test]
+    fn reports_of_an_earlier_round_do_not_count() {
+        let tally = Tally::default();
+        let old = tally.start(1);
+        let new = tally.start(1);
+        tally.report(Tally::label(old, 0), Some(RDKafkaErrorCode::PurgeQueue));
+        tally.report(Tally::label(old, 0), None);
+        assert_eq!(
+            tally.wait(Instant::now()),
+            Err(RoundFailure::Outstanding(1))
+        );
+        tally.report(Tally::label(new, 0), None);
+        assert_eq!(tally.wait(soon()), Ok(()));
+    }
+}

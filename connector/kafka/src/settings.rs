@@ -1,0 +1,492 @@
+//! What a person sets about Kafka, and what it must satisfy before any connection is opened.
+//!
+//! Reading them from a file is not done here. Defaults fit a stock broker and are chosen so that a killed process is replaced within ten seconds: a session of
+//! six seconds is the shortest a stock broker grants, and a transaction of ten is the longest
+//! that a reader may be held back by one that died.
+//!
+//! Any librdkafka property may be given as well, except those that the delivery guarantee rests
+//! on: they are refused with the key to use instead, rather than silently overruled.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use rand::Rng;
+
+use crate::properties;
+
+/// The section `kafka`.
+#[derive(Clone)]
+pub struct KafkaSettings {
+    /// `host:port`, more than one separated by commas.
+    pub bootstrap_servers: String,
+    /// What is promised when something fails.
+    pub delivery: DeliveryGuarantee,
+    /// Where a group without committed offsets begins, and where reading goes on after records
+    /// that were never read have been deleted by the broker's retention.
+    pub start_from: StartFrom,
+    /// A name that survives a restart, such as a StatefulSet ordinal; turns static membership on.
+    pub instance_id: Option<String>,
+    /// Consumer group; `connect-<name>` unless given.
+    pub group_id: Option<String>,
+    /// Any librdkafka property, for both clients.
+    pub properties: BTreeMap<String, String>,
+    /// After this long without a heartbeat the broker gives our partitions to another member.
+    pub session_timeout_ms: u32,
+    /// How often we say that we live; a rebalance takes about two of these.
+    pub heartbeat_interval_ms: u32,
+    /// The longest a transaction may stay open. Committed readers of the output topics can be
+    /// held back this long by a process that died.
+    pub transaction_timeout_ms: u32,
+    /// How long a single rebalance waits for finished results to be delivered.
+    pub revoke_timeout_ms: u32,
+    /// How long leaving the group may take.
+    pub close_timeout_ms: u32,
+    /// Within this time a wrong start is named.
+    pub start_timeout_ms: u32,
+    /// Bytes of records that were fetched and not yet taken. Reached, fetching is suspended.
+    pub fetch_buffer_bytes: usize,
+    /// The most records handed over at once.
+    pub fetch_batch_records: usize,
+}
+
+impl Default for KafkaSettings {
+    fn default() -> Self {
+        Self {
+            bootstrap_servers: "localhost:9092".to_owned(),
+            delivery: DeliveryGuarantee::ExactlyOnce,
+            start_from: StartFrom::Earliest,
+            instance_id: None,
+            group_id: None,
+            properties: BTreeMap::new(),
+            session_timeout_ms: 6_000,
+            heartbeat_interval_ms: 1_500,
+            transaction_timeout_ms: 10_000,
+            revoke_timeout_ms: 3_000,
+            close_timeout_ms: 5_000,
+            start_timeout_ms: 30_000,
+            fetch_buffer_bytes: 32 << 20,
+            fetch_batch_records: 1_000,
+        }
+    }
+}
+
+/// What is promised when something fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeliveryGuarantee {
+    /// Outputs and offsets in one transaction; readers must use `read_committed`.
+    #[default]
+    ExactlyOnce,
+    /// Outputs first, offsets after: a crash between the two writes some outputs again, with the
+    /// same ids. For brokers without transactions.
+    AtLeastOnce,
+}
+
+/// Where a group without committed offsets begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StartFrom {
+    /// At the oldest record there is.
+    #[default]
+    Earliest,
+    /// At records that arrive from now on.
+    Latest,
+}
+
+impl StartFrom {
+    pub(crate) fn as_offset_reset(self) -> &'static str {
+        match self {
+            Self::Earliest => "earliest",
+            Self::Latest => "latest",
+        }
+    }
+}
+
+/// The section `topics`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSettings {
+    /// Topics with answer events.
+    pub answers: Vec<String>,
+    /// Topic for corrections.
+    pub corrections: String,
+    /// Topic for preference pairs.
+    pub pairs: String,
+    /// Topic for dead letters.
+    pub dead_letters: String,
+    /// Make topics that are missing, instead of refusing to start.
+    pub create: bool,
+}
+
+impl Default for TopicSettings {
+    fn default() -> Self {
+        Self {
+            answers: vec!["llm.answers".to_owned()],
+            corrections: "llm.corrections".to_owned(),
+            pairs: "llm.pairs".to_owned(),
+            dead_letters: "llm.dead-letters".to_owned(),
+            create: false,
+        }
+    }
+}
+
+impl TopicSettings {
+    /// The topics we write, each with the key that names it.
+    pub fn outputs(&self) -> [(&'static str, &str); 3] {
+        [
+            ("topics.corrections", &self.corrections),
+            ("topics.pairs", &self.pairs),
+            ("topics.dead_letters", &self.dead_letters),
+        ]
+    }
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The key, as written in the configuration file.
+    pub key: String,
+    /// What is wrong with its value and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.message)
+    }
+}
+
+/// Everything needed to reach Kafka, checked, with the names of this process settled.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// Name of the pipeline.
+    pub name: String,
+    /// The section `kafka`.
+    pub kafka: KafkaSettings,
+    /// The section `topics`.
+    pub topics: TopicSettings,
+    /// Transactional id and client id of this process.
+    pub identity: String,
+    /// Consumer group.
+    pub group_id: String,
+}
+
+impl Connection {
+    /// Checks the settings and settles the names of this process.
+    ///
+    /// # Errors
+    ///
+    /// Every problem there is, not only the first.
+    pub fn new(
+        name: &str,
+        kafka: KafkaSettings,
+        topics: TopicSettings,
+    ) -> Result<Self, Vec<Problem>> {
+        let problems = problems(name, &kafka, &topics);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let suffix = kafka
+            .instance_id
+            .clone()
+            .unwrap_or_else(|| format!("{:012x}", rand::rng().random::<u64>() >> 16));
+        Ok(Self {
+            identity: format!("{name}-{suffix}"),
+            group_id: kafka
+                .group_id
+                .clone()
+                .unwrap_or_else(|| format!("connect-{name}")),
+            name: name.to_owned(),
+            kafka,
+            topics,
+        })
+    }
+
+    pub(crate) fn transaction_timeout(&self) -> Duration {
+        millis(self.kafka.transaction_timeout_ms)
+    }
+
+    pub(crate) fn start_timeout(&self) -> Duration {
+        millis(self.kafka.start_timeout_ms)
+    }
+
+    pub(crate) fn revoke_timeout(&self) -> Duration {
+        millis(self.kafka.revoke_timeout_ms)
+    }
+
+    pub(crate) fn close_timeout(&self) -> Duration {
+        millis(self.kafka.close_timeout_ms)
+    }
+}
+
+fn millis(value: u32) -> Duration {
+    Duration::from_millis(u64::from(value))
+}
+
+/// Every problem of these settings; opens no connection.
+pub fn problems(name: &str, kafka: &KafkaSettings, topics: &TopicSettings) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let mut say = |key: &str, message: String| {
+        found.push(Problem {
+            key: key.to_owned(),
+            message,
+        });
+    };
+    if name.trim().is_empty() {
+        say("name", "is empty; name the pipeline".to_owned());
+    }
+    if kafka.bootstrap_servers.trim().is_empty() {
+        say(
+            "kafka.bootstrap_servers",
+            "is empty; give host:port of at least one broker".to_owned(),
+        );
+    }
+    if kafka.instance_id.as_deref().is_some_and(|id| id.is_empty()) {
+        say(
+            "kafka.instance_id",
+            "is empty; remove the key or give each instance its own value".to_owned(),
+        );
+    }
+    if kafka.heartbeat_interval_ms == 0
+        || kafka.heartbeat_interval_ms.saturating_mul(2) > kafka.session_timeout_ms
+    {
+        say(
+            "kafka.heartbeat_interval_ms",
+            format!(
+                "{} does not fit twice into session_timeout_ms {}; use a quarter of it",
+                kafka.heartbeat_interval_ms, kafka.session_timeout_ms
+            ),
+        );
+    }
+    for (key, value, least, most) in [
+        (
+            "kafka.session_timeout_ms",
+            kafka.session_timeout_ms,
+            1_000,
+            1_800_000,
+        ),
+        (
+            "kafka.transaction_timeout_ms",
+            kafka.transaction_timeout_ms,
+            1_000,
+            900_000,
+        ),
+        (
+            "kafka.revoke_timeout_ms",
+            kafka.revoke_timeout_ms,
+            10,
+            60_000,
+        ),
+        (
+            "kafka.close_timeout_ms",
+            kafka.close_timeout_ms,
+            100,
+            600_000,
+        ),
+        (
+            "kafka.start_timeout_ms",
+            kafka.start_timeout_ms,
+            1_000,
+            600_000,
+        ),
+    ] {
+        if !(least..=most).contains(&value) {
+            say(
+                key,
+                format!("{value} is out of range; use {least} to {most}"),
+            );
+        }
+    }
+    if kafka.fetch_buffer_bytes < 1 << 20 {
+        say(
+            "kafka.fetch_buffer_bytes",
+            format!(
+                "{} is below 1048576, too little for a single record",
+                kafka.fetch_buffer_bytes
+            ),
+        );
+    }
+    if kafka.fetch_batch_records == 0 {
+        say(
+            "kafka.fetch_batch_records",
+            "0 hands over nothing; use 1 or more".to_owned(),
+        );
+    }
+    found.extend(topic_problems(topics));
+    found.extend(properties::problems(&kafka.properties));
+    found
+}
+
+fn topic_problems(topics: &TopicSettings) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let mut seen: Vec<(String, &str)> = Vec::new();
+    if topics.answers.is_empty() {
+        found.push(Problem {
+            key: "topics.answers".to_owned(),
+            message: "is empty; name at least one topic with answer events".to_owned(),
+        });
+    }
+    let answers = topics
+        .answers
+        .iter()
+        .enumerate()
+        .map(|(index, topic)| (format!("topics.answers[{index}]"), topic.as_str()));
+    let outputs = topics.outputs().map(|(key, topic)| (key.to_owned(), topic));
+    for (key, topic) in answers.chain(outputs) {
+        if let Some(reason) = unusable_topic_name(topic) {
+            found.push(Problem {
+                key: key.clone(),
+                message: format!("\"{topic}\" {reason}"),
+            });
+        }
+        if let Some((other, _)) = seen.iter().find(|(_, known)| *known == topic) {
+            found.push(Problem {
+                key: key.clone(),
+                message: format!("\"{topic}\" is also {other}; every topic must be another one"),
+            });
+        }
+        seen.push((key, topic));
+    }
+    found
+}
+
+/// Kafka's own rules for names of topics.
+fn unusable_topic_name(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        Some("is empty; name a topic")
+    } else if name == "." || name == ".." {
+        Some("is not a name Kafka accepts")
+    } else if name.len() > 249 {
+        Some("is longer than the 249 characters Kafka accepts")
+    } else if name.starts_with('^') {
+        Some("is a pattern; name each topic")
+    } else if !name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+    {
+        Some("has characters other than letters, digits, dot, underscore and hyphen")
+    } else {
+        None
+    }
+}
+
+impl fmt::Debug for KafkaSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSettings")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("delivery", &self.delivery)
+            .field("start_from", &self.start_from)
+            .field("instance_id", &self.instance_id)
+            .field("group_id", &self.group_id)
+            .field("properties", &properties::Redacted(&self.properties))
+            .field("session_timeout_ms", &self.session_timeout_ms)
+            .field("heartbeat_interval_ms", &self.heartbeat_interval_ms)
+            .field("transaction_timeout_ms", &self.transaction_timeout_ms)
+            .field("revoke_timeout_ms", &self.revoke_timeout_ms)
+            .field("close_timeout_ms", &self.close_timeout_ms)
+            .field("start_timeout_ms", &self.start_timeout_ms)
+            .field("fetch_buffer_bytes", &self.fetch_buffer_bytes)
+            .field("fetch_batch_records", &self.fetch_batch_records)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(kafka: KafkaSettings, topics: TopicSettings) -> Vec<String> {
+        problems("moderation", &kafka, &topics)
+            .into_iter()
+            .map(|problem| problem.key)
+            .collect()
+    }
+
+    #[test]
+    fn the_defaults_are_usable() {
+        assert_eq!(
+            problems(
+                "moderation",
+                &KafkaSettings::default(),
+                &TopicSettings::default()
+            ),
+            []
+        );
+    }
+
+    #[test]
+    fn an_answer_topic_that_is_also_an_output_is_refused() {
+        let topics = TopicSettings {
+            pairs: "llm.answers".to_owned(),
+            ..TopicSettings::default()
+        };
+        let found = problems("moderation", &KafkaSettings::default(), &topics);
+        assert_eq!(
+            found[0].to_string(),
+            "topics.pairs: \"llm.answers\" is also topics.answers[0]; every topic must be another one"
+        );
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let kafka = KafkaSettings {
+            bootstrap_servers: String::new(),
+            heartbeat_interval_ms: 5_000,
+            transaction_timeout_ms: 1,
+            properties: BTreeMap::from([("transactional.id".to_owned(), "x".to_owned())]),
+            ..KafkaSettings::default()
+        };
+        let topics = TopicSettings {
+            answers: vec!["^llm.*".to_owned()],
+            ..TopicSettings::default()
+        };
+        assert_eq!(
+            keys(kafka, topics),
+            [
+                "kafka.bootstrap_servers",
+                "kafka.heartbeat_interval_ms",
+                "kafka.transaction_timeout_ms",
+                "topics.answers[0]",
+                "kafka.properties.transactional.id",
+            ]
+        );
+    }
+
+    #[test]
+    fn processes_started_from_one_file_have_names_of_their_own() {
+        let make = || {
+            Connection::new(
+                "moderation",
+                KafkaSettings::default(),
+                TopicSettings::default(),
+            )
+            .expect("the defaults are usable")
+        };
+        let (one, other) = (make(), make());
+        assert!(one.identity.starts_with("moderation-"));
+        assert_ne!(one.identity, other.identity);
+        assert_eq!(one.group_id, "connect-moderation");
+    }
+
+    #[test]
+    fn an_instance_id_names_the_process_for_good() {
+        let kafka = KafkaSettings {
+            instance_id: Some("2".to_owned()),
+            ..KafkaSettings::default()
+        };
+        let connection = Connection::new("moderation", kafka, TopicSettings::default())
+            .expect("an instance id is usable");
+        assert_eq!(connection.identity, "moderation-2");
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let kafka = KafkaSettings {
+            properties: BTreeMap::from([
+                ("sasl.password".to_owned(), "hunter2".to_owned()),
+                ("ssl.key.password".to_owned(), "hunter3".to_owned()),
+                ("sasl.username".to_owned(), "admin".to_owned()),
+            ]),
+            ..KafkaSettings::default()
+        };
+        let printed = format!("{kafka:?}");
+        assert!(!printed.contains("hunter"), "{printed}");
+        assert!(printed.contains("admin"));
+    }
+}

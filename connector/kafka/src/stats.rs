@@ -1,0 +1,443 @@
+//! What the two clients know about themselves, for metrics and for probes.
+//!
+//! librdkafka reports once a second; only what is used is read from its report. Its own lag is of
+//! no use here, because offsets committed by a transaction are unknown to the consumer: the
+//! position is the last offset that we delivered, or the committed one it started from.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use aligner_pipeline::Partition;
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Histogram, Meter},
+};
+use serde::Deserialize;
+
+use crate::tenure::Tenures;
+
+/// How far behind one partition is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionLag {
+    /// The partition; it is ours now.
+    pub partition: Partition,
+    /// Offset of the next record to deliver; unknown until the first delivery of a new group.
+    pub position: Option<i64>,
+    /// End of what committed readers can see.
+    pub end: i64,
+}
+
+impl PartitionLag {
+    /// Offsets between position and end. Gaps that transactions leave count as well.
+    pub fn lag(&self) -> Option<u64> {
+        self.position
+            .map(|position| u64::try_from(self.end - position).unwrap_or(0))
+    }
+}
+
+/// How a transaction, or a delivery without one, ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DeliveryEnd {
+    /// Outputs and offsets are there.
+    Committed,
+    /// Nothing is there; the same results are delivered again.
+    Aborted,
+    /// An output will never be accepted.
+    Refused,
+    /// The answer to the commit was lost; committed offsets decide.
+    Ambiguous,
+}
+
+impl DeliveryEnd {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Committed => "committed",
+            Self::Aborted => "aborted",
+            Self::Refused => "refused",
+            Self::Ambiguous => "ambiguous",
+        }
+    }
+}
+
+/// State of the clients at the last report.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientState {
+    /// Brokers that a client is connected to.
+    pub brokers_up: usize,
+    /// Requests that were never answered, since the start.
+    pub request_timeouts: u64,
+    /// The producer's transaction state, in librdkafka's words.
+    pub transaction_state: String,
+    /// State of the consumer in its group, in librdkafka's words.
+    pub group_state: String,
+    /// Rebalances since the start.
+    pub rebalances: u64,
+}
+
+/// Numbers about the connection to Kafka, shared by both clients and whoever reports them.
+#[derive(Debug)]
+pub struct ClientStats {
+    tenures: Arc<Tenures>,
+    figures: Mutex<Figures>,
+    delivery_duration: Histogram<f64>,
+    deliveries: Counter<u64>,
+    fenced: Counter<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Figures {
+    ends: HashMap<Partition, i64>,
+    committed: HashMap<Partition, i64>,
+    delivered: HashMap<Partition, i64>,
+    brokers: HashMap<&'static str, BTreeMap<String, (bool, u64)>>,
+    state: ClientState,
+    paused_since: Option<Instant>,
+    paused: Duration,
+    counts: BTreeMap<DeliveryEnd, u64>,
+}
+
+impl ClientStats {
+    pub(crate) fn new(tenures: Arc<Tenures>, meter: &Meter) -> Arc<Self> {
+        let stats = Arc::new(Self {
+            tenures,
+            figures: Mutex::default(),
+            delivery_duration: meter
+                .f64_histogram("aligner.kafka.delivery.duration")
+                .with_unit("s")
+                .with_description("time from the first output to the committed offsets")
+                .with_boundaries(vec![
+                    0.002, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+                ])
+                .build(),
+            deliveries: meter
+                .u64_counter("aligner.kafka.deliveries")
+                .with_description("deliveries by how they ended")
+                .build(),
+            fenced: meter
+                .u64_counter("aligner.kafka.fenced")
+                .with_description("transactional ids taken over, by whose: own or vanished")
+                .build(),
+        });
+        stats.observe(meter);
+        stats
+    }
+
+    fn observe(self: &Arc<Self>, meter: &Meter) {
+        let gauge = |name: &'static str,
+                     description: &'static str,
+                     read: fn(&ClientStats) -> Vec<(u64, Vec<KeyValue>)>| {
+            let stats = Arc::downgrade(self);
+            meter
+                .u64_observable_gauge(name)
+                .with_description(description)
+                .with_callback(move |observer| {
+                    for (value, labels) in stats.upgrade().iter().flat_map(|stats| read(stats)) {
+                        observer.observe(value, &labels);
+                    }
+                })
+                .build();
+        };
+        gauge(
+            "aligner.kafka.lag",
+            "offsets between the delivered position and the end, by partition",
+            |stats| {
+                stats
+                    .lags()
+                    .into_iter()
+                    .filter_map(|found| {
+                        let labels = vec![
+                            KeyValue::new("topic", found.partition.topic.to_string()),
+                            KeyValue::new("partition", i64::from(found.partition.number)),
+                        ];
+                        Some((found.lag()?, labels))
+                    })
+                    .collect()
+            },
+        );
+        gauge(
+            "aligner.kafka.brokers_up",
+            "brokers that a client is connected to",
+            |stats| vec![(stats.state().brokers_up as u64, vec![])],
+        );
+        gauge(
+            "aligner.kafka.request_timeouts",
+            "requests that brokers never answered, since the start",
+            |stats| vec![(stats.state().request_timeouts, vec![])],
+        );
+        gauge(
+            "aligner.kafka.rebalances",
+            "rebalances since the start",
+            |stats| vec![(stats.state().rebalances, vec![])],
+        );
+        gauge(
+            "aligner.kafka.paused_ms",
+            "time that fetching was suspended, since the start",
+            |stats| {
+                vec![(
+                    u64::try_from(stats.paused().as_millis()).unwrap_or(u64::MAX),
+                    vec![],
+                )]
+            },
+        );
+    }
+
+    fn figures(&self) -> MutexGuard<'_, Figures> {
+        // Every change is a single assignment, so a panic elsewhere does not spoil the figures.
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lag of every partition that is ours and whose end is known.
+    pub fn lags(&self) -> Vec<PartitionLag> {
+        let current = self.tenures.current();
+        let figures = self.figures();
+        let mut lags: Vec<_> = current
+            .iter()
+            .filter_map(|tenure| {
+                let partition = &tenure.partition;
+                let delivered = figures.delivered.get(partition).copied();
+                let committed = figures.committed.get(partition).copied();
+                Some(PartitionLag {
+                    partition: partition.clone(),
+                    position: delivered.max(committed),
+                    end: *figures.ends.get(partition)?,
+                })
+            })
+            .collect();
+        lags.sort_by(|one, other| one.partition.cmp(&other.partition));
+        lags
+    }
+
+    /// State of the clients at the last report.
+    pub fn state(&self) -> ClientState {
+        self.figures().state.clone()
+    }
+
+    /// Partitions that are ours now.
+    pub fn assigned(&self) -> usize {
+        self.tenures.current().len()
+    }
+
+    /// How many deliveries ended this way since the start.
+    pub fn deliveries(&self, end: DeliveryEnd) -> u64 {
+        self.figures().counts.get(&end).copied().unwrap_or(0)
+    }
+
+    /// How long fetching was suspended since the start.
+    pub fn paused(&self) -> Duration {
+        let figures = self.figures();
+        let going_on = figures
+            .paused_since
+            .map_or(Duration::ZERO, |since| since.elapsed());
+        figures.paused + going_on
+    }
+
+    pub(crate) fn set_paused(&self, paused: bool) {
+        let mut figures = self.figures();
+        match (figures.paused_since, paused) {
+            (None, true) => figures.paused_since = Some(Instant::now()),
+            (Some(since), false) => {
+                figures.paused += since.elapsed();
+                figures.paused_since = None;
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+    }
+
+    pub(crate) fn delivered(&self, partition: &Partition, next_offset: i64) {
+        self.figures()
+            .delivered
+            .insert(partition.clone(), next_offset);
+    }
+
+    /// A new tenure starts from what is committed, whatever we delivered in an earlier one.
+    pub(crate) fn forget(&self, partition: &Partition) {
+        let mut figures = self.figures();
+        figures.delivered.remove(partition);
+        figures.committed.remove(partition);
+        figures.ends.remove(partition);
+    }
+
+    pub(crate) fn ended(&self, end: DeliveryEnd, took: Duration) {
+        let labels = [KeyValue::new("end", end.as_str())];
+        self.deliveries.add(1, &labels);
+        self.delivery_duration.record(took.as_secs_f64(), &labels);
+        *self.figures().counts.entry(end).or_default() += 1;
+    }
+
+    pub(crate) fn fenced(&self, whose: &'static str) {
+        self.fenced.add(1, &[KeyValue::new("whose", whose)]);
+    }
+
+    /// Takes in a report of librdkafka; one that cannot be read is left out.
+    pub(crate) fn take_report(&self, client: &'static str, json: &[u8]) {
+        match serde_json::from_slice::<Report>(json) {
+            Ok(report) => self.figures().take(client, report),
+            Err(error) => tracing::debug!(%error, "statistics of librdkafka were not understood"),
+        }
+    }
+}
+
+impl Figures {
+    fn take(&mut self, client: &'static str, report: Report) {
+        let brokers = report
+            .brokers
+            .into_values()
+            .filter(|broker| broker.nodeid >= 0)
+            .map(|broker| (broker.nodename, (broker.state == "UP", broker.req_timeouts)))
+            .collect();
+        self.brokers.insert(client, brokers);
+        let mut up = BTreeMap::new();
+        let mut timeouts = 0;
+        for (name, (is_up, broker_timeouts)) in self.brokers.values().flatten() {
+            *up.entry(name).or_insert(false) |= *is_up;
+            timeouts += broker_timeouts;
+        }
+        self.state.brokers_up = up.values().filter(|is_up| **is_up).count();
+        self.state.request_timeouts = timeouts;
+        if let Some(eos) = report.eos {
+            self.state.transaction_state = eos.txn_state;
+        }
+        if let Some(group) = report.cgrp {
+            self.state.group_state = group.state;
+            self.state.rebalances = group.rebalance_cnt;
+            for topic in report.topics.into_values() {
+                let name: Arc<str> = topic.topic.into();
+                for found in topic.partitions.into_values().filter(|p| p.partition >= 0) {
+                    let partition = Partition {
+                        topic: Arc::clone(&name),
+                        number: found.partition,
+                    };
+                    if found.committed_offset >= 0 {
+                        self.committed
+                            .insert(partition.clone(), found.committed_offset);
+                    }
+                    if found.ls_offset >= 0 {
+                        self.ends.insert(partition, found.ls_offset);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Report {
+    #[serde(default)]
+    brokers: HashMap<String, BrokerReport>,
+    #[serde(default)]
+    topics: HashMap<String, TopicReport>,
+    eos: Option<EosReport>,
+    cgrp: Option<GroupReport>,
+}
+
+#[derive(Deserialize)]
+struct BrokerReport {
+    nodeid: i64,
+    nodename: String,
+    state: String,
+    req_timeouts: u64,
+}
+
+#[derive(Deserialize)]
+struct TopicReport {
+    topic: String,
+    #[serde(default)]
+    partitions: HashMap<String, PartitionReport>,
+}
+
+#[derive(Deserialize)]
+struct PartitionReport {
+    partition: i32,
+    committed_offset: i64,
+    ls_offset: i64,
+}
+
+#[derive(Deserialize)]
+struct EosReport {
+    txn_state: String,
+}
+
+#[derive(Deserialize)]
+struct GroupReport {
+    state: String,
+    rebalance_cnt: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stats() -> (Arc<Tenures>, Arc<ClientStats>) {
+        let tenures = Arc::new(Tenures::default());
+        let meter = opentelemetry::global::meter("test");
+        (Arc::clone(&tenures), ClientStats::new(tenures, &meter))
+    }
+
+    fn partition(number: i32) -> Partition {
+        Partition {
+            topic: "answers".into(),
+            number,
+        }
+    }
+
+    const CONSUMER: &[u8] = br#"{
+        "brokers": {
+            "a:1/bootstrap": {"nodeid": -1, "nodename": "a:1", "state": "UP", "req_timeouts": 9},
+            "a:1/1": {"nodeid": 1, "nodename": "a:1", "state": "UP", "req_timeouts": 2},
+            "b:1/2": {"nodeid": 2, "nodename": "b:1", "state": "DOWN", "req_timeouts": 0}
+        },
+        "topics": {"answers": {"topic": "answers", "partitions": {
+            "0": {"partition": 0, "committed_offset": 40, "ls_offset": 100},
+            "1": {"partition": 1, "committed_offset": -1001, "ls_offset": 50},
+            "-1": {"partition": -1, "committed_offset": -1001, "ls_offset": -1001}
+        }}},
+        "cgrp": {"state": "up", "rebalance_cnt": 3}
+    }"#;
+
+    #[test]
+    fn lag_counts_from_the_delivered_position_and_only_for_our_partitions() {
+        let (tenures, stats) = stats();
+        tenures.begin([partition(0), partition(1)]);
+        stats.take_report("consumer", CONSUMER);
+        let lag = |stats: &ClientStats| -> Vec<_> {
+            stats.lags().iter().map(PartitionLag::lag).collect()
+        };
+        assert_eq!(lag(&stats), [Some(60), None]);
+        stats.delivered(&partition(0), 90);
+        stats.delivered(&partition(1), 50);
+        assert_eq!(lag(&stats), [Some(10), Some(0)]);
+        tenures.end(&tenures.of(&[partition(0)]));
+        assert_eq!(lag(&stats), [Some(0)]);
+    }
+
+    #[test]
+    fn a_broker_that_any_client_reaches_is_up_once() {
+        let (_, stats) = stats();
+        stats.take_report("consumer", CONSUMER);
+        stats.take_report(
+            "producer",
+            br#"{"brokers": {
+                "a:1/1": {"nodeid": 1, "nodename": "a:1", "state": "UP", "req_timeouts": 1},
+                "b:1/2": {"nodeid": 2, "nodename": "b:1", "state": "UP", "req_timeouts": 0}},
+                "topics": {}, "eos": {"txn_state": "Ready"}}"#,
+        );
+        let state = stats.state();
+        assert_eq!(state.brokers_up, 2);
+        assert_eq!(state.request_timeouts, 3);
+        assert_eq!(state.transaction_state, "Ready");
+        assert_eq!(state.rebalances, 3);
+    }
+
+    #[test]
+    fn deliveries_are_counted_by_their_end() {
+        let (_, stats) = stats();
+        stats.ended(DeliveryEnd::Committed, Duration::from_millis(5));
+        stats.ended(DeliveryEnd::Aborted, Duration::from_millis(5));
+        stats.ended(DeliveryEnd::Committed, Duration::from_millis(5));
+        assert_eq!(stats.deliveries(DeliveryEnd::Committed), 2);
+        assert_eq!(stats.deliveries(DeliveryEnd::Ambiguous), 0);
+    }
+}

@@ -1,0 +1,64 @@
+//! Makes topics.
+
+use std::time::Duration;
+
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    config::RDKafkaLogLevel,
+    error::RDKafkaErrorCode,
+};
+
+use crate::{preflight::StartError, properties, settings::Connection};
+
+/// How long brokers may take to make topics.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Lets the broker choose the replication factor.
+const BROKER_DEFAULT: i32 = -1;
+
+/// Makes topics with these numbers of partitions; one that is there already is left as it is.
+///
+/// # Errors
+///
+/// When the broker refuses one, with the topic and its reason.
+pub async fn create(connection: &Connection, topics: &[(&str, i32)]) -> Result<(), StartError> {
+    let mut config = properties::preflight(connection);
+    config.set_log_level(RDKafkaLogLevel::Error);
+    let admin: AdminClient<DefaultClientContext> = config
+        .create()
+        .map_err(|error| StartError::Other(error.to_string()))?;
+    let wanted: Vec<_> = topics
+        .iter()
+        .map(|(name, partitions)| {
+            NewTopic::new(name, *partitions, TopicReplication::Fixed(BROKER_DEFAULT))
+        })
+        .collect();
+    let options = AdminOptions::new()
+        .operation_timeout(Some(CREATE_TIMEOUT))
+        .request_timeout(Some(CREATE_TIMEOUT));
+    let made = admin
+        .create_topics(&wanted, &options)
+        .await
+        .map_err(|error| StartError::Other(format!("topics could not be made: {error}")))?;
+    for result in made {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((
+                topic,
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed,
+            )) => {
+                return Err(StartError::Forbidden(format!(
+                    "topic \"{topic}\" may not be made by this user; allow CREATE on it, or make \
+                     it beforehand"
+                )));
+            }
+            Err((topic, code)) => {
+                return Err(StartError::Other(format!(
+                    "topic \"{topic}\" could not be made: {code}"
+                )));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,479 @@
+//! One transaction, as a value that is used up step by step.
+//!
+//! ```text
+//! Opened ──outputs delivered──▶ Written ──offsets taken──▶ Complete ──▶ Committed
+//!   └────────── failure ──────────┴──────────┴──▶ aborted, broken or ambiguous
+//! ```
+//!
+//! The order is the guarantee, so the compiler keeps it: only [`Complete`] can commit, and only a
+//! successful `send_offsets` makes one. A commit after a failed `send_offsets` writes outputs
+//! without offsets on a real broker that was frozen and thawed, whatever the error said.
+//!
+//! Nothing here knows librdkafka's handles; a script stands in for them in the tests.
+
+use rdkafka::error::RDKafkaErrorCode;
+
+use crate::native::TransactionError;
+
+/// What a transaction needs from the producer and the group.
+pub(crate) trait TransactionalClient {
+    /// Opens the transaction.
+    fn begin(&mut self) -> Result<(), TransactionError>;
+    /// Writes every output and waits until each has arrived.
+    fn write(&mut self) -> Result<(), WriteFailure>;
+    /// Takes the group's standing, checks it and our tenures, and adds the offsets.
+    fn send_offsets(&mut self) -> Result<(), OffsetsFailure>;
+    /// Whether the one who waits for us still does. Once true, the outcome is ours to tell.
+    fn may_commit(&mut self) -> bool;
+    /// Commits.
+    fn commit(&mut self) -> Result<(), TransactionError>;
+    /// Aborts.
+    fn abort(&mut self) -> Result<(), TransactionError>;
+}
+
+/// Why outputs were not written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum WriteFailure {
+    /// This one will never be accepted.
+    Refused {
+        delivery: usize,
+        output: usize,
+        cause: String,
+    },
+    /// One of several that were sent together will not be accepted; which, is not known.
+    RefusedTogether(String),
+    /// It may work another time.
+    Passing(String),
+    /// It will not work until a person changes something.
+    Lasting(String),
+}
+
+/// Why offsets were not added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OffsetsFailure {
+    /// We are not in a position to send them; nothing was sent.
+    NotOurs(String),
+    /// They were sent and failed.
+    Failed(TransactionError),
+}
+
+/// How a transaction ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Outputs and offsets are there.
+    Committed,
+    /// Nothing is there, and the producer can be used again.
+    Aborted(String),
+    /// Nothing is there, because this output is never accepted; the producer can be used again.
+    Refused {
+        delivery: usize,
+        output: usize,
+        cause: String,
+    },
+    /// As above, but the outputs must be sent one by one to find out which it is.
+    RefusedTogether(String),
+    /// Nothing is there, and a new producer is needed.
+    Broken { cause: String, fenced: bool },
+    /// Everything may be there or nothing; a new producer is needed, then offsets tell.
+    Ambiguous { cause: String, fenced: bool },
+    /// Nothing is there, and trying again is useless.
+    Stopped(String),
+}
+
+/// Runs one transaction to its end.
+pub(crate) fn run<C: TransactionalClient>(client: C) -> End {
+    Opened::begin(client)
+        .and_then(Opened::write)
+        .and_then(Written::send_offsets)
+        .map_or_else(|end| end, Complete::commit)
+}
+
+/// A transaction without outputs yet.
+struct Opened<C>(C);
+
+/// Every output has arrived.
+struct Written<C>(C);
+
+/// The offsets have arrived too.
+struct Complete<C>(C);
+
+impl<C: TransactionalClient> Opened<C> {
+    fn begin(mut client: C) -> Result<Self, End> {
+        match client.begin() {
+            Ok(()) => Ok(Self(client)),
+            Err(error) => Err(stopped(&error).unwrap_or_else(|| broken("begin", &error))),
+        }
+    }
+
+    fn write(mut self) -> Result<Written<C>, End> {
+        let failure = match self.0.write() {
+            Ok(()) => return Ok(Written(self.0)),
+            Err(failure) => failure,
+        };
+        let end = match failure {
+            WriteFailure::Refused {
+                delivery,
+                output,
+                cause,
+            } => End::Refused {
+                delivery,
+                output,
+                cause,
+            },
+            WriteFailure::RefusedTogether(cause) => End::RefusedTogether(cause),
+            WriteFailure::Passing(cause) => End::Aborted(cause),
+            WriteFailure::Lasting(cause) => End::Stopped(cause),
+        };
+        Err(abort(self.0, end))
+    }
+}
+
+impl<C: TransactionalClient> Written<C> {
+    fn send_offsets(mut self) -> Result<Complete<C>, End> {
+        match self.0.send_offsets() {
+            Ok(()) => Ok(Complete(self.0)),
+            Err(OffsetsFailure::NotOurs(cause)) => Err(abort(self.0, End::Aborted(cause))),
+            Err(OffsetsFailure::Failed(error)) if error.fatal => {
+                Err(stopped(&error).unwrap_or_else(|| broken("send_offsets", &error)))
+            }
+            // Even where the error says that the call may be made again: the transaction's time
+            // is nearly over, and aborting loses nothing but that time.
+            Err(OffsetsFailure::Failed(error)) => {
+                let end = stopped(&error)
+                    .unwrap_or_else(|| End::Aborted(format!("offsets were not taken: {error}")));
+                Err(abort(self.0, end))
+            }
+        }
+    }
+}
+
+impl<C: TransactionalClient> Complete<C> {
+    fn commit(mut self) -> End {
+        if !self.0.may_commit() {
+            return End::Broken {
+                cause: "the transaction took longer than its timeout".to_owned(),
+                fenced: false,
+            };
+        }
+        match self.0.commit() {
+            Ok(()) => End::Committed,
+            Err(error) if error.abortable && !error.fatal => {
+                let end = stopped(&error)
+                    .unwrap_or_else(|| End::Aborted(format!("commit was refused: {error}")));
+                abort(self.0, end)
+            }
+            Err(error) => End::Ambiguous {
+                cause: format!("commit was not answered: {error}"),
+                fenced: is_fenced(error.code),
+            },
+        }
+    }
+}
+
+/// Aborts and ends as told; where that fails, the broker aborts when a new producer comes.
+fn abort<C: TransactionalClient>(mut client: C, end: End) -> End {
+    match (client.abort(), end) {
+        (Ok(()), end) => end,
+        // What stops us stops us, and a refused output stays refused, with any producer.
+        (Err(_), end @ End::Stopped(_)) => end,
+        (Err(error), _) => stopped(&error).unwrap_or_else(|| broken("abort", &error)),
+    }
+}
+
+fn broken(call: &str, error: &TransactionError) -> End {
+    End::Broken {
+        cause: format!("{call} failed: {error}"),
+        fenced: is_fenced(error.code),
+    }
+}
+
+/// Errors that no new attempt mends.
+fn stopped(error: &TransactionError) -> Option<End> {
+    stopping_cause(error.code).map(|cause| End::Stopped(format!("{cause} ({})", error.message)))
+}
+
+/// What a person must change before this error goes away.
+pub(crate) fn stopping_cause(code: RDKafkaErrorCode) -> Option<&'static str> {
+    match code {
+        RDKafkaErrorCode::TransactionalIdAuthorizationFailed => Some(
+            "this user may not use the transactional id; allow WRITE and DESCRIBE on it, or on \
+             the prefix \"<name>-\"",
+        ),
+        RDKafkaErrorCode::GroupAuthorizationFailed => {
+            Some("this user may not commit offsets of the consumer group; allow READ on it")
+        }
+        RDKafkaErrorCode::ClusterAuthorizationFailed => {
+            Some("this user may not write idempotently; allow IDEMPOTENT_WRITE on the cluster")
+        }
+        RDKafkaErrorCode::TopicAuthorizationFailed => {
+            Some("this user may not write an output topic; allow WRITE and DESCRIBE on it")
+        }
+        RDKafkaErrorCode::InvalidTransactionTimeout => Some(
+            "the broker does not allow this kafka.transaction_timeout_ms; keep it within its \
+             transaction.max.timeout.ms",
+        ),
+        RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::UnsupportedVersion => Some(
+            "the broker has no transactions as needed (2.5 or newer has); set kafka.delivery to \
+             at_least_once",
+        ),
+        _ => None,
+    }
+}
+
+/// Whether somebody else holds our transactional id now, or the broker gave up on us.
+pub(crate) fn is_fenced(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::Fenced
+            | RDKafkaErrorCode::ProducerFenced
+            | RDKafkaErrorCode::InvalidProducerEpoch
+            | RDKafkaErrorCode::InvalidProducerIdMapping
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, rc::Rc};
+
+    use super::*;
+
+    /// A client that does what the script says and writes down what was asked of it.
+    #[derive(Clone)]
+    struct Script {
+        calls: Rc<RefCell<Vec<&'static str>>>,
+        begin: Result<(), TransactionError>,
+        write: Result<(), WriteFailure>,
+        offsets: Result<(), OffsetsFailure>,
+        may_commit: bool,
+        commit: Result<(), TransactionError>,
+        abort: Result<(), TransactionError>,
+    }
+
+    impl Script {
+        fn smooth() -> Self {
+            Self {
+                calls: Rc::default(),
+                begin: Ok(()),
+                write: Ok(()),
+                offsets: Ok(()),
+                may_commit: true,
+                commit: Ok(()),
+                abort: Ok(()),
+            }
+        }
+
+        fn run(self) -> (End, Vec<&'static str>) {
+            let calls = Rc::clone(&self.calls);
+            let end = run(self);
+            let calls = calls.borrow().clone();
+            (end, calls)
+        }
+    }
+
+    impl TransactionalClient for Script {
+        fn begin(&mut self) -> Result<(), TransactionError> {
+            self.calls.borrow_mut().push("begin");
+            self.begin.clone()
+        }
+        fn write(&mut self) -> Result<(), WriteFailure> {
+            self.calls.borrow_mut().push("write");
+            self.write.clone()
+        }
+        fn send_offsets(&mut self) -> Result<(), OffsetsFailure> {
+            self.calls.borrow_mut().push("offsets");
+            self.offsets.clone()
+        }
+        fn may_commit(&mut self) -> bool {
+            self.may_commit
+        }
+        fn commit(&mut self) -> Result<(), TransactionError> {
+            self.calls.borrow_mut().push("commit");
+            self.commit.clone()
+        }
+        fn abort(&mut self) -> Result<(), TransactionError> {
+            self.calls.borrow_mut().push("abort");
+            self.abort.clone()
+        }
+    }
+
+    #[derive(Clone, Copy)]
+    enum Kind {
+        Retriable,
+        Abortable,
+        Fatal,
+    }
+
+    fn error(code: RDKafkaErrorCode, kind: Kind) -> TransactionError {
+        TransactionError {
+            code,
+            message: "scripted".to_owned(),
+            fatal: matches!(kind, Kind::Fatal),
+            retriable: matches!(kind, Kind::Retriable),
+            abortable: matches!(kind, Kind::Abortable),
+        }
+    }
+
+    fn kind_of(end: &End) -> &'static str {
+        match end {
+            End::Committed => "committed",
+            End::Aborted(_) => "aborted",
+            End::Refused { .. } => "refused",
+            End::RefusedTogether(_) => "refused together",
+            End::Broken { fenced: true, .. } => "broken, fenced",
+            End::Broken { fenced: false, .. } => "broken",
+            End::Ambiguous { fenced: true, .. } => "ambiguous, fenced",
+            End::Ambiguous { fenced: false, .. } => "ambiguous",
+            End::Stopped(_) => "stopped",
+        }
+    }
+
+    #[test]
+    fn a_smooth_transaction_commits() {
+        let (end, calls) = Script::smooth().run();
+        assert_eq!(end, End::Committed);
+        assert_eq!(calls, ["begin", "write", "offsets", "commit"]);
+    }
+
+    #[test]
+    fn no_failure_before_the_commit_is_followed_by_one() {
+        use RDKafkaErrorCode as Code;
+        let cases: Vec<(&str, Script)> = vec![
+            (
+                "broken, fenced",
+                Script {
+                    begin: Err(error(Code::Fenced, Kind::Fatal)),
+                    ..Script::smooth()
+                },
+            ),
+            (
+                "aborted",
+                Script {
+                    write: Err(WriteFailure::Passing("timed out".to_owned())),
+                    ..Script::smooth()
+                },
+            ),
+            (
+                "refused",
+                Script {
+                    write: Err(WriteFailure::Refused {
+                        delivery: 0,
+                        output: 1,
+                        cause: "too large".to_owned(),
+                    }),
+                    ..Script::smooth()
+                },
+            ),
+            (
+                "refused together",
+                Script {
+                    write: Err(WriteFailure::RefusedTogether("too large".to_owned())),
+                    ..Script::smooth()
+                },
+            ),
+            (
+                "stopped",
+                Script {
+                    write: Err(WriteFailure::Lasting("no such topic".to_owned())),
+                    ..Script::smooth()
+                },
+            ),
+            (
+                "aborted",
+                Script {
+                    offsets: Err(OffsetsFailure::NotOurs("not joined".to_owned())),
+                    ..Script::smooth()
+                },
+            ),
+            (
+                "aborted",
+                Script {
+                    offsets: Err(OffsetsFailure::Failed(error(
+                        Code::OperationTimedOut,
+                        Kind::Retriable,
+                    ))),
+                    ..Script::smooth()
+                },
+            ),
+            (
+                "aborted",
+                Script {
+                    offsets: Err(OffsetsFailure::Failed(error(
+                        Code::IllegalGeneration,
+                        Kind::Abortable,
+                    ))),
+                    ..Script::smooth()
+                },
+            ),
+            (
+                "broken, fenced",
+                Script {
+                    offsets: Err(OffsetsFailure::Failed(error(Code::Fenced, Kind::Fatal))),
+                    ..Script::smooth()
+                },
+            ),
+            (
+                "stopped",
+                Script {
+                    offsets: Err(OffsetsFailure::Failed(error(
+                        Code::GroupAuthorizationFailed,
+                        Kind::Abortable,
+                    ))),
+                    ..Script::smooth()
+                },
+            ),
+            (
+                "broken",
+                Script {
+                    may_commit: false,
+                    ..Script::smooth()
+                },
+            ),
+            (
+                "broken",
+                Script {
+                    offsets: Err(OffsetsFailure::Failed(error(
+                        Code::OperationTimedOut,
+                        Kind::Retriable,
+                    ))),
+                    abort: Err(error(Code::OperationTimedOut, Kind::Retriable)),
+                    ..Script::smooth()
+                },
+            ),
+        ];
+        for (expected, script) in cases {
+            let (end, calls) = script.run();
+            assert_eq!(kind_of(&end), expected, "{end:?}");
+            assert!(!calls.contains(&"commit"), "{expected}: {calls:?}");
+        }
+    }
+
+    #[test]
+    fn a_commit_without_a_clear_answer_is_ambiguous() {
+        use RDKafkaErrorCode as Code;
+        for (expected, code, kind) in [
+            ("ambiguous", Code::OperationTimedOut, Kind::Retriable),
+            ("ambiguous, fenced", Code::Fenced, Kind::Fatal),
+            ("ambiguous, fenced", Code::InvalidProducerEpoch, Kind::Fatal),
+            ("aborted", Code::IllegalGeneration, Kind::Abortable),
+        ] {
+            let script = Script {
+                commit: Err(error(code, kind)),
+                ..Script::smooth()
+            };
+            let (end, calls) = script.run();
+            assert_eq!(kind_of(&end), expected, "{end:?}");
+            let aborts = calls.iter().filter(|call| **call == "abort").count();
+            assert_eq!(aborts, usize::from(expected == "aborted"));
+        }
+    }
+
+    #[test]
+    fn what_was_not_committed_is_never_ambiguous_even_when_the_abort_fails() {
+        let script = Script {
+            commit: Err(error(RDKafkaErrorCode::IllegalGeneration, Kind::Abortable)),
+            abort: Err(error(RDKafkaErrorCode::Fenced, Kind::Fatal)),
+            ..Script::smooth()
+        };
+        assert_eq!(kind_of(&script.run().0), "broken, fenced");
+    }
+}
