@@ -387,7 +387,7 @@ fn base_properties(nodes: usize, id: usize, port: u16, controller: u16) -> Prope
 
 /// A small Java with Kafka's jars: heap for a test broker, and only the quick compiler, because
 /// no broker lives long enough to repay the other.
-fn java() -> Command {
+pub(crate) fn java() -> Command {
     let libraries = libraries();
     let mut command = Command::new("java");
     command

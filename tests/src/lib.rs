@@ -2,21 +2,26 @@
 //! connector processes, and an oracle that says whether each record arrived exactly once.
 //!
 //! Verbs block and have deadlines, so that a test reads as a story: `kafka.kill(2)`,
-//! `connector.kill9()`, `proxy.lose_response(ApiKey::EndTxn)`, `oracle.settled()`. Nothing here
+//! `connector.kill9()`, `proxy.on(ApiKey::EndTxn).does(Fault::LoseResponse)`, `oracle.settled()`. Nothing here
 //! sleeps and hopes; every wait names a condition and a limit.
 //!
 //! Deliberately absent: mocks. What is proven here is proven against the component that users run.
 
 pub mod client;
+pub mod completions;
 pub mod connector;
 pub mod events;
+pub mod group;
 pub mod http;
+pub mod java;
 pub mod kafka;
 pub mod ledger;
 pub mod oracle;
 pub mod process;
 pub mod proxy;
+pub mod python;
 pub mod registry;
 pub mod scratch;
 pub mod secure;
+pub mod story;
 pub mod wait;

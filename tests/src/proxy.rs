@@ -384,10 +384,14 @@ impl Shared {
     }
 }
 
+/// A request that was sent on, and the rule that its answer will meet.
+type Sent = (RequestHeader, Option<Arc<Rule>>);
+
 /// One connection of a client to a broker.
 struct Line {
     shared: Arc<Shared>,
-    in_flight: Mutex<HashMap<i32, (RequestHeader, Option<Arc<Rule>>)>>,
+    /// By correlation id.
+    in_flight: Mutex<HashMap<i32, Sent>>,
     to_client: tokio::sync::Mutex<OwnedWriteHalf>,
 }
 

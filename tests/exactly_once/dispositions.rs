@@ -1,0 +1,154 @@
+//! Every kind of bad record in its documented disposition, and the source goes on.
+
+use std::time::Duration;
+
+use aligner_tests::{
+    client::{Outgoing, Reader},
+    connector::{Connector, Topics},
+    events,
+    kafka::Kafka,
+    ledger::{Expected, Input},
+    oracle::Oracle,
+    story::Story,
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Bad records and the reason that each is dead-lettered for.
+fn bad_records() -> Vec<(Outgoing, Input)> {
+    let broken = |value: &[u8], reason| events::broken(Some(b"its-key"), Some(value), reason);
+    vec![
+        broken(b"{\"question\": \"q\", \"answer\": ", "invalid_json"),
+        broken(b"not json at all", "invalid_json"),
+        broken(b"", "invalid_json"),
+        broken(b"[1, 2]", "not_an_object"),
+        broken(
+            b"{\"question\": \"q\", \"answer\": \"\xff\xfe\"}",
+            "invalid_json",
+        ),
+        broken(b"\xff\xfe\x00", "invalid_json"),
+        broken(b"{\"answer\": \"a\"}", "missing_question"),
+        broken(b"{\"question\": \"q\"}", "missing_answer"),
+        broken(b"{\"question\": \"q\", \"answer\": null}", "missing_answer"),
+        broken(b"{\"question\": \"q\", \"answer\": 7}", "wrong_type"),
+        broken(b"{\"question\": \"q\", \"answer\": \"\"}", "empty_answer"),
+        broken(
+            b"{\"question\": \" \", \"answer\": \"a\"}",
+            "empty_question",
+        ),
+        events::broken(Some(b"gone"), None, "tombstone"),
+        events::broken(None, None, "tombstone"),
+        events::broken(None, Some(b"no key either"), "invalid_json"),
+    ]
+}
+
+#[test]
+fn invalid_records_are_dead_lettered_for_their_reason_and_the_source_goes_on() {
+    let story = Story::new(Kafka::shared(), "dispositions", 1);
+    let mut records = Vec::new();
+    for (number, bad) in bad_records().into_iter().enumerate() {
+        records.push(bad);
+        records.push(events::event(
+            Some(&format!("good-{number}")),
+            "why?",
+            "because",
+        ));
+    }
+    let bad = bad_records().len();
+    story.oracle.send(records);
+    let mut connector = Connector::ready(&story.name, &story.config);
+    let summary = story.oracle.settled(LIMIT);
+    assert_eq!(summary.inputs, 2 * bad);
+    assert_eq!(summary.dispositions["dead_lettered"], bad as u64);
+    assert!(connector.sigterm().success());
+
+    // A person can act on each: it says what is wrong, and never repeats the record.
+    let mut letters = Reader::open(story.kafka.settings(), &[&story.topics.dead_letters]);
+    for letter in letters.read_to_end(LIMIT) {
+        let cause = letter
+            .header("__connect.errors.exception.message")
+            .expect("a dead letter names its cause");
+        assert!(cause.len() > 15, "{cause}");
+        assert!(!cause.contains("not json at all"), "{cause}");
+    }
+}
+
+#[test]
+fn an_answer_of_two_megabytes_is_dead_lettered_with_its_size_and_those_around_it_go_on() {
+    let kafka = Kafka::shared();
+    let topics = Topics::named("huge");
+    kafka.create_topic_with(&topics.answers, 1, &[("max.message.bytes", "4000000")]);
+    topics.create_outputs(kafka, 1);
+    let name = topics.answers.clone();
+    let oracle = Oracle::watch(kafka, &topics, &name);
+    let config = aligner_tests::connector::Config::new(&name, kafka.bootstrap(), &topics);
+
+    // Incompressible enough that no codec hides its size.
+    let mut random = events::Events::new(events::seed("huge"), "huge");
+    let mut text = |bytes: usize| {
+        let mut text = String::with_capacity(bytes + 4_000);
+        while text.len() < bytes {
+            text.push_str(&random.words(30, 60));
+        }
+        text
+    };
+    let dead = |(outgoing, mut input): (Outgoing, Input), reason| {
+        input.expected = Expected::DeadLetter(reason);
+        (outgoing, input)
+    };
+    let (two_megabytes, half_a_megabyte) = (text(2_000_000), text(550_000));
+    oracle.send([
+        events::event(Some("before"), "why?", "because"),
+        dead(
+            events::event(Some("huge"), "why?", &two_megabytes),
+            "too_large",
+        ),
+        // Fits as an input, and would not as a correction, which holds it twice.
+        dead(
+            events::event(Some("large"), "why?", &half_a_megabyte),
+            "output_too_large",
+        ),
+        events::event(Some("after"), "why?", "because"),
+    ]);
+    let mut connector = Connector::ready(&name, &config);
+    let summary = oracle.settled(LIMIT);
+    assert_eq!(summary.dispositions["dead_lettered"], 2);
+    assert!(connector.sigterm().success());
+
+    let mut letters = Reader::open(kafka.settings(), &[&topics.dead_letters]);
+    let letters = letters.read_to_end(LIMIT);
+    assert!(
+        letters[0].header("aligner.value_omitted").is_some(),
+        "two megabytes do not fit"
+    );
+    assert!(
+        letters[1].header("aligner.value_omitted").is_none(),
+        "the original fits, so it is kept"
+    );
+}
+
+#[test]
+fn an_answer_of_two_megabytes_is_corrected_where_limits_are_raised() {
+    let kafka = Kafka::shared();
+    let topics = Topics::named("raised");
+    for topic in [
+        &topics.answers,
+        &topics.corrections,
+        &topics.pairs,
+        &topics.dead_letters,
+    ] {
+        kafka.create_topic_with(topic, 1, &[("max.message.bytes", "16000000")]);
+    }
+    let name = topics.answers.clone();
+    let oracle = Oracle::watch(kafka, &topics, &name);
+    let config = aligner_tests::connector::Config::new(&name, kafka.bootstrap(), &topics)
+        .set(&["pipeline", "max_input_bytes"], 8_000_000)
+        .set(&["pipeline", "max_output_bytes"], 15_000_000)
+        .set(&["aligner", "model"], "marker-all")
+        .property("message.max.bytes", "16000000");
+    let (outgoing, mut input) = events::event(Some("huge"), "why?", &"word ".repeat(400_000));
+    input.expected = Expected::Marked;
+    oracle.send([(outgoing, input)]);
+    let _connector = Connector::ready(&name, &config);
+    oracle.settled(LIMIT);
+}

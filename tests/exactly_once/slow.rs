@@ -1,0 +1,68 @@
+//! An Aligner that takes longer than the poll interval.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use aligner_tests::{
+    completions::{Completions, MODEL},
+    connector::Connector,
+    events,
+    group::Group,
+    kafka::Kafka,
+    ledger::Expected,
+    story::Story,
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// The shortest that librdkafka takes beside a session of six seconds.
+const POLL_INTERVAL: Duration = Duration::from_secs(6);
+
+#[test]
+fn an_aligner_slower_than_two_poll_intervals_causes_no_rebalance() {
+    let server = Completions::start();
+    let mut story = Story::new(Kafka::shared(), "slow", 3);
+    story.config = story
+        .config
+        .clone()
+        .set(&["aligner", "model"], "remote")
+        .set(&["aligner", "remote", "url"], server.url())
+        .set(&["aligner", "remote", "model"], MODEL)
+        .property(
+            "max.poll.interval.ms",
+            &POLL_INTERVAL.as_millis().to_string(),
+        );
+    let mut connector = Connector::ready(&story.name, &story.config);
+    let group = Group::of(story.kafka, &story.name);
+    let settled = group.wait_stable(1, LIMIT);
+    let watch = group.watch();
+    server.hold();
+    story.oracle.send((0..200).map(|number| {
+        let id = format!("slow-{number}");
+        let (outgoing, mut input) = events::event(Some(&id), "why?", "because it is so");
+        input.expected = Expected::AnyCorrection;
+        (outgoing, input)
+    }));
+    aligner_tests::wait::until("the aligner to be busy", LIMIT, || server.waiting() > 0);
+    // The time that passes is what is tested.
+    let started = Instant::now();
+    while started.elapsed() < 2 * POLL_INTERVAL + Duration::from_secs(2) {
+        assert!(connector.exited().is_none(), "the connector ended");
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(
+        story.oracle.done(),
+        0,
+        "nothing can be done while answers are held"
+    );
+    server.release();
+    let summary = story.oracle.settled(LIMIT);
+    assert_eq!(summary.inputs, 200);
+    assert_eq!(
+        watch.end(),
+        [settled],
+        "the group changed while the aligner was slow"
+    );
+    assert_eq!(server.asked(), 200, "each record is asked for once");
+}

@@ -1,0 +1,198 @@
+//! A completions server that does as the test says: holds its answers, fails on one prompt.
+//!
+//! It stands where a real vLLM would, behind the real `remote` Aligner over real HTTP. Tests use
+//! it where an Aligner must be slow or must fail, which no Aligner without weights does.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+use serde_json::{Value, json};
+
+/// The model that it serves.
+pub const MODEL: &str = "scripted";
+/// What it answers to every prompt that it does not fail on.
+pub const ANSWER: &str = "Here is a better answer than that.";
+
+/// The server. It runs until the test process ends.
+#[derive(Debug, Clone)]
+pub struct Completions {
+    address: SocketAddr,
+    script: Arc<Script>,
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: bool,
+    waiting: usize,
+    /// Text in a prompt, to the status it is answered with.
+    failures: BTreeMap<String, u16>,
+    /// How often a prompt that contains the text was asked.
+    failed: u64,
+    asked: u64,
+}
+
+impl Completions {
+    /// Starts one.
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let address = listener
+            .local_addr()
+            .expect("a bound listener has an address");
+        let script = Arc::new(Script::default());
+        let server = Self {
+            address,
+            script: Arc::clone(&script),
+        };
+        thread::Builder::new()
+            .name("completions".into())
+            .spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    let script = Arc::clone(&script);
+                    thread::spawn(move || serve(stream, &script));
+                }
+            })
+            .expect("a thread can be started");
+        server
+    }
+
+    /// For `aligner.remote.url`.
+    pub fn url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+
+    /// Holds every answer from now on.
+    pub fn hold(&self) {
+        self.lock().held = true;
+    }
+
+    /// Gives the answers that were held, and those to come.
+    pub fn release(&self) {
+        self.lock().held = false;
+        self.script.changed.notify_all();
+    }
+
+    /// How many requests wait for [`Completions::release`].
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting
+    }
+
+    /// Answers prompts that contain `text` with `status` from now on.
+    pub fn fail_on(&self, text: &str, status: u16) {
+        self.lock().failures.insert(text.to_owned(), status);
+    }
+
+    /// Fails no more.
+    pub fn recover(&self) {
+        self.lock().failures.clear();
+    }
+
+    /// How many completions were asked for, failed ones included.
+    pub fn asked(&self) -> u64 {
+        self.lock().asked
+    }
+
+    /// How many of them failed.
+    pub fn failed(&self) -> u64 {
+        self.lock().failed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.script.lock()
+    }
+}
+
+impl Script {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn complete(&self, request: &Value) -> (u16, Value) {
+        let prompt = request["prompt"].as_str().unwrap_or_default();
+        let mut state = self.lock();
+        state.asked += 1;
+        state.waiting += 1;
+        while state.held {
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        state.waiting -= 1;
+        let failure = state
+            .failures
+            .iter()
+            .find(|(text, _)| prompt.contains(text.as_str()))
+            .map(|(_, status)| *status);
+        if let Some(status) = failure {
+            state.failed += 1;
+            return (
+                status,
+                json!({"error": {"message": "scripted failure", "code": status}}),
+            );
+        }
+        (
+            200,
+            json!({
+                "choices": [{"text": ANSWER, "finish_reason": "stop"}],
+                "usage": {"prompt_tokens": 10, "completion_tokens": 9},
+            }),
+        )
+    }
+}
+
+/// Answers the requests of one connection until it ends.
+fn serve(stream: TcpStream, script: &Script) {
+    let Ok(mut answers) = stream.try_clone() else {
+        return;
+    };
+    let mut requests = BufReader::new(stream);
+    while let Some((path, body)) = read_request(&mut requests) {
+        let (status, body) = if path.ends_with("/models") {
+            (200, json!({"data": [{"id": MODEL}]}))
+        } else {
+            script.complete(&serde_json::from_slice(&body).unwrap_or_default())
+        };
+        let body = body.to_string();
+        let answer = format!(
+            "HTTP/1.1 {status} Scripted\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        if answers.write_all(answer.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+fn read_request(from: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
+    let mut line = String::new();
+    from.read_line(&mut line).ok()?;
+    let path = line.split_whitespace().nth(1)?.to_owned();
+    let mut length = 0;
+    loop {
+        line.clear();
+        from.read_line(&mut line).ok()?;
+        let header = line.trim();
+        if header.is_empty() {
+            break;
+        }
+        if let Some((name, value)) = header.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = value.trim().parse().ok()?;
+        }
+    }
+    let mut body = vec![0; length];
+    from.read_exact(&mut body).ok()?;
+    Some((path, body))
+}
