@@ -9,9 +9,33 @@
 //! model anything behind [`aligner::Aligner`]; both have in-memory forms, so that every fault can
 //! be replayed in a test.
 
+mod align;
+mod batcher;
+mod calls;
+mod decode;
+mod delivery;
+mod encode;
+mod flow;
+mod gate;
+mod intake;
+pub mod memory;
+pub mod metrics;
+mod offsets;
+mod pacing;
+pub mod progress;
+mod retry;
+mod run;
+mod settings;
+mod similarity;
 mod sink;
 mod source;
+mod trace;
+mod work;
 
+pub use decode::{Decoder, JsonDecoder, Undecoded};
+pub use encode::{Encoder, JsonEncoder, VALUE_OMITTED_HEADER, WallClock, dead_letter_reason};
+pub use run::{Parts, Pipeline, PipelineError, Summary, system_clock};
+pub use settings::{Problem, Settings};
 pub use sink::{Delivery, DeliveryError, Outbound, OutputKind, Sink};
 pub use source::{
     Flow, Header, Partition, PartitionEpoch, Source, SourceError, SourceEvent, SourceRecord,

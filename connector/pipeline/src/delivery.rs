@@ -1,0 +1,328 @@
+//! What is being delivered, when the next delivery begins, and how a tenure ends.
+//!
+//! One delivery at a time. Its results stay with [`Offsets`] until it succeeds: an aborted one is
+//! simply the next one's beginning. A tenure that is about to end gets one last delivery of what it
+//! has finished, if there is time, and is then forgotten.
+
+use std::{mem, sync::Arc};
+
+use aligner_records::Disposition;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use crate::{
+    encode::Encoding,
+    metrics::Instruments,
+    offsets::{Budget, Offsets, Portion},
+    pacing::Pacing,
+    progress::{Gauge, Progress},
+    settings::{Backoff, Settings},
+    sink::{Delivery, DeliveryError},
+    source::PartitionEpoch,
+    work::Finished,
+};
+
+/// The sink's answer to one delivery.
+pub(crate) type Answer = Result<Vec<Arc<PartitionEpoch>>, DeliveryError>;
+
+/// Most refusals of one record's outputs: the outputs, the dead letter, the bare dead letter.
+const MAX_REFUSALS: u32 = 3;
+
+struct InFlight {
+    portions: Vec<Portion>,
+    since: Instant,
+}
+
+/// Tenures that end.
+struct Ending {
+    partitions: Vec<Arc<PartitionEpoch>>,
+    deadline: Instant,
+    /// Its drop tells the source that they are forgotten.
+    _release: oneshot::Sender<()>,
+    /// Whether their last delivery was begun.
+    tried: bool,
+}
+
+/// How a delivery came out.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// All is well, or will be tried again.
+    GoOn,
+    /// Nothing can be delivered any more.
+    Stop(String),
+}
+
+/// Why deliveries should not wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Haste {
+    /// They grow with the backlog.
+    Paced,
+    /// What is ready goes as soon as the log is ready: a budget is full, or we are leaving.
+    Urgent,
+}
+
+/// The deliveries of one pipeline.
+pub(crate) struct Deliveries {
+    to_sink: mpsc::Sender<Vec<Delivery>>,
+    budget: Budget,
+    pacing: Pacing,
+    backoff: Backoff,
+    in_flight: Option<InFlight>,
+    /// Aborted deliveries in a row, and when to try again.
+    aborts: u32,
+    not_before: Option<Instant>,
+    endings: Vec<Ending>,
+}
+
+impl Deliveries {
+    pub(crate) fn new(settings: &Settings, to_sink: mpsc::Sender<Vec<Delivery>>) -> Self {
+        use std::time::Duration;
+        Self {
+            to_sink,
+            budget: settings.delivery_budget(),
+            pacing: Pacing::new(
+                Duration::from_millis(settings.commit_interval_min_ms),
+                Duration::from_millis(settings.commit_interval_max_ms),
+            ),
+            backoff: settings.delivery_backoff(),
+            in_flight: None,
+            aborts: 0,
+            not_before: None,
+            endings: Vec::new(),
+        }
+    }
+
+    /// These tenures end at `deadline`, or when `release` is dropped.
+    pub(crate) fn end(
+        &mut self,
+        partitions: Vec<Arc<PartitionEpoch>>,
+        deadline: Instant,
+        release: oneshot::Sender<()>,
+    ) {
+        self.endings.push(Ending {
+            partitions,
+            deadline,
+            _release: release,
+            tried: false,
+        });
+    }
+
+    /// Begins a delivery if it is time, and forgets tenures that have ended. Returns whether any
+    /// tenure was forgotten.
+    pub(crate) fn step(
+        &mut self,
+        offsets: &mut Offsets<Finished>,
+        haste: Haste,
+        now: Instant,
+    ) -> bool {
+        let mut forgot = self.forget(offsets, |ending| ending.deadline <= now);
+        if self.in_flight.is_some() {
+            return forgot;
+        }
+        if !self.endings.is_empty() {
+            let mut untried = Vec::new();
+            for ending in &mut self.endings {
+                if !mem::replace(&mut ending.tried, true) {
+                    untried.extend(ending.partitions.iter().cloned());
+                }
+            }
+            let portions = offsets.portions(self.budget, Some(&untried));
+            if portions.is_empty() {
+                forgot |= self.forget(offsets, |_| true);
+            } else {
+                self.begin(portions, offsets, now);
+                return forgot;
+            }
+        }
+        let ready = offsets.held().ready;
+        if ready > 0
+            && self
+                .earliest(haste, ready)
+                .is_none_or(|moment| moment <= now)
+        {
+            let portions = offsets.portions(self.budget, None);
+            self.begin(portions, offsets, now);
+        }
+        forgot
+    }
+
+    /// When to step again though nothing happened.
+    pub(crate) fn deadline(&self, haste: Haste, ready: usize) -> Option<Instant> {
+        let ending = self.endings.iter().map(|ending| ending.deadline).min();
+        let next = (self.in_flight.is_none() && ready > 0)
+            .then(|| self.earliest(haste, ready))
+            .flatten();
+        [ending, next].into_iter().flatten().min()
+    }
+
+    fn earliest(&self, haste: Haste, ready: usize) -> Option<Instant> {
+        let paced = if haste == Haste::Urgent || ready >= self.budget.records {
+            self.pacing.earliest_urgent()
+        } else {
+            self.pacing.earliest()
+        };
+        paced.max(self.not_before)
+    }
+
+    fn begin(&mut self, portions: Vec<Portion>, offsets: &Offsets<Finished>, now: Instant) {
+        let deliveries = portions
+            .iter()
+            .map(|portion| {
+                let mut outputs = Vec::with_capacity(2 * portion.records);
+                for result in offsets.results(portion) {
+                    outputs.extend(result.outputs.iter().cloned());
+                }
+                Delivery {
+                    partition: Arc::clone(&portion.partition),
+                    next_offset: portion.next_offset,
+                    outputs,
+                }
+            })
+            .collect();
+        self.pacing.begins(now, offsets.held().ready);
+        // One delivery at a time, and a place for it; without a sink, its end is reported.
+        let _ = self.to_sink.try_send(deliveries);
+        self.in_flight = Some(InFlight {
+            portions,
+            since: now,
+        });
+    }
+
+    /// The sink has answered.
+    pub(crate) fn settle(
+        &mut self,
+        answer: Answer,
+        offsets: &mut Offsets<Finished>,
+        encoding: &Encoding,
+        progress: &Progress,
+        instruments: &Instruments,
+        now: Instant,
+    ) -> Settled {
+        let Some(InFlight { portions, since }) = self.in_flight.take() else {
+            return Settled::GoOn;
+        };
+        self.pacing.ends(now);
+        match answer {
+            Ok(ended) => {
+                offsets.forget(&ended);
+                count(&portions, offsets, progress);
+                instruments.delivered(now - since);
+                progress.add(Gauge::Deliveries, 1);
+                progress.set_moment(Gauge::ProgressAt, now);
+                self.aborts = 0;
+                self.not_before = None;
+                Settled::GoOn
+            }
+            Err(DeliveryError::Aborted(cause)) => {
+                progress.add(Gauge::Aborted, 1);
+                self.retry(&cause, now);
+                Settled::GoOn
+            }
+            Err(DeliveryError::Refused {
+                delivery,
+                output,
+                cause,
+            }) => {
+                progress.add(Gauge::Refused, 1);
+                self.refused(&portions, delivery, output, &cause, offsets, encoding, now)
+            }
+            Err(DeliveryError::Stopped(cause)) => Settled::Stop(cause),
+        }
+    }
+
+    fn retry(&mut self, cause: &str, now: Instant) {
+        self.aborts = self.aborts.saturating_add(1);
+        let pause = self.backoff.pause(self.aborts);
+        self.not_before = Some(now + pause);
+        // The pauses grow, so these lines become rare on their own.
+        tracing::warn!(
+            cause,
+            aborts = self.aborts,
+            again_in_ms = pause.as_millis(),
+            "a delivery was aborted; its results are kept and tried again"
+        );
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one refusal")]
+    fn refused(
+        &mut self,
+        portions: &[Portion],
+        delivery: usize,
+        output: usize,
+        cause: &str,
+        offsets: &mut Offsets<Finished>,
+        encoding: &Encoding,
+        now: Instant,
+    ) -> Settled {
+        let Some((portion, index)) = portions
+            .get(delivery)
+            .and_then(|portion| Some((portion, record_of(portion, output, offsets)?)))
+        else {
+            // The tenure has ended meanwhile, or the sink miscounts: the next try will tell.
+            self.retry(cause, now);
+            return Settled::GoOn;
+        };
+        let mut refusals = 0;
+        offsets.revise(portion, index, |finished| {
+            let revised = encoding.refused(finished, cause);
+            refusals = revised.refusals;
+            revised
+        });
+        if refusals > MAX_REFUSALS {
+            return Settled::Stop(format!(
+                "{} refuses even a dead letter without key and value: {cause}",
+                portion.partition.partition
+            ));
+        }
+        Settled::GoOn
+    }
+
+    /// Forgets the tenures of some endings and releases them.
+    fn forget(
+        &mut self,
+        offsets: &mut Offsets<Finished>,
+        mut over: impl FnMut(&Ending) -> bool,
+    ) -> bool {
+        let before = self.endings.len();
+        self.endings.retain(|ending| {
+            let over = over(ending);
+            if over {
+                offsets.forget(&ending.partitions);
+            }
+            !over
+        });
+        self.endings.len() < before
+    }
+
+    /// Whether the sink is at work.
+    pub(crate) fn in_flight(&self) -> bool {
+        self.in_flight.is_some()
+    }
+}
+
+/// The record of a portion that an output belongs to.
+fn record_of(portion: &Portion, output: usize, offsets: &Offsets<Finished>) -> Option<usize> {
+    let mut end = 0;
+    offsets.results(portion).position(|result| {
+        end += result.outputs.iter().count();
+        output < end
+    })
+}
+
+/// Settles what was delivered.
+fn count(portions: &[Portion], offsets: &mut Offsets<Finished>, progress: &Progress) {
+    type Count = ((Disposition, Option<&'static str>), u64);
+    let mut counts: Vec<Count> = Vec::new();
+    for portion in portions {
+        offsets.settle(portion, |finished, _| {
+            let outcome = (finished.disposition, finished.reason);
+            match counts.iter_mut().find(|(counted, _)| *counted == outcome) {
+                Some((_, records)) => *records += 1,
+                None => counts.push((outcome, 1)),
+            }
+        });
+    }
+    progress.count(counts);
+}

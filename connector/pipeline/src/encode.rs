@@ -1,0 +1,399 @@
+//! From an Aligner's verdict to the records that are written.
+//!
+//! Every record ends here, as exactly one of: a correction, a correction with its preference pair
+//! (if and only if the answer was changed), or a dead letter. A dead letter is the record as it
+//! came, with the cause in its headers. Outputs that no log would take are not tried: the record
+//! becomes a dead letter instead, and if even that is too large, its value stays out and a header
+//! says how large it was. No record can block its partition.
+
+use std::{fmt, sync::Arc};
+
+use aligner::{Alignment, Identity, Outcome, Usage, reason};
+use aligner_records::{
+    Correction, DeadLetter, Disposition, PreferencePair, Stage, correction_id, json,
+};
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::{
+    similarity::similarity,
+    sink::{Outbound, OutputKind},
+    source::{Header, SourceRecord},
+    work::{Finished, Outputs, Work, position, size},
+};
+
+/// Stable words for dead letters that this crate decides on; those of decoding are in
+/// [`aligner_records::reason`].
+pub mod dead_letter_reason {
+    /// The record's value is larger than `max_input_bytes`.
+    pub const TOO_LARGE: &str = "too_large";
+    /// The Aligner said that it cannot answer this record.
+    pub const ALIGNER_REJECTED: &str = "aligner_rejected";
+    /// The Aligner fails whenever this record is in its batch.
+    pub const ALIGNER_FAILED: &str = "aligner_failed";
+    /// The Aligner was unavailable for all attempts.
+    pub const ALIGNER_UNAVAILABLE: &str = "aligner_unavailable";
+    /// The Aligner gave no answer in time, twice.
+    pub const ALIGNER_TIMEOUT: &str = "aligner_timeout";
+    /// An output is larger than `max_output_bytes`.
+    pub const OUTPUT_TOO_LARGE: &str = "output_too_large";
+    /// The output log refused an output.
+    pub const OUTPUT_REFUSED: &str = "output_refused";
+}
+
+/// The header of a dead letter whose value was too large to be written: its size in bytes.
+pub const VALUE_OMITTED_HEADER: &str = "aligner.value_omitted";
+
+/// Writes records as bytes. What it needs, such as schema ids, it has before the pipeline starts.
+pub trait Encoder: Send + Sync + 'static {
+    /// The value of a correction.
+    fn correction(&self, correction: &Correction) -> Bytes;
+
+    /// The value of a preference pair.
+    fn pair(&self, pair: &PreferencePair) -> Bytes;
+}
+
+/// Writes JSON.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct JsonEncoder;
+
+impl Encoder for JsonEncoder {
+    fn correction(&self, correction: &Correction) -> Bytes {
+        json::encode(correction).into()
+    }
+
+    fn pair(&self, pair: &PreferencePair) -> Bytes {
+        json::encode(pair).into()
+    }
+}
+
+/// Epoch milliseconds; tests bring their own.
+pub type WallClock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// Why a record is dead-lettered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cause {
+    pub stage: Stage,
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// Makes outputs of verdicts.
+#[derive(Clone)]
+pub(crate) struct Encoding {
+    pub encoder: Arc<dyn Encoder>,
+    pub identity: Identity,
+    /// The connector's name, as dead letters give it.
+    pub connector: String,
+    /// The number of its task.
+    pub task: u32,
+    pub max_output_bytes: usize,
+    pub wall_clock: WallClock,
+}
+
+impl fmt::Debug for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encoding").finish_non_exhaustive()
+    }
+}
+
+/// What is known of an alignment besides its outcome.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cost {
+    pub usage: Usage,
+    pub queue_ms: i64,
+    pub inference_ms: i64,
+}
+
+impl Encoding {
+    /// The end of a record that the Aligner answered; `submitted` is when it was asked and `now`
+    /// when it answered.
+    pub(crate) fn aligned(
+        &self,
+        work: Work,
+        alignment: Alignment,
+        submitted: Instant,
+        now_ms: i64,
+    ) -> Finished {
+        let cost = Cost {
+            usage: alignment.usage,
+            queue_ms: millis((submitted - work.received) + alignment.timing.queued),
+            inference_ms: millis(alignment.timing.inference),
+        };
+        match alignment.outcome {
+            Outcome::Rewritten(text) if text.trim().is_empty() => {
+                let bypass = Verdict::Bypassed(reason::EMPTY_OUTPUT);
+                self.verdict(work, bypass, cost, now_ms)
+            }
+            Outcome::Rewritten(text) if text == *work.request.answer => {
+                self.verdict(work, Verdict::Unchanged, cost, now_ms)
+            }
+            Outcome::Rewritten(text) => self.verdict(work, Verdict::Corrected(text), cost, now_ms),
+            Outcome::Unchanged => self.verdict(work, Verdict::Unchanged, cost, now_ms),
+            Outcome::Bypassed(reason) => {
+                self.verdict(work, Verdict::Bypassed(reason), cost, now_ms)
+            }
+        }
+    }
+
+    /// The end of a record that the gate did not let pass.
+    pub(crate) fn bypassed(&self, work: Work, reason: &'static str, now: Instant) -> Finished {
+        let cost = Cost {
+            queue_ms: millis(now - work.received),
+            ..Cost::default()
+        };
+        let now_ms = (self.wall_clock)();
+        self.verdict(work, Verdict::Bypassed(reason), cost, now_ms)
+    }
+
+    /// The end of a record that the Aligner could not answer.
+    pub(crate) fn failed(&self, work: Work, cause: Cause) -> Finished {
+        if let Some(trace) = &work.trace {
+            trace.end(Disposition::DeadLettered, Some(cause.reason));
+        }
+        self.dead_letter(work.record, cause)
+    }
+
+    fn verdict(&self, work: Work, verdict: Verdict, cost: Cost, now_ms: i64) -> Finished {
+        let (disposition, reason) = verdict.words();
+        let headers = match &work.trace {
+            None => Vec::new(),
+            Some(trace) => trace.end(disposition, reason),
+        };
+        let key = Some(Bytes::copy_from_slice(work.request.event_id.as_bytes()));
+        let outbound = |kind, value| {
+            Arc::new(Outbound {
+                kind,
+                key: key.clone(),
+                value: Some(value),
+                headers: headers.clone(),
+            })
+        };
+        let similarity = match &verdict {
+            Verdict::Corrected(text) => similarity(&work.request.answer, text),
+            Verdict::Unchanged | Verdict::Bypassed(_) => 1.0,
+        };
+        let Work {
+            record,
+            event,
+            request,
+            ..
+        } = work;
+        let source = position(&record);
+        let answer = request.answer.to_string();
+        let corrected = match verdict {
+            Verdict::Corrected(text) => text,
+            Verdict::Unchanged | Verdict::Bypassed(_) => answer.clone(),
+        };
+        let id = &self.identity;
+        let greedy = id.decoding.temperature <= 0.0;
+        let correction = Correction {
+            correction_id: correction_id(Some(&source), &request.event_id, &id.revision),
+            event_id: request.event_id.to_string(),
+            question: Some(request.question.to_string()),
+            answer: Some(answer),
+            correction: Some(corrected),
+            disposition,
+            reason: reason.map(str::to_owned),
+            message: None,
+            similarity: Some(similarity),
+            upstream_model: event.upstream_model,
+            conversation_id: event.conversation_id,
+            user_id: event.user_id,
+            metadata_json: event.metadata_json,
+            created_at: event.created_at,
+            aligner_name: id.name.clone(),
+            aligner_revision: id.revision.clone(),
+            template_hash: id.template_hash.clone(),
+            max_new_tokens: i32::try_from(id.decoding.max_new_tokens).unwrap_or(i32::MAX),
+            temperature: id.decoding.temperature,
+            top_p: id.decoding.top_p,
+            seed: if greedy {
+                None
+            } else {
+                // The same bits: the record's integers are signed.
+                Some(id.decoding.seed.cast_signed())
+            },
+            source_topic: Some(source.topic.to_string()),
+            source_partition: Some(source.partition),
+            source_offset: Some(source.offset),
+            prompt_tokens: i32::try_from(cost.usage.prompt_tokens).unwrap_or(i32::MAX),
+            correction_tokens: i32::try_from(cost.usage.correction_tokens).unwrap_or(i32::MAX),
+            queue_ms: cost.queue_ms,
+            inference_ms: cost.inference_ms,
+            corrected_at: now_ms,
+        };
+        let value = self.encoder.correction(&correction);
+        let first = outbound(OutputKind::Correction, value);
+        let second = (disposition == Disposition::Corrected).then(|| {
+            let value = self.encoder.pair(&pair(correction, similarity));
+            outbound(OutputKind::Pair, value)
+        });
+        let outputs = Outputs(first, second);
+        if let Some(large) = outputs
+            .iter()
+            .map(|output| size(output))
+            .find(|bytes| *bytes > self.max_output_bytes)
+        {
+            let cause = Cause {
+                stage: Stage::Encode,
+                reason: dead_letter_reason::OUTPUT_TOO_LARGE,
+                message: format!(
+                    "an output of this record has {large} bytes, more than max_output_bytes {}: \
+                     raise it together with the topic's max.message.bytes, or log shorter answers",
+                    self.max_output_bytes
+                ),
+            };
+            return self.dead_letter(record, cause);
+        }
+        Finished {
+            record,
+            outputs,
+            disposition,
+            reason,
+            refusals: 0,
+        }
+    }
+
+    /// The record as it came, with the cause in its headers.
+    pub(crate) fn dead_letter(&self, record: SourceRecord, cause: Cause) -> Finished {
+        let letter = self.letter(&record, &cause);
+        let headers = self.headers(&record, &letter);
+        let output = Outbound {
+            kind: OutputKind::DeadLetter,
+            key: Some(
+                record
+                    .key
+                    .clone()
+                    .unwrap_or_else(|| letter.key(None).into()),
+            ),
+            value: record.value.clone(),
+            headers,
+        };
+        let output = if size(&output) > self.max_output_bytes {
+            self.bare(&record, &letter)
+        } else {
+            output
+        };
+        Finished {
+            record,
+            outputs: Outputs(Arc::new(output), None),
+            disposition: Disposition::DeadLettered,
+            reason: Some(cause.reason),
+            refusals: 0,
+        }
+    }
+
+    /// The next try after the sink refused an output: a dead letter, then one without the record's
+    /// own bytes.
+    pub(crate) fn refused(&self, finished: Finished, cause: &str) -> Finished {
+        let refusals = finished.refusals + 1;
+        let was_dead_letter = finished.disposition == Disposition::DeadLettered;
+        let cause = Cause {
+            stage: Stage::Encode,
+            reason: dead_letter_reason::OUTPUT_REFUSED,
+            message: format!("an output of this record was refused: {cause}"),
+        };
+        let next = if was_dead_letter {
+            let letter = self.letter(&finished.record, &cause);
+            Finished {
+                outputs: Outputs(Arc::new(self.bare(&finished.record, &letter)), None),
+                reason: Some(cause.reason),
+                ..finished
+            }
+        } else {
+            self.dead_letter(finished.record, cause)
+        };
+        Finished { refusals, ..next }
+    }
+
+    fn letter(&self, record: &SourceRecord, cause: &Cause) -> DeadLetter {
+        DeadLetter {
+            source: position(record),
+            stage: cause.stage,
+            reason: cause.reason,
+            message: cause.message.clone(),
+        }
+    }
+
+    fn headers(&self, record: &SourceRecord, letter: &DeadLetter) -> Vec<Header> {
+        let added = letter.headers(&self.connector, self.task);
+        let mut headers = Vec::with_capacity(record.headers.len() + added.len() + 1);
+        headers.extend_from_slice(&record.headers);
+        headers.extend(added.into_iter().map(|(key, value)| Header {
+            key,
+            value: Some(value.into()),
+        }));
+        headers
+    }
+
+    /// A dead letter that any log takes: position, cause, and how large the value was.
+    fn bare(&self, record: &SourceRecord, letter: &DeadLetter) -> Outbound {
+        let bytes = record.value.as_ref().map_or(0, |value| value.len());
+        // A key that leaves no room goes the way of the value.
+        let key = record
+            .key
+            .clone()
+            .filter(|key| key.len() <= self.max_output_bytes / 4)
+            .unwrap_or_else(|| letter.key(None).into());
+        let mut headers: Vec<Header> = letter
+            .headers(&self.connector, self.task)
+            .into_iter()
+            .map(|(key, value)| Header {
+                key,
+                value: Some(value.into()),
+            })
+            .collect();
+        headers.push(Header {
+            key: VALUE_OMITTED_HEADER.to_owned(),
+            value: Some(bytes.to_string().into()),
+        });
+        Outbound {
+            kind: OutputKind::DeadLetter,
+            key: Some(key),
+            value: None,
+            headers,
+        }
+    }
+}
+
+/// What a record's correction says.
+enum Verdict {
+    Corrected(String),
+    Unchanged,
+    Bypassed(&'static str),
+}
+
+impl Verdict {
+    fn words(&self) -> (Disposition, Option<&'static str>) {
+        match self {
+            Self::Corrected(_) => (Disposition::Corrected, None),
+            Self::Unchanged => (Disposition::Unchanged, None),
+            Self::Bypassed(reason) => (Disposition::Bypassed, Some(reason)),
+        }
+    }
+}
+
+/// The pair of a correction of an answer that was changed.
+fn pair(correction: Correction, similarity: f64) -> PreferencePair {
+    PreferencePair {
+        correction_id: correction.correction_id,
+        event_id: correction.event_id,
+        prompt: correction.question.unwrap_or_default(),
+        chosen: correction.correction.unwrap_or_default(),
+        rejected: correction.answer.unwrap_or_default(),
+        similarity,
+        upstream_model: correction.upstream_model,
+        aligner_name: correction.aligner_name,
+        aligner_revision: correction.aligner_revision,
+        template_hash: correction.template_hash,
+        source_topic: correction.source_topic,
+        source_partition: correction.source_partition,
+        source_offset: correction.source_offset,
+        corrected_at: correction.corrected_at,
+    }
+}
+
+fn millis(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

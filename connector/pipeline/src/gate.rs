@@ -1,0 +1,67 @@
+//! Which valid events go to the Aligner at all.
+//!
+//! What a model is fit for is in its profile, in tokens, and the Aligner's own business; the gate
+//! is the operator's: limits that hold whatever the model.
+
+use aligner::reason;
+use aligner_records::AnswerEvent;
+
+use crate::settings::Settings;
+
+/// Lets events pass, or says why not.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gate {
+    max_question_chars: Option<usize>,
+    max_answer_chars: Option<usize>,
+}
+
+impl Gate {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            max_question_chars: settings.max_question_chars,
+            max_answer_chars: settings.max_answer_chars,
+        }
+    }
+
+    /// The reason for which an event bypasses the Aligner, if any.
+    pub(crate) fn bypass(self, event: &AnswerEvent) -> Option<&'static str> {
+        let too_long = exceeds(&event.question, self.max_question_chars)
+            || exceeds(&event.answer, self.max_answer_chars);
+        too_long.then_some(reason::TOO_LONG)
+    }
+}
+
+/// Counts characters only where the bytes leave a doubt.
+fn exceeds(text: &str, limit: Option<usize>) -> bool {
+    limit.is_some_and(|limit| text.len() > limit && text.chars().count() > limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_count_characters_and_an_absent_one_does_not_apply() {
+        let cases = [
+            (None, None, "éé", "a long answer", None),
+            (Some(2), None, "éé", "a long answer", None),
+            (Some(1), None, "éé", "a", Some("too_long")),
+            (None, Some(3), "a long question", "abc", None),
+            (None, Some(3), "q", "abcd", Some("too_long")),
+            (Some(0), Some(0), "", "", None),
+        ];
+        for (max_question_chars, max_answer_chars, question, answer, expected) in cases {
+            let gate = Gate::new(&Settings {
+                max_question_chars,
+                max_answer_chars,
+                ..Settings::default()
+            });
+            let event = AnswerEvent {
+                question: question.to_owned(),
+                answer: answer.to_owned(),
+                ..AnswerEvent::default()
+            };
+            assert_eq!(gate.bypass(&event), expected, "{question} / {answer}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! A record on its way to, through, and from the Aligner.
+
+use std::{mem, sync::Arc};
+
+use aligner::AlignRequest;
+use aligner_records::{AnswerEvent, Disposition, SourcePosition};
+use tokio::time::Instant;
+
+use crate::{offsets::Ticket, sink::Outbound, source::SourceRecord, trace::Trace};
+
+/// A decoded record that has no result yet.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub ticket: Ticket,
+    /// As it came: a dead letter needs it.
+    pub record: SourceRecord,
+    /// The event without question and answer, which are in `request`.
+    pub event: AnswerEvent,
+    pub request: AlignRequest,
+    /// What it will cost the Aligner, as it estimates.
+    pub tokens: u32,
+    pub received: Instant,
+    pub tries: Tries,
+    pub trace: Option<Box<Trace>>,
+}
+
+/// What went wrong with a record so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tries {
+    /// Calls for which the Aligner was unavailable.
+    pub unavailable: u32,
+    /// Calls that failed with it.
+    pub failed: u32,
+    /// Calls that went without an answer for too long.
+    pub timed_out: u32,
+}
+
+impl Work {
+    pub(crate) fn new(
+        ticket: Ticket,
+        record: SourceRecord,
+        mut event: AnswerEvent,
+        received: Instant,
+    ) -> Self {
+        let event_id = match event.event_id.take() {
+            Some(id) => id.into(),
+            None => position(&record).to_string().into(),
+        };
+        let request = AlignRequest {
+            event_id,
+            question: mem::take(&mut event.question).into(),
+            answer: mem::take(&mut event.answer).into(),
+        };
+        let trace = Trace::begin(&record);
+        Self {
+            ticket,
+            record,
+            event,
+            request,
+            tokens: 0,
+            received,
+            tries: Tries::default(),
+            trace,
+        }
+    }
+}
+
+/// Where a record lies.
+pub(crate) fn position(record: &SourceRecord) -> SourcePosition {
+    let partition = &record.partition.partition;
+    SourcePosition {
+        topic: Arc::clone(&partition.topic),
+        partition: partition.number,
+        offset: record.offset,
+    }
+}
+
+/// The end of a record, waiting to be delivered.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// As it came: the sink may refuse its outputs.
+    pub record: SourceRecord,
+    pub outputs: Outputs,
+    pub disposition: Disposition,
+    pub reason: Option<&'static str>,
+    /// How often the sink refused outputs of it.
+    pub refusals: u32,
+}
+
+/// One or two records to write.
+#[derive(Debug)]
+pub(crate) struct Outputs(pub Arc<Outbound>, pub Option<Arc<Outbound>>);
+
+impl Outputs {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Outbound>> {
+        [Some(&self.0), self.1.as_ref()].into_iter().flatten()
+    }
+
+    /// Bytes of all of them.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.iter().map(|output| size(output) as u64).sum()
+    }
+}
+
+/// Bytes of an output: key, value and headers.
+pub(crate) fn size(output: &Outbound) -> usize {
+    let headers: usize = output
+        .headers
+        .iter()
+        .map(|header| header.key.len() + header.value.as_ref().map_or(0, |value| value.len()))
+        .sum();
+    output.key.as_ref().map_or(0, |key| key.len())
+        + output.value.as_ref().map_or(0, |value| value.len())
+        + headers
+}
+
+/// Bytes that a record holds while it is in the pipeline, its bookkeeping included.
+pub(crate) fn footprint(record: &SourceRecord) -> u64 {
+    const BOOKKEEPING: usize = 512;
+    let headers: usize = record
+        .headers
+        .iter()
+        .map(|header| header.key.len() + header.value.as_ref().map_or(0, |value| value.len()))
+        .sum();
+    (record.key.as_ref().map_or(0, |key| key.len())
+        + record.value.as_ref().map_or(0, |value| value.len())
+        + headers
+        + BOOKKEEPING) as u64
+}
