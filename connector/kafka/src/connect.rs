@@ -7,11 +7,13 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{self, SyncSender},
     },
     thread,
     time::Instant,
 };
 
+use aligner_pipeline::Partition;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -28,6 +30,7 @@ use crate::{
     sink::KafkaSink,
     source::KafkaSource,
     stats::ClientStats,
+    successor::Successor,
     tenure::Tenures,
 };
 
@@ -88,6 +91,12 @@ fn connect_blocking(
     let source_closing = Arc::new(AtomicBool::new(false));
     let sink_closing = Arc::new(AtomicBool::new(false));
 
+    let exactly_once = connection.kafka.delivery == DeliveryGuarantee::ExactlyOnce;
+    let arrivals = if exactly_once {
+        Some(start_successor(connection, &stats, &source_closing)?)
+    } else {
+        None
+    };
     let membership = Membership {
         listener: Listener::new("consumer", Some(Arc::clone(&stats))),
         tenures: Arc::clone(&tenures),
@@ -95,7 +104,7 @@ fn connect_blocking(
         stats: Arc::clone(&stats),
         closing: Arc::clone(&source_closing),
         revoke_timeout: connection.revoke_timeout(),
-        arrivals: None,
+        arrivals,
         suspended: AtomicBool::new(false),
         changes: AtomicU64::new(0),
     };
@@ -108,7 +117,7 @@ fn connect_blocking(
 
     let parts = OutletParts {
         config: properties::producer(connection),
-        transactional: connection.kafka.delivery == DeliveryGuarantee::ExactlyOnce,
+        transactional: exactly_once,
         identity: connection.identity.clone(),
         topics: connection.topics.clone(),
         consumer: handle,
@@ -142,6 +151,24 @@ fn connect_blocking(
         sink,
         stats,
     })
+}
+
+/// Arrivals that wait while an earlier takeover goes on.
+const WAITING_ARRIVALS: usize = 16;
+
+fn start_successor(
+    connection: &Connection,
+    stats: &Arc<ClientStats>,
+    closing: &Arc<AtomicBool>,
+) -> Result<SyncSender<Vec<Partition>>, StartError> {
+    let (arrivals, arrived) = mpsc::sync_channel(WAITING_ARRIVALS);
+    let successor = Successor::new(connection.clone(), Arc::clone(stats), Arc::clone(closing))
+        .map_err(|error| StartError::Other(error.to_string()))?;
+    thread::Builder::new()
+        .name("kafka-succeed".to_owned())
+        .spawn(move || successor.run(&arrived))
+        .map_err(|error| StartError::Other(format!("no thread could be started: {error}")))?;
+    Ok(arrivals)
 }
 
 fn claim(

@@ -116,7 +116,7 @@ impl Handoff {
         for batch in &mut state.batches {
             batch
                 .records
-                .retain(|record| !tenures.iter().any(|tenure| *tenure == record.partition));
+                .retain(|record| !tenures.contains(&record.partition));
             batch.bytes = batch.records.iter().map(record_bytes).sum();
             waiting_bytes += batch.bytes;
         }

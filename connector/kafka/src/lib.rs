@@ -21,6 +21,7 @@ mod context;
 mod delivery_thread;
 mod handoff;
 mod membership;
+mod mock;
 mod native;
 mod outlet;
 mod preflight;
@@ -32,11 +33,14 @@ mod settings;
 mod sink;
 mod source;
 mod stats;
+mod successor;
+mod tap;
 mod tenure;
 mod topics;
 mod transaction;
 
 pub use connect::{Connected, connect};
+pub use mock::{MockBroker, MockError};
 pub use preflight::StartError;
 pub use settings::{
     Connection, DeliveryGuarantee, KafkaSettings, Problem, StartFrom, TopicSettings, problems,
@@ -44,4 +48,5 @@ pub use settings::{
 pub use sink::KafkaSink;
 pub use source::KafkaSource;
 pub use stats::{ClientState, ClientStats, DeliveryEnd, PartitionLag};
+pub use tap::{TopicReader, TopicRecord, TopicWriter};
 pub use topics::create as create_topics;

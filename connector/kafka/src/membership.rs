@@ -12,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Wake, Waker},
     thread::{self, Thread},
     time::{Duration, Instant},
 };
@@ -143,7 +143,7 @@ fn wait_until<T>(
     let mut context = Context::from_waker(&waker);
     let mut released = pin!(released);
     loop {
-        if let Poll::Ready(_) = released.as_mut().poll(&mut context) {
+        if released.as_mut().poll(&mut context).is_ready() {
             return true;
         }
         let left = deadline.saturating_duration_since(Instant::now());

@@ -227,10 +227,41 @@ pub(crate) fn preflight(connection: &Connection) -> ClientConfig {
         .set("statistics.interval.ms", "0")
         .set("group.id", &connection.group_id)
         .set("enable.auto.commit", "false")
-        .set("isolation.level", "read_committed")
+        // Committed offsets are asked for only to learn whether we may; one that an open
+        // transaction is about to change must not make us wait.
+        .set("isolation.level", "read_uncommitted")
         .set("allow.auto.create.topics", "false");
     let mut config = with_given(config, connection);
     // It never joins the group; its protocol would only bring rules of its own.
+    config.remove("group.protocol");
+    config.remove("group.remote.assignor");
+    config
+}
+
+/// Properties of a plain writer beside the pipeline.
+pub(crate) fn writer(connection: &Connection) -> ClientConfig {
+    let mut config = common(connection);
+    config
+        .set("client.id", format!("{}-writer", connection.identity))
+        .set("statistics.interval.ms", "0")
+        .set("enable.idempotence", "true")
+        .set("linger.ms", "1")
+        .set("partitioner", "murmur2_random");
+    with_given(config, connection)
+}
+
+/// Properties of a plain reader beside the pipeline.
+pub(crate) fn reader(connection: &Connection) -> ClientConfig {
+    let mut config = common(connection);
+    config
+        .set("client.id", format!("{}-reader", connection.identity))
+        .set("statistics.interval.ms", "0")
+        // librdkafka wants a group even where partitions are assigned by hand; nothing joins it.
+        .set("group.id", format!("{}-reader", connection.group_id))
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("auto.offset.reset", "earliest");
+    let mut config = with_given(config, connection);
     config.remove("group.protocol");
     config.remove("group.remote.assignor");
     config

@@ -38,6 +38,9 @@ impl PartitionLag {
     }
 }
 
+/// A value of a gauge, with its labels.
+type Reading = (u64, Vec<KeyValue>);
+
 /// How a transaction, or a delivery without one, ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DeliveryEnd {
@@ -128,7 +131,7 @@ impl ClientStats {
     fn observe(self: &Arc<Self>, meter: &Meter) {
         let gauge = |name: &'static str,
                      description: &'static str,
-                     read: fn(&ClientStats) -> Vec<(u64, Vec<KeyValue>)>| {
+                     read: fn(&ClientStats) -> Vec<Reading>| {
             let stats = Arc::downgrade(self);
             meter
                 .u64_observable_gauge(name)

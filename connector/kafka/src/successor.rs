@@ -1,0 +1,298 @@
+//! Ends the transactions of members that vanished.
+//!
+//! A process that dies leaves its transaction open, and committed readers of every partition it
+//! wrote to wait until the broker gives it up: the transaction's timeout and up to ten seconds
+//! more. Whoever inherits its partitions can end that at once by claiming its transactional id
+//! for a moment. Every member's client id is its transactional id, so the group tells who lives;
+//! members seen earlier, and the id that was left beside the last committed offset, tell who may
+//! have died.
+//!
+//! A wrong guess costs the live owner a new producer, never a record.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use aligner_pipeline::Partition;
+use rdkafka::{
+    TopicPartitionList,
+    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaResult,
+    producer::{Producer, ThreadedProducer},
+};
+
+use crate::{
+    context::Listener,
+    native, properties,
+    reports::{Reports, Tally},
+    settings::Connection,
+    stats::ClientStats,
+};
+
+/// How often the group is looked at while nothing happens.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// How soon a close is noticed.
+const CLOSE_CHECK_INTERVAL: Duration = Duration::from_millis(200);
+/// How long one question about the group may take.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(3);
+/// Attempts to learn who lives before a takeover is left to the broker's timeouts.
+const LOOKS_PER_TAKEOVER: u32 = 5;
+/// Between those attempts.
+const LOOK_PAUSE: Duration = Duration::from_millis(300);
+/// How long claiming one id may take.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
+/// More members than this are not remembered.
+const MAX_REMEMBERED: usize = 256;
+
+/// Who was seen in the group, and who of them is gone.
+#[derive(Debug)]
+pub(crate) struct Neighbours {
+    own: String,
+    prefix: String,
+    seen: BTreeSet<String>,
+}
+
+impl Neighbours {
+    pub(crate) fn new(name: &str, own: &str) -> Self {
+        Self {
+            own: own.to_owned(),
+            prefix: format!("{name}-"),
+            seen: BTreeSet::new(),
+        }
+    }
+
+    /// Remembers who is there. A list without ourselves is one that cannot be trusted.
+    pub(crate) fn remember(&mut self, members: &BTreeSet<String>) {
+        for member in members {
+            if self.is_one_of_us(member) && self.seen.len() < MAX_REMEMBERED {
+                self.seen.insert(member.clone());
+            }
+        }
+    }
+
+    fn is_one_of_us(&self, id: &str) -> bool {
+        id != self.own && id.starts_with(&self.prefix)
+    }
+
+    /// Who is gone, given who is there and whose transactions the inherited offsets name.
+    /// Nobody, where the list lacks ourselves: it is of another kind of group, or too old.
+    pub(crate) fn vanished(
+        &self,
+        members: &BTreeSet<String>,
+        named: &BTreeSet<String>,
+    ) -> BTreeSet<String> {
+        if !members.contains(&self.own) {
+            return BTreeSet::new();
+        }
+        self.seen
+            .union(named)
+            .filter(|id| self.is_one_of_us(id) && !members.contains(*id))
+            .cloned()
+            .collect()
+    }
+
+    /// These need not be ended again.
+    pub(crate) fn forget(&mut self, ended: &str) {
+        self.seen.remove(ended);
+    }
+}
+
+/// The thread's state.
+pub(crate) struct Successor {
+    connection: Connection,
+    client: BaseConsumer,
+    neighbours: Neighbours,
+    stats: Arc<ClientStats>,
+    closing: Arc<AtomicBool>,
+}
+
+impl Successor {
+    pub(crate) fn new(
+        connection: Connection,
+        stats: Arc<ClientStats>,
+        closing: Arc<AtomicBool>,
+    ) -> KafkaResult<Self> {
+        let mut config = properties::preflight(&connection);
+        config.set_log_level(RDKafkaLogLevel::Error);
+        let client = BaseConsumer::from_config_and_context(
+            &config,
+            rdkafka::consumer::DefaultConsumerContext,
+        )?;
+        Ok(Self {
+            neighbours: Neighbours::new(&connection.name, &connection.identity),
+            connection,
+            client,
+            stats,
+            closing,
+        })
+    }
+
+    /// Looks at the group now and then, and after every arrival ends what vanished members left.
+    pub(crate) fn run(mut self, arrivals: &Receiver<Vec<Partition>>) {
+        let mut next_look = Instant::now();
+        while !self.closing.load(Ordering::Acquire) {
+            if Instant::now() >= next_look {
+                next_look = Instant::now() + LOOK_INTERVAL;
+                if let Some(members) = self.members() {
+                    self.neighbours.remember(&members);
+                }
+            }
+            match arrivals.recv_timeout(CLOSE_CHECK_INTERVAL) {
+                Ok(gained) if gained.is_empty() => {}
+                Ok(gained) => self.take_over(&gained),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn take_over(&mut self, gained: &[Partition]) {
+        let mut named = None;
+        for _ in 0..LOOKS_PER_TAKEOVER {
+            if self.closing.load(Ordering::Acquire) {
+                return;
+            }
+            named = named.or_else(|| self.named(gained));
+            if let (Some(members), Some(named)) = (self.members(), &named)
+                && members.contains(&self.connection.identity)
+            {
+                let vanished = self.neighbours.vanished(&members, named);
+                self.neighbours.remember(&members);
+                for id in vanished {
+                    self.end_transactions_of(&id);
+                }
+                return;
+            }
+            thread::sleep(LOOK_PAUSE);
+        }
+        tracing::debug!(
+            "the group could not be looked at, open transactions time out by themselves"
+        );
+    }
+
+    /// Client ids of the group's members; `None` where they cannot be learned.
+    fn members(&self) -> Option<BTreeSet<String>> {
+        let list = self
+            .client
+            .fetch_group_list(Some(&self.connection.group_id), QUESTION_TIMEOUT)
+            .ok()?;
+        let group = list
+            .groups()
+            .iter()
+            .find(|group| group.name() == self.connection.group_id)?;
+        Some(
+            group
+                .members()
+                .iter()
+                .map(|member| member.client_id().to_owned())
+                .collect(),
+        )
+    }
+
+    /// Ids left beside the committed offsets of these partitions.
+    fn named(&self, gained: &[Partition]) -> Option<BTreeSet<String>> {
+        let mut list = TopicPartitionList::with_capacity(gained.len());
+        for partition in gained {
+            list.add_partition(&partition.topic, partition.number);
+        }
+        let committed = self.client.committed_offsets(list, QUESTION_TIMEOUT).ok()?;
+        Some(
+            committed
+                .elements()
+                .iter()
+                .map(|element| element.metadata().to_owned())
+                .filter(|metadata| !metadata.is_empty())
+                .collect(),
+        )
+    }
+
+    fn end_transactions_of(&mut self, id: &str) {
+        let started = Instant::now();
+        let mut config = properties::successor(&self.connection, id);
+        config.set_log_level(RDKafkaLogLevel::Error);
+        let reports = Reports {
+            listener: Listener::new("successor", None),
+            tally: Tally::default(),
+        };
+        let producer: ThreadedProducer<Reports> =
+            match ThreadedProducer::from_config_and_context(&config, reports) {
+                Ok(producer) => producer,
+                Err(error) => {
+                    tracing::warn!(%error, "no producer to take over a transactional id");
+                    return;
+                }
+            };
+        match native::init_transactions(producer.client(), CLAIM_TIMEOUT) {
+            Ok(()) => {
+                self.neighbours.forget(id);
+                self.stats.fenced("vanished");
+                tracing::info!(
+                    transactional_id = id,
+                    took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+                    "ended what a vanished member left open"
+                );
+            }
+            Err(error) => tracing::warn!(
+                transactional_id = id,
+                %error,
+                "a vanished member's transactions could not be ended, they time out by themselves"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn neighbours() -> Neighbours {
+        Neighbours::new("moderation", "moderation-me")
+    }
+
+    #[test]
+    fn a_member_that_was_seen_and_is_gone_has_vanished() {
+        let mut neighbours = neighbours();
+        neighbours.remember(&ids(&["moderation-me", "moderation-a", "moderation-b"]));
+        let now = ids(&["moderation-me", "moderation-b"]);
+        assert_eq!(neighbours.vanished(&now, &ids(&[])), ids(&["moderation-a"]));
+        neighbours.forget("moderation-a");
+        assert_eq!(neighbours.vanished(&now, &ids(&[])), ids(&[]));
+    }
+
+    #[test]
+    fn an_owner_named_by_the_offsets_has_vanished_even_if_never_seen() {
+        let now = ids(&["moderation-me", "moderation-b"]);
+        let named = ids(&["moderation-a", "moderation-b", "moderation-me"]);
+        assert_eq!(neighbours().vanished(&now, &named), ids(&["moderation-a"]));
+    }
+
+    #[test]
+    fn a_list_without_ourselves_proves_nothing() {
+        let mut neighbours = neighbours();
+        neighbours.remember(&ids(&["moderation-a"]));
+        assert_eq!(
+            neighbours.vanished(&ids(&[]), &ids(&["moderation-c"])),
+            ids(&[])
+        );
+    }
+
+    #[test]
+    fn ids_of_others_are_left_alone() {
+        let mut neighbours = neighbours();
+        neighbours.remember(&ids(&["some-tool", "moderation-me"]));
+        let now = ids(&["moderation-me"]);
+        assert_eq!(neighbours.vanished(&now, &ids(&["payments-7"])), ids(&[]));
+    }
+}
