@@ -1,1 +1,25 @@
+//! The Aligner on an OpenAI-compatible completions server, such as vLLM.
+//!
+//! What passes through: the prompt that the model's profile renders, as it is, to `/completions`
+//! (never `/chat/completions`, which would wrap it in a chat template that the model was not
+//! trained on), and the text that comes back. Promised: each request is answered once, on its
+//! own; a server that is down, slow or overloaded is waited for within the limits of
+//! [`RemoteSettings`] and then reported as unavailable, and a dropped batch closes its
+//! connections, at which servers abandon the work.
+//!
+//! What the server cannot be asked stays unknown. It does not tell a digest of its weights, so an
+//! [`Identity`](aligner::Identity)'s revision is the served model's id and root, or what the
+//! settings pin. It tokenises the prompt as one text, so special tokens that a user spelt out are
+//! not kept apart from the template's, as the engine does; and limits in tokens are the server's
+//! to enforce.
+//!
+//! Deliberately absent: tokenizers, tensors, Kafka.
 
+mod client;
+mod remote;
+mod reply;
+mod retry;
+mod settings;
+
+pub use remote::RemoteAligner;
+pub use settings::{ApiKey, RemoteError, RemoteSettings};

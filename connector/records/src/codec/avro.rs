@@ -40,7 +40,7 @@ pub fn decode<R: Record + DeserializeOwned>(
     datum: &[u8],
     writer: &Schema,
 ) -> Result<R, DecodeError> {
-    let value = read(datum, writer)?;
+    let value = read(datum, writer, &[])?;
     let resolved = value
         .resolve(R::schema())
         .and_then(|value| apache_avro::from_value(&value));
@@ -56,7 +56,9 @@ pub fn decode<R: Record + DeserializeOwned>(
 /// Reads answer events that were written with one schema.
 #[derive(Debug, Clone)]
 pub struct AnswerReader {
-    writer: Arc<Schema>,
+    writer: Schema,
+    /// Schemas that the writer's refers to, each after those that it refers to itself.
+    references: Vec<Schema>,
     fields: Option<Arc<FieldMap>>,
 }
 
@@ -65,9 +67,18 @@ impl AnswerReader {
     /// own names; pointers walk records and maps by name and arrays by index.
     pub fn new(writer: Schema, fields: Option<Arc<FieldMap>>) -> Self {
         Self {
-            writer: Arc::new(writer),
+            writer,
+            references: Vec::new(),
             fields,
         }
+    }
+
+    /// The same, for a writer's schema that names types of other schemas; each of them stands after
+    /// those that it refers to itself.
+    #[must_use]
+    pub fn with_references(mut self, references: Vec<Schema>) -> Self {
+        self.references = references;
+        self
     }
 
     /// Reads one datum.
@@ -75,7 +86,7 @@ impl AnswerReader {
     /// # Errors
     /// If it is not a datum of the writer's schema, or breaks a rule of answer events.
     pub fn decode(&self, datum: &[u8]) -> Result<AnswerEvent, DecodeError> {
-        let value = read(datum, &self.writer)?;
+        let value = read(datum, &self.writer, &self.references)?;
         if let Some(fields) = &self.fields {
             return fields.event(&json(value));
         }
@@ -90,14 +101,19 @@ impl AnswerReader {
 }
 
 /// Reads a whole datum, and nothing but it.
-fn read(datum: &[u8], writer: &Schema) -> Result<Value, DecodeError> {
+fn read(datum: &[u8], writer: &Schema, references: &[Schema]) -> Result<Value, DecodeError> {
     let mut bytes = Counted {
         rest: datum,
         exhausted: false,
     };
-    let value = GenericDatumReader::builder(writer)
-        .build()
-        .and_then(|reader| reader.read_value(&mut bytes));
+    let reader = if references.is_empty() {
+        GenericDatumReader::builder(writer).build()
+    } else {
+        GenericDatumReader::builder(writer)
+            .writer_schemata(references.iter().chain([writer]).collect())
+            .and_then(|builder| builder.build())
+    };
+    let value = reader.and_then(|reader| reader.read_value(&mut bytes));
     let invalid = |what: &str| {
         DecodeError::new(
             reason::INVALID_AVRO,

@@ -1,0 +1,210 @@
+//! The few requests that we make, each once; what comes of them is sorted by [`Failure`].
+
+use std::{collections::BTreeSet, fmt, sync::Arc};
+
+use aligner_records::Record;
+use schema_registry_converter::{
+    async_impl::schema_registry::{
+        SrSettings, get_referenced_schema, get_schema_by_id, perform_sr_call, post_schema,
+    },
+    error::SRCError,
+    schema_registry_common::{
+        RegisteredReference, RegisteredSchema, SchemaType, SrCall, SuppliedSchema,
+    },
+};
+
+use crate::{
+    RegistryError, RegistrySettings,
+    error::Failure,
+    outputs::{RegisteredEncoder, subject},
+};
+
+/// Most schemas that one schema may refer to, directly and through others.
+const MAX_REFERENCES: usize = 64;
+
+/// A Schema Registry. Clones share its connections.
+#[derive(Clone)]
+pub struct Registry {
+    client: Arc<SrSettings>,
+    settings: Arc<RegistrySettings>,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Registry").field(&self.settings).finish()
+    }
+}
+
+/// A step of the walk through a schema's references.
+enum Open {
+    Visit(RegisteredReference),
+    /// Everything that this text refers to was visited.
+    Leave(String),
+}
+
+/// A schema's text and the texts of those that it refers to, each after those that it needs.
+pub(crate) struct SchemaText {
+    pub schema_type: SchemaType,
+    pub text: String,
+    pub references: Vec<String>,
+}
+
+impl Registry {
+    /// Prepares a client; opens no connection.
+    ///
+    /// # Errors
+    /// [`RegistryError::Settings`] if the URL cannot be used.
+    pub fn new(mut settings: RegistrySettings) -> Result<Self, RegistryError> {
+        let fault = |what: &str| Err(RegistryError::Settings(what.to_owned()));
+        let Some(rest) = settings
+            .url
+            .strip_prefix("http://")
+            .or_else(|| settings.url.strip_prefix("https://"))
+        else {
+            return fault("the url must begin with http:// or https://");
+        };
+        let authority = rest.split('/').next().unwrap_or_default();
+        if authority.is_empty() {
+            return fault("the url names no host");
+        }
+        if authority.contains('@') {
+            // It would be printed in errors.
+            return fault("the url holds a user or a password: set username and password_file");
+        }
+        if settings.password.is_some() && settings.username.is_none() {
+            return fault("there is a password but no username");
+        }
+        // The client joins paths with a slash of its own.
+        settings
+            .url
+            .truncate(settings.url.trim_end_matches('/').len());
+
+        let mut builder = SrSettings::new_builder(settings.url.clone());
+        builder.set_timeout(settings.timeout);
+        if let Some(username) = &settings.username {
+            let password = settings.password.as_ref().map(|password| password.expose());
+            builder.set_basic_authorization(username, password);
+        }
+        let client = builder
+            .build()
+            .map_err(|error| RegistryError::Settings(error.error))?;
+        Ok(Self {
+            client: Arc::new(client),
+            settings: Arc::new(settings),
+        })
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &RegistrySettings {
+        &self.settings
+    }
+
+    /// Registers the schemas of corrections and pairs under their topics' subjects, or looks them
+    /// up where `auto_register` is off.
+    ///
+    /// # Errors
+    /// If the registry cannot be reached, or refuses a schema, or does not have it.
+    pub async fn outputs(
+        &self,
+        corrections_topic: &str,
+        pairs_topic: &str,
+    ) -> Result<RegisteredEncoder, RegistryError> {
+        Ok(RegisteredEncoder::new(
+            self.id_of::<aligner_records::Correction>(corrections_topic)
+                .await?,
+            self.id_of::<aligner_records::PreferencePair>(pairs_topic)
+                .await?,
+        ))
+    }
+
+    /// The id of a record's schema under its topic's subject; registers it if that is allowed.
+    ///
+    /// # Errors
+    /// As [`Registry::outputs`].
+    pub async fn id_of<R: Record>(&self, topic: &str) -> Result<u32, RegistryError> {
+        let subject = subject(topic);
+        let what = format!("schemas/{} for subject {subject}", R::FILE);
+        let id = if self.settings.auto_register {
+            let schema = SuppliedSchema::new(None, SchemaType::Avro, R::AVSC.to_owned());
+            post_schema(&self.client, subject.clone(), schema)
+                .await
+                .map(|registered| Some(registered.id))
+        } else {
+            let body = serde_json::json!({ "schema": R::AVSC, "schemaType": "AVRO" }).to_string();
+            perform_sr_call(&self.client, SrCall::PostForVersion(&subject, &body))
+                .await
+                .map(|registered| registered.id)
+        };
+        match id {
+            Ok(Some(id)) => Ok(id),
+            Ok(None) => Err(RegistryError::Unavailable {
+                url: self.settings.url.clone(),
+                cause: format!("it gave no id for {what}"),
+            }),
+            Err(error) => Err(match Failure::of(&error, &self.settings.url, &what) {
+                Failure::Other(error) => error,
+                Failure::UnknownSubject | Failure::UnknownSchema => RegistryError::Refused {
+                    url: self.settings.url.clone(),
+                    what,
+                    cause: "it is not registered: register it, or set \
+                            formats.schema_registry.auto_register to true"
+                        .to_owned(),
+                },
+            }),
+        }
+    }
+
+    /// The schema of an id, or `None` if the registry says that there is none.
+    pub(crate) async fn schema(&self, id: u32) -> Result<Option<SchemaText>, RegistryError> {
+        let what = format!("schema id {id}");
+        match self.with_references(id).await {
+            Ok(schema) => Ok(Some(schema)),
+            Err(error) => match Failure::of(&error, &self.settings.url, &what) {
+                Failure::UnknownSchema => Ok(None),
+                // Only a reference can lead there, and that the registry keeps whole.
+                Failure::UnknownSubject => Err(RegistryError::Unavailable {
+                    url: self.settings.url.clone(),
+                    cause: format!("a schema that {what} refers to is missing"),
+                }),
+                Failure::Other(error) => Err(error),
+            },
+        }
+    }
+
+    async fn with_references(&self, id: u32) -> Result<SchemaText, SRCError> {
+        let RegisteredSchema {
+            schema_type,
+            schema,
+            references,
+            ..
+        } = get_schema_by_id(id, &self.client).await?;
+        let mut texts = Vec::new();
+        let mut seen = BTreeSet::new();
+        let mut open: Vec<_> = references.into_iter().map(Open::Visit).collect();
+        while let Some(next) = open.pop() {
+            let reference = match next {
+                Open::Visit(reference) => reference,
+                Open::Leave(text) => {
+                    texts.push(text);
+                    continue;
+                }
+            };
+            if !seen.insert((reference.subject.clone(), reference.version)) {
+                continue;
+            }
+            if seen.len() > MAX_REFERENCES {
+                return Err(SRCError::non_retryable_without_cause(&format!(
+                    "schema id {id} refers to more than {MAX_REFERENCES} others"
+                )));
+            }
+            let referenced = get_referenced_schema(&self.client, &reference).await?;
+            open.push(Open::Leave(referenced.schema));
+            open.extend(referenced.references.into_iter().map(Open::Visit));
+        }
+        Ok(SchemaText {
+            schema_type,
+            text: schema,
+            references: texts,
+        })
+    }
+}

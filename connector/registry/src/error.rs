@@ -1,0 +1,122 @@
+//! Why the registry did not do what was asked, sorted by what the caller does next.
+
+use std::error::Error as _;
+
+use schema_registry_converter::{error::SRCError, schema_registry_common::RawError};
+use thiserror::Error;
+
+/// A request that the registry did not fulfil.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RegistryError {
+    /// It is down, slow, or broken for now: try again, as long as it takes.
+    #[error("the schema registry at {url} is unavailable: {cause}")]
+    Unavailable {
+        /// Its base URL.
+        url: String,
+        /// What happened.
+        cause: String,
+    },
+    /// It answered, and said no: settings or schemas must be changed. At start this stops the
+    /// service; later it is waited out like an outage, since nothing can be said about a record.
+    #[error("the schema registry at {url} refused {what}: {cause}")]
+    Refused {
+        /// Its base URL.
+        url: String,
+        /// What was asked of it.
+        what: String,
+        /// Why not, and what helps.
+        cause: String,
+    },
+    /// The settings cannot be used.
+    #[error("the schema registry's settings cannot be used: {0}")]
+    Settings(String),
+}
+
+/// What came of a request, as far as this crate tells results apart.
+pub(crate) enum Failure {
+    /// The registry knows no schema of this id (error code 40403).
+    UnknownSchema,
+    /// The registry knows no such subject (error code 40401).
+    UnknownSubject,
+    /// Anything else.
+    Other(RegistryError),
+}
+
+/// Codes are Confluent's (confluentinc/schema-registry, `Errors.java`). A bare 404 is none of
+/// them: it comes from a wrong path or a proxy, and says nothing about the schema.
+const UNKNOWN_SUBJECT: u32 = 40_401;
+const UNKNOWN_VERSION: u32 = 40_402;
+const UNKNOWN_SCHEMA: u32 = 40_403;
+
+impl Failure {
+    /// Sorts an error of the client.
+    pub(crate) fn of(error: &SRCError, url: &str, what: &str) -> Self {
+        let unavailable = |cause: String| {
+            Self::Other(RegistryError::Unavailable {
+                url: url.to_owned(),
+                cause,
+            })
+        };
+        let refused = |cause: String| {
+            Self::Other(RegistryError::Refused {
+                url: url.to_owned(),
+                what: what.to_owned(),
+                cause,
+            })
+        };
+        let Some(status) = status(error) else {
+            // No answer, or one that is not the registry's.
+            return unavailable(story(error));
+        };
+        let answer = error.source().and_then(|source| source.downcast_ref());
+        let (code, said) = answer.map_or(
+            (0, ""),
+            |RawError {
+                 error_code,
+                 message,
+                 ..
+             }| { (*error_code, message.as_str()) },
+        );
+        // Shortened, because a registry may explain at length what it does not like.
+        let said: String = said.chars().take(300).collect();
+        match (status, code) {
+            (404, UNKNOWN_SUBJECT) => Self::UnknownSubject,
+            (404, UNKNOWN_VERSION | UNKNOWN_SCHEMA) => Self::UnknownSchema,
+            (401 | 403, _) => refused(format!(
+                "it answered {status}: check formats.schema_registry.username and password"
+            )),
+            (404, _) => refused(
+                "it answered 404 without naming a schema: check the path in \
+                 formats.schema_registry.url"
+                    .to_owned(),
+            ),
+            (409, _) => refused(format!(
+                "the schema is not compatible with those before it: {said}"
+            )),
+            (408 | 425 | 429 | 500.., _) => unavailable(format!("it answered {status}: {said}")),
+            _ => refused(format!("it answered {status}: {said}")),
+        }
+    }
+}
+
+/// The client tells the HTTP status in its message only.
+fn status(error: &SRCError) -> Option<u16> {
+    error
+        .error
+        .strip_prefix("HTTP request to schema registry failed with status ")?
+        .get(..3)?
+        .parse()
+        .ok()
+}
+
+/// The innermost causes say what a person wants to know (connection refused, timed out).
+fn story(error: &SRCError) -> String {
+    let mut story = error.error.clone();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        story.push_str(": ");
+        story.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    story
+}

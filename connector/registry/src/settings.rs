@@ -1,0 +1,59 @@
+//! Where the registry is and how to speak to it.
+
+use std::{fmt, num::NonZeroUsize, time::Duration};
+
+/// A password; nothing prints it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    /// Keeps a password.
+    pub fn new(password: impl Into<String>) -> Self {
+        Self(password.into())
+    }
+
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// Settings of a [`Registry`](crate::Registry).
+#[derive(Debug, Clone)]
+pub struct RegistrySettings {
+    /// Base URL, such as `http://localhost:8081`, or for Apicurio one that ends in
+    /// `/apis/ccompat/v7`. Without user and password, which have fields of their own.
+    pub url: String,
+    /// User for basic authentication.
+    pub username: Option<String>,
+    /// Its password.
+    pub password: Option<Password>,
+    /// Longest time for one request.
+    pub timeout: Duration,
+    /// Register the output schemas at start; otherwise they must be there.
+    pub auto_register: bool,
+    /// Most schemas of answers that are remembered, unknown ids included.
+    pub max_cached_schemas: NonZeroUsize,
+    /// How long an id that the registry does not know is taken for unknown without asking again.
+    pub unknown_for: Duration,
+}
+
+impl RegistrySettings {
+    /// The defaults for a registry at `url`.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            username: None,
+            password: None,
+            timeout: Duration::from_secs(10),
+            auto_register: true,
+            max_cached_schemas: NonZeroUsize::new(1000).expect("not zero"),
+            unknown_for: Duration::from_secs(60),
+        }
+    }
+}

@@ -1,0 +1,467 @@
+//! The client against a registry that answers as it is told, faults included.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use aligner_records::{
+    AnswerEvent, Correction, Disposition, FieldMap, Record, avro, framing, reason,
+};
+use aligner_registry::{
+    AnswerDecoder, DecodeFailure, Password, Registry, RegistryError, RegistrySettings,
+};
+use axum::{
+    Router,
+    extract::Request,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+/// A request as the fake saw it.
+#[derive(Debug, Clone)]
+struct Seen {
+    /// Method and path with query.
+    line: String,
+    authorization: Option<String>,
+    body: String,
+}
+
+/// What the fake answers, by method and path.
+type Script = fn(&str) -> (u16, String);
+
+struct Fake {
+    url: String,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Fake {
+    async fn start(script: Script) -> Self {
+        let seen = Arc::<Mutex<Vec<Seen>>>::default();
+        let log = Arc::clone(&seen);
+        let app = Router::new().fallback(move |request: Request| {
+            let log = Arc::clone(&log);
+            async move { answer(request, script, &log).await }
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self {
+            url: format!("http://{address}"),
+            seen,
+        }
+    }
+
+    fn registry(&self) -> Registry {
+        Registry::new(RegistrySettings::new(&self.url)).expect("valid settings")
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let seen = self.seen.lock().expect("no panic while locked");
+        seen.iter().map(|seen| seen.line.clone()).collect()
+    }
+
+    fn last(&self) -> Seen {
+        let seen = self.seen.lock().expect("no panic while locked");
+        seen.last().expect("something was asked").clone()
+    }
+}
+
+async fn answer(request: Request, script: Script, log: &Mutex<Vec<Seen>>) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
+    let line = format!("{} {}", parts.method, parts.uri);
+    let authorization = parts
+        .headers
+        .get("authorization")
+        .map(|value| value.to_str().expect("text").to_owned());
+    log.lock().expect("no panic while locked").push(Seen {
+        line: line.clone(),
+        authorization,
+        body: String::from_utf8(body.to_vec()).expect("text"),
+    });
+    let (status, body) = script(&line);
+    if status == 0 {
+        // Never answers.
+        std::future::pending::<()>().await;
+    }
+    let status = StatusCode::from_u16(status).expect("a status");
+    // Apicurio's content type, not Confluent's.
+    (status, [("content-type", "application/json")], body).into_response()
+}
+
+fn schema_body(avsc: &str) -> String {
+    json!({ "schema": avsc }).to_string()
+}
+
+fn error_body(code: u32) -> String {
+    json!({ "error_code": code, "message": "no" }).to_string()
+}
+
+fn event() -> AnswerEvent {
+    AnswerEvent {
+        question: "Q".into(),
+        answer: "A".into(),
+        ..AnswerEvent::default()
+    }
+}
+
+fn framed(id: u32, datum: &[u8]) -> Vec<u8> {
+    [&framing::header(id)[..], datum].concat()
+}
+
+fn reason_of(failure: DecodeFailure) -> &'static str {
+    match failure {
+        DecodeFailure::Invalid(error) => error.reason,
+        DecodeFailure::SchemaNeeded(id) => panic!("schema {id} is still needed"),
+    }
+}
+
+#[tokio::test]
+async fn a_schema_is_fetched_once_and_then_reading_needs_no_registry() {
+    let fake = Fake::start(|_| (200, schema_body(AnswerEvent::AVSC))).await;
+    let decoder = AnswerDecoder::new(fake.registry(), None);
+    let value = framed(7, &avro::encode(&event()));
+    assert_eq!(decoder.decode(&value), Err(DecodeFailure::SchemaNeeded(7)));
+    decoder.fetch(7).await.expect("there");
+    for _ in 0..3 {
+        assert_eq!(decoder.decode(&value), Ok(event()));
+    }
+    assert_eq!(fake.lines(), ["GET /schemas/ids/7?deleted=true"]);
+}
+
+#[tokio::test]
+async fn an_outage_says_nothing_about_the_record() {
+    let faults: [Script; 6] = [
+        |_| (500, error_body(50_001)),
+        |_| (503, "<html>busy</html>".into()),
+        |_| (429, String::new()),
+        |_| (200, "<html>welcome</html>".into()),
+        |_| (200, "{}".into()),
+        |_| (0, String::new()),
+    ];
+    for (index, fault) in faults.into_iter().enumerate() {
+        let fake = Fake::start(fault).await;
+        let mut settings = RegistrySettings::new(&fake.url);
+        settings.timeout = Duration::from_millis(200);
+        let decoder = AnswerDecoder::new(Registry::new(settings).expect("valid"), None);
+        let error = decoder.fetch(7).await.expect_err("no schema");
+        assert!(
+            matches!(error, RegistryError::Unavailable { .. }),
+            "fault {index}: {error}"
+        );
+        assert_eq!(
+            decoder.decode(&framed(7, b"")),
+            Err(DecodeFailure::SchemaNeeded(7)),
+            "fault {index}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_is_not_there_is_unavailable_and_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    drop(listener);
+    let registry = Registry::new(RegistrySettings::new(&url)).expect("valid");
+    let error = AnswerDecoder::new(registry, None)
+        .fetch(7)
+        .await
+        .expect_err("nobody");
+    assert!(matches!(error, RegistryError::Unavailable { .. }));
+    assert!(error.to_string().contains(&url), "{error}");
+    assert!(
+        error.to_string().to_lowercase().contains("connect"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn only_the_registrys_own_word_makes_a_schema_unknown() {
+    let fake = Fake::start(|_| (404, error_body(40_403))).await;
+    let decoder = AnswerDecoder::new(fake.registry(), None);
+    decoder.fetch(7).await.expect("the registry said no");
+    let failure = decoder.decode(&framed(7, b"")).expect_err("unknown");
+    assert_eq!(reason_of(failure), reason::UNKNOWN_SCHEMA);
+
+    // What a wrong path or a proxy answers.
+    for body in [error_body(404), "not found".into()] {
+        let script: Script = if body.starts_with('{') {
+            |_| (404, error_body(404))
+        } else {
+            |_| (404, "not found".into())
+        };
+        let fake = Fake::start(script).await;
+        let decoder = AnswerDecoder::new(fake.registry(), None);
+        let error = decoder.fetch(7).await.expect_err("a wrong path");
+        assert!(matches!(error, RegistryError::Refused { .. }), "{error}");
+        assert_eq!(
+            decoder.decode(&framed(7, b"")),
+            Err(DecodeFailure::SchemaNeeded(7))
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_schema_is_asked_for_again_after_a_while() {
+    let fake = Fake::start(|_| (404, error_body(40_403))).await;
+    let mut settings = RegistrySettings::new(&fake.url);
+    settings.unknown_for = Duration::ZERO;
+    let decoder = AnswerDecoder::new(Registry::new(settings).expect("valid"), None);
+    decoder.fetch(7).await.expect("the registry said no");
+    assert_eq!(
+        decoder.decode(&framed(7, b"")),
+        Err(DecodeFailure::SchemaNeeded(7))
+    );
+}
+
+#[tokio::test]
+async fn bytes_that_do_not_fit_their_schema_are_invalid() {
+    let fake = Fake::start(|line| {
+        if line.contains("/8") {
+            let body = json!({ "schema": "{}", "schemaType": "JSON" });
+            (200, body.to_string())
+        } else if line.contains("/9") {
+            (200, schema_body("{\"type\":\"surprise\"}"))
+        } else {
+            (200, schema_body(AnswerEvent::AVSC))
+        }
+    })
+    .await;
+    let decoder = AnswerDecoder::new(fake.registry(), None);
+    for id in [7, 8, 9] {
+        decoder.fetch(id).await.expect("the registry answered");
+    }
+    for value in [
+        framed(7, b"\x02"),
+        framed(8, b"{}"),
+        framed(9, b""),
+        b"{\"question\":\"Q\"}".to_vec(),
+        b"\0\0".to_vec(),
+        Vec::new(),
+    ] {
+        let failure = decoder.decode(&value).expect_err("invalid");
+        assert_eq!(reason_of(failure), reason::INVALID_AVRO, "{value:?}");
+    }
+}
+
+#[tokio::test]
+async fn schemas_that_refer_to_others_are_read_and_mapped() {
+    const LOG: &str = r#"{"type":"record","name":"Log","namespace":"x","fields":[
+        {"name":"prompt","type":"x.Message"},{"name":"reply","type":"x.Message"}]}"#;
+    const MESSAGE: &str = r#"{"type":"record","name":"Message","namespace":"x","fields":[
+        {"name":"part","type":"x.Part"}]}"#;
+    const PART: &str = r#"{"type":"record","name":"Part","namespace":"x","fields":[
+        {"name":"text","type":"string"}]}"#;
+    let fake = Fake::start(|line| {
+        if line.contains("/subjects/part/versions/1") {
+            let body = json!({ "subject": "part", "version": 1, "id": 3, "schema": PART });
+            (200, body.to_string())
+        } else if line.contains("/subjects/message/versions/3") {
+            let part = json!([{ "name": "x.Part", "subject": "part", "version": 1 }]);
+            let body = json!({
+                "subject": "message", "version": 3, "id": 4, "schema": MESSAGE, "references": part,
+            });
+            (200, body.to_string())
+        } else {
+            let references = json!([
+                { "name": "x.Part", "subject": "part", "version": 1 },
+                { "name": "x.Message", "subject": "message", "version": 3 },
+            ]);
+            let body = json!({ "schema": LOG, "references": references });
+            (200, body.to_string())
+        }
+    })
+    .await;
+    let fields: FieldMap =
+        serde_json::from_str(r#"{"question":"/prompt/part/text","answer":"/reply/part/text"}"#)
+            .expect("a field map");
+    let decoder = AnswerDecoder::new(fake.registry(), Some(fields));
+    decoder.fetch(7).await.expect("there");
+    assert_eq!(decoder.decode(&framed(7, b"\x02Q\x02A")), Ok(event()));
+}
+
+#[tokio::test]
+async fn output_schemas_are_registered_under_their_topics_and_frame_the_outputs() {
+    let fake = Fake::start(|line| {
+        let id = if line.contains("corrections") { 11 } else { 12 };
+        (200, json!({ "id": id }).to_string())
+    })
+    .await;
+    let encoder = fake
+        .registry()
+        .outputs("llm.corrections", "llm.pairs")
+        .await
+        .expect("registered");
+    assert_eq!(
+        fake.lines(),
+        [
+            "POST /subjects/llm.corrections-value/versions",
+            "POST /subjects/llm.pairs-value/versions"
+        ]
+    );
+    let sent: serde_json::Value = serde_json::from_str(&fake.last().body).expect("JSON");
+    assert_eq!(sent["schemaType"], "AVRO");
+    assert!(
+        sent["schema"]
+            .as_str()
+            .expect("text")
+            .contains("PreferencePair")
+    );
+
+    let correction = correction();
+    let value = encoder.correction(&correction);
+    let (id, datum) = framing::split(&value).expect("framed");
+    assert_eq!(id, 11);
+    assert_eq!(
+        avro::decode::<Correction>(datum, Correction::schema()),
+        Ok(correction)
+    );
+}
+
+#[tokio::test]
+async fn without_auto_register_schemas_are_looked_up_and_must_be_there() {
+    let lookup = |fake: &Fake| {
+        let mut settings = RegistrySettings::new(&fake.url);
+        settings.auto_register = false;
+        Registry::new(settings).expect("valid")
+    };
+    let fake = Fake::start(|_| (200, json!({ "id": 5, "version": 1 }).to_string())).await;
+    let id = lookup(&fake).id_of::<Correction>("llm.corrections").await;
+    assert_eq!(id, Ok(5));
+    assert_eq!(
+        fake.lines(),
+        ["POST /subjects/llm.corrections-value?deleted=false"]
+    );
+
+    let fake = Fake::start(|_| (404, error_body(40_403))).await;
+    let error = lookup(&fake)
+        .id_of::<Correction>("llm.corrections")
+        .await
+        .expect_err("not there");
+    assert!(matches!(error, RegistryError::Refused { .. }));
+    let message = error.to_string();
+    assert!(message.contains("llm.corrections-value"), "{message}");
+    assert!(message.contains("auto_register"), "{message}");
+}
+
+#[tokio::test]
+async fn a_schema_that_the_registry_does_not_accept_is_refused_not_unavailable() {
+    let answers: [Script; 4] = [
+        |_| (409, error_body(409)),
+        |_| (422, error_body(42_201)),
+        |_| (401, error_body(401)),
+        |_| (403, String::new()),
+    ];
+    for script in answers {
+        let fake = Fake::start(script).await;
+        let error = fake
+            .registry()
+            .outputs("c", "p")
+            .await
+            .expect_err("refused");
+        assert!(matches!(error, RegistryError::Refused { .. }), "{error}");
+        assert_eq!(fake.lines().len(), 1, "asked once");
+    }
+}
+
+#[tokio::test]
+async fn credentials_are_sent_and_never_printed() {
+    let fake = Fake::start(|_| (401, error_body(401))).await;
+    // A trailing slash is no part of the path.
+    let mut settings = RegistrySettings::new(format!("{}/", fake.url));
+    settings.username = Some("ada".into());
+    settings.password = Some(Password::new("hunter2"));
+    let registry = Registry::new(settings.clone()).expect("valid");
+    let error = registry
+        .id_of::<Correction>("c")
+        .await
+        .expect_err("refused");
+    let seen = fake.last();
+    // printf ada:hunter2 | base64
+    assert_eq!(
+        seen.authorization.as_deref(),
+        Some("Basic YWRhOmh1bnRlcjI=")
+    );
+    assert_eq!(seen.line, "POST /subjects/c-value/versions");
+    for printed in [
+        format!("{settings:?}"),
+        format!("{registry:?}"),
+        format!("{error} {error:?}"),
+        format!("{:?}", AnswerDecoder::new(registry, None)),
+    ] {
+        assert!(!printed.contains("hunter2"), "{printed}");
+    }
+}
+
+#[test]
+fn mistaken_settings_are_refused_without_a_connection() {
+    let refusal = |change: fn(&mut RegistrySettings)| {
+        let mut settings = RegistrySettings::new("http://localhost:8081");
+        change(&mut settings);
+        Registry::new(settings).expect_err("mistaken").to_string()
+    };
+    assert!(refusal(|settings| settings.url = "localhost:8081".into()).contains("http://"));
+    assert!(refusal(|settings| settings.url = "http://".into()).contains("host"));
+    let message = refusal(|settings| settings.url = "http://ada:hunter2@host".into());
+    assert!(
+        !message.contains("hunter2") && message.contains("username"),
+        "{message}"
+    );
+    let message = refusal(|settings| settings.password = Some(Password::new("hunter2")));
+    assert!(!message.contains("hunter2"), "{message}");
+}
+
+#[tokio::test]
+async fn the_memory_of_schemas_is_bounded() {
+    let fake = Fake::start(|_| (200, schema_body(AnswerEvent::AVSC))).await;
+    let mut settings = RegistrySettings::new(&fake.url);
+    settings.max_cached_schemas = NonZeroUsize::new(2).expect("not zero");
+    let decoder = AnswerDecoder::new(Registry::new(settings).expect("valid"), None);
+    let datum = avro::encode(&event());
+    for id in 1..=3 {
+        decoder.fetch(id).await.expect("there");
+    }
+    assert_eq!(
+        decoder.decode(&framed(1, &datum)),
+        Err(DecodeFailure::SchemaNeeded(1))
+    );
+    assert_eq!(decoder.decode(&framed(3, &datum)), Ok(event()));
+}
+
+fn correction() -> Correction {
+    Correction {
+        correction_id: "id".into(),
+        event_id: "e".into(),
+        question: Some("Q".into()),
+        answer: Some("A".into()),
+        correction: Some("B".into()),
+        disposition: Disposition::Corrected,
+        reason: None,
+        message: None,
+        similarity: Some(0.5),
+        upstream_model: None,
+        conversation_id: None,
+        user_id: None,
+        metadata_json: None,
+        created_at: None,
+        aligner_name: "n".into(),
+        aligner_revision: "r".into(),
+        template_hash: "t".into(),
+        max_new_tokens: 1,
+        temperature: 0.0,
+        top_p: None,
+        seed: None,
+        source_topic: None,
+        source_partition: None,
+        source_offset: None,
+        prompt_tokens: 1,
+        correction_tokens: 1,
+        queue_ms: 0,
+        inference_ms: 0,
+        corrected_at: 0,
+    }
+}

@@ -1,0 +1,118 @@
+//! One HTTP request at a time: bytes out, status and bytes in.
+
+use std::time::Duration;
+
+use reqwest::{Client, RequestBuilder, Response, header::RETRY_AFTER, redirect};
+use serde::Serialize;
+
+use crate::{RemoteError, RemoteSettings, retry};
+
+/// Most bytes of an answer; a correction of 16,384 tokens is about 64 kB.
+const MAX_REPLY_BYTES: usize = 16 << 20;
+
+/// An answer, whatever its status.
+pub(crate) struct Reply {
+    pub status: u16,
+    pub retry_after: Option<Duration>,
+    pub body: Vec<u8>,
+}
+
+/// A server and the credentials for it.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    http: Client,
+    url: String,
+    api_key: Option<crate::ApiKey>,
+}
+
+impl Server {
+    pub(crate) fn new(settings: &RemoteSettings) -> Result<Self, RemoteError> {
+        let fault = |what: &str| Err(RemoteError::Settings(what.to_owned()));
+        let url = settings.url.trim_end_matches('/');
+        let Some(rest) = url
+            .strip_prefix("http://")
+            .or_else(|| url.strip_prefix("https://"))
+        else {
+            return fault("the url must begin with http:// or https://");
+        };
+        let authority = rest.split('/').next().unwrap_or_default();
+        if authority.is_empty() {
+            return fault("the url names no host");
+        }
+        if authority.contains('@') {
+            // It would be printed in errors.
+            return fault("the url holds a user or a password: set api_key or api_key_file");
+        }
+        let http = Client::builder()
+            .timeout(settings.timeout)
+            // A redirected POST loses its body, and a token must not follow to another host.
+            .redirect(redirect::Policy::none())
+            .build()
+            .map_err(|error| RemoteError::Settings(story(&error)))?;
+        Ok(Self {
+            http,
+            url: url.to_owned(),
+            api_key: settings.api_key.clone(),
+        })
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Lists the models; the error is what kept the server from answering.
+    pub(crate) async fn models(&self) -> Result<Reply, String> {
+        self.send(self.http.get(format!("{}/models", self.url)))
+            .await
+    }
+
+    /// Asks for a completion; the error is what kept the server from answering.
+    pub(crate) async fn complete(&self, request: &impl Serialize) -> Result<Reply, String> {
+        let url = format!("{}/completions", self.url);
+        self.send(self.http.post(url).json(request)).await
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Reply, String> {
+        let request = match &self.api_key {
+            Some(key) => request.bearer_auth(key.expose()),
+            None => request,
+        };
+        let mut response = request.send().await.map_err(|error| story(&error))?;
+        let status = response.status().as_u16();
+        let retry_after = retry::retry_after(
+            response
+                .headers()
+                .get(RETRY_AFTER)
+                .and_then(|value| value.to_str().ok()),
+        );
+        let body = bounded_body(&mut response).await?;
+        Ok(Reply {
+            status,
+            retry_after,
+            body,
+        })
+    }
+}
+
+async fn bounded_body(response: &mut Response) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| story(&error))? {
+        if body.len() + chunk.len() > MAX_REPLY_BYTES {
+            return Err(format!("its answer is longer than {MAX_REPLY_BYTES} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// The innermost causes say what a person wants to know (connection refused, timed out).
+fn story(error: &dyn std::error::Error) -> String {
+    let mut story = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        story.push_str(": ");
+        story.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    story
+}

@@ -1,0 +1,233 @@
+//! The Aligner itself: bounded concurrency over all batches, retries within one request.
+
+use std::{sync::Arc, time::Duration};
+
+use aligner::{
+    AlignError, AlignRequest, Aligner, Alignment, Completion, Completions, Identity, Timing,
+};
+use futures::{StreamExt, stream};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    RemoteError, RemoteSettings,
+    client::Server,
+    reply::{self, Asked, Verdict},
+    retry,
+};
+
+/// An Aligner on a completions server. Clones share its limits and connections.
+#[derive(Debug, Clone)]
+pub struct RemoteAligner {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    server: Server,
+    settings: RemoteSettings,
+    identity: Identity,
+    slots: Semaphore,
+}
+
+/// Body of `POST /completions`.
+#[derive(Serialize)]
+struct Request<'a> {
+    model: &'a str,
+    prompt: &'a str,
+    max_tokens: u32,
+    temperature: f64,
+    stream: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_p: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
+    /// vLLM's and SGLang's own: without it the learnt *unchanged* token would not be seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skip_special_tokens: Option<bool>,
+}
+
+/// Answer of `GET /models`.
+#[derive(Deserialize)]
+struct Models {
+    data: Vec<Model>,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    id: String,
+    /// vLLM's: the path or name that the weights were loaded from.
+    #[serde(default)]
+    root: Option<String>,
+}
+
+impl RemoteAligner {
+    /// Asks the server once whether it serves the model, and what it calls it.
+    ///
+    /// A server without a list of models is taken at its word when the first answer is asked for.
+    ///
+    /// # Errors
+    /// If the settings cannot be used, the server cannot be reached, or it does not serve the
+    /// model.
+    pub async fn connect(settings: RemoteSettings) -> Result<Self, RemoteError> {
+        let server = Server::new(&settings)?;
+        let served = served_revision(&server, &settings.model).await?;
+        let identity = Identity {
+            name: settings.profile.name.clone(),
+            revision: settings.revision.clone().unwrap_or(served),
+            template_hash: settings.profile.template.hash(),
+            decoding: settings.decoding.clone(),
+        };
+        let slots = usize::try_from(settings.max_concurrency.get()).unwrap_or(usize::MAX);
+        Ok(Self {
+            shared: Arc::new(Shared {
+                server,
+                settings,
+                identity,
+                slots: Semaphore::new(slots.min(Semaphore::MAX_PERMITS)),
+            }),
+        })
+    }
+}
+
+/// The revision that the server's list of models gives.
+async fn served_revision(server: &Server, model: &str) -> Result<String, RemoteError> {
+    let url = || server.url().to_owned();
+    let refused = |cause: String| RemoteError::Refused { url: url(), cause };
+    let reply = server
+        .models()
+        .await
+        .map_err(|cause| RemoteError::Unavailable { url: url(), cause })?;
+    match reply.status {
+        200 => {}
+        401 | 403 => {
+            return Err(refused(format!(
+                "it answered {}: check aligner.remote.api_key",
+                reply.status
+            )));
+        }
+        404 | 405 | 501 => return Ok(format!("remote:{model}")),
+        status => {
+            return Err(RemoteError::Unavailable {
+                url: url(),
+                cause: format!("it answered {status} to a request for its models"),
+            });
+        }
+    }
+    let models: Models = serde_json::from_slice(&reply.body).map_err(|_| {
+        refused("its answer is no list of models: check the path in aligner.remote.url".to_owned())
+    })?;
+    match models.data.iter().find(|served| served.id == model) {
+        Some(Model {
+            id,
+            root: Some(root),
+        }) if root != id => Ok(format!("remote:{id}:{root}")),
+        Some(Model { id, .. }) => Ok(format!("remote:{id}")),
+        None => {
+            let served: Vec<_> = models.data.iter().take(10).map(|m| m.id.as_str()).collect();
+            Err(refused(format!(
+                "it does not serve {model:?}: set aligner.remote.model to one of {served:?}"
+            )))
+        }
+    }
+}
+
+impl Shared {
+    async fn align(&self, request: &AlignRequest) -> Result<Alignment, AlignError> {
+        let arrived = Instant::now();
+        let _slot = self
+            .slots
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
+        let queued = arrived.elapsed();
+        let settings = &self.settings;
+        let profile = &settings.profile;
+        let prompt = profile.template.render(&request.question, &request.answer);
+        let sampled = settings.decoding.temperature > 0.0;
+        let body = Request {
+            model: &settings.model,
+            prompt: &prompt,
+            max_tokens: settings.decoding.max_new_tokens,
+            temperature: settings.decoding.temperature,
+            stream: false,
+            top_p: settings.decoding.top_p.filter(|_| sampled),
+            seed: sampled.then_some(settings.decoding.seed),
+            skip_special_tokens: profile.unchanged_token.as_ref().map(|_| false),
+        };
+        let asked = Asked {
+            url: self.server.url(),
+            model: &settings.model,
+            unchanged_token: profile.unchanged_token.as_deref(),
+            answer: &request.answer,
+        };
+        let mut failed = 0;
+        loop {
+            let started = Instant::now();
+            let (verdict, retry_after) = self.attempt(&body, asked).await;
+            let inference = started.elapsed();
+            let Verdict::Again(cause) = verdict else {
+                let (outcome, usage) = verdict.into_result()?;
+                return Ok(Alignment {
+                    outcome,
+                    usage,
+                    timing: Timing { queued, inference },
+                });
+            };
+            failed += 1;
+            if failed >= settings.max_attempts.get() {
+                return Err(AlignError::Unavailable(format!(
+                    "{cause}, after {failed} attempts"
+                )));
+            }
+            let pause = retry::pause(settings, failed, retry_after, retry::chance());
+            tracing::debug!(
+                event_id = %request.event_id,
+                failed,
+                pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+                cause,
+                "asking the completions server again"
+            );
+            // The slot is kept: a server that asks for a pause gets fewer requests meanwhile.
+            sleep(pause).await;
+        }
+    }
+
+    async fn attempt(&self, body: &Request<'_>, asked: Asked<'_>) -> (Verdict, Option<Duration>) {
+        match self.server.complete(body).await {
+            Ok(reply) => (
+                reply::read(reply.status, &reply.body, asked),
+                reply.retry_after,
+            ),
+            Err(cause) => (Verdict::Again(cause), None),
+        }
+    }
+}
+
+impl Aligner for RemoteAligner {
+    fn identity(&self) -> &Identity {
+        &self.shared.identity
+    }
+
+    fn align(&self, batch: Vec<AlignRequest>) -> Completions {
+        // Everything happens within the stream, so that dropping it closes the connections.
+        let shared = Arc::clone(&self.shared);
+        let width = batch.len().max(1);
+        stream::iter(batch.into_iter().enumerate())
+            .map(move |(index, request)| {
+                let shared = Arc::clone(&shared);
+                async move {
+                    Completion {
+                        index,
+                        result: shared.align(&request).await,
+                    }
+                }
+            })
+            // The slots bound what is in flight; this only lets the whole batch queue for them.
+            .buffer_unordered(width)
+            .boxed()
+    }
+}

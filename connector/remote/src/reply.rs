@@ -1,0 +1,384 @@
+//! What a server's answer means. Pure: status and body in, verdict out.
+//!
+//! A server's own words may quote the prompt (validation errors do), so no message here repeats
+//! them: only the status and the error's type, where that is a plain word.
+
+use aligner::{AlignError, Outcome, Usage, reason};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// What to do with one answer of the server.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Verdict {
+    /// The request is answered.
+    Done(Outcome, Usage),
+    /// Try again.
+    Again(String),
+    /// This request fails, and each repetition would.
+    Rejected(String),
+    /// Every request would fail.
+    Stopped(String),
+}
+
+impl Verdict {
+    /// The error that a verdict ends in when there is no further attempt.
+    pub(crate) fn into_result(self) -> Result<(Outcome, Usage), AlignError> {
+        match self {
+            Self::Done(outcome, usage) => Ok((outcome, usage)),
+            Self::Again(cause) => Err(AlignError::Unavailable(cause)),
+            Self::Rejected(cause) => Err(AlignError::Rejected(cause)),
+            Self::Stopped(cause) => Err(AlignError::Stopped(cause)),
+        }
+    }
+}
+
+/// What is asked for, as far as the answer's meaning depends on it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub url: &'a str,
+    pub model: &'a str,
+    pub unchanged_token: Option<&'a str>,
+    pub answer: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Completion {
+    choices: Vec<Choice>,
+    #[serde(default)]
+    usage: Option<Counts>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    text: String,
+    #[serde(default)]
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize, Default, Clone, Copy)]
+struct Counts {
+    #[serde(default)]
+    prompt_tokens: u32,
+    #[serde(default)]
+    completion_tokens: u32,
+}
+
+/// Reads a server's answer.
+pub(crate) fn read(status: u16, body: &[u8], asked: Asked<'_>) -> Verdict {
+    if status == 200 {
+        return completion(body, asked);
+    }
+    let problem = Problem::of(body);
+    let said = problem.word();
+    let url = asked.url;
+    match status {
+        400 | 413 | 422 if status == 413 || problem.is_overflow() => {
+            Verdict::Done(Outcome::Bypassed(reason::TOO_LONG), Usage::default())
+        }
+        401 | 403 => Verdict::Stopped(format!(
+            "{url} answered {status}{said}: check aligner.remote.api_key"
+        )),
+        404 if problem.is_readable() => Verdict::Stopped(format!(
+            "{url} answered 404{said}: check that it serves the model {:?} of \
+             aligner.remote.model",
+            asked.model
+        )),
+        404 | 405 => Verdict::Stopped(format!(
+            "{url} answered {status} at /completions: check the path in aligner.remote.url, which \
+             ends in /v1 on most servers"
+        )),
+        408 | 425 | 429 | 500.. => Verdict::Again(format!("{url} answered {status}{said}")),
+        _ => Verdict::Rejected(format!("{url} answered {status}{said}")),
+    }
+}
+
+fn completion(body: &[u8], asked: Asked<'_>) -> Verdict {
+    let Ok(Completion { choices, usage }) = serde_json::from_slice(body) else {
+        return Verdict::Again(format!(
+            "{} answered 200 with something that is no completion",
+            asked.url
+        ));
+    };
+    let Some(Choice {
+        text,
+        finish_reason,
+    }) = choices.into_iter().next()
+    else {
+        return Verdict::Again(format!("{} answered without a choice", asked.url));
+    };
+    let counts = usage.unwrap_or_default();
+    let usage = Usage {
+        prompt_tokens: counts.prompt_tokens,
+        correction_tokens: counts.completion_tokens,
+    };
+    match finish_reason.as_deref() {
+        Some("stop") => Verdict::Done(outcome(&text, asked), usage),
+        Some("length") => Verdict::Done(Outcome::Bypassed(reason::LENGTH_LIMIT), usage),
+        // vLLM's word for a request that it gave up, at its shutdown for instance.
+        Some("abort") | None => Verdict::Again(format!("{} gave the request up", asked.url)),
+        Some(_) => Verdict::Rejected(format!(
+            "{} ended the text for a reason other than stop and length",
+            asked.url
+        )),
+    }
+}
+
+fn outcome(text: &str, asked: Asked<'_>) -> Outcome {
+    // A word's leading space is part of its first token; it separates the text from the prompt.
+    let text = match text.strip_prefix(' ') {
+        Some(rest) if !asked.answer.starts_with(' ') => rest,
+        _ => text,
+    };
+    if asked
+        .unchanged_token
+        .is_some_and(|token| text.trim_start().starts_with(token))
+    {
+        return Outcome::Unchanged;
+    }
+    if text.trim().is_empty() {
+        return Outcome::Bypassed(reason::EMPTY_OUTPUT);
+    }
+    Outcome::Rewritten(text.to_owned())
+}
+
+/// The body of an error: OpenAI's form (`{"error": {…}}`), vLLM's older one, flat, or that of Text
+/// Generation Inference (`{"error": "…"}`).
+#[derive(Deserialize, Default)]
+struct Problem {
+    #[serde(default)]
+    message: Option<String>,
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+    /// A word, or the status again.
+    #[serde(default)]
+    code: Value,
+    #[serde(default)]
+    param: Value,
+}
+
+impl Problem {
+    fn of(body: &[u8]) -> Self {
+        let mut body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let problem = match body.get_mut("error").map(Value::take) {
+            Some(Value::String(message)) => {
+                return Self {
+                    message: Some(message),
+                    ..Self::default()
+                };
+            }
+            Some(error @ Value::Object(_)) => error,
+            _ => body,
+        };
+        serde_json::from_value(problem).unwrap_or_default()
+    }
+
+    /// Whether the server explained itself, as a proxy before it would not.
+    fn is_readable(&self) -> bool {
+        self.message.is_some() || self.kind.is_some()
+    }
+
+    /// Whether the prompt, or the prompt and `max_tokens`, do not fit the model's context.
+    ///
+    /// There is one code for it, and servers that do not use it say it in words: vLLM ("maximum
+    /// context length", "max_tokens must be at least 1", param `input_tokens`), llama.cpp
+    /// ("exceed_context_size_error"), Text Generation Inference ("must be <=").
+    fn is_overflow(&self) -> bool {
+        const WORDS: [&str; 8] = [
+            "context length",
+            "context size",
+            "context window",
+            "maximum input length",
+            "prompt is too long",
+            "too many tokens",
+            "max_tokens must be at least 1",
+            "`max_new_tokens` must be <=",
+        ];
+        let code = self.code.as_str().unwrap_or_default();
+        let kind = self.kind.as_deref().unwrap_or_default();
+        let param = self.param.as_str();
+        let message = self
+            .message
+            .as_deref()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        code == "context_length_exceeded"
+            || kind == "exceed_context_size_error"
+            || param == Some("input_tokens")
+            || WORDS.iter().any(|words| message.contains(words))
+    }
+
+    /// The error's type in brackets, if it is a plain word.
+    fn word(&self) -> String {
+        match self.kind.as_deref() {
+            Some(kind)
+                if !kind.is_empty()
+                    && kind.len() <= 40
+                    && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') =>
+            {
+                format!(" ({kind})")
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASKED: Asked<'static> = Asked {
+        url: "http://h/v1",
+        model: "m",
+        unchanged_token: Some("<same>"),
+        answer: "A.",
+    };
+
+    fn done(status: u16, body: &str) -> Outcome {
+        match read(status, body.as_bytes(), ASKED) {
+            Verdict::Done(outcome, _) => outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn stop(text: &str) -> String {
+        serde_json::json!({ "choices": [{ "text": text, "finish_reason": "stop" }] }).to_string()
+    }
+
+    #[test]
+    fn a_finished_text_is_the_correction_without_the_space_that_joins_it_to_the_prompt() {
+        assert_eq!(done(200, &stop(" B.\n")), Outcome::Rewritten("B.\n".into()));
+        assert_eq!(done(200, &stop("B.")), Outcome::Rewritten("B.".into()));
+        let body = stop("  A.");
+        let spaced = Asked {
+            answer: "  A.",
+            ..ASKED
+        };
+        assert_eq!(
+            read(200, body.as_bytes(), spaced),
+            Verdict::Done(Outcome::Rewritten("  A.".into()), Usage::default())
+        );
+    }
+
+    #[test]
+    fn tokens_are_taken_from_the_servers_count() {
+        let body = r#"{"choices":[{"text":"B","finish_reason":"stop","logprobs":null}],
+            "usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11}}"#;
+        let usage = Usage {
+            prompt_tokens: 9,
+            correction_tokens: 2,
+        };
+        assert_eq!(
+            read(200, body.as_bytes(), ASKED),
+            Verdict::Done(Outcome::Rewritten("B".into()), usage)
+        );
+    }
+
+    #[test]
+    fn the_learnt_token_an_empty_text_and_the_length_limit_are_told_apart() {
+        assert_eq!(done(200, &stop("<same>")), Outcome::Unchanged);
+        assert_eq!(done(200, &stop(" <same>")), Outcome::Unchanged);
+        assert_eq!(
+            done(200, &stop(" \n")),
+            Outcome::Bypassed(reason::EMPTY_OUTPUT)
+        );
+        let body = r#"{"choices":[{"text":"B","finish_reason":"length"}]}"#;
+        assert_eq!(done(200, body), Outcome::Bypassed(reason::LENGTH_LIMIT));
+    }
+
+    #[test]
+    fn a_context_overflow_bypasses_in_the_words_of_each_server() {
+        for (status, body) in [
+            (
+                400,
+                r#"{"error":{"message":"no","code":"context_length_exceeded"}}"#,
+            ),
+            (
+                400,
+                r#"{"object":"error","message":"This model's maximum context length is 16384 tokens.","type":"BadRequestError","param":null,"code":400}"#,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"You passed 1015 input tokens","type":"BadRequestError","param":"input_tokens","code":400}}"#,
+            ),
+            (
+                400,
+                r#"{"object":"error","message":"max_tokens must be at least 1, got -186.","code":400}"#,
+            ),
+            (
+                400,
+                r#"{"error":{"code":400,"message":"no","type":"exceed_context_size_error"}}"#,
+            ),
+            (
+                422,
+                r#"{"error":"Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096","error_type":"validation"}"#,
+            ),
+            (413, ""),
+        ] {
+            assert_eq!(
+                done(status, body),
+                Outcome::Bypassed(reason::TOO_LONG),
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_refusal_is_sorted_by_what_comes_next() {
+        let model = r#"{"error":{"message":"The model `m` does not exist.","type":"NotFoundError","code":404}}"#;
+        let stopped = |status, body: &str| match read(status, body.as_bytes(), ASKED) {
+            Verdict::Stopped(cause) => cause,
+            other => panic!("{status}: {other:?}"),
+        };
+        assert!(stopped(401, "").contains("api_key"));
+        assert!(stopped(403, "{}").contains("api_key"));
+        assert!(stopped(404, model).contains("aligner.remote.model"));
+        assert!(stopped(404, "<html>").contains("aligner.remote.url"));
+        assert!(stopped(405, "").contains("aligner.remote.url"));
+        for status in [408, 429, 500, 502, 503, 504] {
+            assert!(
+                matches!(read(status, b"", ASKED), Verdict::Again(_)),
+                "{status}"
+            );
+        }
+        let bad = br#"{"error":{"message":"temperature must be at least 0"}}"#;
+        assert!(matches!(read(400, bad, ASKED), Verdict::Rejected(_)));
+        assert!(matches!(read(302, b"", ASKED), Verdict::Rejected(_)));
+    }
+
+    #[test]
+    fn an_answer_that_is_no_completion_is_asked_for_again() {
+        for body in [
+            "",
+            "<html>",
+            "{}",
+            r#"{"choices":[]}"#,
+            r#"{"choices":[{"text":"B","finish_reason":"abort"}]}"#,
+            r#"{"choices":[{"text":"B"}]}"#,
+        ] {
+            assert!(
+                matches!(read(200, body.as_bytes(), ASKED), Verdict::Again(_)),
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_message_repeats_the_servers_words() {
+        const CANARY: &str = "canary7f3a";
+        for status in [400, 401, 403, 404, 422, 429, 500] {
+            let body = serde_json::json!({ "error": {
+                "message": format!("invalid input: {CANARY}"),
+                "type": format!("{CANARY} and more"),
+                "param": CANARY,
+                "code": CANARY,
+            }});
+            let verdict = read(status, body.to_string().as_bytes(), ASKED);
+            assert!(!format!("{verdict:?}").contains(CANARY), "{verdict:?}");
+        }
+        let body = serde_json::json!({
+            "choices": [{ "text": CANARY, "finish_reason": CANARY }],
+        });
+        let verdict = read(200, body.to_string().as_bytes(), ASKED);
+        assert!(!format!("{verdict:?}").contains(CANARY), "{verdict:?}");
+    }
+}
