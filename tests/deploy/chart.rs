@@ -229,16 +229,21 @@ fn the_notes_tell_of_read_committed_and_of_idle_replicas() {
     assert!(notes.contains("replicas beyond the partitions of the answer topics stay idle"));
 }
 
-/// `target/release/aligner-connector`, wherever Cargo was told to put it.
+/// `ALIGNER_CONNECTOR_BIN`, else what `make build` left.
 fn connector() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root().join("target"), PathBuf::from);
-    let binary = target.join("release/aligner-connector");
-    assert!(
-        binary.exists(),
-        "{} is missing: run `make build` first",
-        binary.display()
-    );
-    binary
+    let built = || {
+        let own = std::env::current_exe().expect("a running program has a path");
+        let target = own
+            .ancestors()
+            .nth(3)
+            .expect("tests lie in target/<profile>/deps");
+        [target.to_owned(), root().join("target")]
+            .map(|target| target.join("release/aligner-connector"))
+            .into_iter()
+            .find(|path| path.exists())
+            .expect("run `make build` first, or set ALIGNER_CONNECTOR_BIN to the binary")
+    };
+    std::env::var_os("ALIGNER_CONNECTOR_BIN").map_or_else(built, PathBuf::from)
 }
 
 /// `validate` looks for the files that settings name. In a pod they are mounted; here an empty
