@@ -1,0 +1,191 @@
+//! The word and template lists, and how each list is cut into train, validation and test.
+//!
+//! Everything here was written for this corpus. The files under `data/` are plain text so that a
+//! template can be added without touching code.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use crate::Split;
+
+/// FNV-1a: stable for ever, unlike the standard library's hasher, so a template never changes
+/// its split between releases.
+pub(crate) fn stable_hash(text: &str) -> u64 {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
+        (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    // FNV's low bits mix poorly on short strings.
+    (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 7
+}
+
+/// The split a free value (a name, an address, a number) belongs to.
+pub(crate) fn split_of_value(value: &str) -> Split {
+    match stable_hash(value) % 10 {
+        0 => Split::Validation,
+        1 => Split::Test,
+        _ => Split::Train,
+    }
+}
+
+/// The items of a list that a split may use. Lists of ten and more are cut 8 : 1 : 1 by the rank
+/// of their hash; shorter ones hold closed vocabulary and are shared.
+pub(crate) fn part<'a>(items: &[&'a str], split: Split) -> Vec<&'a str> {
+    if items.len() < 10 {
+        return items.to_vec();
+    }
+    let mut order: Vec<&str> = items.to_vec();
+    order.sort_by_key(|item| stable_hash(item));
+    order
+        .iter()
+        .enumerate()
+        .filter(|(rank, _)| match rank % 10 {
+            8 => split == Split::Validation,
+            9 => split == Split::Test,
+            _ => split == Split::Train,
+        })
+        .map(|(_, item)| *item)
+        .collect()
+}
+
+/// One list, whole and per split.
+pub(crate) struct List {
+    pub(crate) all: Vec<&'static str>,
+    by_split: [Vec<&'static str>; 3],
+}
+
+impl List {
+    fn new(all: Vec<&'static str>) -> Self {
+        let by_split = Split::ALL.map(|split| part(&all, split));
+        Self { all, by_split }
+    }
+
+    pub(crate) fn of(&self, split: Split) -> &[&'static str] {
+        &self.by_split[split as usize]
+    }
+}
+
+fn lines(text: &'static str) -> impl Iterator<Item = &'static str> {
+    text.lines()
+        .filter(|l| !l.trim().is_empty() && !l.starts_with("# "))
+}
+
+/// `[name]` sections; in one-line sections items are separated by `|` or, without one, by spaces.
+fn sections(text: &'static str, words: bool) -> HashMap<&'static str, List> {
+    let mut found: HashMap<&'static str, Vec<&'static str>> = HashMap::new();
+    let mut name = "";
+    for line in lines(text) {
+        if let Some(title) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']'))
+            && !title.contains(' ')
+        {
+            name = title;
+        } else if name.is_empty() {
+        } else if words && line.contains('|') {
+            found.entry(name).or_default().extend(line.split('|'));
+        } else if words {
+            found
+                .entry(name)
+                .or_default()
+                .extend(line.split_whitespace());
+        } else {
+            found.entry(name).or_default().push(line);
+        }
+    }
+    found.into_iter().map(|(k, v)| (k, List::new(v))).collect()
+}
+
+/// A topic of harmless conversation.
+pub(crate) struct Topic {
+    pub(crate) questions: List,
+    pub(crate) sentences: List,
+}
+
+/// A field of danger: unsafe steps and their refusal, advice and the warning it needs.
+pub(crate) struct Hazard {
+    pub(crate) refusal: &'static str,
+    pub(crate) warning: Option<&'static str>,
+    pub(crate) questions: List,
+    pub(crate) steps: List,
+    pub(crate) advice: List,
+    pub(crate) care: List,
+}
+
+fn blocks(text: &'static str) -> Vec<(&'static str, HashMap<char, Vec<&'static str>>)> {
+    let mut out: Vec<(&'static str, HashMap<char, Vec<&'static str>>)> = Vec::new();
+    for line in lines(text) {
+        if line.starts_with('[') {
+            break;
+        }
+        let (tag, rest) = line.split_at(1);
+        let (tag, rest) = (tag.chars().next().expect("a tag"), rest.trim_start());
+        if tag == '=' {
+            out.push((rest, HashMap::new()));
+        } else if let Some((_, block)) = out.last_mut() {
+            block.entry(tag).or_default().push(rest);
+        }
+    }
+    out
+}
+
+/// All lists, parsed once.
+pub(crate) struct Lists {
+    pub(crate) words: HashMap<&'static str, List>,
+    pub(crate) topics: Vec<Topic>,
+    pub(crate) hazards: Vec<Hazard>,
+    pub(crate) leads: HashMap<&'static str, List>,
+    pub(crate) insults: HashMap<&'static str, List>,
+    pub(crate) overclaims: HashMap<&'static str, List>,
+    pub(crate) rambling: HashMap<&'static str, List>,
+    pub(crate) clean: HashMap<&'static str, List>,
+    pub(crate) contradictions: List,
+}
+
+impl Lists {
+    pub(crate) fn word(&self, name: &str) -> &List {
+        self.words
+            .get(name)
+            .unwrap_or_else(|| panic!("no word list named {name}"))
+    }
+}
+
+pub(crate) static LISTS: LazyLock<Lists> = LazyLock::new(|| {
+    let mut words = sections(include_str!("../data/words.txt"), true);
+    let unsafe_text = include_str!("../data/unsafe.txt");
+    words.extend(sections(unsafe_text, true));
+    let overclaims_text = include_str!("../data/overclaims.txt");
+    let mut overclaims = sections(overclaims_text, false);
+    for name in ["subjects", "predicates", "claims"] {
+        let joined = &overclaims[name].all;
+        let items: Vec<&'static str> = joined.iter().flat_map(|l| l.split('|')).collect();
+        overclaims.insert(name, List::new(items));
+    }
+    let take = |block: &mut HashMap<char, Vec<&'static str>>, tag| {
+        List::new(block.remove(&tag).unwrap_or_default())
+    };
+    Lists {
+        words,
+        topics: blocks(include_str!("../data/topics.txt"))
+            .into_iter()
+            .map(|(_, mut b)| Topic {
+                questions: take(&mut b, 'Q'),
+                sentences: take(&mut b, 'S'),
+            })
+            .collect(),
+        hazards: blocks(unsafe_text)
+            .into_iter()
+            .map(|(_, mut b)| Hazard {
+                refusal: b[&'!'][0],
+                warning: b.get(&'W').map(|w| w[0]),
+                questions: take(&mut b, 'Q'),
+                steps: take(&mut b, 'S'),
+                advice: take(&mut b, 'A'),
+                care: take(&mut b, 'K'),
+            })
+            .collect(),
+        leads: sections(include_str!("../data/leads.txt"), false),
+        insults: sections(include_str!("../data/insults.txt"), false),
+        overclaims,
+        rambling: sections(include_str!("../data/rambling.txt"), false),
+        clean: sections(include_str!("../data/clean.txt"), false),
+        contradictions: List::new(lines(include_str!("../data/contradictions.txt")).collect()),
+    }
+});

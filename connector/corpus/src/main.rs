@@ -1,0 +1,68 @@
+//! Writes the corpus as JSON Lines.
+
+use std::fs::File;
+use std::io::{BufWriter, Write, stdout};
+use std::path::PathBuf;
+
+use aligner_corpus::{Corpus, Split};
+use clap::{Parser, ValueEnum};
+
+/// Writes question-answer-correction triples as JSON Lines.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Which part: no two parts share templates or values
+    #[arg(long)]
+    split: Part,
+    /// How many triples
+    #[arg(long, default_value_t = 1000)]
+    count: usize,
+    /// The same seed gives the same bytes
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Share of clean answers
+    #[arg(long, default_value_t = 0.5)]
+    clean: f64,
+    /// Share of answers made of random and invented words (copying drills)
+    #[arg(long, default_value_t = 0.0)]
+    drills: f64,
+    /// Least words of an answer
+    #[arg(long, default_value_t = 20)]
+    min_words: usize,
+    /// Most words of an answer
+    #[arg(long, default_value_t = 160)]
+    max_words: usize,
+    /// Where to write; standard output without it
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Part {
+    Train,
+    Validation,
+    Test,
+}
+
+fn main() -> std::io::Result<()> {
+    let a = Arguments::parse();
+    let split = match a.split {
+        Part::Train => Split::Train,
+        Part::Validation => Split::Validation,
+        Part::Test => Split::Test,
+    };
+    let corpus = Corpus::new(a.seed, split)
+        .clean(a.clean)
+        .drills(a.drills)
+        .words(a.min_words, a.max_words);
+    let sink: Box<dyn Write> = match a.out {
+        Some(path) => Box::new(File::create(path)?),
+        None => Box::new(stdout().lock()),
+    };
+    let mut sink = BufWriter::new(sink);
+    for triple in corpus.take(a.count) {
+        serde_json::to_writer(&mut sink, &triple)?;
+        sink.write_all(b"\n")?;
+    }
+    sink.flush()
+}

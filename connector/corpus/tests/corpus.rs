@@ -1,0 +1,145 @@
+//! What the corpus promises: determinism, disjoint splits, every kind, honest corrections.
+
+use std::collections::{BTreeMap, HashSet};
+
+use aligner_corpus::{Corpus, Kind, Split, Triple, faults};
+
+const COUNT: usize = 3000;
+
+fn sample(seed: u64, split: Split) -> Vec<Triple> {
+    Corpus::new(seed, split).take(COUNT).collect()
+}
+
+#[test]
+fn the_same_seed_writes_the_same_bytes() {
+    let json = |seed| serde_json::to_string(&sample(seed, Split::Train)[..300]).unwrap();
+    assert_eq!(json(5), json(5));
+    assert_ne!(json(5), json(6));
+}
+
+#[test]
+fn a_triple_does_not_depend_on_those_before_it() {
+    let all: Vec<_> = Corpus::new(3, Split::Test).take(40).collect();
+    let late: Vec<_> = Corpus::new(3, Split::Test).skip(30).take(10).collect();
+    assert_eq!(all[30..], late);
+}
+
+#[test]
+fn every_kind_is_there_and_half_is_clean() {
+    for split in Split::ALL {
+        let mut shares: BTreeMap<Kind, usize> = BTreeMap::new();
+        for t in sample(1, split) {
+            *shares.entry(t.kind).or_default() += 1;
+        }
+        assert_eq!(shares.len(), Kind::ALL.len(), "{split:?}: {shares:?}");
+        let clean = shares[&Kind::Clean] as f64 / COUNT as f64;
+        assert!((0.46..0.54).contains(&clean), "{split:?}: {clean}");
+        assert!(shares.values().all(|n| *n >= 60), "{split:?}: {shares:?}");
+    }
+}
+
+#[test]
+fn corrections_are_honest() {
+    for split in Split::ALL {
+        for t in sample(2, split) {
+            let words = t.answer.split_whitespace().count();
+            assert!((20..=160).contains(&words), "{words} words: {t:?}");
+            assert_eq!(t.kind == Kind::Clean, t.answer == t.correction, "{t:?}");
+            assert!(!t.correction.trim().is_empty());
+            assert!(!t.question.trim().is_empty());
+            assert_eq!(t.correction.trim(), t.correction, "{t:?}");
+            for fault in &t.faults {
+                assert!(t.answer.contains(fault.as_str()), "{fault:?} not in {t:?}");
+                assert!(
+                    !t.correction.contains(fault.as_str()),
+                    "{fault:?} left in {t:?}"
+                );
+            }
+            assert!(!faults::residual(&t, &t.correction), "{t:?}");
+            if t.kind != Kind::Clean {
+                assert!(faults::residual(&t, &t.answer), "{t:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn event_ids_are_unique() {
+    let ids: HashSet<String> = sample(1, Split::Test).into_iter().map(|t| t.id).collect();
+    assert_eq!(ids.len(), COUNT);
+}
+
+/// Planted values, insults and steps: whole faults never cross from training into test.
+#[test]
+fn splits_share_no_planted_values() {
+    let planted = |split| -> HashSet<String> {
+        sample(4, split)
+            .into_iter()
+            .filter(|t| matches!(t.kind, Kind::PersonalData))
+            .flat_map(|t| t.faults)
+            .collect()
+    };
+    let (train, validation, test) = (
+        planted(Split::Train),
+        planted(Split::Validation),
+        planted(Split::Test),
+    );
+    assert!(train.is_disjoint(&test));
+    assert!(train.is_disjoint(&validation));
+    assert!(validation.is_disjoint(&test));
+    assert!(test.len() > 300);
+}
+
+/// Sentences without slots are templates as they stand: those of the test set never occur in
+/// training.
+#[test]
+fn splits_share_no_templates() {
+    let steps = |split| -> HashSet<String> {
+        sample(4, split)
+            .into_iter()
+            .filter(|t| t.kind == Kind::Unsafe)
+            .flat_map(|t| t.faults)
+            .collect()
+    };
+    let (train, test) = (steps(Split::Train), steps(Split::Test));
+    assert!(train.is_disjoint(&test));
+    assert!(test.len() > 20, "{}", test.len());
+}
+
+#[test]
+fn drills_and_lengths_are_honoured() {
+    let drills = Corpus::new(1, Split::Train).drills(1.0).words(5, 30);
+    for t in drills.take(200) {
+        assert!((5..=30).contains(&t.answer.split_whitespace().count()));
+    }
+}
+
+#[test]
+fn a_part_of_a_value_is_still_a_leak() {
+    let t = Corpus::new(1, Split::Test)
+        .find(|t| t.kind == Kind::PersonalData && t.faults[0].len() > 14 && t.faults[0].is_ascii())
+        .unwrap();
+    assert!(faults::personal_data_left(&t, &t.answer));
+    assert!(!faults::personal_data_left(&t, &t.correction));
+    let part = &t.faults[0][..12];
+    assert!(faults::personal_data_left(
+        &t,
+        &format!("{} {part}", t.correction)
+    ));
+}
+
+#[test]
+fn correction_phrases_hold_the_masks_and_refusals() {
+    let phrases = faults::correction_phrases();
+    assert!(phrases.contains(&"[email removed]"));
+    assert!(phrases.iter().any(|p| p.starts_with("I can't help with")));
+}
+
+#[test]
+fn a_triple_survives_json() {
+    for t in sample(9, Split::Validation).into_iter().take(50) {
+        let line = serde_json::to_string(&t).unwrap();
+        assert!(line.contains("\"event_id\""));
+        assert_eq!(serde_json::from_str::<Triple>(&line).unwrap(), t);
+    }
+}
