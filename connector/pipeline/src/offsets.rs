@@ -368,3 +368,7 @@ impl<T> Offsets<T> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "offsets_tests.rs"]
+mod tests;
