@@ -3,14 +3,14 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help needs-build needs-test build demo test lint bench bench-peers \
-        test-faults test-trainers soak eval image chart-docs clean
+.PHONY: help needs-build needs-test build demo test test-faults soak bench eval lint clean
 
 BINARY := target/release/aligner-connector
 CARGO_BUILD := cargo build --release --workspace
 SUITES := .ci/suites
 MINUTES ?= 30
 EVENTS ?=
+TRIPLES ?= 2000
 
 help: ## list the targets
 	@echo "Aligner Connector. Targets:"
@@ -33,6 +33,21 @@ test: needs-test ## run every test, on a real Apache Kafka and real Helm; ends w
 	@test -x $(BINARY) || echo "First build: everything is compiled once, about 20 minutes on two cores, tests included."
 	@$(CARGO_BUILD)
 	@$(SUITES)
+
+test-faults: needs-test build ## every cell of the fault matrix, on real brokers
+	@$(SUITES) --include-ignored faults
+
+soak: needs-test build ## random faults for MINUTES=30 from a printed seed, then the books are checked
+	@ALIGNER_SOAK_MINUTES=$(MINUTES) SUITE_LIMIT_MINUTES=$$(($(MINUTES) + 15)) $(SUITES) soak
+
+bench: build ## how fast the bundled Aligner is on this machine
+	@$(BINARY) bench
+
+eval: build ## measure the bundled Aligner on triples whose templates and values it never saw
+	@mkdir -p target/eval
+	@target/release/aligner-corpus --split test --count $(TRIPLES) --out target/eval/test.jsonl
+	@$(BINARY) eval --data target/eval/test.jsonl --report target/eval/report.html
+	@echo "The worst cases are in target/eval/report.html."
 
 # In the release profile too: build scripts (librdkafka's above all) and macros are shared with it.
 lint: needs-build ## formatting, clippy, documentation, shell scripts, dependency policy
