@@ -74,6 +74,7 @@ impl RemoteAligner {
     /// model.
     pub async fn connect(settings: RemoteSettings) -> Result<Self, RemoteError> {
         let server = Server::new(&settings)?;
+        warn_of_unused_limits(&settings);
         let served = served_revision(&server, &settings.model).await?;
         let identity = Identity {
             name: settings.profile.name.clone(),
@@ -90,6 +91,25 @@ impl RemoteAligner {
                 slots: Semaphore::new(slots.min(Semaphore::MAX_PERMITS)),
             }),
         })
+    }
+}
+
+/// A guard's limits count tokens, and only the server has the tokenizer.
+fn warn_of_unused_limits(settings: &RemoteSettings) {
+    let guard = &settings.profile.guard;
+    for (limit, given) in [
+        ("max_question_tokens", guard.max_question_tokens.is_some()),
+        ("max_answer_tokens", guard.max_answer_tokens.is_some()),
+        ("max_tokens_per_word", guard.max_tokens_per_word.is_some()),
+    ] {
+        if given {
+            tracing::warn!(
+                profile = settings.profile.name,
+                limit,
+                "a completions server cannot apply this limit of the profile's guard; its own \
+                 context length bounds prompts instead"
+            );
+        }
     }
 }
 
