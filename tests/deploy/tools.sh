@@ -30,3 +30,4 @@ fi
 echo "helm=$HELM"
 echo "python=$venv/bin/python"
 echo "hadolint=$venv/bin/hadolint"
+echo "shellcheck=$venv/bin/shellcheck"

@@ -5,13 +5,13 @@
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead, BufReader, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::SocketAddr,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread,
 };
 
 use serde_json::{Value, json};
+
+use crate::http::{self, Response};
 
 /// The model that it serves.
 pub const MODEL: &str = "scripted";
@@ -45,25 +45,20 @@ struct State {
 impl Completions {
     /// Starts one.
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let address = listener
-            .local_addr()
-            .expect("a bound listener has an address");
         let script = Arc::new(Script::default());
-        let server = Self {
-            address,
-            script: Arc::clone(&script),
-        };
-        thread::Builder::new()
-            .name("completions".into())
-            .spawn(move || {
-                for stream in listener.incoming().flatten() {
-                    let script = Arc::clone(&script);
-                    thread::spawn(move || serve(stream, &script));
-                }
-            })
-            .expect("a thread can be started");
-        server
+        let own = Arc::clone(&script);
+        let address = http::serve(move |path, body| {
+            let (status, body) = if path.ends_with("/models") {
+                (200, json!({"data": [{"id": MODEL}]}))
+            } else {
+                own.complete(&serde_json::from_slice(body).unwrap_or_default())
+            };
+            Response {
+                status,
+                body: body.to_string(),
+            }
+        });
+        Self { address, script }
     }
 
     /// For `aligner.remote.url`.
@@ -149,50 +144,4 @@ impl Script {
             }),
         )
     }
-}
-
-/// Answers the requests of one connection until it ends.
-fn serve(stream: TcpStream, script: &Script) {
-    let Ok(mut answers) = stream.try_clone() else {
-        return;
-    };
-    let mut requests = BufReader::new(stream);
-    while let Some((path, body)) = read_request(&mut requests) {
-        let (status, body) = if path.ends_with("/models") {
-            (200, json!({"data": [{"id": MODEL}]}))
-        } else {
-            script.complete(&serde_json::from_slice(&body).unwrap_or_default())
-        };
-        let body = body.to_string();
-        let answer = format!(
-            "HTTP/1.1 {status} Scripted\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        if answers.write_all(answer.as_bytes()).is_err() {
-            return;
-        }
-    }
-}
-
-fn read_request(from: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
-    let mut line = String::new();
-    from.read_line(&mut line).ok()?;
-    let path = line.split_whitespace().nth(1)?.to_owned();
-    let mut length = 0;
-    loop {
-        line.clear();
-        from.read_line(&mut line).ok()?;
-        let header = line.trim();
-        if header.is_empty() {
-            break;
-        }
-        if let Some((name, value)) = header.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse().ok()?;
-        }
-    }
-    let mut body = vec![0; length];
-    from.read_exact(&mut body).ok()?;
-    Some((path, body))
 }

@@ -137,6 +137,20 @@ impl Config {
         self
     }
 
+    /// Removes the key at `path`.
+    #[must_use]
+    pub fn remove(mut self, path: &[&str]) -> Self {
+        let (last, sections) = path.split_last().expect("a path names a key");
+        let mut place = &mut self.value;
+        for key in sections {
+            place = &mut place[*key];
+        }
+        if let Some(section) = place.as_object_mut() {
+            section.remove(*last);
+        }
+        self
+    }
+
     /// Sets a librdkafka property for both clients.
     #[must_use]
     pub fn property(self, key: &str, value: &str) -> Self {

@@ -1,8 +1,11 @@
-//! The little HTTP that the harness needs: one GET on this machine, answered whole.
+//! The little HTTP that the harness needs: a GET on this machine, and a server that answers as a
+//! test says.
 
 use std::{
-    io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -43,4 +46,65 @@ pub fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
         status,
         body: body.to_owned(),
     })
+}
+
+/// Serves requests, given as path and body, until the test process ends. Each connection has a
+/// thread of its own, so an answer may take as long as the test wants.
+pub fn serve(answer: impl Fn(&str, &[u8]) -> Response + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener
+        .local_addr()
+        .expect("a bound listener has an address");
+    let answer = Arc::new(answer);
+    thread::Builder::new()
+        .name("http".into())
+        .spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let answer = Arc::clone(&answer);
+                thread::spawn(move || converse(stream, &*answer));
+            }
+        })
+        .expect("a thread can be started");
+    address
+}
+
+/// Answers the requests of one connection until it ends.
+fn converse(stream: TcpStream, answer: &dyn Fn(&str, &[u8]) -> Response) {
+    let Ok(mut answers) = stream.try_clone() else {
+        return;
+    };
+    let mut requests = BufReader::new(stream);
+    while let Some((path, body)) = read_request(&mut requests) {
+        let Response { status, body } = answer(&path, &body);
+        let answer = format!(
+            "HTTP/1.1 {status} Scripted\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        if answers.write_all(answer.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+fn read_request(from: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
+    let mut line = String::new();
+    from.read_line(&mut line).ok()?;
+    let path = line.split_whitespace().nth(1)?.to_owned();
+    let mut length = 0;
+    loop {
+        line.clear();
+        from.read_line(&mut line).ok()?;
+        let header = line.trim();
+        if header.is_empty() {
+            break;
+        }
+        if let Some((name, value)) = header.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = value.trim().parse().ok()?;
+        }
+    }
+    let mut body = vec![0; length];
+    from.read_exact(&mut body).ok()?;
+    Some((path, body))
 }

@@ -8,6 +8,8 @@
 //! Deliberately absent: mocks. What is proven here is proven against the component that users run.
 
 pub mod client;
+pub mod collector;
+pub mod command;
 pub mod completions;
 pub mod connector;
 pub mod events;

@@ -1,0 +1,113 @@
+//! Text of questions and answers, and secrets, stay out of logs, metrics and traces.
+
+use std::time::Duration;
+
+use aligner_tests::{
+    client::Outgoing,
+    collector::Collector,
+    completions::{Completions, MODEL},
+    connector::Connector,
+    events,
+    kafka::Kafka,
+    ledger::{Expected, Input},
+    story::Story,
+    wait,
+};
+use serde_json::json;
+
+/// Stands in every field that is a user's own.
+const CANARY: &str = "canarytext";
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn records() -> Vec<(Outgoing, Input)> {
+    let text = |what: &str| format!("{CANARY} {what}");
+    let mut records = Vec::new();
+    for number in 0..50 {
+        let value = json!({
+            "event_id": format!("event-{number}"),
+            "question": text("question"), "answer": text("answer"),
+            "user_id": text("user"), "conversation_id": text("conversation"),
+            "metadata_json": format!("{{\"x\": \"{CANARY}\"}}"),
+        })
+        .to_string()
+        .into_bytes();
+        let outgoing = Outgoing {
+            key: Some(text("key").into_bytes()),
+            value: Some(value.clone()),
+            // A trace that somebody began; it must go on, and reach the collector.
+            headers: vec![(
+                "traceparent".into(),
+                format!("00-{:032x}-{:016x}-01", 0xabc_u32 + number, 0xdef).into_bytes(),
+            )],
+            ..Outgoing::default()
+        };
+        let input = Input {
+            key: outgoing.key.clone(),
+            value: Some(value),
+            event_id: Some(format!("event-{number}")),
+            question: text("question"),
+            answer: text("answer"),
+            expected: Expected::AnyCorrection,
+        };
+        records.push((outgoing, input));
+    }
+    for (bad, reason) in [
+        (format!("{{\"{CANARY}"), "invalid_json"),
+        (format!("{{\"question\": \"{CANARY}\"}}"), "missing_answer"),
+        (
+            format!("{{\"question\": \"{CANARY}\", \"answer\": [\"{CANARY}\"]}}"),
+            "wrong_type",
+        ),
+    ] {
+        records.push(events::broken(
+            Some(CANARY.as_bytes()),
+            Some(bad.as_bytes()),
+            reason,
+        ));
+    }
+    let (outgoing, mut input) = events::event(Some("rejected"), CANARY, "POISON");
+    input.expected = Expected::DeadLetter("aligner_rejected");
+    records.push((outgoing, input));
+    records
+}
+
+#[test]
+fn no_text_of_users_reaches_logs_metrics_or_traces_even_at_the_most_talkative_level() {
+    let collector = Collector::start();
+    let server = Completions::start();
+    server.fail_on("POISON", 400);
+    let mut story = Story::new(Kafka::shared(), "canary", 1);
+    story.config = story
+        .config
+        .clone()
+        .set(&["aligner", "model"], "remote")
+        .set(&["aligner", "remote", "url"], server.url())
+        .set(&["aligner", "remote", "model"], MODEL)
+        .set(&["aligner", "remote", "api_key"], "secretcanary")
+        .set(&["telemetry", "log_level"], "trace")
+        .set(&["telemetry", "otlp_endpoint"], collector.url());
+    story.oracle.send(records());
+    let mut connector = Connector::ready(&story.name, &story.config);
+    story.oracle.settled(LIMIT);
+    wait::until("metrics of what was done", LIMIT, || {
+        connector
+            .metric("aligner_records_total", &["disposition=\"dead_lettered\""])
+            .is_some_and(|count| count >= 4.0)
+    });
+    let metrics = connector.get("/metrics").expect("the service listens").body;
+    let ready = connector.get("/readyz").expect("the service listens").body;
+    assert!(connector.sigterm().success());
+    let log = connector.logs();
+    for (place, text) in [("log", &log), ("metrics", &metrics), ("readyz", &ready)] {
+        for secret in [CANARY, "secretcanary", "POISON"] {
+            let line = text.lines().find(|line| line.contains(secret));
+            assert!(line.is_none(), "{secret} is in the {place}: {line:?}");
+        }
+    }
+    // What came to the collector proves that the search would have found something.
+    assert!(collector.received() > 0, "no traces came");
+    assert!(collector.holds(&story.name), "traces name the connector");
+    for secret in [CANARY, "secretcanary", "POISON"] {
+        assert!(!collector.holds(secret), "{secret} is in the traces");
+    }
+}

@@ -1,0 +1,151 @@
+//! `validate`, and a `run` that cannot start: every problem at once, each with its key.
+
+use std::{net::TcpListener, time::Duration};
+
+use aligner_tests::{
+    command::call,
+    scratch::{Scratch, workspace},
+};
+
+fn file(name: &str, text: &str) -> (Scratch, String) {
+    let scratch = Scratch::new("configuration");
+    let path = scratch.file(name, text).display().to_string();
+    (scratch, path)
+}
+
+#[test]
+fn a_valid_file_is_0_and_opens_no_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener
+        .set_nonblocking(true)
+        .expect("a fresh listener can be switched");
+    let address = listener
+        .local_addr()
+        .expect("a bound listener has an address");
+    let (_scratch, path) = file(
+        "valid.yaml",
+        &format!(
+            "name: moderation\nkafka: {{bootstrap_servers: \"{address}\"}}\n\
+             formats: {{answers: avro, schema_registry: {{url: \"http://{address}\"}}}}\n\
+             aligner: {{model: marker}}\n"
+        ),
+    );
+    call(&["validate", "--config", &path]).expect_code(0);
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(listener.accept().is_err(), "a connection was opened");
+}
+
+#[test]
+fn every_problem_is_named_at_once_with_its_key_and_a_fix() {
+    let (_scratch, path) = file(
+        "wrong.yaml",
+        "name: moderation\n\
+         kafka:\n  boostrap_servers: \"x:1\"\n  delivery: twice\n\
+         topics:\n  answers: [same]\n  corrections: same\n\
+         aligner:\n  device: gpu\n  max_new_tokens: 0\n\
+         service:\n  listen: nowhere\n",
+    );
+    let run = call(&["run", "--config", &path]).expect_code(2);
+    let done = call(&["validate", "--config", &path]).expect_code(2);
+    assert_eq!(done.stdout, "");
+    for expected in [
+        "kafka.boostrap_servers",
+        "kafka.bootstrap_servers",
+        "kafka.delivery",
+    ] {
+        assert!(
+            done.stderr.contains(expected),
+            "{expected} is not in {}",
+            done.stderr
+        );
+        assert!(
+            run.stderr.contains(expected),
+            "{expected} is not in {}",
+            run.stderr
+        );
+    }
+
+    let (_scratch, path) = file(
+        "contradictory.yaml",
+        "topics:\n  answers: [same]\n  corrections: same\n\
+         aligner:\n  device: gpu\n  max_new_tokens: 0\n\
+         service:\n  listen: nowhere\n",
+    );
+    let done = call(&["validate", "--config", &path]).expect_code(2);
+    for expected in [
+        "topics.corrections",
+        "aligner.device",
+        "aligner.max_new_tokens",
+        "service.listen",
+    ] {
+        assert!(
+            done.stderr.contains(expected),
+            "{expected} is not in {}",
+            done.stderr
+        );
+    }
+}
+
+#[test]
+fn secrets_are_never_repeated() {
+    let (_scratch, path) = file(
+        "secret.yaml",
+        "kafka:\n  properties:\n    sasl.password: hunter2-canary\n    sasl.pasword: hunter2-canary\n\
+         aligner:\n  remote:\n    api_key: hunter2-canary\n  max_new_tokens: hunter\n",
+    );
+    let done = call(&["validate", "--config", &path]).expect_code(2);
+    assert!(!done.stderr.contains("hunter2-canary"), "{}", done.stderr);
+}
+
+#[test]
+fn a_missing_file_and_a_file_that_is_no_yaml_are_named_with_2() {
+    for (path, _scratch) in [("/no/such/file.yaml".to_owned(), None), {
+        let (scratch, path) = file("broken.yaml", "a: [1,\nb: }");
+        (path, Some(scratch))
+    }] {
+        let done = call(&["validate", "--config", &path]).expect_code(2);
+        assert!(
+            done.stderr.contains(&path),
+            "{path} is not in {}",
+            done.stderr
+        );
+    }
+}
+
+#[test]
+fn toml_is_read_like_yaml() {
+    let (_scratch, path) = file(
+        "valid.toml",
+        "name = \"t\"\n[aligner]\nmodel = \"marker\"\n",
+    );
+    call(&["validate", "--config", &path]).expect_code(0);
+}
+
+#[test]
+fn every_example_in_the_repository_is_valid_up_to_files_that_only_its_user_has() {
+    let folder = workspace().join("config");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder)
+        .expect("the folder is part of the repository")
+        .flatten()
+    {
+        let path = entry.path().display().to_string();
+        if !path.ends_with(".yaml") && !path.ends_with(".toml") {
+            continue;
+        }
+        seen += 1;
+        let done = call(&["validate", "--config", &path]);
+        let only_files = done
+            .stderr
+            .lines()
+            .filter(|line| line.contains("fix:") || line.contains("hint"))
+            .all(|line| line.contains("file"));
+        assert!(
+            done.code == 0
+                || (done.code == 2 && done.stderr.contains("cannot be read") && only_files),
+            "{path}: {}",
+            done.stderr
+        );
+    }
+    assert!(seen >= 4, "only {seen} examples were found");
+}

@@ -1,0 +1,62 @@
+//! `demo`: the whole service offline, and on a real Kafka.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use aligner_tests::{
+    command::{Done, call},
+    kafka::Kafka,
+};
+
+/// Every id that a line of stdout calls corrected.
+fn corrected(done: &Done) -> BTreeSet<&str> {
+    let lines = done
+        .stdout
+        .lines()
+        .filter_map(|line| line.strip_prefix("corrected "));
+    let mut ids = BTreeSet::new();
+    for line in lines {
+        let id = line.split_whitespace().next().expect("an id follows");
+        assert!(ids.insert(id), "{id} is corrected twice");
+    }
+    ids
+}
+
+#[test]
+fn without_a_terminal_it_prints_one_plain_line_for_each_corrected_answer_and_a_summary() {
+    let done = call(&["demo", "--events", "60"]).expect_code(0);
+    let ids = corrected(&done);
+    assert!((5..=60).contains(&ids.len()), "{}", done.stdout);
+    assert!(
+        !done.stdout.contains('\u{1b}'),
+        "no colours without a terminal"
+    );
+    assert!(
+        done.stdout
+            .lines()
+            .any(|line| !line.starts_with("corrected ")),
+        "there is a summary: {}",
+        done.stdout
+    );
+    assert!(done.took < Duration::from_secs(180), "{:?}", done.took);
+}
+
+#[test]
+fn it_runs_on_a_kafka_of_the_users_own() {
+    let kafka = Kafka::shared();
+    let done = call(&[
+        "demo",
+        "--events",
+        "30",
+        "--bootstrap-servers",
+        kafka.bootstrap(),
+    ])
+    .expect_code(0);
+    assert!(!corrected(&done).is_empty(), "{}", done.stdout);
+}
+
+#[test]
+fn a_broker_that_is_not_there_is_named_and_the_exit_code_is_1() {
+    let nobody = format!("127.0.0.1:{}", aligner_tests::kafka::free_port());
+    let done = call(&["demo", "--events", "5", "--bootstrap-servers", &nobody]).expect_code(1);
+    assert!(done.stderr.contains(&nobody), "{}", done.stderr);
+}

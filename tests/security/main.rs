@@ -1,0 +1,160 @@
+//! A secured broker: work with the right credentials, and a cause by name with wrong ones.
+//!
+//! Everything that a person can mistake at the start must be named within 30 seconds of it.
+
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use aligner_tests::{
+    connector::{Config, Connector, Topics},
+    events::{self, Events},
+    kafka::{Kafka, free_port},
+    secure::{ADMIN, ALICE, SecureKafka, User},
+    story::Story,
+    wait,
+};
+
+/// Within this time a wrong start is named.
+const NAMED_WITHIN: Duration = Duration::from_secs(30);
+
+fn broker() -> &'static SecureKafka {
+    static BROKER: OnceLock<SecureKafka> = OnceLock::new();
+    BROKER.get_or_init(SecureKafka::start)
+}
+
+/// Starts a connector that must end with code 1, and gives the line that says why.
+fn refused(name: &str, config: &Config) -> String {
+    let mut connector = Connector::start(name, config);
+    connector.allow_error("cannot go on");
+    let started = Instant::now();
+    let status = connector.wait_exit(NAMED_WITHIN);
+    let log = connector.log();
+    assert_eq!(status.code(), Some(1), "{log}");
+    let cause = log
+        .lines()
+        .find(|line| line.contains("cannot go on"))
+        .unwrap_or_else(|| panic!("no line says why:\n{log}"))
+        .to_owned();
+    eprintln!("{name}: {:?}: {cause}", started.elapsed());
+    connector.assert_log_is_clean();
+    cause
+}
+
+#[test]
+fn with_scram_over_tls_records_flow_and_no_secret_is_logged() {
+    let broker = broker();
+    let mut story = Story::new(&broker.kafka, "secured", 3);
+    story.config = broker.credentials(story.config.clone(), ADMIN);
+    story.send(&mut Events::new(events::seed("secured"), "secured"), 1_000);
+    let mut connector = Connector::ready(&story.name, &story.config);
+    assert_eq!(story.oracle.settled(Duration::from_secs(60)).inputs, 1_000);
+    assert!(connector.sigterm().success());
+    assert!(!connector.logs().contains(ADMIN.password));
+}
+
+#[test]
+fn a_password_may_come_from_a_file() {
+    let broker = broker();
+    let mut story = Story::new(&broker.kafka, "password-file", 1);
+    let file = broker
+        .folder()
+        .file("password", format!("{}\n", ADMIN.password));
+    story.config = broker
+        .credentials(story.config.clone(), ADMIN)
+        .remove(&["kafka", "properties", "sasl.password"])
+        .set(
+            &["kafka", "property_files", "sasl.password"],
+            file.display().to_string(),
+        );
+    story.send(&mut Events::new(1, "password-file"), 10);
+    let _connector = Connector::ready(&story.name, &story.config);
+    assert_eq!(story.oracle.settled(Duration::from_secs(60)).inputs, 10);
+}
+
+#[test]
+fn a_wrong_password_is_named() {
+    let broker = broker();
+    let topics = Topics::create(&broker.kafka, "wrong-password", 1);
+    let config = Config::new(&topics.answers, broker.kafka.bootstrap(), &topics);
+    let wrong = User {
+        password: "not-the-password",
+        ..ADMIN
+    };
+    let cause = refused("wrong-password", &broker.credentials(config, wrong));
+    assert!(cause.contains("refuses the login"), "{cause}");
+    assert!(cause.contains("sasl.password"), "{cause}");
+    assert!(!cause.contains(wrong.password), "{cause}");
+}
+
+#[test]
+fn an_untrusted_certificate_is_named() {
+    let broker = broker();
+    let topics = Topics::create(&broker.kafka, "untrusted", 1);
+    let other = broker.folder().path().join("broker.pem");
+    let config = Config::new(&topics.answers, broker.kafka.bootstrap(), &topics);
+    let config = broker
+        .credentials(config, ADMIN)
+        .property("ssl.ca.location", &other.display().to_string());
+    let cause = refused("untrusted", &config);
+    assert!(cause.contains("TLS"), "{cause}");
+    assert!(cause.contains("ssl.ca.location"), "{cause}");
+}
+
+#[test]
+fn a_missing_permission_is_named() {
+    let broker = broker();
+    let topics = Topics::create(&broker.kafka, "forbidden", 1);
+    let config = Config::new(&topics.answers, broker.kafka.bootstrap(), &topics);
+    let cause = refused("forbidden", &broker.credentials(config, ALICE));
+    assert!(cause.contains("does not permit"), "{cause}");
+    assert!(cause.contains(&topics.answers), "{cause}");
+}
+
+#[test]
+fn a_missing_topic_is_named_with_the_command_that_makes_it() {
+    let broker = broker();
+    let topics = Topics::named("missing");
+    broker.kafka.create_topic(&topics.answers, 4);
+    let config = Config::new(&topics.answers, broker.kafka.bootstrap(), &topics);
+    let cause = refused("missing", &broker.credentials(config, ADMIN));
+    for topic in [&topics.corrections, &topics.pairs, &topics.dead_letters] {
+        let command = format!("--create --topic {topic} --partitions 4");
+        assert!(cause.contains(&command), "{command} is not in {cause}");
+    }
+}
+
+#[test]
+fn missing_output_topics_are_made_if_that_is_configured() {
+    let kafka = Kafka::shared();
+    let topics = Topics::named("made");
+    kafka.create_topic(&topics.answers, 4);
+    let name = topics.answers.clone();
+    let config = Config::new(&name, kafka.bootstrap(), &topics).set(&["topics", "create"], true);
+    let _connector = Connector::ready(&name, &config);
+    // Only now are there topics to watch.
+    let oracle = aligner_tests::oracle::Oracle::watch(kafka, &topics, &name);
+    let mut events = Events::new(1, "made");
+    oracle.send((0..50).map(|_| events.next_json()));
+    assert_eq!(oracle.settled(Duration::from_secs(60)).inputs, 50);
+}
+
+#[test]
+fn an_unreachable_broker_is_named_and_waited_for() {
+    let topics = Topics::named("unreachable");
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let config = Config::new("unreachable", &nobody, &topics);
+    let mut connector = Connector::start("unreachable", &config);
+    wait::until("the log to name the broker", NAMED_WITHIN, || {
+        connector
+            .log()
+            .lines()
+            .any(|line| line.contains(&nobody) && line.contains("not reachable"))
+    });
+    assert!(connector.exited().is_none(), "it waits");
+    assert!(
+        connector.sigterm_within(Duration::from_secs(15)).success(),
+        "and lets itself be stopped while it waits"
+    );
+}
