@@ -138,3 +138,134 @@ fn failed(error: &AlignError) -> Cause {
 fn rejected(error: &AlignError) -> Cause {
     cause(reason::ALIGNER_REJECTED, error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, sync::Arc};
+
+    use aligner_records::AnswerEvent;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{
+        offsets::Offsets,
+        source::{Partition, PartitionEpoch, SourceRecord},
+    };
+
+    fn works(count: i64) -> Vec<Work> {
+        let partition = Arc::new(PartitionEpoch {
+            partition: Partition {
+                topic: "t".into(),
+                number: 0,
+            },
+            epoch: 1,
+        });
+        let mut offsets = Offsets::<()>::default();
+        offsets.open(Arc::clone(&partition));
+        let now = Instant::now();
+        (0..count)
+            .map(|offset| {
+                let ticket = offsets.admit(&partition, offset, 1, now).expect("ours");
+                let record = SourceRecord {
+                    partition: Arc::clone(&partition),
+                    offset,
+                    key: None,
+                    value: None,
+                    headers: Vec::new(),
+                    timestamp: None,
+                };
+                Work::new(ticket, record, AnswerEvent::default(), now)
+            })
+            .collect()
+    }
+
+    fn all(works: Vec<Work>, failure: &Failure) -> Vec<(Work, Failure)> {
+        works
+            .into_iter()
+            .map(|work| (work, failure.clone()))
+            .collect()
+    }
+
+    fn error(error: fn(String) -> AlignError) -> Failure {
+        Failure::Error(error("drawn".to_owned()))
+    }
+
+    /// Offsets and reasons of the records that are given up.
+    fn dead(next: &Next) -> Vec<(i64, &'static str)> {
+        next.dead
+            .iter()
+            .map(|(work, cause)| (work.record.offset, cause.reason))
+            .collect()
+    }
+
+    #[test]
+    fn one_poison_record_is_found_alone_in_at_most_two_log_two_more_calls() {
+        for count in 1..=70_i64 {
+            for poison in 0..count {
+                let mut calls: VecDeque<Vec<Work>> = [works(count)].into();
+                let (mut extra, mut answered) = (-1, 0);
+                let mut given_up = Vec::new();
+                while let Some(batch) = calls.pop_front() {
+                    extra += 1;
+                    let asked = batch.len();
+                    if !batch.iter().any(|work| work.record.offset == poison) {
+                        answered += asked;
+                        continue;
+                    }
+                    let next = next(all(batch, &error(AlignError::BatchFailed)), asked, 5);
+                    given_up.extend(dead(&next));
+                    calls.extend(next.isolate);
+                }
+                assert_eq!(given_up, [(poison, reason::ALIGNER_FAILED)]);
+                assert_eq!(answered as i64, count - 1);
+                let levels = (count as f64).log2().ceil() as i32;
+                assert!(extra <= (2 * levels).max(1), "{count}: {extra}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_rest_of_a_call_that_was_partly_answered_is_asked_for_together() {
+        let next = next(all(works(3), &error(AlignError::BatchFailed)), 8, 5);
+        assert_eq!(next.isolate.len(), 1);
+        assert_eq!(next.isolate[0].len(), 3);
+        assert!(next.dead.is_empty() && next.later.is_empty());
+    }
+
+    #[test]
+    fn each_failure_leads_to_its_next_step() {
+        let failures = [
+            error(AlignError::Unavailable),
+            error(AlignError::Rejected),
+            error(AlignError::Stopped),
+            Failure::TimedOut,
+        ];
+        let unanswered = works(4).into_iter().zip(failures).collect();
+        let next = next(unanswered, 4, 5);
+        assert_eq!(dead(&next), [(1, reason::ALIGNER_REJECTED)]);
+        let offsets =
+            |works: &[Work]| -> Vec<i64> { works.iter().map(|work| work.record.offset).collect() };
+        assert_eq!(next.later.len(), 1);
+        assert_eq!(next.later[0].0, 1);
+        assert_eq!(offsets(&next.later[0].1), [0]);
+        assert_eq!(offsets(&next.isolate[0]), [3]);
+        assert_eq!(next.stop.as_deref(), Some("the aligner stopped: drawn"));
+    }
+
+    #[test]
+    fn attempts_are_counted_for_each_record() {
+        let mut waiting = works(2);
+        waiting[1].tries.unavailable = 3;
+        let failed = next(all(waiting, &error(AlignError::Unavailable)), 2, 4);
+        assert_eq!(dead(&failed), [(1, reason::ALIGNER_UNAVAILABLE)]);
+
+        let first = next(all(works(2), &Failure::TimedOut), 2, 4);
+        assert_eq!(dead(&first), []);
+        let second: Vec<Work> = first.isolate.into_iter().flatten().collect();
+        let second = next(all(second, &Failure::TimedOut), 2, 4);
+        assert_eq!(
+            dead(&second),
+            [(0, reason::ALIGNER_TIMEOUT), (1, reason::ALIGNER_TIMEOUT)]
+        );
+    }
+}

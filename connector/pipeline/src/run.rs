@@ -238,8 +238,10 @@ impl<S: Source, K: Sink> Pipeline<S, K> {
         let error = coordinator.error.take();
         // Without its sender the sink closes; it must be closed before the source leaves.
         drop(coordinator);
-        if timeout(close_timeout, sink.join_all()).await.is_err() {
-            tracing::warn!("the sink did not close within close_timeout_ms");
+        match timeout(close_timeout, sink.join_next()).await {
+            Ok(Some(Err(_))) => tracing::error!("the sink's task panicked"),
+            Ok(_) => {}
+            Err(_) => tracing::warn!("the sink did not close within close_timeout_ms"),
         }
         if timeout(close_timeout, source.close()).await.is_err() {
             tracing::warn!("the source did not close within close_timeout_ms");

@@ -1,0 +1,531 @@
+//! Rebalances, aborts, outages and the end, with every step of log and sink in the test's hand.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use aligner::{
+    AlignRequest, Aligner, Alignment, Completion, Completions, Identity, Outcome,
+    builtin::{Builtin, Rule},
+};
+use aligner_pipeline::{
+    Decoder, Delivery, DeliveryError, Flow, JsonDecoder, JsonEncoder, Partition, PartitionEpoch,
+    Parts, Pipeline, PipelineError, Settings, Sink, Source, SourceError, SourceEvent, SourceRecord,
+    Summary, Undecoded, progress::Progress,
+};
+use aligner_records::AnswerEvent;
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+
+type Answer = Result<Vec<Arc<PartitionEpoch>>, DeliveryError>;
+
+struct HandSource {
+    events: mpsc::Receiver<Result<SourceEvent, SourceError>>,
+    flows: mpsc::Sender<&'static str>,
+}
+
+impl Source for HandSource {
+    async fn next(&mut self) -> Option<Result<SourceEvent, SourceError>> {
+        self.events.recv().await
+    }
+
+    fn flow(&mut self, flow: Flow) {
+        let word = match flow {
+            Flow::Pause => "pause",
+            Flow::Resume => "resume",
+        };
+        self.flows.try_send(word).expect("room in the test");
+    }
+
+    fn stop(&mut self) {
+        self.flows.try_send("stop").expect("room in the test");
+    }
+
+    async fn close(self) {
+        self.flows.try_send("close").expect("room in the test");
+    }
+}
+
+struct HandSink(mpsc::Sender<(Vec<Delivery>, oneshot::Sender<Answer>)>);
+
+impl Sink for HandSink {
+    async fn deliver(&mut self, deliveries: Vec<Delivery>) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        self.0
+            .send((deliveries, answer))
+            .await
+            .expect("the test listens");
+        answered.await.expect("the test answers")
+    }
+
+    async fn close(self) {}
+}
+
+/// Rewrites every answer; never answers a question "hangs", and says when it is given up.
+struct Patient {
+    identity: Identity,
+    abandoned: mpsc::Sender<()>,
+}
+
+struct OnDrop(mpsc::Sender<()>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
+    }
+}
+
+impl Aligner for Patient {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn align(&self, batch: Vec<AlignRequest>) -> Completions {
+        let hangs = batch.iter().any(|request| &*request.question == "hangs");
+        let answers: Vec<_> = batch
+            .into_iter()
+            .enumerate()
+            .filter(|(_, request)| &*request.question != "hangs")
+            .map(|(index, request)| Completion {
+                index,
+                result: Ok(Alignment {
+                    outcome: Outcome::Rewritten(format!("better {}", request.answer)),
+                    usage: Default::default(),
+                    timing: Default::default(),
+                }),
+            })
+            .collect();
+        let answers = stream::iter(answers);
+        if hangs {
+            let on_drop = OnDrop(self.abandoned.clone());
+            answers
+                .chain(stream::pending().inspect(move |_: &Completion| {
+                    let _keep = &on_drop;
+                }))
+                .boxed()
+        } else {
+            answers.boxed()
+        }
+    }
+}
+
+/// A running pipeline, and everything around it.
+struct Bench {
+    events: mpsc::Sender<Result<SourceEvent, SourceError>>,
+    flows: mpsc::Receiver<&'static str>,
+    deliveries: mpsc::Receiver<(Vec<Delivery>, oneshot::Sender<Answer>)>,
+    abandoned: mpsc::Receiver<()>,
+    stop: Option<oneshot::Sender<()>>,
+    progress: Progress,
+    run: JoinHandle<Result<Summary, PipelineError>>,
+}
+
+impl Bench {
+    fn start(settings: Settings) -> Self {
+        Self::start_with(settings, Arc::new(JsonDecoder::default()))
+    }
+
+    fn start_with(settings: Settings, decoder: Arc<dyn Decoder>) -> Self {
+        let (events, source) = mpsc::channel(16);
+        let (to_flows, flows) = mpsc::channel(16);
+        let (to_deliveries, deliveries) = mpsc::channel(1);
+        let (to_abandoned, abandoned) = mpsc::channel(16);
+        let (stop, stopped) = oneshot::channel();
+        let pipeline = Pipeline::new(Parts {
+            source: HandSource {
+                events: source,
+                flows: to_flows,
+            },
+            sink: HandSink(to_deliveries),
+            aligner: Arc::new(Patient {
+                identity: Builtin::new(Rule::Identity).identity().clone(),
+                abandoned: to_abandoned,
+            }),
+            decoder,
+            encoder: Arc::new(JsonEncoder),
+            settings,
+            connector: "test".to_owned(),
+            task: 0,
+            wall_clock: Arc::new(|| 0),
+        });
+        let progress = pipeline.progress();
+        let run = tokio::spawn(pipeline.run(stopped.map(|_| ())));
+        Self {
+            events,
+            flows,
+            deliveries,
+            abandoned,
+            stop: Some(stop),
+            progress,
+            run,
+        }
+    }
+
+    async fn tell(&self, event: SourceEvent) {
+        self.events
+            .send(Ok(event))
+            .await
+            .expect("the pipeline runs");
+    }
+
+    async fn assign(&self, partitions: &[&Arc<PartitionEpoch>]) {
+        let partitions = partitions.iter().copied().cloned().collect();
+        self.tell(SourceEvent::Assigned(partitions)).await;
+    }
+
+    /// Hands out records with these questions, from this offset on.
+    async fn records(&self, partition: &Arc<PartitionEpoch>, first: i64, questions: &[&str]) {
+        let records = (first..)
+            .zip(questions)
+            .map(|(offset, question)| record(partition, offset, question))
+            .collect();
+        self.tell(SourceEvent::Records(records)).await;
+    }
+
+    async fn revoke(
+        &self,
+        partition: &Arc<PartitionEpoch>,
+        within: Duration,
+    ) -> oneshot::Receiver<()> {
+        let (release, released) = oneshot::channel();
+        self.tell(SourceEvent::Revoking {
+            partitions: vec![Arc::clone(partition)],
+            deadline: Instant::now() + within,
+            release,
+        })
+        .await;
+        released
+    }
+
+    async fn next(&mut self) -> (Vec<Delivery>, oneshot::Sender<Answer>) {
+        timeout(Duration::from_secs(600), self.deliveries.recv())
+            .await
+            .expect("a delivery begins in time")
+            .expect("the pipeline runs")
+    }
+
+    /// Whether nothing is delivered for a while.
+    async fn is_quiet(&mut self) -> bool {
+        timeout(Duration::from_secs(30), self.deliveries.recv())
+            .await
+            .is_err()
+    }
+
+    fn shut_down(&mut self) {
+        let stop = self.stop.take().expect("asked once");
+        stop.send(()).expect("the pipeline runs");
+    }
+}
+
+fn tenure(number: i32, epoch: u64) -> Arc<PartitionEpoch> {
+    Arc::new(PartitionEpoch {
+        partition: Partition {
+            topic: "answers".into(),
+            number,
+        },
+        epoch,
+    })
+}
+
+fn record(partition: &Arc<PartitionEpoch>, offset: i64, question: &str) -> SourceRecord {
+    let value = serde_json::json!({"question": question, "answer": "a"}).to_string();
+    SourceRecord {
+        partition: Arc::clone(partition),
+        offset,
+        key: None,
+        value: Some(value.into()),
+        headers: Vec::new(),
+        timestamp: None,
+    }
+}
+
+/// Partition number and next offset of each delivery.
+fn advances(deliveries: &[Delivery]) -> Vec<(i32, i64)> {
+    deliveries
+        .iter()
+        .map(|delivery| (delivery.partition.partition.number, delivery.next_offset))
+        .collect()
+}
+
+/// Settings under which every record is a call of its own.
+fn single() -> Settings {
+    Settings {
+        max_batch_records: 1,
+        max_batches_in_flight: 8,
+        ..Settings::default()
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[tokio::test(start_paused = true)]
+async fn a_revoked_partition_gets_one_last_delivery_of_what_it_has_finished() {
+    let mut bench = Bench::start(single());
+    let (p0, p1) = (tenure(0, 1), tenure(1, 2));
+    bench.assign(&[&p0, &p1]).await;
+    bench.records(&p1, 0, &["q"]).await;
+    let (first, answer_first) = bench.next().await;
+    assert_eq!(advances(&first), [(1, 1)]);
+
+    // While that is in flight, partition 0 has a finished prefix, and is taken.
+    bench.records(&p0, 10, &["q", "hangs", "q"]).await;
+    bench.records(&p1, 1, &["q"]).await;
+    let mut released = bench.revoke(&p0, MINUTE).await;
+    assert!(bench.is_quiet().await, "one delivery at a time");
+    assert!(released.try_recv().is_err());
+    answer_first.send(Ok(vec![])).expect("the sink waits");
+
+    let (last, answer_last) = bench.next().await;
+    assert_eq!(advances(&last), [(0, 11)], "the prefix of what is taken");
+    assert_eq!(last[0].outputs.len(), 2);
+    answer_last.send(Ok(vec![])).expect("the sink waits");
+    released.await.expect_err("dropped once it is forgotten");
+    bench.abandoned.recv().await.expect("nobody waits for it");
+
+    let (next, answer) = bench.next().await;
+    assert_eq!(advances(&next), [(1, 2)], "others go on");
+    answer.send(Ok(vec![])).expect("the sink waits");
+    assert!(bench.is_quiet().await, "what was taken is forgotten");
+    assert_eq!(bench.progress.snapshot().unfinished, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revoked_partition_is_released_at_its_deadline_though_the_sink_hangs() {
+    let mut bench = Bench::start(single());
+    let p0 = tenure(0, 1);
+    bench.assign(&[&p0]).await;
+    bench.records(&p0, 0, &["q"]).await;
+    let (_, answer) = bench.next().await;
+    let begin = Instant::now();
+    let released = bench.revoke(&p0, Duration::from_secs(3)).await;
+    released.await.expect_err("dropped");
+    assert_eq!(begin.elapsed().as_secs(), 3);
+    // The late answer finds nothing to settle.
+    answer.send(Ok(vec![])).expect("the sink waits");
+    assert!(bench.is_quiet().await);
+    assert_eq!(bench.progress.snapshot().delivered(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_last_delivery_that_aborts_is_not_tried_again() {
+    let mut bench = Bench::start(single());
+    let (p0, p1) = (tenure(0, 1), tenure(1, 2));
+    bench.assign(&[&p0, &p1]).await;
+    bench.records(&p1, 0, &["q"]).await;
+    let (_, blocks) = bench.next().await;
+    bench.records(&p0, 0, &["q"]).await;
+    let released = bench.revoke(&p0, MINUTE).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    blocks.send(Ok(vec![])).expect("the sink waits");
+    let (last, answer) = bench.next().await;
+    assert_eq!(advances(&last), [(0, 1)]);
+    let aborted = DeliveryError::Aborted("told to".to_owned());
+    answer.send(Err(aborted)).expect("the sink waits");
+    released.await.expect_err("dropped");
+    assert!(bench.is_quiet().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_partition_delivers_nothing_more_and_its_inference_is_given_up() {
+    let mut bench = Bench::start(single());
+    let p0 = tenure(0, 1);
+    bench.assign(&[&p0]).await;
+    bench.records(&p0, 0, &["hangs", "q"]).await;
+    assert!(bench.is_quiet().await, "a straggler holds its partition");
+    bench.tell(SourceEvent::Lost(vec![Arc::clone(&p0)])).await;
+    bench.abandoned.recv().await.expect("nobody waits for it");
+    let again = tenure(0, 2);
+    bench.assign(&[&again]).await;
+    bench.records(&again, 0, &["q"]).await;
+    let (delivery, _answer) = bench.next().await;
+    assert_eq!(delivery[0].partition, again);
+    assert_eq!(advances(&delivery), [(0, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_aborted_delivery_is_tried_again_with_the_same_results() {
+    let mut bench = Bench::start(single());
+    let p0 = tenure(0, 1);
+    bench.assign(&[&p0]).await;
+    bench.records(&p0, 0, &["q"]).await;
+    let (first, answer) = bench.next().await;
+    let aborted = DeliveryError::Aborted("told to".to_owned());
+    answer.send(Err(aborted)).expect("the sink waits");
+    let (second, answer) = bench.next().await;
+    assert_eq!(advances(&second), [(0, 1)]);
+    assert!(Arc::ptr_eq(&first[0].outputs[0], &second[0].outputs[0]));
+    answer.send(Ok(vec![])).expect("the sink waits");
+    assert!(bench.is_quiet().await);
+    let done = bench.progress.snapshot();
+    assert_eq!((done.delivered(), done.aborted, done.batches), (1, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_the_sink_says_is_gone_is_forgotten() {
+    let mut bench = Bench::start(single());
+    let p0 = tenure(0, 1);
+    bench.assign(&[&p0]).await;
+    bench.records(&p0, 0, &["q", "hangs"]).await;
+    let (_, answer) = bench.next().await;
+    answer.send(Ok(vec![p0])).expect("the sink waits");
+    assert!(bench.is_quiet().await);
+    let done = bench.progress.snapshot();
+    assert_eq!((done.delivered(), done.partitions), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_shutdown_what_was_begun_is_delivered_and_the_rest_is_left() {
+    let mut bench = Bench::start(Settings::default());
+    let p0 = tenure(0, 1);
+    bench.assign(&[&p0]).await;
+    bench.records(&p0, 0, &["q", "q", "hangs", "q"]).await;
+    let (first, answer) = bench.next().await;
+    assert_eq!(advances(&first), [(0, 2)]);
+    bench.shut_down();
+    assert_eq!(bench.flows.recv().await, Some("stop"));
+    // What comes after that was not begun.
+    bench.records(&p0, 4, &["q"]).await;
+    let begin = Instant::now();
+    answer.send(Ok(vec![])).expect("the sink waits");
+    let summary = bench
+        .run
+        .await
+        .expect("no panic")
+        .expect("a shutdown is no error");
+    assert_eq!(
+        begin.elapsed(),
+        Duration::from_millis(Settings::default().drain_timeout_ms)
+    );
+    assert_eq!((summary.received, summary.left), (4, 2));
+    assert_eq!(bench.flows.recv().await, Some("close"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_without_work_ends_at_once() {
+    let mut bench = Bench::start(single());
+    bench.assign(&[&tenure(0, 1)]).await;
+    bench.shut_down();
+    let begin = Instant::now();
+    let ended = bench.run.await.expect("no panic");
+    assert_eq!(ended.expect("a shutdown is no error").left, 0);
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_hangs_does_not_hold_a_shutdown_for_ever() {
+    let mut bench = Bench::start(single());
+    let p0 = tenure(0, 1);
+    bench.assign(&[&p0]).await;
+    bench.records(&p0, 0, &["q"]).await;
+    let (_, _answer) = bench.next().await;
+    bench.shut_down();
+    let begin = Instant::now();
+    let summary = bench.run.await.expect("no panic").expect("no error");
+    assert_eq!(summary.left, 1);
+    // Drain, last delivery, closing of the sink.
+    assert!(begin.elapsed() <= Duration::from_secs(30 + 10 + 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_or_sink_that_cannot_go_on_ends_the_pipeline_with_its_cause() {
+    let bench = Bench::start(single());
+    let message = "topic llm.answers is gone".to_owned();
+    let error = SourceError { message };
+    bench.events.send(Err(error)).await.expect("it runs");
+    let error = bench.run.await.expect("no panic").expect_err("it ends");
+    assert_eq!(error.to_string(), "source: topic llm.answers is gone");
+
+    let mut bench = Bench::start(single());
+    let p0 = tenure(0, 1);
+    bench.assign(&[&p0]).await;
+    bench.records(&p0, 0, &["q"]).await;
+    let (_, answer) = bench.next().await;
+    let fenced = DeliveryError::Stopped("fenced twice".to_owned());
+    answer.send(Err(fenced)).expect("the sink waits");
+    let error = bench.run.await.expect("no panic").expect_err("it ends");
+    assert_eq!(error.to_string(), "sink: fenced twice");
+}
+
+/// Needs three tries to be ready, once.
+struct Unready {
+    tries: AtomicU32,
+}
+
+impl Decoder for Unready {
+    fn decode(&self, record: &SourceRecord) -> Result<AnswerEvent, Undecoded> {
+        if self.tries.load(SeqCst) < 3 {
+            return Err(Undecoded::NotReady);
+        }
+        JsonDecoder::default().decode(record)
+    }
+
+    fn make_ready<'a>(&'a self, _: &'a SourceRecord) -> BoxFuture<'a, Result<(), String>> {
+        async {
+            if self.tries.fetch_add(1, SeqCst) < 2 {
+                Err("http://registry: connection refused".to_owned())
+            } else {
+                Ok(())
+            }
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_the_registry_stalls_and_dead_letters_nothing() {
+    let decoder = Arc::new(Unready {
+        tries: AtomicU32::new(0),
+    });
+    let mut bench = Bench::start_with(
+        Settings::default(),
+        Arc::clone(&decoder) as Arc<dyn Decoder>,
+    );
+    let p0 = tenure(0, 1);
+    bench.assign(&[&p0]).await;
+    let begin = Instant::now();
+    bench.records(&p0, 0, &["q", "q"]).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(bench.progress.snapshot().decoder_waits);
+    let (delivery, answer) = bench.next().await;
+    assert_eq!(delivery[0].outputs.len(), 4, "two corrections, two pairs");
+    answer.send(Ok(vec![])).expect("the sink waits");
+    // Pauses of 500 and 1000 ms.
+    assert!(begin.elapsed() >= Duration::from_millis(1_500));
+    assert!(begin.elapsed() < Duration::from_millis(1_700));
+    assert_eq!(decoder.tries.load(SeqCst), 3);
+    assert!(bench.is_quiet().await);
+    assert!(!bench.progress.snapshot().decoder_waits);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lasting_fullness_pauses_the_source_and_its_end_resumes_it() {
+    let settings = Settings {
+        max_bytes_in_flight: 10_000,
+        ..single()
+    };
+    let mut bench = Bench::start(settings);
+    let p0 = tenure(0, 1);
+    bench.assign(&[&p0]).await;
+    bench.records(&p0, 0, &["q"; 20]).await;
+    let (_, answer) = bench.next().await;
+    assert_eq!(bench.flows.recv().await, Some("pause"));
+    assert!(bench.progress.snapshot().is_paused);
+    answer.send(Ok(vec![])).expect("the sink waits");
+    while bench.progress.snapshot().delivered() < 20 {
+        match timeout(MINUTE, bench.deliveries.recv()).await {
+            Ok(Some((_, answer))) => answer.send(Ok(vec![])).expect("the sink waits"),
+            Ok(None) => panic!("the pipeline has ended"),
+            Err(_) => break,
+        }
+    }
+    assert_eq!(bench.flows.recv().await, Some("resume"));
+    assert!(bench.progress.snapshot().paused > Duration::ZERO);
+}
