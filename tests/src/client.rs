@@ -133,6 +133,19 @@ pub fn delete_topic(settings: &ClientConfig, topic: &str) {
     );
 }
 
+/// Deletes the records of a partition before `offset`, as retention does.
+pub fn delete_records(settings: &ClientConfig, topic: &str, partition: i32, offset: i64) {
+    let admin = admin(settings);
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(offset))
+        .expect("offsets of records are valid");
+    block_on(admin.delete_records(
+        &list,
+        &AdminOptions::new().operation_timeout(Some(ADMIN_LIMIT)),
+    ))
+    .unwrap_or_else(|error| panic!("delete records of {topic}: {error}"));
+}
+
 /// Broker ids that lead the partitions of `topic`, -1 where there is none.
 pub fn leaders(consumer: &BaseConsumer<Silent>, topic: &str) -> Option<Vec<i32>> {
     let metadata = consumer

@@ -1,0 +1,135 @@
+//! Processes that were thought dead and come back.
+
+use std::{thread, time::Duration};
+
+use aligner_tests::{
+    connector::Connector,
+    events::{self, Events},
+    group::Group,
+    kafka::Kafka,
+    proxy::{ApiKey, Fault, Proxy},
+    story::Story,
+    wait,
+};
+
+const LIMIT: Duration = Duration::from_secs(90);
+
+#[test]
+fn a_process_frozen_for_longer_than_session_and_transaction_writes_nothing_when_thawed() {
+    let kafka = Kafka::shared();
+    let mut story = Story::new(kafka, "zombie", 4);
+    let mut events = Events::new(events::seed("zombie"), "zombie");
+    story.config = story
+        .config
+        .clone()
+        .set(&["kafka", "session_timeout_ms"], 3_000)
+        .set(&["kafka", "heartbeat_interval_ms"], 800)
+        .set(&["kafka", "transaction_timeout_ms"], 5_000);
+    let proxy = Proxy::before(&kafka.addresses());
+    let through = story
+        .config
+        .clone()
+        .set(&["kafka", "bootstrap_servers"], proxy.bootstrap());
+    let mut zombie = Connector::ready("zombie", &through);
+    story.send(&mut events, 200);
+    story.oracle.wait_done(200, LIMIT);
+
+    // Frozen with a transaction open: its commit waits in the network.
+    let held = proxy.on(ApiKey::EndTxn).commits().does(Fault::HoldRequest);
+    story.send(&mut events, 200);
+    held.wait_hit(LIMIT);
+    zombie.sigstop();
+    let mut heir = Connector::ready("heir", &story.config);
+    story.oracle.wait_done(400, LIMIT);
+    story.send(&mut events, 200);
+    story.oracle.wait_done(600, LIMIT);
+    zombie.sigcont();
+    held.release();
+    story.send(&mut events, 200);
+    let summary = story.oracle.settled(LIMIT);
+    assert_eq!(summary.inputs, 800);
+    // It is no outcast: once the heir leaves, it works again.
+    assert!(heir.sigterm().success());
+    story.send(&mut events, 200);
+    assert_eq!(story.oracle.settled(LIMIT).inputs, 1_000);
+    assert!(zombie.sigterm().success());
+}
+
+#[test]
+fn a_process_cut_off_from_the_brokers_alone_writes_nothing_when_it_is_back() {
+    let kafka = Kafka::shared();
+    let mut story = Story::new(kafka, "cut-off", 4);
+    let mut events = Events::new(events::seed("cut-off"), "cut-off");
+    story.config = story
+        .config
+        .clone()
+        .set(&["kafka", "session_timeout_ms"], 3_000)
+        .set(&["kafka", "heartbeat_interval_ms"], 800)
+        .set(&["kafka", "transaction_timeout_ms"], 5_000);
+    let proxy = Proxy::before(&kafka.addresses());
+    let through = story
+        .config
+        .clone()
+        .set(&["kafka", "bootstrap_servers"], proxy.bootstrap());
+    let mut island = Connector::ready("island", &through);
+    let mut mainland = Connector::ready("mainland", &story.config);
+    let group = Group::of(kafka, &story.name);
+    group.wait_stable(2, LIMIT);
+    story.send(&mut events, 400);
+    story.oracle.wait_done(400, LIMIT);
+    for hurt in [Proxy::freeze, Proxy::refuse] {
+        hurt(&proxy);
+        story.send(&mut events, 400);
+        group.wait_stable(1, LIMIT);
+        // All of them, the island's partitions too.
+        story.oracle.settled(LIMIT);
+        proxy.heal();
+        group.wait_stable(2, LIMIT);
+        story.send(&mut events, 400);
+        story.oracle.settled(LIMIT);
+    }
+    assert!(island.sigterm().success());
+    assert!(mainland.sigterm().success());
+}
+
+#[test]
+fn a_frozen_broker_outlasting_the_transaction_leads_to_no_outputs_without_offsets() {
+    // The broker takes the outputs, then freezes while offsets are sent: a commit after that
+    // would write outputs without offsets once the broker thaws.
+    let kafka = Kafka::start();
+    let mut story = Story::new(&kafka, "frozen-broker", 2);
+    story.config = story
+        .config
+        .clone()
+        .set(&["kafka", "transaction_timeout_ms"], 5_000);
+    let mut events = Events::new(events::seed("frozen-broker"), "frozen");
+    let proxy = Proxy::before(&kafka.addresses());
+    let through = story
+        .config
+        .clone()
+        .set(&["kafka", "bootstrap_servers"], proxy.bootstrap());
+    let mut connector = Connector::ready("frozen-broker", &through);
+    story.send(&mut events, 100);
+    story.oracle.wait_done(100, LIMIT);
+    for api in [
+        ApiKey::AddOffsetsToTxn,
+        ApiKey::TxnOffsetCommit,
+        ApiKey::EndTxn,
+    ] {
+        let met = proxy
+            .on(api)
+            .does(Fault::LateRequest(Duration::from_millis(1)));
+        story.send(&mut events, 100);
+        met.wait_hit(LIMIT);
+        kafka.sigstop(1);
+        thread::sleep(Duration::from_secs(12));
+        kafka.sigcont(1);
+        wait::until("the events around the freeze", LIMIT, || {
+            story.oracle.assert_clean();
+            story.oracle.missing() == 0
+        });
+    }
+    let summary = story.oracle.settled(LIMIT);
+    assert_eq!(summary.inputs, 400);
+    assert!(connector.sigterm().success());
+}
