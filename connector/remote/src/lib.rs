@@ -11,7 +11,8 @@
 //! [`Identity`](aligner::Identity)'s revision is the served model's id and root, or what the
 //! settings pin. It tokenises the prompt as one text, so special tokens that a user spelt out are
 //! not kept apart from the template's, as the engine does; and limits in tokens are the server's
-//! to enforce: those of a profile's guard are not applied, which is said once at start.
+//! to enforce: those of a profile's guard are not applied, which is said once at start. The rest
+//! of the guard is.
 //!
 //! Deliberately absent: tokenizers, tensors, Kafka.
 

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use aligner::{
     AlignError, AlignRequest, Aligner, Alignment, Completion, Completions, Identity, Timing,
+    guard::Guard,
 };
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,9 @@ struct Request<'a> {
     /// vLLM's and SGLang's own: without it the learnt *unchanged* token would not be seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     skip_special_tokens: Option<bool>,
+    /// How many alternatives to tell the probabilities of; the decoded tokens' come with them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<u8>,
 }
 
 /// Answer of `GET /models`.
@@ -94,7 +98,11 @@ impl RemoteAligner {
     }
 }
 
-/// A guard's limits count tokens, and only the server has the tokenizer.
+fn wants_logprobs(guard: &Guard) -> bool {
+    guard.min_mean_logprob.is_some() || guard.min_token_logprob.is_some()
+}
+
+/// What counts tokens before inference cannot be applied: only the server has the tokenizer.
 fn warn_of_unused_limits(settings: &RemoteSettings) {
     let guard = &settings.profile.guard;
     for (limit, given) in [
@@ -177,11 +185,14 @@ impl Shared {
             top_p: settings.decoding.top_p.filter(|_| sampled),
             seed: sampled.then_some(settings.decoding.seed),
             skip_special_tokens: profile.unchanged_token.as_ref().map(|_| false),
+            logprobs: wants_logprobs(&profile.guard).then_some(1),
         };
         let asked = Asked {
             url: self.server.url(),
             model: &settings.model,
             unchanged_token: profile.unchanged_token.as_deref(),
+            guard: &profile.guard,
+            question: &request.question,
             answer: &request.answer,
         };
         let mut failed = 0;

@@ -3,7 +3,11 @@
 //! A server's own words may quote the prompt (validation errors do), so no message here repeats
 //! them: only the status and the error's type, where that is a plain word.
 
-use aligner::{AlignError, Outcome, Usage, reason};
+use aligner::{
+    AlignError, Outcome, Usage,
+    guard::{Confidence, Guard},
+    reason,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -38,6 +42,8 @@ pub(crate) struct Asked<'a> {
     pub url: &'a str,
     pub model: &'a str,
     pub unchanged_token: Option<&'a str>,
+    pub guard: &'a Guard,
+    pub question: &'a str,
     pub answer: &'a str,
 }
 
@@ -53,6 +59,32 @@ struct Choice {
     text: String,
     #[serde(default)]
     finish_reason: Option<String>,
+    #[serde(default)]
+    logprobs: Option<Logprobs>,
+}
+
+/// Only there if it was asked for.
+#[derive(Deserialize)]
+struct Logprobs {
+    /// Some servers write null for a token that they did not choose.
+    #[serde(default)]
+    token_logprobs: Vec<Option<f32>>,
+}
+
+impl Logprobs {
+    fn confidence(&self) -> Option<Confidence> {
+        let known: Vec<f32> = self.token_logprobs.iter().copied().flatten().collect();
+        let min_logprob = known.iter().copied().reduce(f32::min)?;
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "texts have fewer than 2^24 tokens"
+        )]
+        let mean_logprob = known.iter().sum::<f32>() / known.len() as f32;
+        Some(Confidence {
+            mean_logprob,
+            min_logprob,
+        })
+    }
 }
 
 #[derive(Deserialize, Default, Clone, Copy)]
@@ -102,6 +134,7 @@ fn completion(body: &[u8], asked: Asked<'_>) -> Verdict {
     let Some(Choice {
         text,
         finish_reason,
+        logprobs,
     }) = choices.into_iter().next()
     else {
         return Verdict::Again(format!("{} answered without a choice", asked.url));
@@ -112,7 +145,10 @@ fn completion(body: &[u8], asked: Asked<'_>) -> Verdict {
         correction_tokens: counts.completion_tokens,
     };
     match finish_reason.as_deref() {
-        Some("stop") => Verdict::Done(outcome(&text, asked), usage),
+        Some("stop") => {
+            let confidence = logprobs.and_then(|logprobs| logprobs.confidence());
+            Verdict::Done(outcome(&text, confidence, asked), usage)
+        }
         Some("length") => Verdict::Done(Outcome::Bypassed(reason::LENGTH_LIMIT), usage),
         // vLLM's word for a request that it gave up, at its shutdown for instance.
         Some("abort") | None => Verdict::Again(format!("{} gave the request up", asked.url)),
@@ -123,7 +159,7 @@ fn completion(body: &[u8], asked: Asked<'_>) -> Verdict {
     }
 }
 
-fn outcome(text: &str, asked: Asked<'_>) -> Outcome {
+fn outcome(text: &str, confidence: Option<Confidence>, asked: Asked<'_>) -> Outcome {
     // A word's leading space is part of its first token; it separates the text from the prompt.
     let text = match text.strip_prefix(' ') {
         Some(rest) if !asked.answer.starts_with(' ') => rest,
@@ -135,10 +171,13 @@ fn outcome(text: &str, asked: Asked<'_>) -> Outcome {
     {
         return Outcome::Unchanged;
     }
-    if text.trim().is_empty() {
-        return Outcome::Bypassed(reason::EMPTY_OUTPUT);
+    match asked
+        .guard
+        .accept(asked.question, asked.answer, text, confidence)
+    {
+        Ok(()) => Outcome::Rewritten(text.to_owned()),
+        Err(reason) => Outcome::Bypassed(reason),
     }
-    Outcome::Rewritten(text.to_owned())
 }
 
 /// The body of an error: OpenAI's form (`{"error": {…}}`), vLLM's older one, flat, or that of Text
@@ -224,17 +263,23 @@ impl Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
-    const ASKED: Asked<'static> = Asked {
+    static NO_GUARD: LazyLock<Guard> = LazyLock::new(Guard::default);
+
+    static ASKED: LazyLock<Asked<'static>> = LazyLock::new(|| Asked {
         url: "http://h/v1",
         model: "m",
         unchanged_token: Some("<same>"),
+        guard: &NO_GUARD,
+        question: "Q?",
         answer: "A.",
-    };
+    });
 
     fn done(status: u16, body: &str) -> Outcome {
-        match read(status, body.as_bytes(), ASKED) {
+        match read(status, body.as_bytes(), *ASKED) {
             Verdict::Done(outcome, _) => outcome,
             other => panic!("{other:?}"),
         }
@@ -251,7 +296,7 @@ mod tests {
         let body = stop("  A.");
         let spaced = Asked {
             answer: "  A.",
-            ..ASKED
+            ..*ASKED
         };
         assert_eq!(
             read(200, body.as_bytes(), spaced),
@@ -268,7 +313,7 @@ mod tests {
             correction_tokens: 2,
         };
         assert_eq!(
-            read(200, body.as_bytes(), ASKED),
+            read(200, body.as_bytes(), *ASKED),
             Verdict::Done(Outcome::Rewritten("B".into()), usage)
         );
     }
@@ -283,6 +328,43 @@ mod tests {
         );
         let body = r#"{"choices":[{"text":"B","finish_reason":"length"}]}"#;
         assert_eq!(done(200, body), Outcome::Bypassed(reason::LENGTH_LIMIT));
+    }
+
+    #[test]
+    fn the_guard_chooses_by_words_and_by_the_probabilities_that_the_server_tells() {
+        let guard: Guard = serde_json::from_str(
+            r#"{"max_novel_words": 0.5, "min_mean_logprob": -1, "min_token_logprob": -3}"#,
+        )
+        .expect("a guard");
+        let guarded = |text: &str, logprobs: Value| {
+            let choice = serde_json::json!({
+                "text": text, "finish_reason": "stop", "logprobs": logprobs,
+            });
+            let body = serde_json::json!({ "choices": [choice] }).to_string();
+            let asked = Asked {
+                guard: &guard,
+                ..*ASKED
+            };
+            match read(200, body.as_bytes(), asked) {
+                Verdict::Done(outcome, _) => outcome,
+                other => panic!("{other:?}"),
+            }
+        };
+        let logprobs = |values: &[f64]| serde_json::json!({ "token_logprobs": values });
+        let kept = Outcome::Rewritten("A, q".into());
+        assert_eq!(guarded("A, q", Value::Null), kept);
+        assert_eq!(guarded("A, q", logprobs(&[-0.5, -1.0])), kept);
+        assert_eq!(guarded("A, q", logprobs(&[])), kept);
+        let unsure = Outcome::Bypassed(reason::LOW_CONFIDENCE);
+        assert_eq!(guarded("A, q", logprobs(&[-0.5, -2.0])), unsure);
+        assert_eq!(
+            guarded("A, q", logprobs(&[0.0, 0.0, 0.0, 0.0, -3.5])),
+            unsure
+        );
+        assert_eq!(
+            guarded("Words from nowhere", Value::Null),
+            Outcome::Bypassed(reason::INCONSISTENT_COPY)
+        );
     }
 
     #[test]
@@ -325,7 +407,7 @@ mod tests {
     #[test]
     fn each_refusal_is_sorted_by_what_comes_next() {
         let model = r#"{"error":{"message":"The model `m` does not exist.","type":"NotFoundError","code":404}}"#;
-        let stopped = |status, body: &str| match read(status, body.as_bytes(), ASKED) {
+        let stopped = |status, body: &str| match read(status, body.as_bytes(), *ASKED) {
             Verdict::Stopped(cause) => cause,
             other => panic!("{status}: {other:?}"),
         };
@@ -336,13 +418,13 @@ mod tests {
         assert!(stopped(405, "").contains("aligner.remote.url"));
         for status in [408, 429, 500, 502, 503, 504] {
             assert!(
-                matches!(read(status, b"", ASKED), Verdict::Again(_)),
+                matches!(read(status, b"", *ASKED), Verdict::Again(_)),
                 "{status}"
             );
         }
         let bad = br#"{"error":{"message":"temperature must be at least 0"}}"#;
-        assert!(matches!(read(400, bad, ASKED), Verdict::Rejected(_)));
-        assert!(matches!(read(302, b"", ASKED), Verdict::Rejected(_)));
+        assert!(matches!(read(400, bad, *ASKED), Verdict::Rejected(_)));
+        assert!(matches!(read(302, b"", *ASKED), Verdict::Rejected(_)));
     }
 
     #[test]
@@ -356,7 +438,7 @@ mod tests {
             r#"{"choices":[{"text":"B"}]}"#,
         ] {
             assert!(
-                matches!(read(200, body.as_bytes(), ASKED), Verdict::Again(_)),
+                matches!(read(200, body.as_bytes(), *ASKED), Verdict::Again(_)),
                 "{body}"
             );
         }
@@ -372,13 +454,13 @@ mod tests {
                 "param": CANARY,
                 "code": CANARY,
             }});
-            let verdict = read(status, body.to_string().as_bytes(), ASKED);
+            let verdict = read(status, body.to_string().as_bytes(), *ASKED);
             assert!(!format!("{verdict:?}").contains(CANARY), "{verdict:?}");
         }
         let body = serde_json::json!({
             "choices": [{ "text": CANARY, "finish_reason": CANARY }],
         });
-        let verdict = read(200, body.to_string().as_bytes(), ASKED);
+        let verdict = read(200, body.to_string().as_bytes(), *ASKED);
         assert!(!format!("{verdict:?}").contains(CANARY), "{verdict:?}");
     }
 }

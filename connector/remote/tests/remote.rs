@@ -181,13 +181,14 @@ async fn the_profiles_prompt_is_sent_as_it_is_and_decoded_greedily() {
 }
 
 #[tokio::test]
-async fn a_sampled_model_gets_its_seed_and_a_learnt_token_is_asked_for() {
+async fn a_sampled_model_gets_its_seed_and_the_profile_what_it_needs() {
     let fake = Fake::start(|_| async { completed("<same>") }).await;
     let mut settings = fake.settings();
     settings.decoding.temperature = 0.5;
     settings.decoding.top_p = Some(0.9);
     settings.decoding.seed = 3;
     settings.profile.unchanged_token = Some("<same>".into());
+    settings.profile.guard.min_mean_logprob = Some(-1.0);
     let aligner = RemoteAligner::connect(settings).await.expect("served");
     let alignment = align_one(&aligner).await.expect("answered");
     assert_eq!(alignment.outcome, Outcome::Unchanged);
@@ -196,6 +197,7 @@ async fn a_sampled_model_gets_its_seed_and_a_learnt_token_is_asked_for() {
     assert_eq!(asked["top_p"], 0.9);
     assert_eq!(asked["seed"], 3);
     assert_eq!(asked["skip_special_tokens"], false);
+    assert_eq!(asked["logprobs"], 1);
 }
 
 #[tokio::test]
