@@ -1,1 +1,50 @@
+//! The binary `aligner-connector`: commands, configuration, wiring, HTTP, telemetry.
+//!
+//! The only crate that reads the environment and configuration files, and the only one that knows
+//! all the others. Text goes to stdout, progress and logs to stderr; exit codes are 0 done,
+//! 1 failed, 2 wrong usage or configuration.
 
+pub mod cli;
+mod codecs;
+mod commands;
+pub mod config;
+mod diff;
+mod http;
+mod models;
+mod serve;
+mod telemetry;
+mod tolerance;
+
+use std::process::ExitCode;
+
+use cli::{Cli, Command};
+
+/// Runs a command to its exit code.
+pub fn main(cli: Cli) -> ExitCode {
+    let outcome = match cli.command {
+        Command::Demo(args) => commands::demo::run(&args),
+        Command::Run(args) => commands::run::run(&args),
+        Command::Correct(args) => commands::correct::run(&args),
+        Command::Validate(args) => commands::validate::run(&args),
+        Command::Bench(args) => commands::bench::run(&args),
+        Command::Train(args) => commands::train::run(&args),
+        Command::Eval(args) => commands::eval::run(&args),
+    };
+    match outcome {
+        Ok(code) => code,
+        // The reader of our output went away, as `head` does: not a failure worth a message.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            let usage = error.is::<config::Problems>() || error.is::<commands::Usage>();
+            ExitCode::from(if usage { 2 } else { 1 })
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}

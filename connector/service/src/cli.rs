@@ -1,0 +1,239 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Corrects logged LLM answers: Kafka in, corrections and preference pairs out, exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "aligner-connector", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Shows the whole service at work, offline: an in-process broker, live traffic, real corrections.
+    Demo(Demo),
+    /// Runs the service: reads answers from Kafka and writes corrections, pairs and dead letters.
+    Run(Run),
+    /// Corrects answers from the command line, a file, or stdin.
+    Correct(Correct),
+    /// Checks a configuration without opening a connection; every problem at once.
+    Validate(Run),
+    /// Measures how fast an Aligner is on this machine.
+    Bench(Bench),
+    /// Trains an Aligner, or continues one, from question-answer-correction triples.
+    Train(Train),
+    /// Measures what an Aligner corrects, and what it should have left alone.
+    Eval(Eval),
+}
+
+/// `demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Use this Kafka instead of the in-process broker; topics named aligner-demo.* are made on it.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub bootstrap_servers: Option<String>,
+    /// Answer events to produce.
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub events: u32,
+    /// Seed of the traffic.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// `run` and `validate`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// YAML or TOML file; every key can also be given as ALIGNER__SECTION__KEY.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Override one key, such as kafka.bootstrap_servers=localhost:9092; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub set: Vec<(String, String)>,
+}
+
+/// Which Aligner, and how it decodes.
+#[derive(Debug, Args)]
+pub struct Model {
+    /// bundled, identity, marker, marker-all, a folder in Hugging Face layout, or a GGUF file.
+    #[arg(long, default_value = "bundled")]
+    pub model: String,
+    /// paper, alpaca-eval, or a profile file; the model's own otherwise.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub profile: Option<String>,
+    /// auto, f32, q8_0, q4_k, or bf16.
+    #[arg(long, default_value = "auto")]
+    pub dtype: String,
+    /// cpu, or cuda:N in a binary built with CUDA.
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// CPU threads; all cores otherwise.
+    #[arg(long)]
+    pub threads: Option<u16>,
+    /// Most tokens decoded for one answer.
+    #[arg(long, default_value_t = 1024)]
+    pub max_new_tokens: u32,
+}
+
+/// `correct`.
+#[derive(Debug, Args)]
+pub struct Correct {
+    /// The question; with --answer, corrects this one pair.
+    #[arg(short, long, requires = "answer")]
+    pub question: Option<String>,
+    /// The answer to correct.
+    #[arg(short, long, requires = "question", conflicts_with = "input")]
+    pub answer: Option<String>,
+    /// JSON Lines of answer events; - is stdin.
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Where corrections go; - is stdout.
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
+    /// json is one correction per line; text is a word diff. By default text on a terminal.
+    #[arg(long)]
+    pub format: Option<OutputFormat>,
+    /// Send each line's `prompt` as it is: no template, no gates; returns token ids.
+    #[arg(long, conflicts_with_all = ["question", "answer", "profile"])]
+    pub raw: bool,
+    /// Which Aligner.
+    #[command(flatten)]
+    pub model: Model,
+}
+
+/// What `correct` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// One correction per line.
+    Json,
+    /// A word diff.
+    Text,
+}
+
+/// `bench`.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Replay a queue of {"requests": [{"id", "prompt_len", "out_len"}]} instead of batches 1, 8, 32.
+    #[arg(long, value_name = "FILE")]
+    pub queue: Option<PathBuf>,
+    /// Sequences running at once.
+    #[arg(long, default_value_t = 16)]
+    pub slots: usize,
+    /// With --queue: write the argmax id of every output row to this file.
+    #[arg(long, value_name = "FILE", requires = "queue")]
+    pub emit: Option<PathBuf>,
+    /// Prompt tokens of each sequence, without --queue.
+    #[arg(long, default_value_t = 128)]
+    pub prompt_tokens: usize,
+    /// Tokens decoded by each sequence, without --queue.
+    #[arg(long, default_value_t = 128)]
+    pub new_tokens: usize,
+    /// Check drafts while decoding, as the service does.
+    #[arg(long)]
+    pub speculate: bool,
+    /// One JSON object on stdout.
+    #[arg(long)]
+    pub json: bool,
+    /// Which Aligner.
+    #[command(flatten)]
+    pub model: Model,
+}
+
+/// `train`.
+#[derive(Debug, Args)]
+pub struct Train {
+    /// Triples as a JSON array or JSON Lines, or preference pairs written by the connector.
+    #[arg(long, value_name = "FILE", required = true)]
+    pub data: Vec<PathBuf>,
+    /// Triples to validate on; without any, a share of --data is held out.
+    #[arg(long, value_name = "FILE")]
+    pub validation: Vec<PathBuf>,
+    /// Where to begin: bundled, scratch, or a folder in Hugging Face layout.
+    #[arg(long, default_value = "bundled")]
+    pub from: String,
+    /// Folder for the trained Aligner, its checkpoints and the training curve.
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Name of the trained Aligner.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Go on from the newest checkpoint in --output.
+    #[arg(long)]
+    pub resume: bool,
+    /// A JSON file with any key of the recipe; the flags below override it.
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// Steps in all, instead of --epochs.
+    #[arg(long)]
+    pub steps: Option<u64>,
+    /// Passes over the triples.
+    #[arg(long)]
+    pub epochs: Option<f64>,
+    /// Most tokens of a batch.
+    #[arg(long)]
+    pub batch_tokens: Option<usize>,
+    /// Batches whose gradients make one step.
+    #[arg(long)]
+    pub accumulation: Option<usize>,
+    /// Highest learning rate.
+    #[arg(long)]
+    pub learning_rate: Option<f64>,
+    /// Share of the steps, at the start, that train on identity pairs.
+    #[arg(long)]
+    pub identity_share: Option<f64>,
+    /// Seed of everything random.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Steps between two checkpoints.
+    #[arg(long, default_value_t = 500)]
+    pub checkpoint_every: u64,
+    /// cpu, or cuda:N in a binary built with CUDA.
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+}
+
+/// `eval`.
+#[derive(Debug, Args)]
+pub struct Eval {
+    /// Triples as a JSON array or JSON Lines.
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// A second Aligner to compare with.
+    #[arg(long, value_name = "MODEL")]
+    pub against: Option<String>,
+    /// At most so many triples.
+    #[arg(long)]
+    pub limit: Option<usize>,
+    /// One JSON object on stdout.
+    #[arg(long)]
+    pub json: bool,
+    /// Also write an HTML report with diffs of the worst cases.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Which Aligner.
+    #[command(flatten)]
+    pub model: Model,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) =
+        text.split_once('=').ok_or_else(|| format!("`{text}` is not KEY=VALUE"))?;
+    Ok((key.trim().to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,127 @@
+//! `correct`: answers from the command line, a file or stdin; the same pipeline, engine and prompt
+//! as `run`, with lines of text where that has Kafka.
+
+mod lines;
+mod raw;
+mod writer;
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, BufWriter, IsTerminal, Write},
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use aligner_pipeline::{Parts, Pipeline, Settings, system_clock};
+use anyhow::Context;
+
+use crate::{
+    cli::{self, OutputFormat},
+    commands::{self, Usage},
+    models, telemetry,
+};
+
+/// Runs the command.
+pub fn run(args: &cli::Correct) -> anyhow::Result<ExitCode> {
+    telemetry::install_quiet();
+    let settings = commands::model(&args.model)?;
+    let input = input(args)?;
+    let format = args.format.unwrap_or_else(|| {
+        let terminal = args.output.as_os_str() == "-" && io::stdout().is_terminal();
+        if terminal { OutputFormat::Text } else { OutputFormat::Json }
+    });
+    let runtime = commands::runtime()?;
+    let loaded = runtime.block_on(models::load(&settings))?;
+    let output = output(&args.output)?;
+    if args.raw {
+        return runtime.block_on(raw::run(loaded.engine()?, input, output));
+    }
+    let aligner = loaded.aligner();
+    let progress = commands::progress_bar(total_lines(args)?);
+    let (sink, ending) =
+        writer::LineSink::new(output, format, aligner.identity().clone(), progress);
+    let pipeline = Pipeline::new(Parts {
+        source: lines::LineSource::new(input),
+        sink,
+        decoder: Arc::new(lines::LineDecoder::default()),
+        encoder: Arc::new(writer::LineEncoder::new(&aligner.identity().revision)),
+        aligner,
+        settings: patient(),
+        connector: "correct".to_owned(),
+        task: 0,
+        wall_clock: system_clock(),
+    });
+    let interrupted = async {
+        // Without a handler the default action ends the process, which is as good.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let summary = runtime.block_on(pipeline.run(interrupted));
+    let ending = ending.wait();
+    if let Some(error) = ending.write_error {
+        return Err(anyhow::Error::new(error).context("writing corrections"));
+    }
+    summary?;
+    Ok(if ending.dead_lettered == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A file is not a service: nothing waits for it to leave, and nobody gains from short batches.
+fn patient() -> Settings {
+    Settings {
+        drain_timeout_ms: 24 * 3_600_000,
+        // One line may be as long as anybody likes.
+        max_input_bytes: 64 << 20,
+        max_output_bytes: 256 << 20,
+        ..Settings::default()
+    }
+}
+
+type Input = Box<dyn BufRead + Send>;
+type Output = Box<dyn Write + Send>;
+
+fn input(args: &cli::Correct) -> anyhow::Result<Input> {
+    if let (Some(question), Some(answer)) = (&args.question, &args.answer) {
+        let event = serde_json::json!({ "question": question, "answer": answer });
+        return Ok(Box::new(io::Cursor::new(format!("{event}\n"))));
+    }
+    match &args.input {
+        Some(path) if path.as_os_str() != "-" => {
+            let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+            Ok(Box::new(BufReader::new(file)))
+        }
+        Some(_) => Ok(Box::new(BufReader::new(io::stdin()))),
+        None if !io::stdin().is_terminal() => Ok(Box::new(BufReader::new(io::stdin()))),
+        None => Err(Usage(
+            "nothing to correct: give --question and --answer, or --input FILE with one JSON \
+             object per line ({\"question\": …, \"answer\": …})"
+                .to_owned(),
+        )
+        .into()),
+    }
+}
+
+fn output(path: &Path) -> anyhow::Result<Output> {
+    if path.as_os_str() == "-" {
+        return Ok(Box::new(BufWriter::new(io::stdout())));
+    }
+    let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
+    Ok(Box::new(BufWriter::new(file)))
+}
+
+/// Lines of the input file, for the progress bar.
+fn total_lines(args: &cli::Correct) -> anyhow::Result<Option<u64>> {
+    let Some(path) = args.input.as_ref().filter(|path| path.is_file()) else { return Ok(None) };
+    let mut reader = BufReader::new(File::open(path)?);
+    let mut lines = 0;
+    loop {
+        let buffer = reader.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok(Some(lines));
+        }
+        lines += buffer.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let read = buffer.len();
+        reader.consume(read);
+    }
+}

@@ -1,0 +1,225 @@
+//! Corrections as lines, in the order of the input.
+
+use std::{
+    io::{self, IsTerminal},
+    sync::{Arc, mpsc},
+};
+
+use aligner::Identity;
+use aligner_pipeline::{
+    Delivery, DeliveryError, Encoder, JsonEncoder, Outbound, OutputKind, PartitionEpoch, Sink,
+};
+use aligner_records::{
+    AnswerEvent, CONNECT_HEADER_PREFIX, Correction, Disposition, PreferencePair, REASON_HEADER,
+    correction_id, json,
+};
+use bytes::Bytes;
+use indicatif::ProgressBar;
+
+use super::{Output, lines::event_id};
+use crate::{
+    cli::OutputFormat,
+    diff::{self, Paint},
+};
+
+/// Writes corrections that came from no topic.
+#[derive(Debug)]
+pub struct LineEncoder {
+    revision: String,
+}
+
+impl LineEncoder {
+    /// An encoder for the Aligner of this revision.
+    pub fn new(revision: &str) -> Self {
+        Self { revision: revision.to_owned() }
+    }
+}
+
+impl Encoder for LineEncoder {
+    fn correction(&self, correction: &Correction) -> Bytes {
+        let correction_id = correction_id(None, &correction.event_id, &self.revision);
+        JsonEncoder.correction(&Correction {
+            correction_id,
+            source_topic: None,
+            source_partition: None,
+            source_offset: None,
+            ..correction.clone()
+        })
+    }
+
+    fn pair(&self, _: &PreferencePair) -> Bytes {
+        // `correct` writes corrections only.
+        Bytes::new()
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Default)]
+pub struct Ending {
+    /// Lines that could not be corrected.
+    pub dead_lettered: u64,
+    /// Why writing stopped, if it did.
+    pub write_error: Option<io::Error>,
+}
+
+/// Tells how the sink ended, once it was closed.
+#[derive(Debug)]
+pub struct EndingHandle(mpsc::Receiver<Ending>);
+
+impl EndingHandle {
+    /// Waits for the sink's end.
+    pub fn wait(self) -> Ending {
+        self.0.recv().unwrap_or_default()
+    }
+}
+
+/// A sink of lines.
+pub struct LineSink {
+    output: Output,
+    format: OutputFormat,
+    paint: Paint,
+    identity: Identity,
+    progress: ProgressBar,
+    ending: Ending,
+    tell: mpsc::SyncSender<Ending>,
+}
+
+impl LineSink {
+    /// A sink that writes to `output`; the handle tells how it ended.
+    pub fn new(
+        output: Output,
+        format: OutputFormat,
+        identity: Identity,
+        progress: ProgressBar,
+    ) -> (Self, EndingHandle) {
+        let (tell, handle) = mpsc::sync_channel(1);
+        let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let paint = if colour { Paint::Colour } else { Paint::Plain };
+        let ending = Ending::default();
+        let sink = Self { output, format, paint, identity, progress, ending, tell };
+        (sink, EndingHandle(handle))
+    }
+
+    fn write(&mut self, outbound: &Outbound, offset: i64) -> io::Result<()> {
+        let correction = match outbound.kind {
+            OutputKind::Pair => return Ok(()),
+            OutputKind::Correction => outbound.value.clone().unwrap_or_default(),
+            OutputKind::DeadLetter => {
+                self.ending.dead_lettered += 1;
+                json::encode(&dead_letter(outbound, offset, &self.identity)).into()
+            }
+        };
+        self.progress.inc(1);
+        match self.format {
+            OutputFormat::Json => {
+                self.output.write_all(&correction)?;
+                self.output.write_all(b"\n")
+            }
+            OutputFormat::Text => {
+                let correction: Correction = json::decode(&correction)
+                    .expect("what this process encoded is a correction");
+                writeln!(self.output, "{}", text(&correction, self.paint))
+            }
+        }
+    }
+}
+
+impl Sink for LineSink {
+    async fn deliver(
+        &mut self,
+        deliveries: Vec<Delivery>,
+    ) -> Result<Vec<Arc<PartitionEpoch>>, DeliveryError> {
+        for delivery in &deliveries {
+            for outbound in &delivery.outputs {
+                let written = self.write(outbound, position(outbound, delivery.next_offset - 1));
+                if let Err(error) = written.and_then(|()| self.output.flush()) {
+                    let cause = error.to_string();
+                    self.ending.write_error = Some(error);
+                    return Err(DeliveryError::Stopped(cause));
+                }
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    async fn close(mut self) {
+        self.progress.finish_and_clear();
+        // Nobody waits for it if the command failed elsewhere.
+        let _ = self.tell.send(std::mem::take(&mut self.ending));
+    }
+}
+
+fn header<'a>(outbound: &'a Outbound, key: &str) -> Option<&'a str> {
+    let header = outbound.headers.iter().rev().find(|header| header.key == key)?;
+    std::str::from_utf8(header.value.as_deref()?).ok()
+}
+
+fn position(outbound: &Outbound, otherwise: i64) -> i64 {
+    header(outbound, &format!("{CONNECT_HEADER_PREFIX}offset"))
+        .and_then(|offset| offset.parse().ok())
+        .unwrap_or(otherwise)
+}
+
+/// The record that stands in a dead-lettered line's place. What can be read of the event is kept.
+fn dead_letter(outbound: &Outbound, line: i64, identity: &Identity) -> Correction {
+    let event: AnswerEvent = outbound
+        .value
+        .as_deref()
+        .and_then(|value| serde_json::from_slice(value).ok())
+        .unwrap_or_default();
+    let event_id = event.event_id.unwrap_or_else(|| event_id(line));
+    let filled = |text: String| (!text.is_empty()).then_some(text);
+    let decoding = &identity.decoding;
+    Correction {
+        correction_id: correction_id(None, &event_id, &identity.revision),
+        event_id,
+        question: filled(event.question),
+        correction: filled(event.answer.clone()),
+        answer: filled(event.answer),
+        disposition: Disposition::DeadLettered,
+        reason: header(outbound, REASON_HEADER).map(str::to_owned),
+        message: header(outbound, &format!("{CONNECT_HEADER_PREFIX}exception.message"))
+            .map(str::to_owned),
+        similarity: None,
+        upstream_model: event.upstream_model,
+        conversation_id: event.conversation_id,
+        user_id: event.user_id,
+        metadata_json: event.metadata_json,
+        created_at: event.created_at,
+        aligner_name: identity.name.clone(),
+        aligner_revision: identity.revision.clone(),
+        template_hash: identity.template_hash.clone(),
+        max_new_tokens: i32::try_from(decoding.max_new_tokens).unwrap_or(i32::MAX),
+        temperature: decoding.temperature,
+        top_p: decoding.top_p,
+        seed: (decoding.temperature > 0.0).then(|| decoding.seed.cast_signed()),
+        source_topic: None,
+        source_partition: None,
+        source_offset: None,
+        prompt_tokens: 0,
+        correction_tokens: 0,
+        queue_ms: 0,
+        inference_ms: 0,
+        corrected_at: crate::commands::now_ms(),
+    }
+}
+
+/// A correction for people.
+fn text(correction: &Correction, paint: Paint) -> String {
+    let answer = correction.answer.as_deref().unwrap_or_default();
+    let because = correction.reason.as_deref().map(|reason| format!(" ({reason})"));
+    let head = format!(
+        "{} {}{}",
+        correction.disposition.as_str(),
+        diff::harmless(&correction.event_id),
+        because.unwrap_or_default()
+    );
+    let body = match correction.disposition {
+        Disposition::Corrected => {
+            diff::words(answer, correction.correction.as_deref().unwrap_or_default(), paint)
+        }
+        Disposition::Unchanged | Disposition::Bypassed => diff::harmless(answer),
+        Disposition::DeadLettered => correction.message.clone().unwrap_or_default(),
+    };
+    format!("{head}\n  {}\n", body.replace('\n', "\n  "))
+}

@@ -1,0 +1,142 @@
+//! What the person sees: diffs as they come, a status line, and a summary. Without a terminal one
+//! plain line for each corrected answer.
+
+use std::{
+    io::{self, IsTerminal},
+    time::Duration,
+};
+
+use aligner_pipeline::progress::Snapshot;
+use aligner_records::{Correction, Disposition};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::Instant;
+
+use super::books::Books;
+use crate::{
+    cli,
+    config::Settings,
+    diff::{self, Paint},
+};
+
+/// The demo's output.
+pub struct View {
+    bar: ProgressBar,
+    terminal: bool,
+    paint: Paint,
+    begun: Instant,
+}
+
+impl View {
+    /// A view for a terminal, or for a pipe.
+    pub fn new(args: &cli::Demo, in_process: bool) -> Self {
+        let terminal = io::stdout().is_terminal();
+        let colour = terminal && std::env::var_os("NO_COLOR").is_none();
+        let bar = ProgressBar::new(args.events.into());
+        bar.set_draw_target(if terminal {
+            ProgressDrawTarget::stdout()
+        } else {
+            ProgressDrawTarget::hidden()
+        });
+        bar.set_style(
+            ProgressStyle::with_template("{bar:30.cyan} {pos}/{len} answers  {msg}")
+                .expect("the template is well formed"),
+        );
+        let view = Self {
+            bar,
+            terminal,
+            paint: if colour { Paint::Colour } else { Paint::Plain },
+            begun: Instant::now(),
+        };
+        let broker = if in_process { "an in-process broker" } else { "your Kafka" };
+        view.line(&format!("Aligner Connector demo: {} answers over {broker}.", args.events));
+        view
+    }
+
+    fn line(&self, text: &str) {
+        if self.terminal {
+            self.bar.println(text);
+        } else {
+            println!("{text}");
+        }
+    }
+
+    /// Which way the records go.
+    pub fn opening(&self, settings: &Settings) {
+        let topics = &settings.topics;
+        self.line(&format!(
+            "{} -> {} Aligner -> {}, {}, {}\n",
+            topics.answers[0],
+            settings.aligner.model,
+            topics.corrections,
+            topics.pairs,
+            topics.dead_letters,
+        ));
+    }
+
+    /// An answer that was changed.
+    pub fn correction(&self, correction: &Correction) {
+        let answer = correction.answer.as_deref().unwrap_or_default();
+        let corrected = correction.correction.as_deref().unwrap_or_default();
+        let diff = diff::words(answer, corrected, self.paint);
+        let id = diff::harmless(&correction.event_id);
+        let model = diff::harmless(correction.upstream_model.as_deref().unwrap_or("?"));
+        if self.terminal {
+            self.line(&format!("corrected {id} ({model})\n  {}\n", diff.replace('\n', "\n  ")));
+        } else {
+            self.line(&format!("corrected {id} model={model} {}", diff.replace('\n', " / ")));
+        }
+    }
+
+    /// Rate, dispositions, queue.
+    pub fn status(&self, books: &Books, snapshot: &Snapshot) {
+        let rate = f64::from(books.done()) / self.begun.elapsed().as_secs_f64().max(0.001);
+        self.bar.set_position(books.done().into());
+        self.bar.set_message(format!(
+            "{rate:.0}/s  {} corrected, {} unchanged, {} bypassed, {} dead letters  {} in the queue",
+            books.count(Disposition::Corrected),
+            books.count(Disposition::Unchanged),
+            books.count(Disposition::Bypassed),
+            books.count(Disposition::DeadLettered),
+            snapshot.unfinished,
+        ));
+    }
+
+    /// What happened, and what to do next.
+    pub fn closing(&self, books: &Books, in_process: bool) {
+        self.bar.finish_and_clear();
+        let seconds = self.begun.elapsed();
+        let share = |part: u32, all: u32| 100.0 * f64::from(part) / f64::from(all.max(1));
+        let corrected = books.count(Disposition::Corrected);
+        println!();
+        println!(
+            "{} of {} answers accounted for in {}: {corrected} corrected ({:.0} %), {} unchanged, \
+             {} bypassed, {} dead letters; {} lost.",
+            books.done(),
+            books.total(),
+            short(seconds),
+            share(corrected, books.total()),
+            books.count(Disposition::Unchanged),
+            books.count(Disposition::Bypassed),
+            books.count(Disposition::DeadLettered),
+            books.lost(),
+        );
+        if let Some(median) = books.median_inference_ms() {
+            println!("Each correction took a median of {median} ms in the model.");
+        }
+        for (model, (all, corrected)) in books.by_model() {
+            println!("  {model:<24} {corrected:>4} of {all:>4} corrected");
+        }
+        println!();
+        println!("Next:");
+        println!("  aligner-connector correct -q 'Who can help me?' -a 'Write to ann@example.com.'");
+        if in_process {
+            println!("  aligner-connector demo --bootstrap-servers localhost:9092   on your own Kafka");
+        }
+        println!("  aligner-connector validate --config config/connector.yaml");
+        println!("  aligner-connector run --config config/connector.yaml");
+    }
+}
+
+fn short(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}

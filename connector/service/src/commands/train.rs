@@ -1,0 +1,137 @@
+//! `train`: makes an Aligner from triples, or continues one.
+
+use std::{borrow::Cow, ops::ControlFlow, path::PathBuf, process::ExitCode, time::Duration};
+
+use aligner_training::{Base, Ended, Phase, Progress, Scratch, TrainOptions, train};
+use anyhow::Context;
+
+use crate::{cli, commands::Usage, telemetry};
+
+/// Runs the command.
+pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
+    telemetry::install_quiet();
+    let options = options(args)?;
+    let interrupted = interrupt_flag()?;
+    let mut reporter = Reporter::default();
+    let outcome = train(&options, &mut |progress| {
+        reporter.report(progress);
+        if interrupted.load(std::sync::atomic::Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })?;
+    match outcome.ended {
+        Ended::Interrupted => {
+            eprintln!("interrupted at step {}; --resume continues there", outcome.step);
+        }
+        Ended::EarlyStopped => eprintln!("stopped early: the validation loss fell no more"),
+        Ended::Completed => {}
+    }
+    println!("{}", serde_json::to_string(&outcome)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn options(args: &cli::Train) -> anyhow::Result<TrainOptions> {
+    let base = match args.from.as_str() {
+        "bundled" => Base::Files {
+            name: "bundled".to_owned(),
+            files: aligner_bundled::FILES
+                .iter()
+                .map(|(name, bytes)| ((*name).to_owned(), Cow::Borrowed(*bytes)))
+                .collect(),
+        },
+        "scratch" => Base::Scratch(Scratch::default()),
+        folder => Base::Folder(PathBuf::from(folder)),
+    };
+    let mut options = TrainOptions::new(base, args.data.clone(), &args.output);
+    options.validation.clone_from(&args.validation);
+    options.resume = args.resume;
+    options.name.clone_from(&args.name);
+    options.device = args.device.parse().map_err(|error| Usage(format!("--{error}")))?;
+    options.checkpoint_every_steps = args.checkpoint_every;
+    let recipe = &mut options.recipe;
+    if let Some(path) = &args.recipe {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("reading recipe {}", path.display()))?;
+        *recipe = serde_json::from_str(&text)
+            .with_context(|| format!("recipe {} cannot be used", path.display()))?;
+    }
+    recipe.seed = args.seed.unwrap_or(recipe.seed);
+    recipe.steps = args.steps.or(recipe.steps);
+    recipe.epochs = args.epochs.unwrap_or(recipe.epochs);
+    recipe.batch_tokens = args.batch_tokens.unwrap_or(recipe.batch_tokens);
+    recipe.accumulation = args.accumulation.unwrap_or(recipe.accumulation);
+    recipe.learning_rate = args.learning_rate.unwrap_or(recipe.learning_rate);
+    recipe.identity_share = args.identity_share.unwrap_or(recipe.identity_share);
+    Ok(options)
+}
+
+/// Set by the first interrupt; a second one ends the process.
+fn interrupt_flag() -> anyhow::Result<std::sync::Arc<std::sync::atomic::AtomicBool>> {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+    let flag = Arc::new(AtomicBool::new(false));
+    let raised = Arc::clone(&flag);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                if raised.swap(true, Ordering::Relaxed) {
+                    std::process::exit(1);
+                }
+                eprintln!("finishing this step; interrupt again to end at once");
+            }
+        });
+    });
+    Ok(flag)
+}
+
+/// Progress to stderr: every validation, and at most one line every few seconds between.
+#[derive(Default)]
+struct Reporter {
+    last: Option<Duration>,
+}
+
+impl Reporter {
+    fn report(&mut self, progress: &Progress) {
+        const EVERY: Duration = Duration::from_secs(5);
+        let due = self.last.is_none_or(|last| progress.elapsed >= last + EVERY);
+        if !due && progress.validation.is_none() && progress.step < progress.steps {
+            return;
+        }
+        self.last = Some(progress.elapsed);
+        let phase = match progress.phase {
+            Phase::Identity => "identity",
+            Phase::Residual => "residual",
+        };
+        eprint!(
+            "step {}/{} {phase} loss {:.4} {:.0} tokens/s {} left",
+            progress.step,
+            progress.steps,
+            progress.loss,
+            progress.tokens_per_second,
+            span(progress.left),
+        );
+        match progress.validation {
+            Some(validation) => eprintln!(
+                "; validation loss {:.4}, exact {:.1} %{}",
+                validation.loss,
+                100.0 * validation.exact,
+                if validation.best { " (best)" } else { "" },
+            ),
+            None => eprintln!(),
+        }
+    }
+}
+
+fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}

@@ -1,0 +1,24 @@
+//! `validate`: what is wrong with a configuration, all at once, without opening a connection.
+
+use std::process::ExitCode;
+
+use crate::{cli, commands};
+
+/// Runs the command.
+pub fn run(args: &cli::Run) -> anyhow::Result<ExitCode> {
+    let settings = commands::settings(args)?;
+    let from = args
+        .config
+        .as_ref()
+        .map_or_else(|| "the defaults".to_owned(), |path| path.display().to_string());
+    println!(
+        "{from}: valid. Connector {} reads {} as group {} and writes {}, {} and {}.",
+        settings.name.0,
+        settings.topics.answers.join(", "),
+        settings.group_id(),
+        settings.topics.corrections,
+        settings.topics.pairs,
+        settings.topics.dead_letters,
+    );
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,456 @@
+//! Configuration: what a user may write, with every default in one place.
+//!
+//! Layers, the later winning: defaults < file (YAML or TOML) < `ALIGNER__SECTION__KEY` in the
+//! environment < command-line flags. Every section is always present, so that the serialised
+//! default *is* the list of known keys; [`load`] refuses any other, with the nearest known one.
+
+mod check;
+mod load;
+mod sections;
+mod problem;
+mod secret;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use check::check;
+pub use load::{Layers, load};
+pub use problem::{Problem, Problems};
+pub use secret::Secret;
+pub use sections::{fields, kafka_sections};
+
+/// Everything that `aligner-connector run` can be told.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Name of this connector; the consumer group is `connect-<name>`.
+    pub name: Name,
+    /// How to reach Kafka, and what delivery to promise.
+    pub kafka: Kafka,
+    /// Topics read and written.
+    pub topics: Topics,
+    /// How records are written.
+    pub formats: Formats,
+    /// How an existing log is read.
+    pub input: Input,
+    /// The model.
+    pub aligner: Aligner,
+    /// Batching, limits and retries.
+    pub pipeline: aligner_pipeline::Settings,
+    /// What happens to records that cannot be corrected.
+    pub errors: Errors,
+    /// The HTTP server.
+    pub service: Service,
+    /// Logs, metrics and traces.
+    pub telemetry: Telemetry,
+}
+
+/// A connector's name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Name(pub String);
+
+impl Default for Name {
+    fn default() -> Self {
+        Self("aligner".to_owned())
+    }
+}
+
+/// `kafka`: the cluster, and the guarantee.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kafka {
+    /// `host:port`, comma-separated.
+    pub bootstrap_servers: String,
+    /// What readers of the output topics may rely on.
+    pub delivery: Delivery,
+    /// Where a group without committed offsets begins.
+    pub start_from: StartFrom,
+    /// Stable identity of this process, such as a StatefulSet ordinal: static membership, and a
+    /// restarted process takes over within seconds.
+    pub instance_id: Option<InstanceId>,
+    /// Consumer group; `connect-<name>` when null.
+    pub group_id: Option<String>,
+    /// A member that is silent for so long is replaced, milliseconds.
+    pub session_timeout_ms: u32,
+    /// Between heartbeats, milliseconds.
+    pub heartbeat_interval_ms: u32,
+    /// The broker aborts a transaction that is older, milliseconds.
+    pub transaction_timeout_ms: u32,
+    /// How long a rebalance waits for finished results to be delivered, milliseconds.
+    pub revoke_timeout_ms: u32,
+    /// How long leaving the group may take, milliseconds.
+    pub close_timeout_ms: u32,
+    /// Within this time a wrong start is named, milliseconds.
+    pub start_timeout_ms: u32,
+    /// Bytes of records that were fetched and not yet taken; then fetching is suspended.
+    pub fetch_buffer_bytes: usize,
+    /// Most records handed over at once.
+    pub fetch_batch_records: usize,
+    /// Any librdkafka property, for both clients.
+    pub properties: BTreeMap<String, Secret>,
+    /// librdkafka properties whose values are read from files, such as `sasl.password`.
+    pub property_files: BTreeMap<String, String>,
+}
+
+impl Default for Kafka {
+    fn default() -> Self {
+        // The numbers have one home, and their reasons with them.
+        let kafka = aligner_kafka::KafkaSettings::default();
+        Self {
+            bootstrap_servers: kafka.bootstrap_servers,
+            delivery: Delivery::ExactlyOnce,
+            start_from: StartFrom::Earliest,
+            instance_id: None,
+            group_id: None,
+            session_timeout_ms: kafka.session_timeout_ms,
+            heartbeat_interval_ms: kafka.heartbeat_interval_ms,
+            transaction_timeout_ms: kafka.transaction_timeout_ms,
+            revoke_timeout_ms: kafka.revoke_timeout_ms,
+            close_timeout_ms: kafka.close_timeout_ms,
+            start_timeout_ms: kafka.start_timeout_ms,
+            fetch_buffer_bytes: kafka.fetch_buffer_bytes,
+            fetch_batch_records: kafka.fetch_batch_records,
+            properties: BTreeMap::new(),
+            property_files: BTreeMap::new(),
+        }
+    }
+}
+
+/// An instance id; a bare number (a StatefulSet ordinal) is taken as its digits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct InstanceId(pub String);
+
+impl<'de> Deserialize<'de> for InstanceId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Text(String),
+            Number(u64),
+        }
+        Ok(match Written::deserialize(deserializer)? {
+            Written::Text(text) => Self(text),
+            Written::Number(number) => Self(number.to_string()),
+        })
+    }
+}
+
+/// What readers of the output topics may rely on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// Outputs and offsets in one transaction.
+    ExactlyOnce,
+    /// Outputs, then offsets: duplicates after a crash, with equal `correction_id`s.
+    AtLeastOnce,
+}
+
+/// Where a new group begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartFrom {
+    /// At the oldest record.
+    Earliest,
+    /// At the records to come.
+    Latest,
+}
+
+/// `topics`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Topics {
+    /// Answer events to read.
+    pub answers: Vec<String>,
+    /// Where corrections go.
+    pub corrections: String,
+    /// Where preference pairs go.
+    pub pairs: String,
+    /// Where dead letters go.
+    pub dead_letters: String,
+    /// Make missing output topics instead of refusing to start.
+    pub create: bool,
+}
+
+impl Default for Topics {
+    fn default() -> Self {
+        Self {
+            answers: vec!["llm.answers".to_owned()],
+            corrections: "llm.corrections".to_owned(),
+            pairs: "llm.pairs".to_owned(),
+            dead_letters: "llm.dead-letters".to_owned(),
+            create: false,
+        }
+    }
+}
+
+/// `formats`: how values are written.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Formats {
+    /// Of answer events.
+    pub answers: Format,
+    /// Of corrections and pairs.
+    pub outputs: Format,
+    /// The Schema Registry that `avro` needs.
+    pub schema_registry: SchemaRegistry,
+}
+
+/// How a value is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// A JSON object.
+    #[default]
+    Json,
+    /// Avro in the Confluent wire format.
+    Avro,
+}
+
+/// `formats.schema_registry`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SchemaRegistry {
+    /// Base URL.
+    pub url: Option<String>,
+    /// User of basic authentication.
+    pub username: Option<String>,
+    /// Its password.
+    pub password: Option<Secret>,
+    /// File that holds the password.
+    pub password_file: Option<String>,
+    /// Register the output schemas at start; otherwise they must be there.
+    pub auto_register: bool,
+}
+
+impl Default for SchemaRegistry {
+    fn default() -> Self {
+        Self { url: None, username: None, password: None, password_file: None, auto_register: true }
+    }
+}
+
+/// `input`: reading a log that was not written for us.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Input {
+    /// Where each field of an answer event lies, as JSON Pointers (RFC 6901). With none given,
+    /// answers are read in our own layout.
+    pub fields: InputFields,
+}
+
+/// `input.fields`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InputFields {
+    /// What the user asked; required with any other.
+    pub question: Option<String>,
+    /// What the upstream model answered; required with any other.
+    pub answer: Option<String>,
+    /// The producer's id.
+    pub event_id: Option<String>,
+    /// Name of the upstream model.
+    pub upstream_model: Option<String>,
+    /// When the answer was given.
+    pub created_at: Option<String>,
+    /// Conversation of the answer.
+    pub conversation_id: Option<String>,
+    /// User who asked.
+    pub user_id: Option<String>,
+    /// Anything else; kept as JSON text.
+    pub metadata_json: Option<String>,
+}
+
+/// `aligner`: the model and how it decodes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Aligner {
+    /// `bundled`, `identity`, `marker`, `marker-all`, `remote`, or a folder in Hugging Face
+    /// layout or a GGUF file.
+    pub model: String,
+    /// Profile (template and guard): `paper`, `alpaca-eval`, or a JSON file; the model's own
+    /// when null.
+    pub profile: Option<String>,
+    /// Where it runs: `cpu`, `cuda:0`, or a list.
+    pub device: OneOrMany,
+    /// Weights in memory: `auto`, `f32`, `q8_0`, `q4_k`, `bf16`.
+    pub dtype: Dtype,
+    /// CPU threads; all cores when null.
+    pub threads: Option<u16>,
+    /// Most tokens decoded for one answer.
+    pub max_new_tokens: u32,
+    /// 0 is greedy.
+    pub temperature: f64,
+    /// Nucleus sampling threshold, used only with a temperature.
+    pub top_p: Option<f64>,
+    /// Seed of the sampler, used only with a temperature.
+    pub seed: u64,
+    /// An OpenAI-compatible completions server, used with `model: remote`.
+    pub remote: Remote,
+}
+
+impl Default for Aligner {
+    fn default() -> Self {
+        Self {
+            model: "bundled".to_owned(),
+            profile: None,
+            device: OneOrMany::One("cpu".to_owned()),
+            dtype: Dtype::Auto,
+            threads: None,
+            max_new_tokens: 1024,
+            temperature: 0.0,
+            top_p: None,
+            seed: 0,
+            remote: Remote::default(),
+        }
+    }
+}
+
+/// One value or a list of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    /// The values, in order.
+    pub fn values(&self) -> &[String] {
+        match self {
+            Self::One(value) => std::slice::from_ref(value),
+            Self::Many(values) => values,
+        }
+    }
+}
+
+/// How weights are held in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dtype {
+    /// What suits model and device.
+    #[default]
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// 8-bit blocks.
+    Q8_0,
+    /// 4-bit K-quants.
+    Q4K,
+    /// bfloat16, on CUDA.
+    Bf16,
+}
+
+/// `aligner.remote`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Remote {
+    /// Base URL, such as `http://vllm:8000/v1`.
+    pub url: Option<String>,
+    /// Model name to ask for.
+    pub model: Option<String>,
+    /// Bearer token.
+    pub api_key: Option<Secret>,
+    /// File that holds the bearer token.
+    pub api_key_file: Option<String>,
+    /// Requests in flight.
+    pub max_concurrency: u32,
+    /// One request's time, milliseconds.
+    pub timeout_ms: u64,
+}
+
+impl Default for Remote {
+    fn default() -> Self {
+        Self {
+            url: None,
+            model: None,
+            api_key: None,
+            api_key_file: None,
+            max_concurrency: 64,
+            timeout_ms: 60_000,
+        }
+    }
+}
+
+/// `errors`, after Kafka Connect's settings of the same name.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Errors {
+    /// `all` dead-letters a record that cannot be handled and goes on; `none` stops there.
+    pub tolerance: Tolerance,
+}
+
+/// What a bad record does to the connector.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tolerance {
+    /// It is dead-lettered.
+    #[default]
+    All,
+    /// It stops the connector, before anything of it is written.
+    None,
+}
+
+/// `service`: the HTTP server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Service {
+    /// Address of `/livez`, `/readyz` and `/metrics`; port 0 picks one and logs it.
+    pub listen: String,
+    /// So long without any result, while the Aligner has records, and it counts as stuck,
+    /// milliseconds.
+    pub stall_timeout_ms: u64,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:8083".to_owned(), stall_timeout_ms: 600_000 }
+    }
+}
+
+/// `telemetry`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    /// `auto` is `pretty` on a terminal and `json` elsewhere.
+    pub log_format: LogFormat,
+    /// Level, or a filter such as `info,aligner_kafka=debug`.
+    pub log_level: String,
+    /// OTLP endpoint over HTTP, such as `http://collector:4318`; no spans are sent when null.
+    pub otlp_endpoint: Option<String>,
+    /// `service.name` of spans and metrics; the connector's name when null.
+    pub service_name: Option<String>,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self {
+            log_format: LogFormat::Auto,
+            log_level: "info".to_owned(),
+            otlp_endpoint: None,
+            service_name: None,
+        }
+    }
+}
+
+/// How logs are written to stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// By where stderr goes.
+    Auto,
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+impl Settings {
+    /// The consumer group.
+    pub fn group_id(&self) -> String {
+        self.kafka.group_id.clone().unwrap_or_else(|| format!("connect-{}", self.name.0))
+    }
+}

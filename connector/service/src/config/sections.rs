@@ -1,0 +1,69 @@
+//! Sections as the crates that use them want them.
+
+use aligner_kafka::{DeliveryGuarantee, KafkaSettings, TopicSettings};
+use aligner_records::{FieldMap, FieldMapError};
+
+use super::{Delivery, Settings, StartFrom};
+
+/// `kafka` and `topics`, without the properties that are still in files.
+pub fn kafka_sections(settings: &Settings) -> (KafkaSettings, TopicSettings) {
+    let kafka = &settings.kafka;
+    let topics = &settings.topics;
+    let properties = kafka
+        .properties
+        .iter()
+        .map(|(name, value)| (name.clone(), value.expose().to_owned()))
+        .collect();
+    let kafka = KafkaSettings {
+        bootstrap_servers: kafka.bootstrap_servers.clone(),
+        delivery: match kafka.delivery {
+            Delivery::ExactlyOnce => DeliveryGuarantee::ExactlyOnce,
+            Delivery::AtLeastOnce => DeliveryGuarantee::AtLeastOnce,
+        },
+        start_from: match kafka.start_from {
+            StartFrom::Earliest => aligner_kafka::StartFrom::Earliest,
+            StartFrom::Latest => aligner_kafka::StartFrom::Latest,
+        },
+        instance_id: kafka.instance_id.as_ref().map(|id| id.0.clone()),
+        group_id: Some(settings.group_id()),
+        properties,
+        session_timeout_ms: kafka.session_timeout_ms,
+        heartbeat_interval_ms: kafka.heartbeat_interval_ms,
+        transaction_timeout_ms: kafka.transaction_timeout_ms,
+        revoke_timeout_ms: kafka.revoke_timeout_ms,
+        close_timeout_ms: kafka.close_timeout_ms,
+        start_timeout_ms: kafka.start_timeout_ms,
+        fetch_buffer_bytes: kafka.fetch_buffer_bytes,
+        fetch_batch_records: kafka.fetch_batch_records,
+    };
+    let topics = TopicSettings {
+        answers: topics.answers.clone(),
+        corrections: topics.corrections.clone(),
+        pairs: topics.pairs.clone(),
+        dead_letters: topics.dead_letters.clone(),
+        create: topics.create,
+    };
+    (kafka, topics)
+}
+
+/// `input.fields`, where there are any.
+///
+/// # Errors
+/// If a pointer is not one, or question or answer is missing.
+pub fn fields(settings: &Settings) -> Result<Option<FieldMap>, FieldMapError> {
+    let fields = &settings.input.fields;
+    let given: std::collections::BTreeMap<String, String> = [
+        ("question", &fields.question),
+        ("answer", &fields.answer),
+        ("event_id", &fields.event_id),
+        ("upstream_model", &fields.upstream_model),
+        ("created_at", &fields.created_at),
+        ("conversation_id", &fields.conversation_id),
+        ("user_id", &fields.user_id),
+        ("metadata_json", &fields.metadata_json),
+    ]
+    .into_iter()
+    .filter_map(|(name, pointer)| Some((name.to_owned(), pointer.clone()?)))
+    .collect();
+    if given.is_empty() { Ok(None) } else { FieldMap::try_from(given).map(Some) }
+}

@@ -1,0 +1,161 @@
+//! `/livez`, `/readyz` and `/metrics`.
+//!
+//! A probe answers by progress, not by an open port: *live* means that a restart would not help,
+//! *ready* that records move, or would if there were any. A broker or registry that is away makes
+//! the connector unready but leaves it alive: restarting cannot bring them back.
+
+use std::{net::SocketAddr, time::Duration};
+
+use aligner_pipeline::progress::{Progress, Snapshot, State};
+use anyhow::Context;
+use axum::{Json, Router, extract, http::StatusCode, response::IntoResponse, routing::get};
+use serde::Serialize;
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+
+use crate::{serve::ProgressCell, telemetry::Metrics};
+
+/// The coordinator turns once a second at least.
+const HEARTBEAT_LIMIT: Duration = Duration::from_secs(30);
+
+/// What the probes look at.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    /// The pipeline, once it runs.
+    pub progress: ProgressCell,
+    /// Time without any result, while the Aligner has records, after which it counts as stuck.
+    pub stall_timeout: Duration,
+    /// Metrics of the process.
+    pub metrics: Metrics,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Binds `listen` and serves.
+    ///
+    /// # Errors
+    /// If the address cannot be bound.
+    pub async fn start(listen: &str, watched: Watched) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("service.listen = {listen}: cannot listen there"))?;
+        let address = listener.local_addr()?;
+        let routes = Router::new()
+            .route("/livez", get(livez))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
+            .with_state(watched);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            let served = axum::serve(listener, routes)
+                .with_graceful_shutdown(async {
+                    // A dropped sender stops it as well.
+                    let _ = stopped.await;
+                })
+                .await;
+            if let Err(error) = served {
+                tracing::error!(%error, "the http server ended");
+            }
+        });
+        Ok(Self { address, stop, task })
+    }
+
+    /// Stops serving; connections that are open get `grace` to end.
+    pub async fn stop(self, grace: Duration) {
+        let _ = self.stop.send(());
+        if tokio::time::timeout(grace, self.task).await.is_err() {
+            tracing::debug!("http connections were still open");
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Answer {
+    status: &'static str,
+    /// Why not, in a word that `docs/operations.md` explains.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    partitions: u64,
+    unfinished: u64,
+    undelivered: u64,
+    oldest_unfinished_seconds: f64,
+}
+
+fn answer(snapshot: Option<&Snapshot>, reason: Option<&'static str>) -> impl IntoResponse + use<> {
+    let (code, status) = match reason {
+        None => (StatusCode::OK, "ok"),
+        Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+    };
+    let count = |read: fn(&Snapshot) -> u64| snapshot.map_or(0, read);
+    let oldest = snapshot.and_then(|snapshot| snapshot.oldest).unwrap_or_default();
+    let body = Answer {
+        status,
+        reason,
+        partitions: count(|snapshot| snapshot.partitions),
+        unfinished: count(|snapshot| snapshot.unfinished),
+        undelivered: count(|snapshot| snapshot.undelivered),
+        oldest_unfinished_seconds: oldest.as_secs_f64(),
+    };
+    (code, Json(body))
+}
+
+async fn livez(extract::State(watched): extract::State<Watched>) -> impl IntoResponse {
+    let snapshot = watched.progress.get().map(Progress::snapshot);
+    // Loading a model and waiting for a broker are no reasons to restart.
+    let reason = snapshot.as_ref().and_then(|found| not_live(found, watched.stall_timeout));
+    answer(snapshot.as_ref(), reason)
+}
+
+async fn readyz(extract::State(watched): extract::State<Watched>) -> impl IntoResponse {
+    let snapshot = watched.progress.get().map(Progress::snapshot);
+    let reason = match &snapshot {
+        None => Some("starting"),
+        Some(found) => not_ready(found, watched.stall_timeout),
+    };
+    answer(snapshot.as_ref(), reason)
+}
+
+async fn metrics(extract::State(watched): extract::State<Watched>) -> impl IntoResponse {
+    match watched.metrics.encode() {
+        Ok(text) => {
+            (StatusCode::OK, [("content-type", "text/plain; version=0.0.4")], text).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "metrics cannot be encoded");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// Why a restart would help.
+fn not_live(snapshot: &Snapshot, stall_timeout: Duration) -> Option<&'static str> {
+    let running = matches!(snapshot.state, State::Running | State::Draining);
+    if snapshot.state == State::Stopped {
+        Some("stopped")
+    } else if running && snapshot.since_heartbeat > HEARTBEAT_LIMIT {
+        Some("coordinator_stuck")
+    } else if snapshot.batches_in_flight > 0 && snapshot.idle_with_work > stall_timeout {
+        Some("aligner_stuck")
+    } else {
+        None
+    }
+}
+
+/// Why records do not move.
+fn not_ready(snapshot: &Snapshot, stall_timeout: Duration) -> Option<&'static str> {
+    match snapshot.state {
+        State::Starting => Some("starting"),
+        State::Draining => Some("draining"),
+        State::Stopped => Some("stopped"),
+        State::Running if snapshot.decoder_waits => Some("schema_registry_unavailable"),
+        State::Running if snapshot.idle_with_work > stall_timeout => Some("no_progress"),
+        State::Running => not_live(snapshot, stall_timeout),
+    }
+}

@@ -1,0 +1,218 @@
+//! From settings to an Aligner: which one, with which profile, decoding how.
+
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use aligner::{
+    Aligner, Decoding, Profile,
+    builtin::{Builtin, Rule},
+    prompt::{ALPACA_EVAL, Template},
+};
+use aligner_engine::{Device, EmbeddedModel, Engine, EngineOptions, ModelSource};
+use aligner_remote::{ApiKey, RemoteAligner, RemoteError, RemoteSettings};
+use anyhow::{Context, bail};
+
+use crate::config::{self, Dtype, Secret};
+
+/// Between two tries to reach a completions server at start.
+const REMOTE_RETRY: Duration = Duration::from_secs(2);
+
+/// An Aligner that is ready to correct.
+#[derive(Clone)]
+pub enum Loaded {
+    /// A model in this process.
+    Engine(Engine),
+    /// Anything else behind the contract.
+    Other(Arc<dyn Aligner>),
+}
+
+impl Loaded {
+    /// The Aligner, whatever runs it.
+    pub fn aligner(&self) -> Arc<dyn Aligner> {
+        match self {
+            Self::Engine(engine) => Arc::new(engine.clone()),
+            Self::Other(aligner) => Arc::clone(aligner),
+        }
+    }
+
+    /// What runs, for people and logs.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Engine(engine) => {
+                let model = engine.describe();
+                format!(
+                    "{} {:.1} M parameters, {}, {} kernels, {} threads",
+                    model.family,
+                    model.parameters as f64 / 1e6,
+                    model.dtype,
+                    model.kernels,
+                    model.threads
+                )
+            }
+            Self::Other(aligner) => aligner.identity().name.clone(),
+        }
+    }
+
+    /// The engine, where there is one.
+    ///
+    /// # Errors
+    /// For Aligners without weights in this process.
+    pub fn engine(&self) -> anyhow::Result<&Engine> {
+        match self {
+            Self::Engine(engine) => Ok(engine),
+            Self::Other(aligner) => bail!(
+                "the Aligner {} has no weights in this process: give --model bundled or a folder \
+                 in Hugging Face layout",
+                aligner.identity().name
+            ),
+        }
+    }
+}
+
+/// Loads the Aligner that the settings name.
+///
+/// # Errors
+/// If its files, its profile or its server cannot be used.
+pub async fn load(settings: &config::Aligner) -> anyhow::Result<Loaded> {
+    let builtin = |rule| Ok(Loaded::Other(Arc::new(Builtin::new(rule))));
+    match settings.model.as_str() {
+        "identity" => builtin(Rule::Identity),
+        "marker" => builtin(Rule::Marker),
+        "marker-all" => builtin(Rule::MarkerAll),
+        "remote" => remote(settings).await,
+        model => {
+            let options = engine_options(settings, model)?;
+            // Reading and packing weights takes its time.
+            let engine = tokio::task::spawn_blocking(|| Engine::load(options))
+                .await
+                .context("loading the model")??;
+            Ok(Loaded::Engine(engine))
+        }
+    }
+}
+
+/// Options of the engine for `model`, which is `bundled` or a path.
+///
+/// # Errors
+/// If the model or its profile does not exist.
+pub fn engine_options(settings: &config::Aligner, model: &str) -> anyhow::Result<EngineOptions> {
+    let source = match model {
+        "bundled" => ModelSource::Embedded(EmbeddedModel {
+            name: aligner_bundled::NAME.to_owned(),
+            files: aligner_bundled::FILES,
+        }),
+        path => {
+            let path = Path::new(path);
+            if path.is_dir() {
+                ModelSource::Folder(path.to_owned())
+            } else if path.is_file() {
+                ModelSource::Gguf(path.to_owned())
+            } else {
+                bail!(
+                    "aligner.model = {model}: neither a built-in Aligner nor a file or folder \
+                     that exists"
+                );
+            }
+        }
+    };
+    let mut options = EngineOptions::new(source);
+    options.profile = settings.profile.as_deref().map(profile).transpose()?;
+    options.dtype = match settings.dtype {
+        Dtype::Auto => aligner_engine::Dtype::Auto,
+        Dtype::F32 => aligner_engine::Dtype::F32,
+        Dtype::Q8_0 => aligner_engine::Dtype::Q8_0,
+        Dtype::Q4K => aligner_engine::Dtype::Q4K,
+        Dtype::Bf16 => aligner_engine::Dtype::Bf16,
+    };
+    options.devices =
+        settings.device.values().iter().map(|name| device(name)).collect::<Result<_, _>>()?;
+    options.threads = settings.threads.and_then(|threads| NonZeroUsize::new(threads.into()));
+    options.decoding = decoding(settings);
+    Ok(options)
+}
+
+fn decoding(settings: &config::Aligner) -> Decoding {
+    Decoding {
+        max_new_tokens: settings.max_new_tokens,
+        temperature: settings.temperature,
+        top_p: settings.top_p,
+        seed: settings.seed,
+    }
+}
+
+fn device(name: &str) -> anyhow::Result<Device> {
+    match name.strip_prefix("cuda:") {
+        None if name == "cpu" => Ok(Device::Cpu),
+        Some(ordinal) => Ok(Device::Cuda(
+            ordinal.parse().with_context(|| format!("aligner.device = {name}: not a device"))?,
+        )),
+        None => bail!("aligner.device = {name}: use cpu or cuda:0"),
+    }
+}
+
+/// A profile by name, or from a file.
+///
+/// # Errors
+/// If the file cannot be read or is not a profile.
+pub fn profile(name: &str) -> anyhow::Result<Profile> {
+    match name {
+        "paper" => Ok(Profile::paper("aligner")),
+        "alpaca-eval" => Ok(Profile {
+            template: Template::new(ALPACA_EVAL).expect("a published template has both fields"),
+            ..Profile::paper("aligner")
+        }),
+        path => {
+            let json = std::fs::read(path).with_context(|| format!("reading profile {path}"))?;
+            Ok(Profile::from_json(&json, path)?)
+        }
+    }
+}
+
+async fn remote(settings: &config::Aligner) -> anyhow::Result<Loaded> {
+    let remote = &settings.remote;
+    let api_key = secret(remote.api_key.as_ref(), remote.api_key_file.as_deref())
+        .context("reading aligner.remote.api_key_file")?;
+    let url = remote.url.clone().context("aligner.remote.url is not set")?;
+    let model = remote.model.clone().context("aligner.remote.model is not set")?;
+    let profile = match settings.profile.as_deref() {
+        Some(name) => profile(name)?,
+        None => Profile::paper(model.clone()),
+    };
+    let max_concurrency = NonZeroU32::new(remote.max_concurrency)
+        .context("aligner.remote.max_concurrency = 0: set it to 1 or more")?;
+    let remote = RemoteSettings {
+        api_key: api_key.map(|key| ApiKey::new(key.expose())),
+        decoding: decoding(settings),
+        max_concurrency,
+        timeout: Duration::from_millis(remote.timeout_ms),
+        ..RemoteSettings::new(url, model, profile)
+    };
+    loop {
+        match RemoteAligner::connect(remote.clone()).await {
+            Ok(aligner) => return Ok(Loaded::Other(Arc::new(aligner))),
+            Err(error @ RemoteError::Unavailable { .. }) => {
+                tracing::warn!(%error, "waiting for the completions server");
+                tokio::time::sleep(REMOTE_RETRY).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// A secret given in place or in a file; a trailing line break of the file is not part of it.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn secret(value: Option<&Secret>, file: Option<&str>) -> anyhow::Result<Option<Secret>> {
+    match file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
+            Ok(Some(Secret::new(text.trim_end_matches(['\r', '\n']))))
+        }
+        None => Ok(value.cloned()),
+    }
+}

@@ -1,0 +1,139 @@
+//! The service: from settings to records that flow. `run` and `demo` both go through here.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use aligner_kafka::{Connection, TopicSettings};
+use aligner_pipeline::{Parts, Pipeline, Summary, progress::Progress, system_clock};
+use anyhow::Context;
+use tokio::sync::oneshot;
+
+use crate::{codecs, config::{self, Problem, Problems, Settings}, models, tolerance::Tolerant};
+
+/// Runs until `shutdown` is ready or something cannot go on; `started` gets a handle to the
+/// pipeline's progress once records can flow.
+///
+/// # Errors
+/// If the model cannot be loaded, Kafka refuses us, or the pipeline cannot go on.
+pub async fn serve(
+    settings: &Settings,
+    shutdown: impl Future<Output = ()> + Send,
+    started: oneshot::Sender<Progress>,
+) -> anyhow::Result<Option<Summary>> {
+    let mut shutdown = Box::pin(shutdown);
+    let begun = std::time::Instant::now();
+    let pipeline = tokio::select! {
+        pipeline = build(settings) => pipeline?,
+        // Nothing was read yet, so there is nothing to finish.
+        () = &mut shutdown => return Ok(None),
+    };
+    tracing::info!(seconds = begun.elapsed().as_secs_f64(), "reading answers");
+    // Nobody may be interested.
+    let _ = started.send(pipeline.progress());
+    Ok(Some(pipeline.run(shutdown).await?))
+}
+
+type KafkaPipeline = Pipeline<aligner_kafka::KafkaSource, Tolerant<aligner_kafka::KafkaSink>>;
+
+async fn build(settings: &Settings) -> anyhow::Result<KafkaPipeline> {
+    let connection = connection(settings)?;
+    let loaded = models::load(&settings.aligner).await?;
+    let aligner = loaded.aligner();
+    let identity = aligner.identity();
+    tracing::info!(
+        aligner = identity.name,
+        revision = identity.revision,
+        detail = loaded.describe(),
+        "aligner loaded"
+    );
+    let codecs = codecs::codecs(settings).await?;
+    let TopicSettings { answers, corrections, pairs, dead_letters, .. } = &connection.topics;
+    tracing::info!(
+        client_id = connection.identity,
+        group = connection.group_id,
+        ?answers,
+        corrections,
+        pairs,
+        dead_letters,
+        "connecting to kafka"
+    );
+    let kafka = aligner_kafka::connect(connection).await?;
+    Ok(Pipeline::new(Parts {
+        source: kafka.source,
+        sink: Tolerant::new(kafka.sink, settings.errors.tolerance),
+        aligner,
+        decoder: codecs.decoder,
+        encoder: codecs.encoder,
+        settings: settings.pipeline.clone(),
+        connector: settings.name.0.clone(),
+        task: 0,
+        wall_clock: system_clock(),
+    }))
+}
+
+/// The connection, with the secrets that lie in files.
+///
+/// # Errors
+/// If a file cannot be read, or the settings contradict themselves.
+pub fn connection(settings: &Settings) -> anyhow::Result<Connection> {
+    let (mut kafka, topics) = config::kafka_sections(settings);
+    for (name, path) in &settings.kafka.property_files {
+        let secret = models::secret(None, Some(path))
+            .with_context(|| format!("kafka.property_files.{name}"))?
+            .expect("a file was given");
+        kafka.properties.insert(name.clone(), secret.expose().to_owned());
+    }
+    Connection::new(&settings.name.0, kafka, topics).map_err(|problems| {
+        Problems(
+            problems
+                .into_iter()
+                .map(|problem| Problem {
+                    key: problem.key,
+                    value: None,
+                    message: problem.message,
+                    fix: None,
+                })
+                .collect(),
+        )
+        .into()
+    })
+}
+
+/// Ready at the first SIGTERM or SIGINT. At a second one the process ends at once.
+pub fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    tokio::spawn(async move {
+        let mut stop = Some(stop);
+        loop {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            match stop.take() {
+                Some(stop) => {
+                    tracing::info!(signal = name, "stopping; a second signal ends at once");
+                    let _ = stop.send(());
+                }
+                None => {
+                    tracing::warn!(
+                        signal = name,
+                        "ended at once; records in flight will be read again"
+                    );
+                    std::process::exit(1);
+                }
+            }
+        }
+    });
+    Ok(async {
+        // The sender is kept until a signal comes.
+        let _ = stopped.await;
+    })
+}
+
+/// How long closing HTTP connections may take.
+pub const HTTP_GRACE: Duration = Duration::from_secs(1);
+
+/// A cell that is filled once the pipeline runs.
+pub type ProgressCell = Arc<std::sync::OnceLock<Progress>>;
