@@ -50,19 +50,19 @@ pub(crate) fn sentences(text: &str) -> Vec<&str> {
     found
 }
 
-/// How many of `sentences` stand in `text`, byte for byte and in order.
-pub(crate) fn kept_in_order(sentences: &[&str], text: &str) -> usize {
+/// Those of `sentences` that stand in `text`, byte for byte and in order.
+pub(crate) fn in_order<'a>(sentences: Vec<&'a str>, text: &str) -> Vec<&'a str> {
     let mut rest = text;
     sentences
-        .iter()
-        .filter(|sentence| match rest.find(**sentence) {
+        .into_iter()
+        .filter(|sentence| match rest.find(*sentence) {
             Some(at) => {
                 rest = &rest[at + sentence.len()..];
                 true
             }
             None => false,
         })
-        .count()
+        .collect()
 }
 
 /// Words that two texts have in common, in order.
@@ -83,6 +83,14 @@ pub(crate) fn similarity(a: &str, b: &str) -> f64 {
         return 1.0;
     }
     2.0 * common_words(&a, &b) as f64 / (a.len() + b.len()) as f64
+}
+
+/// Letters and digits alone, without case.
+pub(crate) fn letters(text: &str) -> Vec<char> {
+    text.chars()
+        .filter(|c| c.is_alphanumeric())
+        .flat_map(char::to_lowercase)
+        .collect()
 }
 
 /// Whether `needle` stands in `text` as whole words, whatever its case.
@@ -116,10 +124,10 @@ mod tests {
     }
 
     #[test]
-    fn sentences_count_as_kept_only_in_order() {
-        assert_eq!(kept_in_order(&["A.", "B."], "A. x B."), 2);
-        assert_eq!(kept_in_order(&["A.", "B."], "B. A."), 1);
-        assert_eq!(kept_in_order(&["A.", "A."], "A."), 1);
+    fn sentences_are_found_only_in_order() {
+        assert_eq!(in_order(vec!["A.", "B."], "A. x B."), ["A.", "B."]);
+        assert_eq!(in_order(vec!["A.", "B."], "B. A."), ["A."]);
+        assert_eq!(in_order(vec!["A.", "A."], "A."), ["A."]);
     }
 
     #[test]
