@@ -1,9 +1,14 @@
 //! The competence guard: knowing what the model does not know.
 //!
 //! A guard never edits text. It only chooses between the model's output and the original, with
-//! a stable reason (see [`crate::reason`]).
+//! a stable reason (see [`crate::reason`]): before inference by what it would have to read, and
+//! after by what it wrote.
+
+use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
+
+use crate::reason;
 
 /// Limits of what a model is fit for; a limit that is absent does not apply.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -13,7 +18,320 @@ pub struct Guard {
     pub max_question_tokens: Option<u32>,
     /// Most tokens of an answer.
     pub max_answer_tokens: Option<u32>,
-    /// Most tokens per whitespace-separated word of an answer: a byte-level vocabulary spends
-    /// many tokens on words that it never saw.
+    /// Most tokens per whitespace-separated word of an answer, beyond eight for free: a
+    /// byte-level vocabulary spends many tokens on words that it never saw.
     pub max_tokens_per_word: Option<f32>,
+    /// Largest share of the output's words that stand in neither the question, the answer, nor
+    /// `known_words`.
+    pub max_novel_words: Option<f32>,
+    /// Largest share of the output's words that are not the answer's in order: what their longest
+    /// common subsequence leaves over, less the `known_words` that the output has more of.
+    pub max_displaced_words: Option<f32>,
+    /// Words that the model may use of itself, in lower case.
+    pub known_words: KnownWords,
+    /// Least mean log probability of the decoded tokens.
+    pub min_mean_logprob: Option<f32>,
+    /// Least log probability of any decoded token.
+    pub min_token_logprob: Option<f32>,
+    /// Least characters of the output for each of the answer.
+    pub min_length_ratio: Option<f32>,
+    /// Most characters of the output for each of the answer, beyond [`FREE_CHARACTERS`].
+    pub max_length_ratio: Option<f32>,
+}
+
+/// What an output may be longer than its answer whatever the ratio: about two sentences, which
+/// is what a refusal or a pointer to help adds to a short answer.
+pub const FREE_CHARACTERS: u32 = 220;
+
+/// Tokens of an answer that [`Guard::max_tokens_per_word`] does not count.
+const FREE_TOKENS: f32 = 8.0;
+
+/// A set of words, written as a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<String>", into = "Vec<String>")]
+pub struct KnownWords(HashSet<String>);
+
+impl From<Vec<String>> for KnownWords {
+    fn from(words: Vec<String>) -> Self {
+        Self(words.into_iter().map(|word| word.to_lowercase()).collect())
+    }
+}
+
+impl From<KnownWords> for Vec<String> {
+    fn from(words: KnownWords) -> Self {
+        // Sorted, because a revision is a digest of it.
+        let mut words: Self = words.0.into_iter().collect();
+        words.sort_unstable();
+        words
+    }
+}
+
+/// How sure the model was of the tokens it decoded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Confidence {
+    /// Mean natural log probability of the decoded tokens, end of sequence included.
+    pub mean_logprob: f32,
+    /// The least of them.
+    pub min_logprob: f32,
+}
+
+impl Guard {
+    /// Whether [`Self::admit`] looks at token counts, which cost an encoding each.
+    pub fn counts_tokens(&self) -> bool {
+        self.max_question_tokens.is_some()
+            || self.max_answer_tokens.is_some()
+            || self.max_tokens_per_word.is_some()
+    }
+
+    /// Before inference: whether the model is fit for this question and answer, of so many
+    /// tokens each.
+    ///
+    /// # Errors
+    /// The reason to bypass it.
+    pub fn admit(
+        &self,
+        answer: &str,
+        question_tokens: u32,
+        answer_tokens: u32,
+    ) -> Result<(), &'static str> {
+        if self
+            .max_question_tokens
+            .is_some_and(|most| question_tokens > most)
+            || self
+                .max_answer_tokens
+                .is_some_and(|most| answer_tokens > most)
+        {
+            return Err(reason::TOO_LONG);
+        }
+        let words = answer.split_whitespace().count().max(1) as f32;
+        if self
+            .max_tokens_per_word
+            .is_some_and(|most| answer_tokens as f32 > most * words + FREE_TOKENS)
+        {
+            return Err(reason::UNFAMILIAR_TEXT);
+        }
+        Ok(())
+    }
+
+    /// After inference: whether the output can stand in the answer's place. An Aligner that
+    /// does not know its tokens' probabilities passes `None`, and those limits do not apply.
+    ///
+    /// # Errors
+    /// The reason to bypass it.
+    pub fn accept(
+        &self,
+        question: &str,
+        answer: &str,
+        output: &str,
+        confidence: Option<Confidence>,
+    ) -> Result<(), &'static str> {
+        if output.trim().is_empty() {
+            return Err(reason::EMPTY_OUTPUT);
+        }
+        if output == answer {
+            return Ok(());
+        }
+        let answer_characters = answer.chars().count().max(1) as f32;
+        let ratio = output.chars().count() as f32 / answer_characters;
+        let free = FREE_CHARACTERS as f32 / answer_characters;
+        if self.min_length_ratio.is_some_and(|least| ratio < least)
+            || self
+                .max_length_ratio
+                .is_some_and(|most| ratio > most + free)
+        {
+            return Err(reason::LENGTH_RATIO);
+        }
+        if self.max_novel_words.is_some() || self.max_displaced_words.is_some() {
+            let (answer, output) = (words(answer), words(output));
+            if self
+                .max_novel_words
+                .is_some_and(|most| self.novel_words(&words(question), &answer, &output) > most)
+                || self
+                    .max_displaced_words
+                    .is_some_and(|most| self.displaced_words(&answer, &output) > most)
+            {
+                return Err(reason::INCONSISTENT_COPY);
+            }
+        }
+        if let Some(Confidence {
+            mean_logprob,
+            min_logprob,
+        }) = confidence
+            && (self
+                .min_mean_logprob
+                .is_some_and(|least| mean_logprob < least)
+                || self
+                    .min_token_logprob
+                    .is_some_and(|least| min_logprob < least))
+        {
+            return Err(reason::LOW_CONFIDENCE);
+        }
+        Ok(())
+    }
+
+    /// Share of the output's words that come from nowhere, 0 where it has no words.
+    fn novel_words(&self, question: &[String], answer: &[String], output: &[String]) -> f32 {
+        let given: HashSet<&String> = question.iter().chain(answer).collect();
+        let novel = |word: &&String| !given.contains(*word) && !self.known_words.0.contains(*word);
+        output.iter().filter(novel).count() as f32 / output.len().max(1) as f32
+    }
+
+    /// Share of the output's words that neither stand where the answer has them nor are known.
+    fn displaced_words(&self, answer: &[String], output: &[String]) -> f32 {
+        let known = |words: &[String]| {
+            words
+                .iter()
+                .filter(|word| self.known_words.0.contains(*word))
+                .count()
+        };
+        let left_over = output.len() - common_subsequence(answer, output);
+        let from_phrases = known(output).saturating_sub(known(answer));
+        left_over.saturating_sub(from_phrases) as f32 / output.len().max(1) as f32
+    }
+}
+
+/// Words of a text in lower case: runs of letters, digits and underscores.
+fn words(text: &str) -> Vec<String> {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_')
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect()
+}
+
+/// Length of the longest common subsequence of two lists of words.
+fn common_subsequence(a: &[String], b: &[String]) -> usize {
+    let mut row = vec![0; b.len() + 1];
+    for x in a {
+        let mut before = 0;
+        for (j, y) in b.iter().enumerate() {
+            let keep = row[j + 1];
+            row[j + 1] = if x == y {
+                before + 1
+            } else {
+                row[j + 1].max(row[j])
+            };
+            before = keep;
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(json: &str) -> Guard {
+        serde_json::from_str(json).expect("a valid guard")
+    }
+
+    #[test]
+    fn a_guard_without_limits_lets_everything_but_emptiness_pass() {
+        let none = Guard::default();
+        assert!(!none.counts_tokens());
+        assert_eq!(none.admit("ä", 9_999, 9_999), Ok(()));
+        assert_eq!(none.accept("q", "a", "whatever else", None), Ok(()));
+        assert_eq!(
+            none.accept("q", "a", " \n", None),
+            Err(reason::EMPTY_OUTPUT)
+        );
+    }
+
+    #[test]
+    fn length_comes_before_familiarity() {
+        let limits = guard(
+            r#"{"max_question_tokens": 10, "max_answer_tokens": 20, "max_tokens_per_word": 4}"#,
+        );
+        assert!(limits.counts_tokens());
+        assert_eq!(limits.admit("two words", 10, 16), Ok(()));
+        assert_eq!(limits.admit("two words", 11, 8), Err(reason::TOO_LONG));
+        assert_eq!(limits.admit("two words", 1, 21), Err(reason::TOO_LONG));
+        assert_eq!(
+            limits.admit("two words", 1, 17),
+            Err(reason::UNFAMILIAR_TEXT)
+        );
+        assert_eq!(limits.admit("", 1, 13), Err(reason::UNFAMILIAR_TEXT));
+    }
+
+    #[test]
+    fn words_from_nowhere_are_counted_without_case_and_known_ones_are_not() {
+        let limits = guard(r#"{"max_novel_words": 0.2, "known_words": ["Please", "contact"]}"#);
+        let accept = |output| limits.accept("Who is it?", "It is Ada, 42.", output, None);
+        assert_eq!(accept("Please contact (ADA) - it is 42"), Ok(()));
+        assert_eq!(accept("It is Ada Lovelace 42"), Ok(()), "one of five");
+        assert_eq!(
+            accept("It is Bob 42"),
+            Err(reason::INCONSISTENT_COPY),
+            "one of four"
+        );
+        assert_eq!(accept("..."), Ok(()), "no words at all");
+    }
+
+    #[test]
+    fn low_confidence_and_odd_lengths_have_their_own_reasons() {
+        let limits = guard(
+            r#"{"min_mean_logprob": -0.5, "min_token_logprob": -3,
+                "min_length_ratio": 0.5, "max_length_ratio": 2}"#,
+        );
+        let sure = Confidence {
+            mean_logprob: -0.1,
+            min_logprob: -2.0,
+        };
+        let accept = |output: &str, confidence| limits.accept("q", "abcd", output, confidence);
+        assert_eq!(accept("abcé", Some(sure)), Ok(()));
+        assert_eq!(accept("a", Some(sure)), Err(reason::LENGTH_RATIO));
+        assert_eq!(accept(&"a".repeat(228), Some(sure)), Ok(()));
+        assert_eq!(
+            accept(&"a".repeat(229), Some(sure)),
+            Err(reason::LENGTH_RATIO)
+        );
+        let vague = Confidence {
+            mean_logprob: -0.6,
+            ..sure
+        };
+        assert_eq!(accept("abce", Some(vague)), Err(reason::LOW_CONFIDENCE));
+        let slip = Confidence {
+            min_logprob: -3.5,
+            ..sure
+        };
+        assert_eq!(accept("abce", Some(slip)), Err(reason::LOW_CONFIDENCE));
+        assert_eq!(
+            accept("abce", None),
+            Ok(()),
+            "unknown probabilities are not low ones"
+        );
+        assert_eq!(
+            accept("abcd", Some(vague)),
+            Ok(()),
+            "an identical answer cannot be wrong"
+        );
+    }
+
+    #[test]
+    fn words_out_of_place_are_displaced_unless_they_are_known() {
+        let limits = guard(r#"{"max_displaced_words": 0.25, "known_words": ["please", "stop"]}"#);
+        let accept = |output| limits.accept("q", "one two three four", output, None);
+        assert_eq!(
+            accept("One two, four!"),
+            Ok(()),
+            "left out is not displaced"
+        );
+        assert_eq!(accept("one two four three"), Ok(()), "one of four");
+        assert_eq!(accept("four three two one"), Err(reason::INCONSISTENT_COPY));
+        assert_eq!(
+            accept("Please stop one two three"),
+            Ok(()),
+            "known words are free"
+        );
+        assert_eq!(
+            accept("one two three six five"),
+            Err(reason::INCONSISTENT_COPY)
+        );
+    }
+
+    #[test]
+    fn known_words_are_written_in_a_stable_order() {
+        let limits = guard(r#"{"known_words": ["b", "C", "a"]}"#);
+        let again = serde_json::to_string(&limits.known_words).expect("serialises");
+        assert_eq!(again, r#"["a","b","c"]"#);
+    }
 }

@@ -1,1 +1,34 @@
+//! The Aligner on candle: any checkpoint of the supported families, corrected in ragged batches.
+//!
+//! Checkpoints come in Hugging Face layout (or as GGUF) through candle; the forward pass is this
+//! crate's own. One decoder, driven by configuration, serves every family; rows of many requests
+//! share each pass without padding; and a correction has the same bytes whatever else is in the
+//! batch, however prompts are chunked, on however many threads, with drafts or without.
+//!
+//! Absent: Kafka, settings files, and everything that a correction means to the pipeline.
 
+mod backend;
+mod config;
+mod draft;
+mod engine;
+mod error;
+mod json;
+mod kernels;
+mod load;
+mod model;
+mod options;
+mod pages;
+pub mod probe;
+mod rope;
+mod sampler;
+mod scheduler;
+mod source;
+mod text;
+mod weights;
+mod worker;
+
+pub use engine::{Engine, RawCompletion};
+pub use error::LoadError;
+pub use options::{Description, Device, Dtype, EngineOptions, Limits, Speculation};
+pub use source::{EmbeddedModel, ModelSource};
+pub use worker::Work;

@@ -1,0 +1,75 @@
+//! The seam between scheduling and arithmetic: one ragged forward pass at a time.
+//!
+//! A worker plans steps and knows nothing of tensors; a backend computes them and knows nothing
+//! of requests. [`crate::model::Cpu`] is the one that ships; the worker's tests use a scripted
+//! one.
+
+pub(crate) use crate::kernels::{LANES as PAGE_TOKENS, Reading};
+
+/// Rows of one sequence in a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// Position of the first row in its sequence.
+    pub(crate) start: usize,
+    pub(crate) rows: usize,
+    /// How many of the last rows need logits.
+    pub(crate) outputs: usize,
+    /// Where the sequence's pages begin in [`Step::pages`].
+    pub(crate) first_page: usize,
+}
+
+/// One forward pass over rows of several sequences, without padding.
+#[derive(Debug, Default)]
+pub(crate) struct Step {
+    /// Tokens of all rows, span after span.
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) spans: Vec<Span>,
+    /// Page tables of all spans, each long enough for its last row.
+    pub(crate) pages: Vec<u32>,
+}
+
+impl Step {
+    pub(crate) fn clear(&mut self) {
+        self.tokens.clear();
+        self.spans.clear();
+        self.pages.clear();
+    }
+
+    /// Adds the rows of `tokens` at `start`; the last `outputs` of them need logits.
+    pub(crate) fn push(&mut self, tokens: &[u32], start: usize, outputs: usize, pages: &[u32]) {
+        let needed = (start + tokens.len()).div_ceil(PAGE_TOKENS);
+        assert!(pages.len() >= needed, "a sequence has a page for every row");
+        let span = Span {
+            start,
+            rows: tokens.len(),
+            outputs,
+            first_page: self.pages.len(),
+        };
+        self.tokens.extend_from_slice(tokens);
+        self.pages.extend_from_slice(&pages[..needed]);
+        self.spans.push(span);
+    }
+
+    /// Rows that need logits.
+    pub(crate) fn outputs(&self) -> usize {
+        self.spans.iter().map(|span| span.outputs).sum()
+    }
+}
+
+/// What a step computed.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// One for each output row, in order.
+    pub(crate) readings: Vec<Reading>,
+    /// `[output row][vocab]`
+    pub(crate) logits: Vec<f32>,
+}
+
+/// Computes steps. Keys and values of every row are kept in its sequence's pages.
+pub(crate) trait Backend: Send + 'static {
+    /// Size of the vocabulary.
+    fn vocab(&self) -> usize;
+
+    /// Runs one step.
+    fn forward(&mut self, step: &Step, outcome: &mut Outcome);
+}

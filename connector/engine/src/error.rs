@@ -1,0 +1,79 @@
+//! Why a checkpoint cannot be loaded. Each names the file, the key or tensor, and what would do.
+
+use std::{io, path::PathBuf};
+
+use thiserror::Error;
+
+/// A model that cannot be loaded; nothing was started.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// A file of the checkpoint is absent.
+    #[error("{file} is missing from {origin}: {hint}")]
+    MissingFile {
+        /// Name of the file.
+        file: String,
+        /// Folder or bundle it was looked for in.
+        origin: String,
+        /// What the file is for, or what to do.
+        hint: &'static str,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// A file is not in its format.
+    #[error("{file} is not valid: {problem}")]
+    Malformed {
+        /// Name of the file.
+        file: String,
+        /// What the parser says.
+        problem: String,
+    },
+    /// A key is absent or has a value of the wrong kind.
+    #[error("{file}: {key} {problem}")]
+    Key {
+        /// Name of the file.
+        file: String,
+        /// The key, dotted where nested.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A value that this engine does not implement.
+    #[error("{file}: {key} = {value} is not supported; supported: {supported}")]
+    Unsupported {
+        /// Name of the file.
+        file: String,
+        /// The key, dotted where nested.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What would work.
+        supported: &'static str,
+    },
+    /// A tensor is absent, or not of the shape that the configuration says.
+    #[error("{origin}: tensor {name} {problem}")]
+    Tensor {
+        /// File or folder with the weights.
+        origin: String,
+        /// Name of the tensor.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A setting that does not fit this machine, this build, or this checkpoint.
+    #[error("{setting} = {value} {problem}")]
+    Setting {
+        /// The option.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong, and what would work.
+        problem: String,
+    },
+}

@@ -1,0 +1,454 @@
+//! The int8 product of a few rows with a few panels.
+//!
+//! Weights come in blocks of 32 along `k` with one scale (llama.cpp's Q8_0); each input row is
+//! quantised the same way. A block's sum of products is an exact integer, so every instruction
+//! set agrees to the bit: only the order of the f32 sums over blocks matters, and it is fixed.
+//!
+//! - AVX-512-VNNI multiplies *unsigned* by signed bytes. Weights are stored with their sign bit
+//!   flipped (`w + 128`), and a block's sum starts at `-128 · Σx`, one number for all columns.
+//! - AVX2 multiplies `|w|` by `x · sign(w)`: pairs stay below 2¹⁵, so nothing saturates.
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{
+    __m256i, __m512i, _mm256_abs_epi8, _mm256_add_epi32, _mm256_cvtepi32_ps, _mm256_loadu_si256,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi16, _mm256_set1_epi32,
+    _mm256_sign_epi8, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_loadu_si512,
+    _mm512_set1_epi32,
+};
+
+#[cfg(target_arch = "x86_64")]
+use super::lanes::{Avx2, Avx512};
+use super::{
+    Aligned, Bytes, Isa, LANES, Pool, Shared, for_each_isa,
+    lanes::{Lanes, Portable, maximum},
+    matmul::{Output, is_vnni},
+};
+
+/// Weights that share a scale.
+pub(super) const BLOCK: usize = 32;
+
+/// Bytes of four consecutive `k` for sixteen columns.
+const GROUP: usize = 4 * LANES;
+
+pub(super) fn weights_are_unsigned(bytes: Bytes) -> bool {
+    is_vnni(bytes)
+}
+
+/// Quantises a block of weights as llama.cpp does, with the scale rounded to f16.
+pub(super) fn quantize_weights(values: &[f32], bytes: &mut [i8]) -> f32 {
+    let largest = values
+        .iter()
+        .fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    let scale = largest / 127.0;
+    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    for (byte, &value) in bytes.iter_mut().zip(values) {
+        *byte = (value * inverse).round() as i8;
+    }
+    half::f16::from_f32(scale).to_f32()
+}
+
+/// Input rows quantised for one product.
+pub(crate) struct QuantizedRows {
+    /// `[m][k]`
+    bytes: Aligned<i8>,
+    /// `[m][k / 32]`
+    scales: Aligned<f32>,
+    /// `[m][k / 32]`: where the integer sum of a block starts.
+    starts: Aligned<i32>,
+    k: usize,
+}
+
+impl Default for QuantizedRows {
+    fn default() -> Self {
+        Self {
+            bytes: Aligned::zeroed(0),
+            scales: Aligned::zeroed(0),
+            starts: Aligned::zeroed(0),
+            k: 0,
+        }
+    }
+}
+
+/// Quantised rows from some row on.
+#[derive(Clone, Copy)]
+pub(super) struct Rows {
+    bytes: *const i8,
+    scales: *const f32,
+    starts: *const i32,
+}
+
+impl QuantizedRows {
+    pub(super) fn quantize(&mut self, pool: &mut Pool, isa: Isa, x: &[f32], m: usize, k: usize) {
+        let blocks = k / BLOCK;
+        self.bytes.ensure(m * k);
+        self.scales.ensure(m * blocks);
+        self.starts.ensure(m * blocks);
+        self.k = k;
+        let unsigned = weights_are_unsigned(isa.bytes);
+        let (bytes, scales, starts) = (
+            Shared::of(&mut self.bytes),
+            Shared::of(&mut self.scales),
+            Shared::of(&mut self.starts),
+        );
+        // A few rows cost less than handing them out.
+        let chunks = if m * k < 32_768 {
+            1
+        } else {
+            m.min(pool.threads())
+        };
+        pool.run(chunks, &|chunk, _| {
+            let (first, last) = (chunk * m / chunks, (chunk + 1) * m / chunks);
+            // SAFETY: chunks own disjoint rows of arrays that were made long enough above.
+            unsafe {
+                quantize_blocks(
+                    isa.floats,
+                    x.as_ptr().add(first * k),
+                    (last - first) * blocks,
+                    unsigned,
+                    bytes.at(first * k),
+                    scales.at(first * blocks),
+                    starts.at(first * blocks),
+                );
+            }
+        });
+    }
+
+    pub(super) fn from_row(&self, row: usize) -> Rows {
+        let blocks = self.k / BLOCK;
+        Rows {
+            bytes: self.bytes[row * self.k..].as_ptr(),
+            scales: self.scales[row * blocks..].as_ptr(),
+            starts: self.starts[row * blocks..].as_ptr(),
+        }
+    }
+}
+
+for_each_isa! {
+    unsafe fn quantize_blocks(
+        x: *const f32,
+        blocks: usize,
+        unsigned: bool,
+        bytes: *mut i8,
+        scales: *mut f32,
+        starts: *mut i32,
+    ) = quantize_blocks_on
+}
+
+#[inline(always)]
+unsafe fn quantize_blocks_on<L: Lanes>(
+    x: *const f32,
+    blocks: usize,
+    unsigned: bool,
+    bytes: *mut i8,
+    scales: *mut f32,
+    starts: *mut i32,
+) {
+    for block in 0..blocks {
+        unsafe {
+            let x = x.add(block * BLOCK);
+            let bytes = bytes.add(block * BLOCK);
+            let (low, high) = (L::load(x), L::load(x.add(LANES)));
+            let zero = L::splat(0.0);
+            let size = |v: L| zero.sub(v).max(v);
+            let largest = maximum(size(low).max(size(high)));
+            let inverse = if largest == 0.0 { 0.0 } else { 127.0 / largest };
+            low.mul(L::splat(inverse)).store_i8(bytes);
+            high.mul(L::splat(inverse)).store_i8(bytes.add(LANES));
+            *scales.add(block) = largest / 127.0;
+            let mut sum = 0_i32;
+            if unsigned {
+                for i in 0..BLOCK {
+                    sum += i32::from(*bytes.add(i));
+                }
+            }
+            *starts.add(block) = -128 * sum;
+        }
+    }
+}
+
+/// Sixteen integer sums.
+trait Sums: Copy {
+    type Floats: Lanes;
+    /// A group of weights, ready to multiply.
+    type Weights: Copy;
+    /// Rows of a tile, for one and for two panels.
+    const TILE_ROWS: [usize; 2];
+
+    unsafe fn start(at: i32) -> Self;
+    unsafe fn weights(from: *const u8) -> Self::Weights;
+    /// Adds the products of four weights of each column with four inputs.
+    unsafe fn add_products(self, weights: Self::Weights, inputs: i32) -> Self;
+    unsafe fn floats(self) -> Self::Floats;
+}
+
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+struct Vnni(__m512i);
+
+#[cfg(target_arch = "x86_64")]
+impl Sums for Vnni {
+    type Floats = Avx512;
+    type Weights = __m512i;
+    // 12 integer sums, 12 f32 sums, 2 weights.
+    const TILE_ROWS: [usize; 2] = [12, 6];
+
+    #[inline(always)]
+    unsafe fn start(at: i32) -> Self {
+        unsafe { Self(_mm512_set1_epi32(at)) }
+    }
+    #[inline(always)]
+    unsafe fn weights(from: *const u8) -> __m512i {
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn add_products(self, weights: __m512i, inputs: i32) -> Self {
+        unsafe {
+            Self(_mm512_dpbusd_epi32(
+                self.0,
+                weights,
+                _mm512_set1_epi32(inputs),
+            ))
+        }
+    }
+    #[inline(always)]
+    unsafe fn floats(self) -> Avx512 {
+        unsafe { Avx512(_mm512_cvtepi32_ps(self.0)) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+struct Halves(__m256i, __m256i);
+
+#[cfg(target_arch = "x86_64")]
+impl Sums for Halves {
+    type Floats = Avx2;
+    type Weights = [(__m256i, __m256i); 2];
+    const TILE_ROWS: [usize; 2] = [2, 1];
+
+    #[inline(always)]
+    unsafe fn start(_: i32) -> Self {
+        unsafe { Self(_mm256_set1_epi32(0), _mm256_set1_epi32(0)) }
+    }
+    #[inline(always)]
+    unsafe fn weights(from: *const u8) -> Self::Weights {
+        unsafe {
+            [0, 32].map(|offset| {
+                let signed = _mm256_loadu_si256(from.add(offset).cast());
+                (_mm256_abs_epi8(signed), signed)
+            })
+        }
+    }
+    #[inline(always)]
+    unsafe fn add_products(self, weights: Self::Weights, inputs: i32) -> Self {
+        unsafe {
+            let inputs = _mm256_set1_epi32(inputs);
+            let add = |sums, (size, signed)| {
+                let pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(inputs, signed));
+                _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+            };
+            Self(add(self.0, weights[0]), add(self.1, weights[1]))
+        }
+    }
+    #[inline(always)]
+    unsafe fn floats(self) -> Avx2 {
+        unsafe { Avx2(_mm256_cvtepi32_ps(self.0), _mm256_cvtepi32_ps(self.1)) }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Plain([i32; LANES]);
+
+impl Sums for Plain {
+    type Floats = Portable;
+    type Weights = [[i8; 4]; LANES];
+    const TILE_ROWS: [usize; 2] = [2, 1];
+
+    #[inline(always)]
+    unsafe fn start(_: i32) -> Self {
+        Self([0; LANES])
+    }
+    #[inline(always)]
+    unsafe fn weights(from: *const u8) -> Self::Weights {
+        unsafe { from.cast::<Self::Weights>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn add_products(self, weights: Self::Weights, inputs: i32) -> Self {
+        let inputs = inputs.to_le_bytes().map(|byte| i32::from(byte as i8));
+        Self(std::array::from_fn(|lane| {
+            let products = (0..4).map(|i| i32::from(weights[lane][i]) * inputs[i]);
+            self.0[lane] + products.sum::<i32>()
+        }))
+    }
+    #[inline(always)]
+    unsafe fn floats(self) -> Portable {
+        Portable(self.0.map(|sum| sum as f32))
+    }
+}
+
+/// All `rows` rows times `panels` panels.
+///
+/// # Safety
+/// The instruction set is present; `x` holds `rows` rows, `weights` and `scales` `panels` panels,
+/// and `output` takes the result.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a kernel's operands, none of them optional"
+)]
+pub(super) unsafe fn columns(
+    isa: Bytes,
+    x: Rows,
+    rows: usize,
+    k: usize,
+    weights: *const u8,
+    scales: *const f32,
+    panels: usize,
+    output: Output,
+) {
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+    unsafe fn vnni(x: Rows, rows: usize, k: usize, w: Panels, output: Output) {
+        unsafe { columns_on::<Vnni>(x, rows, k, w, output) }
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn avx2(x: Rows, rows: usize, k: usize, w: Panels, output: Output) {
+        unsafe { columns_on::<Halves>(x, rows, k, w, output) }
+    }
+    let w = Panels {
+        weights,
+        scales,
+        panels,
+    };
+    unsafe {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Bytes::Avx512Vnni => vnni(x, rows, k, w, output),
+            #[cfg(target_arch = "x86_64")]
+            Bytes::Avx2 => avx2(x, rows, k, w, output),
+            Bytes::Portable => columns_on::<Plain>(x, rows, k, w, output),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Panels {
+    weights: *const u8,
+    scales: *const f32,
+    panels: usize,
+}
+
+#[inline(always)]
+unsafe fn columns_on<S: Sums>(x: Rows, rows: usize, k: usize, w: Panels, output: Output) {
+    let blocks = k / BLOCK;
+    let mut panel = 0;
+    while panel < w.panels {
+        let left = w.panels - panel;
+        // One row: more panels, to have more independent sums.
+        let take = match rows {
+            1 if left >= 4 => 4,
+            _ if left >= 2 && S::TILE_ROWS[1] > 1 => 2,
+            _ => 1,
+        };
+        unsafe {
+            let weights = w.weights.add(panel * LANES * k);
+            let scales = w.scales.add(panel * LANES * blocks);
+            let output = output.moved(0, panel);
+            match take {
+                4 => tile::<S, 1, 4>(x, blocks, weights, scales, output),
+                2 => tiles::<S, 2>(x, rows, blocks, weights, scales, output),
+                _ => tiles::<S, 1>(x, rows, blocks, weights, scales, output),
+            }
+        }
+        panel += take;
+    }
+}
+
+#[inline(always)]
+unsafe fn tiles<S: Sums, const PANELS: usize>(
+    x: Rows,
+    rows: usize,
+    blocks: usize,
+    weights: *const u8,
+    scales: *const f32,
+    output: Output,
+) {
+    let most = S::TILE_ROWS[PANELS - 1];
+    let count = rows.div_ceil(most);
+    let mut row = 0;
+    for index in 0..count {
+        let height = (rows - row).div_ceil(count - index);
+        unsafe {
+            let x = Rows {
+                bytes: x.bytes.add(row * blocks * BLOCK),
+                scales: x.scales.add(row * blocks),
+                starts: x.starts.add(row * blocks),
+            };
+            let output = output.moved(row, 0);
+            macro_rules! of_height {
+                ($($rows:literal)*) => {
+                    match height {
+                        $($rows if $rows <= most => {
+                            tile::<S, $rows, PANELS>(x, blocks, weights, scales, output);
+                        })*
+                        _ => unreachable!("a tile has between one and TILE_ROWS rows"),
+                    }
+                };
+            }
+            of_height!(1 2 3 4 5 6 7 8 9 10 11 12);
+        }
+        row += height;
+    }
+}
+
+#[inline(always)]
+unsafe fn tile<S: Sums, const ROWS: usize, const PANELS: usize>(
+    x: Rows,
+    blocks: usize,
+    weights: *const u8,
+    scales: *const f32,
+    output: Output,
+) {
+    unsafe {
+        let mut totals = [[S::Floats::splat(0.0); PANELS]; ROWS];
+        for block in 0..blocks {
+            let mut sums = [[S::start(0); PANELS]; ROWS];
+            for (row, sums) in sums.iter_mut().enumerate() {
+                *sums = [S::start(*x.starts.add(row * blocks + block)); PANELS];
+            }
+            for group in 0..BLOCK / 4 {
+                let mut columns = [S::weights(weights); PANELS];
+                for (panel, column) in columns.iter_mut().enumerate() {
+                    let index = (panel * blocks + block) * (BLOCK / 4) + group;
+                    *column = S::weights(weights.add(index * GROUP));
+                }
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let at = (row * blocks + block) * BLOCK + 4 * group;
+                    let inputs = x.bytes.add(at).cast::<i32>().read_unaligned();
+                    for (sum, &column) in sums.iter_mut().zip(&columns) {
+                        *sum = sum.add_products(column, inputs);
+                    }
+                }
+            }
+            let mut column_scales = [S::Floats::splat(0.0); PANELS];
+            for (panel, scale) in column_scales.iter_mut().enumerate() {
+                *scale = S::Floats::load(scales.add((panel * blocks + block) * LANES));
+            }
+            for row in 0..ROWS {
+                let scale = S::Floats::splat(*x.scales.add(row * blocks + block));
+                for panel in 0..PANELS {
+                    let scale = scale.mul(column_scales[panel]);
+                    totals[row][panel] =
+                        sums[row][panel].floats().mul_add(scale, totals[row][panel]);
+                }
+            }
+        }
+        for (row, totals) in totals.iter().enumerate() {
+            for (panel, &total) in totals.iter().enumerate() {
+                output.write(row, panel, total);
+            }
+        }
+    }
+}
+
+const _: () = assert!(BLOCK == 2 * LANES, "a block is quantised as two vectors");

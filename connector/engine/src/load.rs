@@ -1,0 +1,274 @@
+//! From a checkpoint to decoders, texts and the profile: everything that can be wrong with it is
+//! found here, before a thread starts.
+
+use std::{fmt::Write as _, num::NonZeroUsize, path::PathBuf, sync::Arc, thread};
+
+use aligner::Profile;
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    Description, Device, Dtype, EngineOptions, LoadError, ModelSource,
+    backend::PAGE_TOKENS,
+    config::{self, Config},
+    kernels::{Isa, Precision},
+    model::{Cpu, Decoder},
+    scheduler::Budget,
+    source::Files,
+    text::{self, Texts},
+    weights::Weights,
+};
+
+/// A loaded checkpoint.
+pub(crate) struct Loaded {
+    pub(crate) name: String,
+    pub(crate) decoder: Arc<Decoder>,
+    pub(crate) eos: Vec<u32>,
+    pub(crate) description: Description,
+    pub(crate) budget: Budget,
+    /// Threads of each worker.
+    pub(crate) threads: Vec<NonZeroUsize>,
+    tokenizer: Option<Vec<u8>>,
+    profile: Option<Profile>,
+    weights_sha256: [u8; 32],
+    config_bytes: Vec<u8>,
+}
+
+/// Keys and values of a worker take at most this much memory unless `kv_tokens` says otherwise.
+const KV_BYTES: usize = 2 << 30;
+/// And no more tokens than this.
+const KV_TOKENS: usize = 1 << 16;
+
+impl Loaded {
+    pub(crate) fn load(options: &EngineOptions) -> Result<Self, LoadError> {
+        let threads = worker_threads(options)?;
+        let precision = match options.dtype {
+            Dtype::Auto | Dtype::F32 => Precision::F32,
+            Dtype::Q8_0 => Precision::Q8,
+            Dtype::Q4K | Dtype::Bf16 => {
+                return Err(LoadError::Setting {
+                    setting: "dtype",
+                    value: options.dtype.name().to_owned(),
+                    problem: "is not available on the CPU; use f32 or q8_0".to_owned(),
+                });
+            }
+        };
+        let files = match &options.model {
+            ModelSource::Folder(folder) => Files::Folder(existing_folder(folder)?),
+            ModelSource::Embedded(model) => Files::Embedded(model.clone()),
+            ModelSource::Gguf(path) => {
+                return Err(LoadError::Setting {
+                    setting: "model",
+                    value: path.display().to_string(),
+                    problem: "is a GGUF file; use a folder in Hugging Face layout".to_owned(),
+                });
+            }
+        };
+        let config_bytes = files
+            .required(config::FILE, "it describes the model")?
+            .into_owned();
+        let config = Config::from_json(&config_bytes)?;
+        let mut eos = match files.optional("generation_config.json")? {
+            Some(bytes) => config::generation_eos(&bytes)?,
+            None => Vec::new(),
+        };
+        if eos.is_empty() {
+            eos.clone_from(&config.eos);
+        }
+        let weights = Weights::open(&files)?;
+        let weights_sha256 = weights.sha256();
+        let decoder = Decoder::load(config, &weights, precision, Isa::detect())?;
+        let tokenizer = files
+            .optional(text::FILE)?
+            .map(std::borrow::Cow::into_owned);
+        let profile = files
+            .optional("aligner.json")?
+            .map(|json| {
+                Profile::from_json(&json, "aligner.json").map_err(|error| LoadError::Malformed {
+                    file: "aligner.json".to_owned(),
+                    problem: match error {
+                        aligner::ProfileError::Malformed { source, .. } => source.to_string(),
+                        other => other.to_string(),
+                    },
+                })
+            })
+            .transpose()?;
+        let parts = Parts {
+            name: files.name(),
+            eos,
+            tokenizer,
+            profile,
+            config_bytes,
+        };
+        Ok(Self::assemble(
+            parts,
+            decoder,
+            weights_sha256,
+            threads,
+            options,
+        ))
+    }
+
+    pub(crate) fn assemble(
+        parts: Parts,
+        decoder: Decoder,
+        weights_sha256: [u8; 32],
+        threads: Vec<NonZeroUsize>,
+        options: &EngineOptions,
+    ) -> Self {
+        let config = decoder.config();
+        let description = Description {
+            family: config.family.clone(),
+            parameters: decoder.parameters(),
+            dtype: if decoder.all_int8() { "q8_0" } else { "f32" },
+            kernels: decoder.isa().to_string(),
+            context: config.context,
+            vocab: config.vocab,
+            layers: config.layers.len(),
+            step_bytes: decoder.bytes(),
+            weights_sha256: hex(&weights_sha256),
+            threads: threads[0].get(),
+        };
+        let budget = budget(config, options);
+        Self {
+            name: parts.name,
+            decoder: Arc::new(decoder),
+            eos: parts.eos,
+            description,
+            budget,
+            threads,
+            tokenizer: parts.tokenizer,
+            profile: parts.profile,
+            weights_sha256,
+            config_bytes: parts.config_bytes,
+        }
+    }
+
+    /// The worker that runs on `threads` threads.
+    pub(crate) fn cpu(&self, threads: NonZeroUsize) -> Cpu {
+        Cpu::new(Arc::clone(&self.decoder), threads, self.budget.pages)
+    }
+
+    /// Encodes and decodes; an error if the checkpoint brought no tokenizer.
+    pub(crate) fn texts(&self) -> Result<Texts, LoadError> {
+        let json = self
+            .tokenizer
+            .as_ref()
+            .ok_or_else(|| LoadError::MissingFile {
+                file: text::FILE.to_owned(),
+                origin: self.name.clone(),
+                hint: "prompts are tokenised as it says",
+            })?;
+        Texts::from_json(json)
+    }
+
+    /// The profile to use: the configured one, the checkpoint's, or the paper's template.
+    pub(crate) fn profile(&self, configured: Option<&Profile>) -> Profile {
+        configured
+            .or(self.profile.as_ref())
+            .cloned()
+            .unwrap_or_else(|| Profile::paper(self.name.clone()))
+    }
+
+    /// Short digest of everything that decides an output but the decoding parameters, which are
+    /// recorded beside it: the same checkpoint has the same revision on every machine.
+    pub(crate) fn revision(&self, profile: &Profile) -> String {
+        let mut digest = Sha256::new();
+        let mut part = |name: &str, bytes: &[u8]| {
+            digest.update(name.as_bytes());
+            digest.update((bytes.len() as u64).to_le_bytes());
+            digest.update(bytes);
+        };
+        part("weights", &self.weights_sha256);
+        part("config", &self.config_bytes);
+        part("tokenizer", self.tokenizer.as_deref().unwrap_or_default());
+        part("dtype", self.description.dtype.as_bytes());
+        let eos: Vec<u8> = self.eos.iter().flat_map(|id| id.to_le_bytes()).collect();
+        part("eos", &eos);
+        part("template", profile.template.text().as_bytes());
+        part(
+            "unchanged",
+            profile
+                .unchanged_token
+                .as_deref()
+                .unwrap_or_default()
+                .as_bytes(),
+        );
+        let guard = serde_json::to_vec(&profile.guard).expect("a guard is plain numbers and words");
+        part("guard", &guard);
+        hex(&digest.finalize())[..16].to_owned()
+    }
+}
+
+/// What a checkpoint brings beside its decoder.
+pub(crate) struct Parts {
+    pub(crate) name: String,
+    pub(crate) eos: Vec<u32>,
+    pub(crate) tokenizer: Option<Vec<u8>>,
+    pub(crate) profile: Option<Profile>,
+    pub(crate) config_bytes: Vec<u8>,
+}
+
+fn existing_folder(folder: &PathBuf) -> Result<PathBuf, LoadError> {
+    if folder.is_dir() {
+        return Ok(folder.clone());
+    }
+    Err(LoadError::MissingFile {
+        file: config::FILE.to_owned(),
+        origin: folder.display().to_string(),
+        hint: "this is not a folder; give a folder in Hugging Face layout",
+    })
+}
+
+/// Threads of each worker: the configured or available ones, split evenly.
+pub(crate) fn worker_threads(options: &EngineOptions) -> Result<Vec<NonZeroUsize>, LoadError> {
+    if options.devices.is_empty() {
+        return Err(LoadError::Setting {
+            setting: "device",
+            value: "[]".to_owned(),
+            problem: "names no device; use cpu".to_owned(),
+        });
+    }
+    for device in &options.devices {
+        if let Device::Cuda(number) = device {
+            return Err(LoadError::Setting {
+                setting: "device",
+                value: format!("cuda:{number}"),
+                problem: "needs a build with CUDA, which this one is not; use cpu".to_owned(),
+            });
+        }
+    }
+    let available = options
+        .threads
+        .or_else(|| thread::available_parallelism().ok())
+        .unwrap_or(NonZeroUsize::MIN)
+        .get();
+    let workers = options.devices.len();
+    Ok((0..workers)
+        .map(|worker| available / workers + usize::from(worker < available % workers))
+        .map(|threads| NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN))
+        .collect())
+}
+
+fn budget(config: &Config, options: &EngineOptions) -> Budget {
+    let limits = options.limits;
+    let head = config.head.next_multiple_of(PAGE_TOKENS);
+    let token_bytes = 2 * 4 * config.layers.len() * config.kv_heads * head;
+    let tokens = limits.kv_tokens.unwrap_or_else(|| {
+        let one_sequence = config.context.min(4096);
+        (KV_BYTES / token_bytes).clamp(one_sequence, KV_TOKENS.max(one_sequence))
+    });
+    Budget {
+        step_tokens: limits.max_step_tokens.max(1),
+        running: limits.max_running.max(1),
+        pages: tokens.div_ceil(PAGE_TOKENS).max(1),
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
+            write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
+            hex
+        })
+}

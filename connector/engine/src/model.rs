@@ -1,0 +1,566 @@
+//! The decoder, for every family: weights packed at load, and one ragged forward pass.
+//!
+//! Rows of all sequences go through the matrix products together; only attention knows which
+//! rows belong to which sequence. Everything here is f32 except int8 products, whose inputs are
+//! quantised row by row. In the last layer, only rows that need logits go on after their keys
+//! and values are stored.
+
+use std::{num::NonZeroUsize, sync::Arc};
+
+use crate::{
+    LoadError,
+    backend::{Backend, Outcome, PAGE_TOKENS, Reading, Step},
+    config::Config,
+    kernels::{
+        Aligned, Attend, AttentionShape, Epilogue, HeadShape, Isa, LANES, Matrix, Place, Pool,
+        Precision, QuantizedRows, attend, glu, matmul, read, rms_norm, softcap, split_heads,
+    },
+    rope::RopeTable,
+    weights::{Rows, Weights},
+};
+
+/// The weights of a decoder, packed for this machine.
+pub(crate) struct Decoder {
+    config: Config,
+    isa: Isa,
+    embeddings: Rows,
+    layers: Vec<Layer>,
+    norm: Vec<f32>,
+    head: Matrix,
+    parameters: usize,
+}
+
+struct Layer {
+    before_attention: Vec<f32>,
+    qkv: Matrix,
+    qk_norms: Option<(Vec<f32>, Vec<f32>)>,
+    out: Matrix,
+    after_attention: Option<Vec<f32>>,
+    before_ffn: Vec<f32>,
+    gate_up: Matrix,
+    down: Matrix,
+    after_ffn: Option<Vec<f32>>,
+}
+
+impl Decoder {
+    pub(crate) fn load(
+        config: Config,
+        weights: &Weights<'_>,
+        precision: Precision,
+        isa: Isa,
+    ) -> Result<Self, LoadError> {
+        let Config { hidden, vocab, .. } = config;
+        let loader = Loader {
+            config: &config,
+            weights,
+            precision,
+            isa,
+        };
+        let embeddings = weights.matrix("embed_tokens.weight", vocab, hidden)?;
+        let head = if config.tied {
+            loader.packed(&[("embed_tokens", vocab)], hidden, false)?
+        } else {
+            let mut head = Matrix::empty(vocab, hidden, precision, isa);
+            weights
+                .exactly(&weights.head_name(), &[vocab, hidden])?
+                .pack(&mut head, 0);
+            head
+        };
+        let layers = (0..config.layers.len())
+            .map(|index| loader.layer(index))
+            .collect::<Result<Vec<_>, _>>()?;
+        let norm = loader.norm("norm", hidden)?;
+        let embeddings = embeddings.to_owned();
+        let count = |matrix: &Matrix| matrix.n * matrix.k;
+        let parameters = vocab * hidden
+            + if config.tied { 0 } else { count(&head) }
+            + layers
+                .iter()
+                .map(|layer| {
+                    [&layer.qkv, &layer.out, &layer.gate_up, &layer.down]
+                        .iter()
+                        .map(|matrix| count(matrix))
+                        .sum::<usize>()
+                })
+                .sum::<usize>()
+            + (2 * config.layers.len() + 1) * hidden;
+        Ok(Self {
+            config,
+            isa,
+            embeddings,
+            layers,
+            norm,
+            head,
+            parameters,
+        })
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Weights of the matrices and norms.
+    pub(crate) fn parameters(&self) -> usize {
+        self.parameters
+    }
+
+    pub(crate) fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Whether every product runs in int8.
+    pub(crate) fn all_int8(&self) -> bool {
+        self.layers
+            .iter()
+            .flat_map(|layer| [&layer.qkv, &layer.out, &layer.gate_up, &layer.down])
+            .chain([&self.head])
+            .all(|matrix| matrix.precision() == Precision::Q8)
+    }
+
+    /// Bytes that one decoding step reads.
+    pub(crate) fn bytes(&self) -> usize {
+        self.layers
+            .iter()
+            .flat_map(|layer| [&layer.qkv, &layer.out, &layer.gate_up, &layer.down])
+            .chain([&self.head])
+            .map(Matrix::bytes)
+            .sum()
+    }
+}
+
+struct Loader<'a> {
+    config: &'a Config,
+    weights: &'a Weights<'a>,
+    precision: Precision,
+    isa: Isa,
+}
+
+impl Loader<'_> {
+    fn layer(&self, index: usize) -> Result<Layer, LoadError> {
+        let config = self.config;
+        let Config {
+            hidden, ffn, head, ..
+        } = *config;
+        let (q, kv) = (config.heads * head, config.kv_heads * head);
+        let named = |name: &str| format!("layers.{index}.{name}");
+        let packed = |parts: &[(&str, usize)], k, bias| {
+            let parts: Vec<_> = parts.iter().map(|(name, n)| (named(name), *n)).collect();
+            let parts: Vec<_> = parts.iter().map(|(name, n)| (name.as_str(), *n)).collect();
+            self.packed(&parts, k, bias)
+        };
+        let norm = |name| self.norm(&named(name), hidden);
+        let qk_norms = if config.qk_norm {
+            Some((
+                self.norm(&named("self_attn.q_norm"), head)?,
+                self.norm(&named("self_attn.k_norm"), head)?,
+            ))
+        } else {
+            None
+        };
+        // With post-norms, "post_attention" is what it says; without, it stands before the FFN.
+        let (after_attention, before_ffn, after_ffn) = if config.post_norms {
+            (
+                Some(norm("post_attention_layernorm")?),
+                norm("pre_feedforward_layernorm")?,
+                Some(norm("post_feedforward_layernorm")?),
+            )
+        } else {
+            (None, norm("post_attention_layernorm")?, None)
+        };
+        Ok(Layer {
+            before_attention: norm("input_layernorm")?,
+            qkv: packed(
+                &[
+                    ("self_attn.q_proj", q),
+                    ("self_attn.k_proj", kv),
+                    ("self_attn.v_proj", kv),
+                ],
+                hidden,
+                config.qkv_bias,
+            )?,
+            qk_norms,
+            out: packed(&[("self_attn.o_proj", hidden)], q, config.out_bias)?,
+            after_attention,
+            before_ffn,
+            gate_up: packed(
+                &[("mlp.gate_proj", ffn), ("mlp.up_proj", ffn)],
+                hidden,
+                config.mlp_bias,
+            )?,
+            down: packed(&[("mlp.down_proj", hidden)], ffn, config.mlp_bias)?,
+            after_ffn,
+        })
+    }
+
+    /// Several matrices of the same input as one.
+    fn packed(&self, parts: &[(&str, usize)], k: usize, bias: bool) -> Result<Matrix, LoadError> {
+        let n = parts.iter().map(|(_, n)| n).sum();
+        let mut matrix = Matrix::empty(n, k, self.precision, self.isa);
+        let mut first = 0;
+        for &(name, n) in parts {
+            self.weights
+                .matrix(&format!("{name}.weight"), n, k)?
+                .pack(&mut matrix, first);
+            if bias {
+                matrix.set_bias(first, &self.weights.vector(&format!("{name}.bias"), n)?);
+            }
+            first += n;
+        }
+        Ok(matrix)
+    }
+
+    fn norm(&self, name: &str, n: usize) -> Result<Vec<f32>, LoadError> {
+        let mut weight = self.weights.vector(&format!("{name}.weight"), n)?;
+        if self.config.norm_offset {
+            weight.iter_mut().for_each(|weight| *weight += 1.0);
+        }
+        Ok(weight)
+    }
+}
+
+/// Runs a decoder on the CPU: threads, pages, and buffers that grow to the largest step.
+pub(crate) struct Cpu {
+    decoder: Arc<Decoder>,
+    pool: Pool,
+    ropes: Vec<RopeTable>,
+    keys: Aligned<f32>,
+    values: Aligned<f32>,
+    pages: usize,
+    places: Vec<Place>,
+    buffers: Buffers,
+}
+
+#[derive(Default)]
+struct Buffers {
+    /// The residual stream.
+    x: Buffer,
+    normed: Buffer,
+    qkv: Buffer,
+    queries: Buffer,
+    attended: Buffer,
+    gate_up: Buffer,
+    gated: Buffer,
+    branch: Buffer,
+    scores: Buffer,
+    quantized: QuantizedRows,
+}
+
+struct Buffer(Aligned<f32>);
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self(Aligned::zeroed(0))
+    }
+}
+
+impl Buffer {
+    fn of(&mut self, len: usize) -> &mut [f32] {
+        self.0.ensure(len);
+        &mut self.0[..len]
+    }
+}
+
+impl Cpu {
+    /// A worker with room for `pages` pages.
+    pub(crate) fn new(decoder: Arc<Decoder>, threads: NonZeroUsize, pages: usize) -> Self {
+        let config = decoder.config();
+        let per_page = config.kv_heads * PAGE_TOKENS * padded(config);
+        let all = config.layers.len() * pages * per_page;
+        Self {
+            pool: Pool::new(threads),
+            ropes: config.ropes.iter().cloned().map(RopeTable::new).collect(),
+            keys: Aligned::zeroed(all),
+            values: Aligned::zeroed(all),
+            pages,
+            places: Vec::new(),
+            buffers: Buffers::default(),
+            decoder,
+        }
+    }
+
+    /// Positions, page of each row, and rotation tables long enough for them.
+    fn place(&mut self, step: &Step) {
+        self.places.clear();
+        for span in &step.spans {
+            for position in span.start..span.start + span.rows {
+                let page = step.pages[span.first_page + position / PAGE_TOKENS];
+                assert!(
+                    (page as usize) < self.pages,
+                    "pages come from this worker's pool"
+                );
+                self.places.push(Place {
+                    position: position as u32,
+                    page,
+                });
+            }
+            self.ropes
+                .iter_mut()
+                .for_each(|rope| rope.extend(span.start + span.rows));
+        }
+    }
+}
+
+fn padded(config: &Config) -> usize {
+    config.head.next_multiple_of(LANES)
+}
+
+impl Backend for Cpu {
+    fn vocab(&self) -> usize {
+        self.decoder.config.vocab
+    }
+
+    fn forward(&mut self, step: &Step, outcome: &mut Outcome) {
+        self.place(step);
+        let Self {
+            decoder,
+            pool,
+            ropes,
+            keys,
+            values,
+            pages,
+            places,
+            buffers,
+        } = self;
+        let decoder = &**decoder;
+        let (config, isa) = (&decoder.config, decoder.isa);
+        let Config {
+            hidden,
+            ffn,
+            heads,
+            kv_heads,
+            head,
+            vocab,
+            epsilon,
+            ..
+        } = *config;
+        let padded = padded(config);
+        let mut rows = step.tokens.len();
+        let outputs = step.outputs();
+
+        let x = buffers.x.of(rows * hidden);
+        for (row, &token) in step.tokens.iter().enumerate() {
+            let to = &mut x[row * hidden..][..hidden];
+            decoder.embeddings.row(token as usize, to);
+            if config.embed_scale != 1.0 {
+                to.iter_mut().for_each(|value| *value *= config.embed_scale);
+            }
+        }
+
+        let page_stride = kv_heads * PAGE_TOKENS * padded;
+        let layer_stride = *pages * page_stride;
+        for (index, layer) in decoder.layers.iter().enumerate() {
+            let kind = config.layers[index];
+            let last = index + 1 == decoder.layers.len();
+            let normed = buffers.normed.of(rows * hidden);
+            let x = buffers.x.of(rows * hidden);
+            rms_norm(
+                pool,
+                isa.floats,
+                x,
+                rows,
+                &layer.before_attention,
+                epsilon,
+                normed,
+            );
+            let qkv = buffers.qkv.of(rows * layer.qkv.n);
+            let quantized = &mut buffers.quantized;
+            matmul(
+                pool,
+                quantized,
+                normed,
+                rows,
+                &layer.qkv,
+                Epilogue::Store,
+                qkv,
+            );
+            let queries = buffers.queries.of(rows * heads * padded);
+            let keys = &mut keys[index * layer_stride..][..layer_stride];
+            let values = &mut values[index * layer_stride..][..layer_stride];
+            split_heads(
+                pool,
+                isa.floats,
+                HeadShape {
+                    heads,
+                    kv_heads,
+                    head,
+                    padded,
+                    epsilon,
+                },
+                layer
+                    .qk_norms
+                    .as_ref()
+                    .map(|(q, k)| (q.as_slice(), k.as_slice())),
+                &ropes[kind.rope],
+                places,
+                qkv,
+                queries,
+                (keys, values, page_stride),
+            );
+
+            let attended = buffers.attended.of(rows * heads * head);
+            let work = attention_work(step, last);
+            attend(
+                pool,
+                isa.floats,
+                AttentionShape {
+                    heads,
+                    kv_heads,
+                    head,
+                    padded,
+                    scale: config.query_scale,
+                    softcap: config.attention_softcap,
+                },
+                kind.window,
+                &work,
+                queries,
+                (keys, values, page_stride),
+                &mut buffers.scores.0,
+                attended,
+            );
+            if last {
+                keep_outputs(step, hidden, x);
+                keep_outputs(step, heads * head, attended);
+                rows = outputs;
+                if rows == 0 {
+                    break;
+                }
+            }
+            let branch = buffers.branch.of(rows * hidden);
+            let x = buffers.x.of(rows * hidden);
+            let attended = &buffers.attended.0[..];
+            let mut add_branch = |pool: &mut Pool,
+                                  quantized: &mut QuantizedRows,
+                                  input: &[f32],
+                                  matrix: &Matrix,
+                                  norm: Option<&Vec<f32>>,
+                                  x: &mut [f32]| {
+                let Some(norm) = norm else {
+                    return matmul(pool, quantized, input, rows, matrix, Epilogue::Add, x);
+                };
+                matmul(
+                    pool,
+                    quantized,
+                    input,
+                    rows,
+                    matrix,
+                    Epilogue::Store,
+                    branch,
+                );
+                let normed = buffers.normed.of(rows * hidden);
+                rms_norm(pool, isa.floats, branch, rows, norm, epsilon, normed);
+                x.iter_mut()
+                    .zip(normed)
+                    .for_each(|(x, branch)| *x += *branch);
+            };
+            let quantized = &mut buffers.quantized;
+            let after = layer.after_attention.as_ref();
+            add_branch(pool, quantized, attended, &layer.out, after, x);
+
+            let normed = buffers.qkv.of(rows * hidden);
+            rms_norm(
+                pool,
+                isa.floats,
+                x,
+                rows,
+                &layer.before_ffn,
+                epsilon,
+                normed,
+            );
+            let gate_up = buffers.gate_up.of(rows * 2 * ffn);
+            matmul(
+                pool,
+                quantized,
+                normed,
+                rows,
+                &layer.gate_up,
+                Epilogue::Store,
+                gate_up,
+            );
+            let gated = buffers.gated.of(rows * ffn);
+            glu(
+                pool,
+                isa.floats,
+                config.activation,
+                gate_up,
+                rows,
+                ffn,
+                gated,
+            );
+            add_branch(
+                pool,
+                quantized,
+                gated,
+                &layer.down,
+                layer.after_ffn.as_ref(),
+                x,
+            );
+        }
+
+        outcome.readings.clear();
+        outcome.readings.resize(
+            outputs,
+            Reading {
+                token: 0,
+                logprob: 0.0,
+                finite: false,
+            },
+        );
+        outcome.logits.resize(outputs * vocab, 0.0);
+        if outputs == 0 {
+            return;
+        }
+        let normed = buffers.normed.of(rows * hidden);
+        let x = buffers.x.of(rows * hidden);
+        rms_norm(pool, isa.floats, x, rows, &decoder.norm, epsilon, normed);
+        let logits = &mut outcome.logits[..];
+        let quantized = &mut buffers.quantized;
+        matmul(
+            pool,
+            quantized,
+            normed,
+            rows,
+            &decoder.head,
+            Epilogue::Store,
+            logits,
+        );
+        if let Some(cap) = config.final_softcap {
+            softcap(isa.floats, cap, logits);
+        }
+        read(pool, isa.floats, logits, vocab, &mut outcome.readings);
+    }
+}
+
+/// What each sequence attends to; in the last layer only rows that need logits do.
+fn attention_work<'a>(step: &'a Step, outputs_only: bool) -> Vec<Attend<'a>> {
+    let mut row = 0;
+    step.spans
+        .iter()
+        .filter_map(|span| {
+            let skipped = if outputs_only {
+                span.rows - span.outputs
+            } else {
+                0
+            };
+            let part = Attend {
+                row: row + skipped,
+                rows: span.rows - skipped,
+                start: span.start + skipped,
+                pages: &step.pages[span.first_page..],
+            };
+            row += span.rows;
+            (part.rows > 0).then_some(part)
+        })
+        .collect()
+}
+
+/// Moves the rows that need logits to the front.
+fn keep_outputs(step: &Step, width: usize, rows: &mut [f32]) {
+    let (mut row, mut kept) = (0, 0);
+    for span in &step.spans {
+        let first = row + span.rows - span.outputs;
+        let from = first * width..(first + span.outputs) * width;
+        rows.copy_within(from, kept * width);
+        row += span.rows;
+        kept += span.outputs;
+    }
+}

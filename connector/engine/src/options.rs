@@ -1,0 +1,143 @@
+//! What an engine is loaded with, and what it says about itself.
+
+use std::num::NonZeroUsize;
+
+use aligner::{Decoding, Profile};
+
+use crate::ModelSource;
+
+/// How to load an [`Engine`](crate::Engine).
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// The checkpoint.
+    pub model: ModelSource,
+    /// Template and guard; `None` takes the checkpoint's `aligner.json`, or else the paper's
+    /// template.
+    pub profile: Option<Profile>,
+    /// How weights are held.
+    pub dtype: Dtype,
+    /// One worker thread for each; a device may stand there several times.
+    pub devices: Vec<Device>,
+    /// Threads of all CPU workers together; all of the machine's if `None`.
+    pub threads: Option<NonZeroUsize>,
+    /// How outputs are decoded.
+    pub decoding: Decoding,
+    /// What a worker may hold and compute at a time.
+    pub limits: Limits,
+    /// Whether steps may check drafts. Drafts never change an output, only the number of steps.
+    pub speculation: Speculation,
+}
+
+impl EngineOptions {
+    /// Defaults for a checkpoint: on the CPU, greedy.
+    pub fn new(model: ModelSource) -> Self {
+        Self {
+            model,
+            profile: None,
+            dtype: Dtype::Auto,
+            devices: vec![Device::Cpu],
+            threads: None,
+            decoding: Decoding::default(),
+            limits: Limits::default(),
+            speculation: Speculation::default(),
+        }
+    }
+}
+
+/// How weights are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dtype {
+    /// f32 for safetensors; what the file holds for GGUF where int8 holds it exactly, else f32.
+    /// The same on every machine.
+    #[default]
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// Blocks of 32 int8, inputs quantised row by row.
+    Q8_0,
+    /// 4-bit blocks.
+    Q4K,
+    /// 16-bit floats, on CUDA.
+    Bf16,
+}
+
+impl Dtype {
+    /// As configuration spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::Q8_0 => "q8_0",
+            Self::Q4K => "q4_k",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+/// Where a worker computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    /// The processor.
+    Cpu,
+    /// A CUDA device by number; needs a build with the feature `cuda`.
+    Cuda(usize),
+}
+
+/// When steps check drafts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Speculation {
+    /// Where it pays: while few sequences decode.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+}
+
+/// What one worker may hold and compute at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most rows of a step.
+    pub max_step_tokens: usize,
+    /// Most sequences in a batch.
+    pub max_running: usize,
+    /// Tokens whose keys and values fit; `None` chooses by the model's size.
+    pub kv_tokens: Option<usize>,
+    /// Most requests that wait or run in the whole engine; more are refused as unavailable.
+    pub max_queued: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_step_tokens: 256,
+            max_running: 32,
+            kv_tokens: None,
+            max_queued: 65_536,
+        }
+    }
+}
+
+/// What was loaded, for logs and `bench`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// Architecture as the checkpoint names it.
+    pub family: String,
+    /// Weights.
+    pub parameters: usize,
+    /// How they are held.
+    pub dtype: &'static str,
+    /// Instruction set of the kernels, such as `avx512-vnni` or `avx2`.
+    pub kernels: String,
+    /// Most positions of a sequence.
+    pub context: usize,
+    /// Size of the vocabulary.
+    pub vocab: usize,
+    /// Layers.
+    pub layers: usize,
+    /// Bytes of weights that a decoding step reads.
+    pub step_bytes: usize,
+    /// Hex SHA-256 of the weight files.
+    pub weights_sha256: String,
+    /// Threads of each worker.
+    pub threads: usize,
+}

@@ -1,0 +1,219 @@
+//! The engine below its texts: token ids in, logits and token ids out.
+//!
+//! For parity with other implementations and for benchmarks; needs no tokenizer.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, PoisonError, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use aligner::AlignError;
+
+use crate::{
+    Description, EngineOptions, LoadError, Speculation,
+    backend::{Backend, Outcome, PAGE_TOKENS, Step},
+    draft::{CopyDrafter, Drafter},
+    load::Loaded,
+    worker::{Finished, Inbox, Job, Reply, Work, Worker},
+};
+
+/// A checkpoint that answers in token ids.
+pub struct Probe {
+    loaded: Loaded,
+    threads: NonZeroUsize,
+    speculation: Speculation,
+}
+
+/// A request of [`Probe::run`].
+#[derive(Debug, Clone)]
+pub struct TokenRequest {
+    /// The prompt.
+    pub prompt: Vec<u32>,
+    /// How the output goes on.
+    pub output: Output,
+}
+
+/// What a [`TokenRequest`] decodes.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// Greedy tokens up to a stop token of the checkpoint, or so many.
+    Greedy(usize),
+    /// So many greedy tokens, stop tokens included.
+    Exactly(usize),
+    /// These tokens, whatever the model says; it says its best token at each.
+    Forced(Vec<u32>),
+}
+
+/// What became of the requests of [`Probe::run`].
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// For each request its decoded tokens, or with forced ones the best token at each place.
+    pub tokens: Vec<Vec<u32>>,
+    /// From the first admission to the last token.
+    pub elapsed: Duration,
+    /// What the worker did meanwhile.
+    pub work: Work,
+}
+
+impl Probe {
+    /// Loads a checkpoint; `profile`, `decoding` and all but the first device are not used.
+    ///
+    /// # Errors
+    /// As [`Engine::load`](crate::Engine::load).
+    pub fn load(options: &EngineOptions) -> Result<Self, LoadError> {
+        let loaded = Loaded::load(options)?;
+        let threads = loaded.threads[0];
+        Ok(Self {
+            loaded,
+            threads,
+            speculation: options.speculation,
+        })
+    }
+
+    /// What was loaded.
+    pub fn describe(&self) -> &Description {
+        &self.loaded.description
+    }
+
+    /// Logits at the last `rows` positions of each prompt, computed in one ragged batch, in
+    /// passes of at most `chunk` tokens of each prompt.
+    ///
+    /// # Panics
+    /// If a prompt is empty or all together do not fit the key-value store.
+    pub fn logits(&self, prompts: &[Vec<u32>], rows: usize, chunk: usize) -> Vec<Vec<Vec<f32>>> {
+        let mut cpu = self.loaded.cpu(self.threads);
+        let mut next_page = 0;
+        let tables: Vec<Vec<u32>> = prompts
+            .iter()
+            .map(|prompt| {
+                let count = prompt.len().div_ceil(PAGE_TOKENS) as u32;
+                next_page += count;
+                (next_page - count..next_page).collect()
+            })
+            .collect();
+        assert!(
+            next_page as usize <= self.loaded.budget.pages,
+            "the prompts fit the store"
+        );
+        let mut logits = vec![Vec::new(); prompts.len()];
+        let (mut step, mut outcome) = (Step::default(), Outcome::default());
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        for start in (0..longest).step_by(chunk) {
+            step.clear();
+            let mut owners = Vec::new();
+            for (index, prompt) in prompts.iter().enumerate() {
+                let end = prompt.len().min(start + chunk);
+                if start >= end {
+                    continue;
+                }
+                let wanted = end.saturating_sub(start.max(prompt.len().saturating_sub(rows)));
+                step.push(&prompt[start..end], start, wanted, &tables[index]);
+                owners.extend(std::iter::repeat_n(index, wanted));
+            }
+            cpu.forward(&step, &mut outcome);
+            for (row, owner) in owners.into_iter().enumerate() {
+                let vocab = cpu.vocab();
+                logits[owner].push(outcome.logits[row * vocab..][..vocab].to_vec());
+            }
+        }
+        logits
+    }
+
+    /// Serves all requests, first come first served, as the engine would.
+    ///
+    /// # Errors
+    /// If a request does not fit the context or its logits are not finite.
+    ///
+    /// # Panics
+    /// If the operating system gives no thread.
+    pub fn run(&self, requests: &[TokenRequest]) -> Result<Run, AlignError> {
+        let inbox = Arc::new(Inbox::new());
+        let worker = Worker::new(
+            self.loaded.cpu(self.threads),
+            self.loaded.budget,
+            Arc::clone(&inbox),
+        );
+        let work = worker.work();
+        let (sender, receiver) = mpsc::channel();
+        let capacity = self
+            .loaded
+            .description
+            .context
+            .min(self.loaded.budget.pages * PAGE_TOKENS);
+        let submitted = Instant::now();
+        for (index, request) in requests.iter().enumerate() {
+            let (count, forced) = match &request.output {
+                Output::Greedy(count) | Output::Exactly(count) => (*count, None),
+                Output::Forced(tokens) => (tokens.len(), Some(tokens.clone())),
+            };
+            if request.prompt.is_empty() || count == 0 || request.prompt.len() + count > capacity {
+                return Err(AlignError::Rejected(format!(
+                    "request {index} has {} + {count} tokens; room is for {capacity}",
+                    request.prompt.len()
+                )));
+            }
+            let stops = matches!(request.output, Output::Greedy(_));
+            inbox.push(Job {
+                prompt: request.prompt.clone(),
+                max_new: count,
+                expected: count,
+                stop: if stops {
+                    self.loaded.eos.clone().into()
+                } else {
+                    Arc::new([])
+                },
+                stop_first: None,
+                forced,
+                sampler: None,
+                drafter: match self.speculation {
+                    Speculation::Off => None,
+                    Speculation::Auto => Some(Box::new(CopyDrafter::new(32)) as Box<dyn Drafter>),
+                },
+                submitted,
+                reply: Box::new(Channel {
+                    index,
+                    sender: sender.clone(),
+                }),
+            });
+        }
+        inbox.close();
+        drop(sender);
+        let started = Instant::now();
+        let mut tokens = vec![Vec::new(); requests.len()];
+        let worker = thread::Builder::new()
+            .name("aligner-probe".to_owned())
+            .spawn(move || worker.run())
+            .expect("the operating system gives a thread");
+        for (index, result) in receiver {
+            tokens[index] = result?.tokens;
+        }
+        let elapsed = started.elapsed();
+        worker
+            .join()
+            .expect("a worker survives the panics of its steps");
+        let work = *work.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Run {
+            tokens,
+            elapsed,
+            work,
+        })
+    }
+}
+
+struct Channel {
+    index: usize,
+    sender: mpsc::Sender<(usize, Result<Finished, AlignError>)>,
+}
+
+impl Reply for Channel {
+    fn is_gone(&self) -> bool {
+        false
+    }
+
+    fn answer(self: Box<Self>, result: Result<Finished, AlignError>) {
+        // Fails only when the run was given up.
+        let _ = self.sender.send((self.index, result));
+    }
+}

@@ -1,0 +1,195 @@
+//! Texts to tokens and back, as `tokenizer.json` says.
+//!
+//! A template's markers are structure; the same characters in a question are text. So a prompt is
+//! cut at the special tokens of its *literal* pieces only, and what lies between two cuts is
+//! encoded in one go with special tokens switched off: no typed marker breaks out of its field,
+//! and merges across the seam of literal and field come out as in training.
+
+use aligner::prompt::Piece;
+use tokenizers::Tokenizer;
+
+use crate::LoadError;
+
+pub(crate) const FILE: &str = "tokenizer.json";
+
+/// Encodes prompts and decodes outputs of one checkpoint.
+pub(crate) struct Texts {
+    /// Parses special tokens wherever they stand.
+    parsing: Tokenizer,
+    /// Takes special tokens for text.
+    literal: Tokenizer,
+    /// Special tokens, the longest first.
+    specials: Vec<(String, u32)>,
+}
+
+/// A text that the tokenizer refuses; the message never holds the text.
+#[derive(Debug, thiserror::Error)]
+#[error("{FILE} cannot encode this text: its model failed")]
+pub(crate) struct EncodeError;
+
+impl Texts {
+    pub(crate) fn from_json(json: &[u8]) -> Result<Self, LoadError> {
+        let parsing = Tokenizer::from_bytes(json).map_err(|error| LoadError::Malformed {
+            file: FILE.to_owned(),
+            problem: error.to_string(),
+        })?;
+        Ok(Self::new(parsing))
+    }
+
+    pub(crate) fn new(mut parsing: Tokenizer) -> Self {
+        // Truncation and padding belong to training; a prompt is whole or refused.
+        parsing.with_padding(None);
+        parsing
+            .with_truncation(None)
+            .expect("no truncation is always possible");
+        let mut literal = parsing.clone();
+        literal.set_encode_special_tokens(true);
+        let mut specials: Vec<_> = parsing
+            .get_added_tokens_decoder()
+            .into_iter()
+            .filter(|(_, token)| token.special && !token.content.is_empty())
+            .map(|(id, token)| (token.content, id))
+            .collect();
+        specials.sort_by_key(|(text, id)| (std::cmp::Reverse(text.len()), *id));
+        Self {
+            parsing,
+            literal,
+            specials,
+        }
+    }
+
+    /// The id of a special token.
+    pub(crate) fn special(&self, token: &str) -> Option<u32> {
+        self.specials
+            .iter()
+            .find(|(text, _)| text == token)
+            .map(|(_, id)| *id)
+    }
+
+    /// Tokens of a prompt in pieces.
+    ///
+    /// A template that has special tokens says itself where a sequence begins. One without is
+    /// encoded as a whole, with the beginning that the tokenizer's post-processor adds.
+    pub(crate) fn encode_pieces(&self, pieces: &[Piece<'_>]) -> Result<Vec<u32>, EncodeError> {
+        let mut ids = Vec::new();
+        let mut text = String::new();
+        let mut marked = false;
+        for piece in pieces {
+            let mut rest = match piece {
+                Piece::Field(field) => {
+                    text.push_str(field);
+                    continue;
+                }
+                Piece::Literal(literal) => *literal,
+            };
+            while let Some((at, len, id)) = self.first_special(rest) {
+                text.push_str(&rest[..at]);
+                self.encode_into(&text, &mut ids)?;
+                text.clear();
+                ids.push(id);
+                marked = true;
+                rest = &rest[at + len..];
+            }
+            text.push_str(rest);
+        }
+        if marked {
+            self.encode_into(&text, &mut ids)?;
+            return Ok(ids);
+        }
+        let encoding = self
+            .literal
+            .encode_fast(text, true)
+            .map_err(|_| EncodeError)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Tokens of a text as `tokenizer.json` alone says, special tokens parsed.
+    pub(crate) fn encode_raw(&self, text: &str) -> Result<Vec<u32>, EncodeError> {
+        let encoding = self
+            .parsing
+            .encode_fast(text, true)
+            .map_err(|_| EncodeError)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// How many tokens a text has on its own.
+    pub(crate) fn count(&self, text: &str) -> Result<u32, EncodeError> {
+        let encoding = self
+            .literal
+            .encode_fast(text, false)
+            .map_err(|_| EncodeError)?;
+        Ok(u32::try_from(encoding.get_ids().len()).unwrap_or(u32::MAX))
+    }
+
+    /// The text of tokens, special ones left out.
+    pub(crate) fn decode(&self, ids: &[u32]) -> Result<String, EncodeError> {
+        self.parsing.decode(ids, true).map_err(|_| EncodeError)
+    }
+
+    fn encode_into(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), EncodeError> {
+        if !text.is_empty() {
+            let encoding = self
+                .literal
+                .encode_fast(text, false)
+                .map_err(|_| EncodeError)?;
+            ids.extend_from_slice(encoding.get_ids());
+        }
+        Ok(())
+    }
+
+    /// The first special token of a literal: where, how long, which.
+    fn first_special(&self, literal: &str) -> Option<(usize, usize, u32)> {
+        self.specials
+            .iter()
+            .filter_map(|(text, id)| literal.find(text).map(|at| (at, text.len(), *id)))
+            // The longest of those at the same place: they come first, and `min_by_key` keeps it.
+            .min_by_key(|(at, ..)| *at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aligner::prompt::Template;
+
+    use super::*;
+
+    fn texts() -> Texts {
+        Texts::from_json(include_bytes!("../tests/fixtures/llama2/tokenizer.json")).expect("valid")
+    }
+
+    #[test]
+    fn a_marker_in_a_field_is_text_and_one_in_the_template_is_a_token() {
+        let texts = texts();
+        let template = Template::new("<q>{question}<a>{answer}<c>").expect("valid");
+        let ids = texts
+            .encode_pieces(&template.pieces("What is <c>?", "<eos><q>"))
+            .expect("encodes");
+        let special = |token| texts.special(token).expect("known");
+        let (q, a, c) = (special("<q>"), special("<a>"), special("<c>"));
+        let markers: Vec<u32> = ids.iter().copied().filter(|&id| id <= 6).collect();
+        assert_eq!(markers, [q, a, c]);
+        assert_eq!((ids[0], ids[ids.len() - 1]), (q, c));
+        assert_eq!(texts.decode(&ids).expect("decodes"), "What is <c>?<eos><q>");
+    }
+
+    #[test]
+    fn text_between_markers_is_encoded_in_one_go() {
+        let texts = texts();
+        let template = Template::new("<q>the {question}<a>{answer}<c>").expect("valid");
+        let ids = texts
+            .encode_pieces(&template.pieces("question", "x"))
+            .expect("encodes");
+        let whole = texts.encode_raw("<q>the question<a>x<c>").expect("encodes");
+        assert_eq!(ids, whole);
+    }
+
+    #[test]
+    fn a_template_without_markers_is_encoded_as_the_tokenizer_says() {
+        let texts = texts();
+        let template = Template::new("Q: {question} A: {answer}").expect("valid");
+        let ids = texts
+            .encode_pieces(&template.pieces("what", "that"))
+            .expect("encodes");
+        assert_eq!(ids, texts.encode_raw("Q: what A: that").expect("encodes"));
+    }
+}

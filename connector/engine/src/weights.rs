@@ -1,0 +1,283 @@
+//! The tensors of a Hugging Face-layout checkpoint, by name, widened to f32 row by row.
+//!
+//! Files are mapped, never read whole: a row is converted on its way into the packed matrices
+//! that the kernels use, so loading needs little more memory than the result.
+
+use std::{fs, io::Read as _, path::Path};
+
+use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
+use safetensors::{Dtype as Stored, tensor::TensorView};
+use sha2::{Digest as _, Sha256};
+
+use crate::{LoadError, kernels::Matrix, source::Files};
+
+/// Tensors of a checkpoint and the digest of the files that hold them.
+pub(crate) struct Weights<'a> {
+    origin: String,
+    tensors: Tensors<'a>,
+    /// What stands before `embed_tokens.weight`.
+    prefix: String,
+    sha256: [u8; 32],
+}
+
+enum Tensors<'a> {
+    Mapped(MmapedSafetensors),
+    Embedded(SliceSafetensors<'a>),
+}
+
+/// A matrix of stored values, row after row.
+pub(crate) struct Rows<B = Vec<u8>> {
+    bytes: B,
+    stored: Stored,
+    columns: usize,
+}
+
+const INDEX: &str = "model.safetensors.index.json";
+const SINGLE: &str = "model.safetensors";
+
+impl<'a> Weights<'a> {
+    /// Opens `model.safetensors`, or the shards that its index lists.
+    pub(crate) fn open(files: &'a Files) -> Result<Self, LoadError> {
+        let origin = files.origin();
+        let malformed = |error: candle_core::Error| LoadError::Malformed {
+            file: origin.clone(),
+            problem: error.to_string(),
+        };
+        let (tensors, sha256) = match files {
+            Files::Embedded(_) => {
+                let bytes = files.required(SINGLE, "it holds the weights")?;
+                let digest = Sha256::digest(bytes).into();
+                let tensors =
+                    SliceSafetensors::new(files.borrowed(SINGLE).expect("found just above"))
+                        .map_err(malformed)?;
+                (Tensors::Embedded(tensors), digest)
+            }
+            Files::Folder(folder) => {
+                let names = shard_names(files)?;
+                let mut digest = Sha256::new();
+                for name in &names {
+                    hash_file(&folder.join(name), &mut digest)?;
+                }
+                let paths: Vec<_> = names.iter().map(|name| folder.join(name)).collect();
+                // SAFETY: as with every mapped file, nobody may truncate it while it is read;
+                // checkpoints are written once, and the map is dropped when loading ends.
+                let mapped = unsafe { MmapedSafetensors::multi(&paths) }.map_err(malformed)?;
+                (Tensors::Mapped(mapped), digest.finalize().into())
+            }
+        };
+        let mut weights = Self {
+            origin,
+            tensors,
+            prefix: String::new(),
+            sha256,
+        };
+        weights.prefix = weights.find_prefix()?;
+        Ok(weights)
+    }
+
+    /// SHA-256 of the weight files in order.
+    pub(crate) fn sha256(&self) -> [u8; 32] {
+        self.sha256
+    }
+
+    fn view(&self, name: &str) -> Result<TensorView<'_>, candle_core::Error> {
+        match &self.tensors {
+            Tensors::Mapped(tensors) => tensors.get(name),
+            Tensors::Embedded(tensors) => tensors.get(name),
+        }
+    }
+
+    /// Text models call it `model.`, multimodal ones nest it.
+    fn find_prefix(&self) -> Result<String, LoadError> {
+        [
+            "model.",
+            "",
+            "language_model.model.",
+            "model.language_model.",
+        ]
+        .into_iter()
+        .find(|prefix| self.view(&format!("{prefix}embed_tokens.weight")).is_ok())
+        .map(str::to_owned)
+        .ok_or_else(|| self.problem("model.embed_tokens.weight", "is missing".to_owned()))
+    }
+
+    /// Name of the output head, which is not below the prefix.
+    pub(crate) fn head_name(&self) -> String {
+        match self.prefix.strip_suffix("model.") {
+            Some(outer) => format!("{outer}lm_head.weight"),
+            None => "lm_head.weight".to_owned(),
+        }
+    }
+
+    /// A tensor below the prefix, of the given shape.
+    pub(crate) fn matrix(
+        &self,
+        name: &str,
+        rows: usize,
+        columns: usize,
+    ) -> Result<Rows<&[u8]>, LoadError> {
+        self.exactly(&format!("{}{name}", self.prefix), &[rows, columns])
+    }
+
+    /// A tensor by its whole name.
+    pub(crate) fn exactly(&self, name: &str, shape: &[usize]) -> Result<Rows<&[u8]>, LoadError> {
+        let view = self
+            .view(name)
+            .map_err(|_| self.problem(name, "is missing".to_owned()))?;
+        if view.shape() != shape {
+            return Err(self.problem(
+                name,
+                format!("has shape {:?}; config.json says {shape:?}", view.shape()),
+            ));
+        }
+        if !matches!(view.dtype(), Stored::F32 | Stored::F16 | Stored::BF16) {
+            return Err(self.problem(
+                name,
+                format!("is stored as {:?}; supported: F32, F16, BF16", view.dtype()),
+            ));
+        }
+        let columns = shape.last().copied().unwrap_or(0);
+        Ok(Rows {
+            stored: view.dtype(),
+            bytes: view.data(),
+            columns,
+        })
+    }
+
+    /// A vector below the prefix.
+    pub(crate) fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
+        let stripes = self.exactly(&format!("{}{name}", self.prefix), &[len])?;
+        let mut values = vec![0.0; len];
+        stripes.row(0, &mut values);
+        Ok(values)
+    }
+
+    fn problem(&self, name: &str, problem: String) -> LoadError {
+        LoadError::Tensor {
+            origin: self.origin.clone(),
+            name: name.to_owned(),
+            problem,
+        }
+    }
+}
+
+impl<B: AsRef<[u8]>> Rows<B> {
+    /// Widens row `index` to f32.
+    pub(crate) fn row(&self, index: usize, to: &mut [f32]) {
+        let width = self.columns * if self.stored == Stored::F32 { 4 } else { 2 };
+        widen(
+            &self.bytes.as_ref()[index * width..][..width],
+            self.stored,
+            to,
+        );
+    }
+
+    fn count(&self) -> usize {
+        let width = self.columns * if self.stored == Stored::F32 { 4 } else { 2 };
+        self.bytes.as_ref().len() / width
+    }
+
+    /// Copies all rows into a packed matrix, from its column `first` on.
+    pub(crate) fn pack(&self, matrix: &mut Matrix, first: usize) {
+        let mut row = vec![0.0; self.columns];
+        for index in 0..self.count() {
+            self.row(index, &mut row);
+            matrix.set_row(first + index, &row);
+        }
+    }
+
+    /// The same rows, held apart from the file.
+    pub(crate) fn to_owned(&self) -> Rows {
+        Rows {
+            bytes: self.bytes.as_ref().to_vec(),
+            stored: self.stored,
+            columns: self.columns,
+        }
+    }
+}
+
+fn widen(bytes: &[u8], stored: Stored, to: &mut [f32]) {
+    let pair = |bytes: &[u8]| u16::from_le_bytes([bytes[0], bytes[1]]);
+    match stored {
+        Stored::F32 => {
+            for (value, bytes) in to.iter_mut().zip(bytes.chunks_exact(4)) {
+                *value = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            }
+        }
+        Stored::BF16 => {
+            for (value, bytes) in to.iter_mut().zip(bytes.chunks_exact(2)) {
+                *value = f32::from_bits(u32::from(pair(bytes)) << 16);
+            }
+        }
+        _ => {
+            for (value, bytes) in to.iter_mut().zip(bytes.chunks_exact(2)) {
+                *value = half::f16::from_bits(pair(bytes)).to_f32();
+            }
+        }
+    }
+}
+
+/// The weight files of a folder, in a stable order.
+fn shard_names(files: &Files) -> Result<Vec<String>, LoadError> {
+    let Some(index) = files.optional(INDEX)? else {
+        return if files.exists(SINGLE) {
+            Ok(vec![SINGLE.to_owned()])
+        } else {
+            Err(LoadError::MissingFile {
+                file: SINGLE.to_owned(),
+                origin: files.origin(),
+                hint: "a checkpoint needs model.safetensors, or model.safetensors.index.json and \
+                       its shards; PyTorch .bin files are not read",
+            })
+        };
+    };
+    let malformed = |problem: String| LoadError::Malformed {
+        file: INDEX.to_owned(),
+        problem,
+    };
+    let json: serde_json::Value =
+        serde_json::from_slice(&index).map_err(|error| malformed(error.to_string()))?;
+    let map = json
+        .get("weight_map")
+        .and_then(serde_json::Value::as_object)
+        .ok_or_else(|| malformed("it has no weight_map".to_owned()))?;
+    let mut names = Vec::new();
+    for name in map.values() {
+        let name = name
+            .as_str()
+            .filter(|name| {
+                Path::new(name)
+                    .file_name()
+                    .is_some_and(|file| file == *name)
+            })
+            .ok_or_else(|| malformed("weight_map must name files of the same folder".to_owned()))?;
+        if !files.exists(name) {
+            return Err(LoadError::MissingFile {
+                file: name.to_owned(),
+                origin: files.origin(),
+                hint: "model.safetensors.index.json lists it as a shard",
+            });
+        }
+        names.push(name.to_owned());
+    }
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+/// Adds a file to a digest without holding it in memory.
+pub(crate) fn hash_file(path: &Path, digest: &mut Sha256) -> Result<(), LoadError> {
+    let io = |source| LoadError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = fs::File::open(path).map_err(io)?;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = file.read(&mut buffer).map_err(io)?;
+        if read == 0 {
+            return Ok(());
+        }
+        digest.update(&buffer[..read]);
+    }
+}

@@ -1,0 +1,469 @@
+//! One thread for each device: takes requests, plans steps, runs them, answers.
+//!
+//! Whatever happens inside a step, every request is answered once and the thread lives on: a
+//! panic answers the rows of that step with an error that lets the caller look for the guilty
+//! one, logits that are no numbers answer their own row, and requests that nobody waits for any
+//! more are dropped before the next step.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use aligner::AlignError;
+
+use crate::{
+    backend::{Backend, Outcome, Reading, Step},
+    draft::Drafter,
+    sampler::Sampler,
+    scheduler::{Budget, Id, Planned, Scheduler},
+};
+
+/// A request in tokens.
+pub(crate) struct Job {
+    pub(crate) prompt: Vec<u32>,
+    /// Most tokens to decode, at least one; prompt and output fit the context and the pages.
+    pub(crate) max_new: usize,
+    /// How many will probably be decoded.
+    pub(crate) expected: usize,
+    /// Tokens that end the output.
+    pub(crate) stop: Arc<[u32]>,
+    /// The token that ends the output if it is the first.
+    pub(crate) stop_first: Option<u32>,
+    /// Tokens to go on with whatever the model says; their number is the output's length.
+    pub(crate) forced: Option<Vec<u32>>,
+    /// Greedy without one.
+    pub(crate) sampler: Option<Sampler>,
+    pub(crate) drafter: Option<Box<dyn Drafter>>,
+    pub(crate) submitted: Instant,
+    pub(crate) reply: Box<dyn Reply>,
+}
+
+/// Where a request's answer goes.
+pub(crate) trait Reply: Send {
+    /// Whether nobody waits for it any more.
+    fn is_gone(&self) -> bool;
+    fn answer(self: Box<Self>, result: Result<Finished, AlignError>);
+}
+
+/// Why decoding ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// With an end-of-sequence token.
+    Stop,
+    /// With the token that counts only as the first.
+    StopFirst,
+    /// At the length limit.
+    Length,
+}
+
+/// A decoded output.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Finished {
+    /// Decoded tokens, the one that ended them included.
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) prompt_tokens: usize,
+    pub(crate) end: End,
+    /// Sum and minimum of the log probabilities of the decoded tokens.
+    pub(crate) logprob_sum: f64,
+    pub(crate) logprob_min: f32,
+    /// Steps that decoded it.
+    pub(crate) steps: usize,
+    pub(crate) queued: Duration,
+    pub(crate) inference: Duration,
+}
+
+/// Requests on their way to the workers.
+pub(crate) struct Inbox {
+    state: Mutex<InboxState>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct InboxState {
+    jobs: VecDeque<Job>,
+    closed: bool,
+}
+
+impl Inbox {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::default(),
+            arrived: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn push(&self, job: Job) {
+        let mut state = self.lock();
+        if state.closed {
+            drop(state);
+            job.reply.answer(Err(AlignError::Stopped(
+                "the engine was shut down".to_owned(),
+            )));
+            return;
+        }
+        state.jobs.push_back(job);
+        self.arrived.notify_one();
+    }
+
+    /// No more requests come; those that are here are still answered.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.arrived.notify_all();
+    }
+
+    /// Up to `most` requests; waits for one if `wait`. `None` when there will be no more.
+    fn take(&self, most: usize, wait: bool, jobs: &mut Vec<Job>) -> Option<()> {
+        let mut state = self.lock();
+        while wait && state.jobs.is_empty() && !state.closed {
+            state = self
+                .arrived
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.jobs.is_empty() && state.closed {
+            return None;
+        }
+        let count = most.min(state.jobs.len());
+        jobs.extend(state.jobs.drain(..count));
+        Some(())
+    }
+
+    /// The state is valid between any two of its operations, so a poisoned lock is no obstacle.
+    fn lock(&self) -> MutexGuard<'_, InboxState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a worker did so far, for benchmarks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Forward passes.
+    pub steps: u64,
+    /// Rows of prompts.
+    pub prompt_rows: u64,
+    /// Rows of decoded tokens.
+    pub decode_rows: u64,
+    /// Rows of drafts.
+    pub draft_rows: u64,
+    /// Drafts that greedy decoding agreed with.
+    pub accepted_drafts: u64,
+    /// Time in passes that computed rows of prompts.
+    pub prompt_time: Duration,
+    /// Time in passes that only decoded.
+    pub decode_time: Duration,
+}
+
+/// A sequence that the worker answers for.
+struct Active {
+    job: Job,
+    decoded: usize,
+    /// What the model would have said, where the tokens are forced.
+    said: Vec<u32>,
+    logprob_sum: f64,
+    logprob_min: f32,
+    steps: usize,
+    started: Option<Instant>,
+}
+
+/// The loop of one device.
+pub(crate) struct Worker<B> {
+    backend: B,
+    scheduler: Scheduler,
+    inbox: Arc<Inbox>,
+    active: HashMap<Id, Active>,
+    next_id: Id,
+    most_waiting: usize,
+    plan: Vec<Planned>,
+    step: Step,
+    outcome: Outcome,
+    drafts: HashMap<Id, Vec<u32>>,
+    row: Vec<u32>,
+    arrivals: Vec<Job>,
+    work: Arc<Mutex<Work>>,
+}
+
+impl<B: Backend> Worker<B> {
+    pub(crate) fn new(backend: B, budget: Budget, inbox: Arc<Inbox>) -> Self {
+        Self {
+            backend,
+            scheduler: Scheduler::new(budget),
+            inbox,
+            active: HashMap::new(),
+            next_id: 0,
+            most_waiting: budget.running,
+            plan: Vec::new(),
+            step: Step::default(),
+            outcome: Outcome::default(),
+            drafts: HashMap::new(),
+            row: Vec::new(),
+            arrivals: Vec::new(),
+            work: Arc::default(),
+        }
+    }
+
+    /// Where it counts its work.
+    pub(crate) fn work(&self) -> Arc<Mutex<Work>> {
+        Arc::clone(&self.work)
+    }
+
+    /// Works until the inbox is closed and everything in it is answered.
+    pub(crate) fn run(mut self) {
+        loop {
+            let idle = self.scheduler.is_idle();
+            let room = self.most_waiting.saturating_sub(self.scheduler.waiting());
+            let open = self.inbox.take(room, idle, &mut self.arrivals);
+            if open.is_none() && idle {
+                return;
+            }
+            self.accept();
+            self.drop_abandoned();
+            self.scheduler.plan(&mut self.plan, |id, tokens, most| {
+                let Some(active) = self.active.get_mut(&id) else {
+                    return 0;
+                };
+                let Some(drafter) = &mut active.job.drafter else {
+                    return 0;
+                };
+                let drafts = self.drafts.entry(id).or_default();
+                drafts.clear();
+                drafter.propose(tokens, most, drafts);
+                drafts.len()
+            });
+            if self.plan.is_empty() {
+                continue;
+            }
+            let result = catch_unwind(AssertUnwindSafe(|| self.compute()));
+            match result {
+                Ok(()) => self.settle(),
+                Err(_) => self.fail_step(),
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        for job in self.arrivals.drain(..) {
+            let id = self.next_id;
+            self.next_id += 1;
+            let most = job.prompt.len() + job.max_new;
+            self.scheduler
+                .submit(id, 0, job.prompt.clone(), job.expected, most);
+            let active = Active {
+                job,
+                decoded: 0,
+                said: Vec::new(),
+                logprob_sum: 0.0,
+                logprob_min: 0.0,
+                steps: 0,
+                started: None,
+            };
+            self.active.insert(id, active);
+        }
+    }
+
+    fn drop_abandoned(&mut self) {
+        let scheduler = &mut self.scheduler;
+        self.active.retain(|&id, active| {
+            let gone = active.job.reply.is_gone();
+            if gone {
+                scheduler.finish(id);
+            }
+            !gone
+        });
+    }
+
+    /// Runs the planned step. May panic; touches nothing that outlives the step.
+    fn compute(&mut self) {
+        let started = Instant::now();
+        self.step.clear();
+        let mut prompt_rows = 0;
+        for planned in &self.plan {
+            let tokens = self.scheduler.tokens(planned.id);
+            let known = &tokens[planned.start..planned.start + planned.rows];
+            let pages = self.scheduler.pages(planned.id);
+            let outputs = if planned.decodes {
+                1 + planned.drafts
+            } else {
+                0
+            };
+            if planned.rows > 1 {
+                prompt_rows += planned.rows;
+            }
+            if planned.drafts == 0 {
+                self.step.push(known, planned.start, outputs, pages);
+                continue;
+            }
+            self.row.clear();
+            self.row.extend_from_slice(known);
+            self.row
+                .extend_from_slice(&self.drafts[&planned.id][..planned.drafts]);
+            self.step.push(&self.row, planned.start, outputs, pages);
+        }
+        for planned in &self.plan {
+            if let Some(active) = self.active.get_mut(&planned.id) {
+                active.started.get_or_insert(started);
+            }
+        }
+        self.backend.forward(&self.step, &mut self.outcome);
+        let elapsed = started.elapsed();
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        work.steps += 1;
+        work.prompt_rows += prompt_rows as u64;
+        work.decode_rows += (self.plan.iter().filter(|planned| planned.rows == 1)).count() as u64;
+        work.draft_rows += self
+            .plan
+            .iter()
+            .map(|planned| planned.drafts as u64)
+            .sum::<u64>();
+        if prompt_rows > 0 {
+            work.prompt_time += elapsed;
+        } else {
+            work.decode_time += elapsed;
+        }
+    }
+
+    /// Takes the step's results to the sequences.
+    fn settle(&mut self) {
+        let vocab = self.backend.vocab();
+        let mut output = 0;
+        let plan = std::mem::take(&mut self.plan);
+        for planned in &plan {
+            if !planned.decodes {
+                self.scheduler.advance(planned.id, planned.rows, &[]);
+                continue;
+            }
+            let outputs = output..output + 1 + planned.drafts;
+            output = outputs.end;
+            let Some(active) = self.active.get_mut(&planned.id) else {
+                continue;
+            };
+            active.steps += 1;
+            self.row.clear();
+            let mut end = None;
+            let mut problem = None;
+            for (index, row) in outputs.enumerate() {
+                let reading = self.outcome.readings[row];
+                let logits = &self.outcome.logits[row * vocab..][..vocab];
+                if !reading.finite {
+                    problem = Some(AlignError::Rejected(
+                        "the model's logits for it are not finite numbers".to_owned(),
+                    ));
+                    break;
+                }
+                let token = match active.next_token(reading, logits) {
+                    Ok(token) => token,
+                    Err(error) => {
+                        problem = Some(error);
+                        break;
+                    }
+                };
+                self.row.push(token);
+                end = active.end_after(token);
+                let agrees = index < planned.drafts
+                    && self
+                        .drafts
+                        .get(&planned.id)
+                        .is_some_and(|drafts| drafts[index] == token);
+                if end.is_some() || !agrees {
+                    break;
+                }
+            }
+            if let Some(drafter) = &mut active.job.drafter {
+                drafter.observe(planned.drafts, self.row.len().saturating_sub(1));
+            }
+            if let Some(error) = problem {
+                self.finish(planned.id, Err(error));
+                continue;
+            }
+            let accepted = self.row.len() - 1;
+            if accepted > 0 {
+                let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+                work.accepted_drafts += accepted as u64;
+            }
+            self.scheduler
+                .advance(planned.id, planned.rows + accepted, &self.row);
+            if let Some(end) = end {
+                self.finish(planned.id, Ok(end));
+            }
+        }
+        self.plan = plan;
+    }
+
+    fn finish(&mut self, id: Id, result: Result<End, AlignError>) {
+        let tokens = self.scheduler.finish(id);
+        self.drafts.remove(&id);
+        let (Some(active), Some(mut tokens)) = (self.active.remove(&id), tokens) else {
+            return;
+        };
+        let Active { job, said, .. } = active;
+        let prompt_tokens = job.prompt.len();
+        let started = active.started.unwrap_or(job.submitted);
+        let result = result.map(|end| Finished {
+            tokens: if job.forced.is_some() {
+                said
+            } else {
+                tokens.split_off(prompt_tokens)
+            },
+            prompt_tokens,
+            end,
+            logprob_sum: active.logprob_sum,
+            logprob_min: active.logprob_min,
+            steps: active.steps,
+            queued: started.saturating_duration_since(job.submitted),
+            inference: started.elapsed(),
+        });
+        job.reply.answer(result);
+    }
+
+    /// After a panic: the guilty row is unknown, and so is what the pages hold.
+    fn fail_step(&mut self) {
+        tracing::error!(rows = self.plan.len(), "a step of the engine panicked");
+        for id in self.scheduler.abandon_running() {
+            self.drafts.remove(&id);
+            if let Some(active) = self.active.remove(&id) {
+                let error = AlignError::BatchFailed("a step of the engine panicked".to_owned());
+                active.job.reply.answer(Err(error));
+            }
+        }
+    }
+}
+
+impl Active {
+    /// Chooses the token that follows.
+    fn next_token(&mut self, reading: Reading, logits: &[f32]) -> Result<u32, AlignError> {
+        if let Some(forced) = &self.job.forced {
+            self.said.push(reading.token);
+            return Ok(forced[self.decoded]);
+        }
+        let Some(sampler) = &mut self.job.sampler else {
+            self.count(reading.logprob);
+            return Ok(reading.token);
+        };
+        let token = sampler.sample(logits)?;
+        let best = logits[reading.token as usize];
+        self.count(logits[token as usize] - best + reading.logprob);
+        Ok(token)
+    }
+
+    fn count(&mut self, logprob: f32) {
+        self.logprob_sum += f64::from(logprob);
+        self.logprob_min = self.logprob_min.min(logprob);
+    }
+
+    /// Whether the output ends with this token.
+    fn end_after(&mut self, token: u32) -> Option<End> {
+        self.decoded += 1;
+        if let Some(forced) = &self.job.forced {
+            return (self.decoded == forced.len()).then_some(End::Length);
+        }
+        if self.decoded == 1 && self.job.stop_first == Some(token) {
+            return Some(End::StopFirst);
+        }
+        if self.job.stop.contains(&token) {
+            return Some(End::Stop);
+        }
+        (self.decoded == self.job.max_new).then_some(End::Length)
+    }
+}

@@ -1,0 +1,166 @@
+//! The decoder against Hugging Face transformers, family by family, on the fixtures that
+//! `fixtures/make_fixtures.py` makes.
+
+use std::path::{Path, PathBuf};
+
+use aligner_engine::{
+    Dtype, EngineOptions, Limits, ModelSource, Speculation,
+    probe::{Output, Probe, TokenRequest},
+};
+use safetensors::SafeTensors;
+
+struct Reference {
+    prompts: Vec<Vec<u32>>,
+    /// At the last three positions of each prompt.
+    logits: Vec<Vec<Vec<f32>>>,
+    /// For all prompts but the last, long one.
+    greedy: Vec<Vec<u32>>,
+    gaps: Vec<Vec<f32>>,
+}
+
+fn fixture(family: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(family)
+}
+
+fn reference(family: &str) -> Reference {
+    let bytes = std::fs::read(fixture(family).join("reference.safetensors")).expect("readable");
+    let file = SafeTensors::deserialize(&bytes).expect("safetensors");
+    let words = |name: &str| -> Vec<[u8; 4]> {
+        let view = file.tensor(name).expect("in the file");
+        view.data()
+            .chunks_exact(4)
+            .map(|b| [b[0], b[1], b[2], b[3]])
+            .collect()
+    };
+    let ids = |name| -> Vec<u32> { words(name).into_iter().map(u32::from_le_bytes).collect() };
+    let floats = |name| -> Vec<f32> { words(name).into_iter().map(f32::from_le_bytes).collect() };
+    let tokens = ids("tokens");
+    let mut start = 0;
+    let prompts: Vec<Vec<u32>> = ids("lengths")
+        .into_iter()
+        .map(|length| {
+            start += length as usize;
+            tokens[start - length as usize..start].to_vec()
+        })
+        .collect();
+    let logits = floats("logits");
+    let vocab = logits.len() / (3 * prompts.len());
+    let logits = logits
+        .chunks_exact(3 * vocab)
+        .map(|rows| rows.chunks_exact(vocab).map(<[f32]>::to_vec).collect())
+        .collect();
+    let (greedy, gaps) = (ids("greedy"), floats("gaps"));
+    let new = greedy.len() / (prompts.len() - 1);
+    Reference {
+        prompts,
+        logits,
+        greedy: greedy.chunks_exact(new).map(<[u32]>::to_vec).collect(),
+        gaps: gaps.chunks_exact(new).map(<[f32]>::to_vec).collect(),
+    }
+}
+
+fn probe(family: &str) -> Probe {
+    let options = EngineOptions {
+        dtype: Dtype::F32,
+        speculation: Speculation::Off,
+        limits: Limits {
+            kv_tokens: Some(16_384),
+            ..Limits::default()
+        },
+        ..EngineOptions::new(ModelSource::Folder(fixture(family)))
+    };
+    Probe::load(&options).expect("the fixture loads")
+}
+
+fn agrees_with_transformers(family: &str) {
+    let reference = reference(family);
+    let probe = probe(family);
+    for chunk in [usize::MAX / 2, 512] {
+        let logits = probe.logits(&reference.prompts, 3, chunk);
+        for (prompt, (got, want)) in logits.iter().zip(&reference.logits).enumerate() {
+            for (got, want) in got.iter().rev().zip(want.iter().rev()) {
+                let scale = want
+                    .iter()
+                    .fold(0.0_f32, |scale, value| scale.max(value.abs()));
+                for (got, want) in got.iter().zip(want) {
+                    assert!(
+                        (got - want).abs() <= 1e-4 * scale,
+                        "{family}, prompt {prompt}: {got} for {want} at scale {scale}"
+                    );
+                }
+            }
+        }
+    }
+
+    let requests: Vec<TokenRequest> = reference
+        .prompts
+        .iter()
+        .zip(&reference.greedy)
+        .map(|(prompt, greedy)| TokenRequest {
+            prompt: prompt.clone(),
+            output: Output::Exactly(greedy.len()),
+        })
+        .collect();
+    let run = probe.run(&requests).expect("all fit");
+    for (prompt, (tokens, wanted)) in run.tokens.iter().zip(&reference.greedy).enumerate() {
+        for (step, (token, want)) in tokens.iter().zip(wanted).enumerate() {
+            if reference.gaps[prompt][step] <= 1e-3 {
+                // Tied: either is right, and from here on the texts may differ.
+                break;
+            }
+            assert_eq!(token, want, "{family}, prompt {prompt}, step {step}");
+        }
+    }
+}
+
+macro_rules! families {
+    ($($claim:ident: $family:literal)*) => {
+        $(
+            #[test]
+            fn $claim() {
+                agrees_with_transformers($family);
+            }
+        )*
+    };
+}
+
+families! {
+    llama_2_agrees_with_transformers: "llama2"
+    llama_3_in_shards_with_scaled_rope_agrees_with_transformers: "llama3"
+    odd_sizes_and_biases_agree_with_transformers: "llama_odd"
+    mistral_with_a_window_agrees_with_transformers: "mistral"
+    qwen_2_agrees_with_transformers: "qwen2"
+    qwen_3_with_yarn_agrees_with_transformers: "qwen3"
+    gemma_agrees_with_transformers: "gemma"
+    gemma_2_agrees_with_transformers: "gemma2"
+    gemma_3_agrees_with_transformers: "gemma3"
+}
+
+#[test]
+fn both_spellings_of_config_json_mean_the_same() {
+    for family in [
+        "llama3",
+        "llama_odd",
+        "mistral",
+        "qwen3",
+        "gemma",
+        "gemma2",
+        "gemma3",
+    ] {
+        let copy = tempfile::tempdir().expect("a temporary folder");
+        for entry in std::fs::read_dir(fixture(family)).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().expect("a file").to_owned();
+            std::fs::copy(&path, copy.path().join(name)).expect("copied");
+        }
+        let older = fixture(family).join("config.v4.json");
+        std::fs::copy(older, copy.path().join("config.json")).expect("copied");
+        let options = EngineOptions::new(ModelSource::Folder(copy.path().to_owned()));
+        let older = Probe::load(&options).expect("the older spelling loads");
+        let prompts = vec![(3..120).collect::<Vec<u32>>()];
+        let newer = probe(family).logits(&prompts, 2, 64);
+        assert_eq!(older.logits(&prompts, 2, 64), newer, "{family}");
+    }
+}
