@@ -467,3 +467,138 @@ impl Active {
         (self.decoded == self.job.max_new).then_some(End::Length)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread};
+
+    use super::*;
+
+    /// Says the next number; panics on 666 and has no numbers for 13.
+    struct Scripted;
+
+    impl Backend for Scripted {
+        fn vocab(&self) -> usize {
+            1
+        }
+
+        fn forward(&mut self, step: &Step, outcome: &mut Outcome) {
+            assert!(!step.tokens.contains(&666), "the guilty row");
+            outcome.readings.clear();
+            let mut row = 0;
+            for span in &step.spans {
+                row += span.rows;
+                for output in row - span.outputs..row {
+                    let token = step.tokens[output];
+                    let finite = token != 13;
+                    outcome.readings.push(Reading {
+                        token: token + 1,
+                        logprob: -0.5,
+                        finite,
+                    });
+                }
+            }
+            outcome.logits = vec![0.0; outcome.readings.len()];
+        }
+    }
+
+    struct Line(u32, mpsc::Sender<(u32, Result<Finished, AlignError>)>, bool);
+
+    impl Reply for Line {
+        fn is_gone(&self) -> bool {
+            self.2
+        }
+
+        fn answer(self: Box<Self>, result: Result<Finished, AlignError>) {
+            self.1.send((self.0, result)).expect("the test listens");
+        }
+    }
+
+    /// Serves prompts of one token each; negative ones have nobody waiting.
+    fn serve(
+        prompts: &[i32],
+        stop: u32,
+        running: usize,
+    ) -> Vec<(u32, Result<Finished, AlignError>)> {
+        let inbox = Arc::new(Inbox::new());
+        let (sender, receiver) = mpsc::channel();
+        for &prompt in prompts {
+            let token = prompt.unsigned_abs();
+            inbox.push(Job {
+                prompt: vec![token],
+                max_new: 5,
+                expected: 5,
+                stop: Arc::new([stop]),
+                stop_first: Some(31),
+                forced: None,
+                sampler: None,
+                drafter: None,
+                submitted: Instant::now(),
+                reply: Box::new(Line(token, sender.clone(), prompt < 0)),
+            });
+        }
+        drop(sender);
+        inbox.close();
+        let budget = Budget {
+            step_tokens: 16,
+            running,
+            pages: 64,
+        };
+        let worker = Worker::new(Scripted, budget, inbox);
+        thread::spawn(|| worker.run())
+            .join()
+            .expect("a worker never panics");
+        let mut answers: Vec<_> = receiver.iter().collect();
+        answers.sort_by_key(|(token, _)| *token);
+        answers
+    }
+
+    fn ended(result: &Result<Finished, AlignError>) -> (&[u32], End) {
+        let finished = result.as_ref().expect("an output");
+        (&finished.tokens, finished.end)
+    }
+
+    #[test]
+    fn outputs_end_at_a_stop_token_a_first_token_or_the_limit() {
+        let answers = serve(&[1, 20, 30], 22, 8);
+        assert_eq!(ended(&answers[0].1), (&[2, 3, 4, 5, 6][..], End::Length));
+        assert_eq!(ended(&answers[1].1), (&[21, 22][..], End::Stop));
+        assert_eq!(ended(&answers[2].1), (&[31][..], End::StopFirst));
+        let finished = answers[0].1.as_ref().expect("an output");
+        assert_eq!(
+            (finished.logprob_sum, finished.logprob_min, finished.steps),
+            (-2.5, -0.5, 5)
+        );
+    }
+
+    #[test]
+    fn a_panic_answers_the_rows_of_its_step_and_the_worker_goes_on() {
+        // Two at a time: 1 and 666 share a step.
+        let answers = serve(&[1, 666, 3, 4], 1_000, 2);
+        let failed: Vec<u32> = answers
+            .iter()
+            .filter(|(_, result)| matches!(result, Err(AlignError::BatchFailed(_))))
+            .map(|(token, _)| *token)
+            .collect();
+        assert_eq!(failed, [1, 666]);
+        assert_eq!(answers.len(), 4);
+        assert_eq!(ended(&answers[1].1).0, [4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn logits_that_are_no_numbers_reject_their_row_alone() {
+        let answers = serve(&[1, 11, 21], 1_000, 8);
+        assert_eq!(ended(&answers[0].1).0.len(), 5);
+        assert!(matches!(answers[1].1, Err(AlignError::Rejected(_))));
+        assert_eq!(ended(&answers[2].1).0.len(), 5);
+    }
+
+    #[test]
+    fn requests_that_nobody_waits_for_are_dropped() {
+        let answers = serve(&[1, -40, 3], 1_000, 8);
+        assert_eq!(
+            answers.iter().map(|(token, _)| *token).collect::<Vec<_>>(),
+            [1, 3]
+        );
+    }
+}

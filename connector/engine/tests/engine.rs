@@ -1,0 +1,400 @@
+//! The engine as an Aligner: outcomes, limits, identity, and what it refuses to load.
+
+use std::{fs, path::Path};
+
+use aligner::{
+    AlignError, AlignRequest, Aligner, Alignment, Decoding, Outcome, Profile, prompt::Template,
+    reason,
+};
+use aligner_engine::{
+    Device, Dtype, Engine, EngineOptions, Limits, LoadError, ModelSource, Speculation,
+};
+use futures::{StreamExt, executor::block_on};
+
+const TEMPLATE: &str = "<q>{question}<a>{answer}<c>";
+
+fn options() -> EngineOptions {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama2");
+    EngineOptions {
+        profile: Some(profile(None, "{}")),
+        decoding: Decoding {
+            max_new_tokens: 400,
+            ..Decoding::default()
+        },
+        ..EngineOptions::new(ModelSource::Folder(folder))
+    }
+}
+
+fn profile(unchanged_token: Option<&str>, guard: &str) -> Profile {
+    Profile {
+        name: "tiny".to_owned(),
+        template: Template::new(TEMPLATE).expect("both fields"),
+        unchanged_token: unchanged_token.map(str::to_owned),
+        guard: serde_json::from_str(guard).expect("a guard"),
+    }
+}
+
+fn request(question: &str, answer: &str) -> AlignRequest {
+    AlignRequest {
+        event_id: "e".into(),
+        question: question.into(),
+        answer: answer.into(),
+    }
+}
+
+fn align(engine: &Engine, batch: Vec<AlignRequest>) -> Vec<Result<Alignment, AlignError>> {
+    let count = batch.len();
+    let mut done = block_on(engine.align(batch).collect::<Vec<_>>());
+    done.sort_by_key(|completion| completion.index);
+    let indices: Vec<usize> = done.iter().map(|completion| completion.index).collect();
+    assert_eq!(
+        indices,
+        (0..count).collect::<Vec<_>>(),
+        "each request is answered once"
+    );
+    done.into_iter()
+        .map(|completion| completion.result)
+        .collect()
+}
+
+fn outcome(engine: &Engine, question: &str, answer: &str) -> Outcome {
+    align(engine, vec![request(question, answer)])
+        .remove(0)
+        .expect("an alignment")
+        .outcome
+}
+
+/// Questions to which this random model says something that ends.
+fn batch() -> Vec<AlignRequest> {
+    (0..24)
+        .map(|i| request(&format!("What is {i}?"), &"the answer ".repeat(1 + i % 5)))
+        .collect()
+}
+
+#[test]
+fn every_request_is_answered_once_and_alike_with_drafts_or_without() {
+    let engine = Engine::load(options()).expect("loads");
+    let plain = Engine::load(EngineOptions {
+        speculation: Speculation::Off,
+        limits: Limits {
+            max_running: 1,
+            ..Limits::default()
+        },
+        ..options()
+    })
+    .expect("loads");
+    let one_by_one: Vec<Outcome> = batch()
+        .into_iter()
+        .map(|request| {
+            align(&plain, vec![request])
+                .remove(0)
+                .expect("an alignment")
+                .outcome
+        })
+        .collect();
+    let together = align(&engine, batch());
+    let mut rewritten = 0;
+    for (alignment, alone) in together.into_iter().zip(one_by_one) {
+        let alignment = alignment.expect("an alignment");
+        assert_eq!(alignment.outcome, alone);
+        assert!(alignment.usage.prompt_tokens > 3 && alignment.usage.correction_tokens > 0);
+        rewritten += usize::from(matches!(alignment.outcome, Outcome::Rewritten(_)));
+    }
+    assert!(rewritten > 12, "{rewritten} of 24 outputs ended");
+}
+
+#[test]
+fn the_first_token_may_say_that_the_answer_stands() {
+    let engine = Engine::load(options()).expect("loads");
+    // Look for a question whose output happens to begin with a special token.
+    let names = ["<pad>", "<bos>", "", "<q>", "<a>", "<c>", "<same>"];
+    let found = (0..2_000).find_map(|i| {
+        let question = format!("question {i}");
+        let prompt = TEMPLATE
+            .replace("{question}", &question)
+            .replace("{answer}", "a");
+        let first = block_on(engine.raw(prompt)).expect("completes").token_ids[0];
+        names
+            .get(first as usize)
+            .filter(|name| !name.is_empty())
+            .map(|name| (question, *name))
+    });
+    let (question, token) = found.expect("one in fifty begins so");
+    assert!(matches!(
+        outcome(&engine, &question, "a"),
+        Outcome::Rewritten(_) | Outcome::Bypassed(_)
+    ));
+    let learnt = EngineOptions {
+        profile: Some(profile(Some(token), "{}")),
+        ..options()
+    };
+    let engine = Engine::load(learnt).expect("loads");
+    let alignment = align(&engine, vec![request(&question, "a")])
+        .remove(0)
+        .expect("an alignment");
+    assert_eq!(alignment.outcome, Outcome::Unchanged);
+    assert_eq!(alignment.usage.correction_tokens, 1);
+}
+
+#[test]
+fn what_does_not_fit_is_bypassed_before_inference_and_what_does_not_end_after() {
+    let engine = Engine::load(EngineOptions {
+        limits: Limits {
+            kv_tokens: Some(64),
+            ..Limits::default()
+        },
+        ..options()
+    })
+    .expect("loads");
+    let long = align(&engine, vec![request("q", &"word ".repeat(100))]).remove(0);
+    let long = long.expect("an alignment");
+    assert_eq!(long.outcome, Outcome::Bypassed(reason::TOO_LONG));
+    assert_eq!(long.usage.correction_tokens, 0);
+    // Far beyond what can fit: not even encoded.
+    assert_eq!(
+        outcome(&engine, "q", &"word ".repeat(1_000_000)),
+        Outcome::Bypassed(reason::TOO_LONG)
+    );
+
+    let short = EngineOptions {
+        decoding: Decoding {
+            max_new_tokens: 1,
+            ..Decoding::default()
+        },
+        ..options()
+    };
+    let engine = Engine::load(short).expect("loads");
+    assert_eq!(
+        outcome(&engine, "q", "a"),
+        Outcome::Bypassed(reason::LENGTH_LIMIT)
+    );
+}
+
+#[test]
+fn the_guard_of_the_profile_is_asked_before_and_after() {
+    let guarded = |guard| {
+        let options = EngineOptions {
+            profile: Some(profile(None, guard)),
+            ..options()
+        };
+        Engine::load(options).expect("loads")
+    };
+    let engine = guarded(r#"{"max_question_tokens": 3}"#);
+    let unasked = "a question of several tokens";
+    assert_eq!(
+        outcome(&engine, unasked, "a"),
+        Outcome::Bypassed(reason::TOO_LONG)
+    );
+    let engine = guarded(r#"{"max_tokens_per_word": 1.5}"#);
+    assert_eq!(
+        outcome(&engine, "q", "Ärger über Öl"),
+        Outcome::Bypassed(reason::UNFAMILIAR_TEXT)
+    );
+    // This model is sure of nothing.
+    let engine = guarded(r#"{"min_mean_logprob": -0.0001}"#);
+    let outcomes = align(&engine, batch());
+    assert!(outcomes.iter().all(|result| matches!(
+        result.as_ref().expect("an alignment").outcome,
+        Outcome::Bypassed(reason::LOW_CONFIDENCE | reason::EMPTY_OUTPUT | reason::LENGTH_LIMIT)
+    )));
+}
+
+#[test]
+fn requests_beyond_the_bound_are_refused_as_unavailable_and_abandoned_ones_make_room() {
+    let engine = Engine::load(EngineOptions {
+        limits: Limits {
+            max_queued: 30,
+            ..Limits::default()
+        },
+        ..options()
+    })
+    .expect("loads");
+    let first = engine.align(batch());
+    let refused = align(&engine, batch());
+    assert!(
+        refused
+            .iter()
+            .all(|result| matches!(result, Err(AlignError::Unavailable(_)))),
+        "24 and 24 are more than 30"
+    );
+    drop(first);
+    // Nobody waits for the first batch any more; its places are given up within some steps.
+    let served = (0..10_000).any(|_| {
+        let results = align(&engine, batch());
+        results.iter().all(Result::is_ok)
+    });
+    assert!(served);
+}
+
+#[test]
+fn the_revision_names_the_checkpoint_and_what_decides_its_output() {
+    let revision = |options| {
+        Engine::load(options)
+            .expect("loads")
+            .identity()
+            .revision
+            .clone()
+    };
+    let first = revision(options());
+    assert_eq!(first.len(), 16);
+    assert_eq!(
+        first,
+        revision(EngineOptions {
+            threads: None,
+            ..options()
+        })
+    );
+    assert_ne!(
+        first,
+        revision(EngineOptions {
+            dtype: Dtype::Q8_0,
+            ..options()
+        })
+    );
+    let guarded = Some(profile(None, r#"{"max_answer_tokens": 9}"#));
+    assert_ne!(
+        first,
+        revision(EngineOptions {
+            profile: guarded,
+            ..options()
+        })
+    );
+}
+
+#[test]
+fn a_sampled_output_depends_on_its_seed_and_prompt_alone() {
+    let sampled = |seed| {
+        let decoding = Decoding {
+            temperature: 1.0,
+            top_p: Some(0.9),
+            seed,
+            max_new_tokens: 40,
+        };
+        Engine::load(EngineOptions {
+            decoding,
+            ..options()
+        })
+        .expect("loads")
+    };
+    let tokens = |engine: &Engine, i: usize| {
+        block_on(engine.raw(format!("<q>{i}")))
+            .expect("completes")
+            .token_ids
+    };
+    let (one, other) = (sampled(1), sampled(2));
+    let alone: Vec<_> = (0..4).map(|i| tokens(&one, i)).collect();
+    let together = block_on(futures::future::join_all(
+        (0..4).map(|i| one.raw(format!("<q>{i}"))),
+    ));
+    for (alone, together) in alone.iter().zip(together) {
+        assert_eq!(*alone, together.expect("completes").token_ids);
+    }
+    assert_ne!(alone, (0..4).map(|i| tokens(&other, i)).collect::<Vec<_>>());
+}
+
+/// The error of loading the fixture after `change` was done to a copy of it.
+fn refusal(change: impl Fn(&Path)) -> String {
+    let copy = tempfile::tempdir().expect("a temporary folder");
+    let ModelSource::Folder(original) = options().model else {
+        unreachable!("a folder")
+    };
+    for entry in fs::read_dir(original).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        fs::copy(&path, copy.path().join(path.file_name().expect("a file"))).expect("copied");
+    }
+    change(copy.path());
+    let model = ModelSource::Folder(copy.path().to_owned());
+    match Engine::load(EngineOptions { model, ..options() }) {
+        Err(error) => error
+            .to_string()
+            .replace(&copy.path().display().to_string(), "FOLDER"),
+        Ok(_) => "it loads".to_owned(),
+    }
+}
+
+fn edit_config(folder: &Path, key: &str, value: serde_json::Value) {
+    let path = folder.join("config.json");
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&fs::read(&path).expect("readable")).expect("JSON");
+    config[key] = value;
+    fs::write(path, config.to_string()).expect("writable");
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_used_is_refused_with_file_key_and_value() {
+    let cases: Vec<(String, &str)> = vec![
+        (
+            refusal(|folder| edit_config(folder, "model_type", "bert".into())),
+            "config.json: model_type = \"bert\" is not supported; supported: llama, mistral, \
+             qwen2, qwen3, gemma, gemma2, gemma3, gemma3_text",
+        ),
+        (
+            refusal(|folder| {
+                let rope = serde_json::json!({"rope_type": "longrope", "rope_theta": 1e4});
+                edit_config(folder, "rope_parameters", rope);
+            }),
+            "config.json: rope_parameters.rope_type = \"longrope\" is not supported; supported: \
+             default, linear, llama3, yarn",
+        ),
+        (
+            refusal(|folder| edit_config(folder, "hidden_size", "big".into())),
+            "config.json: hidden_size is \"big\", not a size",
+        ),
+        (
+            refusal(|folder| edit_config(folder, "intermediate_size", 128.into())),
+            "FOLDER: tensor model.layers.0.mlp.gate_proj.weight has shape [96, 64]; config.json \
+             says [128, 64]",
+        ),
+        (
+            refusal(|folder| edit_config(folder, "hidden_act", "relu".into())),
+            "config.json: hidden_act = \"relu\" is not supported; supported: silu, gelu, \
+             gelu_new, gelu_pytorch_tanh",
+        ),
+        (
+            refusal(|folder| fs::remove_file(folder.join("model.safetensors")).expect("removed")),
+            "model.safetensors is missing from FOLDER: a checkpoint needs model.safetensors, or \
+             model.safetensors.index.json and its shards; PyTorch .bin files are not read",
+        ),
+        (
+            refusal(|folder| fs::remove_file(folder.join("config.json")).expect("removed")),
+            "config.json is missing from FOLDER: it describes the model",
+        ),
+    ];
+    for (got, expected) in cases {
+        assert_eq!(got, expected);
+    }
+    assert!(
+        refusal(|folder| fs::write(folder.join("tokenizer.json"), "{}").expect("written"))
+            .starts_with("tokenizer.json is not valid: ")
+    );
+}
+
+#[test]
+fn settings_that_this_build_cannot_serve_are_refused_with_what_would_work() {
+    let refused = |options| match Engine::load(options) {
+        Err(error @ LoadError::Setting { .. }) => error.to_string(),
+        Err(other) => panic!("refused for another reason: {other}"),
+        Ok(_) => "it loads".to_owned(),
+    };
+    assert_eq!(
+        refused(EngineOptions {
+            devices: vec![Device::Cuda(1)],
+            ..options()
+        }),
+        "device = cuda:1 needs a build with CUDA, which this one is not; use cpu"
+    );
+    assert_eq!(
+        refused(EngineOptions {
+            dtype: Dtype::Bf16,
+            ..options()
+        }),
+        "dtype = bf16 is not available on the CPU; use f32 or q8_0"
+    );
+    assert_eq!(
+        refused(EngineOptions {
+            profile: Some(profile(Some("<nope>"), "{}")),
+            ..options()
+        }),
+        "unchanged_token = <nope> is not a special token of this tokenizer.json"
+    );
+}
