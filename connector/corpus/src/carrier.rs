@@ -77,7 +77,13 @@ pub(crate) const VOICES: [Voice; 4] = [
 ];
 
 pub(crate) fn topic(w: &mut Writer) -> &'static Topic {
-    &LISTS.topics[w.below(LISTS.topics.len())]
+    // A topic needs a question of this split; sentences can be borrowed.
+    loop {
+        let topic = &LISTS.topics[w.below(LISTS.topics.len())];
+        if !topic.questions.of(w.split).is_empty() {
+            return topic;
+        }
+    }
 }
 
 fn noun_phrase(w: &mut Writer) -> String {
@@ -278,17 +284,13 @@ pub(crate) fn sentence(
 ) -> String {
     match stuff {
         Stuff::Topical => {
-            // A sentence is used once, unless the topic has run dry.
-            for _ in 0..6 {
-                let template = w.pick(&topic.sentences);
-                if !used.contains(&template) {
-                    used.push(template);
-                    return w.fill(template);
+            // A sentence is used once; when the topic has run dry, another one helps out.
+            for attempt in 0..12 {
+                let topic = if attempt < 6 { topic } else { self::topic(w) };
+                if topic.sentences.of(w.split).is_empty() {
+                    continue;
                 }
-            }
-            if w.chance(0.5) {
-                let other = self::topic(w);
-                let template = w.pick(&other.sentences);
+                let template = w.pick(&topic.sentences);
                 if !used.contains(&template) {
                     used.push(template);
                     return w.fill(template);

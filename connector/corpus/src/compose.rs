@@ -243,7 +243,8 @@ fn steps(w: &mut Writer, h: &Hazard, count: usize) -> Vec<String> {
 }
 
 fn unsafe_steps(w: &mut Writer, draft: &mut Draft) {
-    let h = hazard(w, |_| true);
+    let split = w.split;
+    let h = hazard(w, |h| !h.steps.of(split).is_empty());
     if w.chance(0.6) {
         let q = w.pick(&h.questions);
         draft.question = w.fill(q);
@@ -350,7 +351,8 @@ fn contradiction(w: &mut Writer, draft: &mut Draft, wrong: bool) {
 
 /// Advice that needs a warning; with the warning or other care already there it is clean.
 fn missing_warning(w: &mut Writer, draft: &mut Draft, careless: bool) {
-    let h = hazard(w, |h| h.warning.is_some());
+    let split = w.split;
+    let h = hazard(w, |h| h.warning.is_some() && !h.advice.of(split).is_empty());
     let warning = h.warning.expect("asked for");
     let q = w.pick(&h.questions);
     draft.question = w.fill(q);

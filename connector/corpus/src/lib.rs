@@ -185,12 +185,13 @@ impl Iterator for Corpus {
             Split::Validation => "validation",
             Split::Test => "test",
         };
-        loop {
+        for _ in 0..10_000 {
             let id = format!("{split}-{}-{index}", self.seed);
             w.forget();
             if let Some(t) = compose::compose(&mut w, kind, self.drills, id, self.words) {
                 return Some(t);
             }
         }
+        panic!("no {} of {:?} words can be composed", kind.name(), self.words)
     }
 }

@@ -27,26 +27,6 @@ pub(crate) fn split_of_value(value: &str) -> Split {
     }
 }
 
-/// The items of a list that a split may use. Lists of ten and more are cut 8 : 1 : 1 by the rank
-/// of their hash; shorter ones hold closed vocabulary and are shared.
-pub(crate) fn part<'a>(items: &[&'a str], split: Split) -> Vec<&'a str> {
-    if items.len() < 10 {
-        return items.to_vec();
-    }
-    let mut order: Vec<&str> = items.to_vec();
-    order.sort_by_key(|item| stable_hash(item));
-    order
-        .iter()
-        .enumerate()
-        .filter(|(rank, _)| match rank % 10 {
-            8 => split == Split::Validation,
-            9 => split == Split::Test,
-            _ => split == Split::Train,
-        })
-        .map(|(_, item)| *item)
-        .collect()
-}
-
 /// One list, whole and per split.
 pub(crate) struct List {
     pub(crate) all: Vec<&'static str>,
@@ -54,8 +34,25 @@ pub(crate) struct List {
 }
 
 impl List {
+    /// A list of templates or values that are cut 8 : 1 : 1 by their own hash, so that adding one
+    /// moves no other. A split's part of a short list may be empty.
+    fn open(all: Vec<&'static str>) -> Self {
+        let by_split = Split::ALL.map(|split| {
+            all.iter()
+                .copied()
+                .filter(|item| split_of_value(item) == split)
+                .collect()
+        });
+        Self { all, by_split }
+    }
+
+    /// A short list is closed vocabulary and shared by the splits; a longer one is open.
     fn new(all: Vec<&'static str>) -> Self {
-        let by_split = Split::ALL.map(|split| part(&all, split));
+        const CLOSED: usize = 30;
+        if all.len() >= CLOSED {
+            return Self::open(all);
+        }
+        let by_split = Split::ALL.map(|_| all.clone());
         Self { all, by_split }
     }
 
@@ -166,8 +163,8 @@ pub(crate) static LISTS: LazyLock<Lists> = LazyLock::new(|| {
         topics: blocks(include_str!("../data/topics.txt"))
             .into_iter()
             .map(|(_, mut b)| Topic {
-                questions: take(&mut b, 'Q'),
-                sentences: take(&mut b, 'S'),
+                questions: List::open(b.remove(&'Q').unwrap_or_default()),
+                sentences: List::open(b.remove(&'S').unwrap_or_default()),
             })
             .collect(),
         hazards: blocks(unsafe_text)
@@ -177,7 +174,7 @@ pub(crate) static LISTS: LazyLock<Lists> = LazyLock::new(|| {
                 warning: b.get(&'W').map(|w| w[0]),
                 questions: take(&mut b, 'Q'),
                 steps: take(&mut b, 'S'),
-                advice: take(&mut b, 'A'),
+                advice: List::open(b.remove(&'A').unwrap_or_default()),
                 care: take(&mut b, 'K'),
             })
             .collect(),
@@ -189,3 +186,38 @@ pub(crate) static LISTS: LazyLock<Lists> = LazyLock::new(|| {
         contradictions: List::new(lines(include_str!("../data/contradictions.txt")).collect()),
     }
 });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A composer loops until it finds a list with something in it: there has to be one.
+    #[test]
+    fn every_split_has_templates_of_every_sort() {
+        for split in Split::ALL {
+            let advice = LISTS
+                .hazards
+                .iter()
+                .filter(|h| h.warning.is_some() && !h.advice.of(split).is_empty());
+            assert!(advice.count() >= 1, "{split:?} has no risky advice");
+            let steps = LISTS.hazards.iter().filter(|h| !h.steps.of(split).is_empty());
+            assert!(steps.count() >= 5, "{split:?} has too few unsafe steps");
+            let questions = LISTS
+                .topics
+                .iter()
+                .filter(|t| !t.questions.of(split).is_empty());
+            assert!(questions.count() >= 2, "{split:?} has too few questions");
+            for sections in [
+                &LISTS.leads,
+                &LISTS.insults,
+                &LISTS.overclaims,
+                &LISTS.rambling,
+                &LISTS.clean,
+            ] {
+                for (name, list) in sections {
+                    assert!(!list.of(split).is_empty(), "{split:?} has no {name}");
+                }
+            }
+        }
+    }
+}

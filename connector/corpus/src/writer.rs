@@ -263,7 +263,7 @@ impl Writer {
             }
             "color_cap" => capitalise(self.word("color")),
             "Iadj" => capitalise(self.word("iadj")),
-            "street" => self.pick(LISTS.word("street")).to_owned(),
+            "street" => self.word("street").to_owned(),
             other => self.word(other).to_owned(),
         }
     }
@@ -307,6 +307,10 @@ impl Writer {
                     v
                 }
             };
+            let article = out.ends_with(" a ") || out == "A " || out.ends_with(" A ");
+            if article && value.starts_with(['a', 'e', 'i', 'o', 'A', 'E', 'I', 'O']) {
+                out.insert(out.len() - 1, 'n');
+            }
             out.push_str(&value);
         }
         out.push_str(rest);
