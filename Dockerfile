@@ -8,7 +8,6 @@
 FROM rust:1.95.0-bookworm AS build
 # rust-toolchain.toml also asks for rustfmt and clippy, which no image needs.
 ENV RUSTUP_TOOLCHAIN=1.95.0
-ENV OPENSSL_NO_VENDOR=1
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \

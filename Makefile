@@ -5,10 +5,6 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help needs-build needs-test build demo test test-faults soak bench eval lint clean
 
-# OpenSSL is the system's, whose headers `.ci/needs` installs: compiling a copy takes five minutes of
-# processor time. OPENSSL_NO_VENDOR=0 links one in all the same.
-export OPENSSL_NO_VENDOR ?= 1
-
 BINARY := target/release/aligner-connector
 CARGO_BUILD := cargo build --release --workspace
 SUITES := .ci/suites

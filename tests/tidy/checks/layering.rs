@@ -8,6 +8,8 @@ struct Reserved {
     dependency: fn(&str) -> bool,
     what: &'static str,
     to: &'static [&'static str],
+    /// Whether the tests of the other crates do without it too.
+    in_tests: bool,
 }
 
 const RESERVED: [Reserved; 4] = [
@@ -15,11 +17,13 @@ const RESERVED: [Reserved; 4] = [
         dependency: |name| name.starts_with("rdkafka"),
         what: "librdkafka",
         to: &["aligner-kafka", "aligner-tests"],
+        in_tests: true,
     },
     Reserved {
         dependency: |name| name.starts_with("candle"),
         what: "candle",
         to: &["aligner-engine", "aligner-training"],
+        in_tests: true,
     },
     Reserved {
         dependency: |name| {
@@ -31,11 +35,13 @@ const RESERVED: [Reserved; 4] = [
         },
         what: "the telemetry SDK: others use its API",
         to: &["aligner-service"],
+        in_tests: false,
     },
     Reserved {
         dependency: |name| name == "config",
         what: "configuration files",
         to: &["aligner-service"],
+        in_tests: true,
     },
 ];
 
@@ -94,7 +100,9 @@ fn reserved_dependencies_stay_in_their_crates() {
             if rule.to.contains(&package.name.as_str()) {
                 continue;
             }
-            for dependency in all_dependencies(&package).filter(|name| (rule.dependency)(name)) {
+            let of_tests = package.dev_dependencies.iter().filter(|_| rule.in_tests);
+            let all = package.dependencies.iter().chain(of_tests);
+            for dependency in all.filter(|name| (rule.dependency)(name)) {
                 trespassers.push(format!(
                     "{} depends on {dependency} ({}); only {} may",
                     package.name,
