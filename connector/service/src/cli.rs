@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Corrects logged LLM answers: Kafka in, corrections and preference pairs out, exactly once.
 #[derive(Debug, Parser)]
-#[command(name = "aligner-connector", version, about, max_term_width = 100)]
+#[command(name = "aligner-connector", version, max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -31,23 +31,76 @@ impl Paint {
 pub fn words(before: &str, after: &str, paint: Paint) -> String {
     let (before, after) = (harmless(before), harmless(after));
     let diff = TextDiff::from_words(&before, &after);
-    let mut out = String::with_capacity(before.len() + 64);
-    let mut run = String::new();
-    let mut tag = ChangeTag::Equal;
+    let mut marked = Marked::new(paint);
     for change in diff.iter_all_changes() {
-        if change.tag() != tag {
-            if !run.is_empty() {
-                paint.wrap(tag, &run, &mut out);
-                run.clear();
-            }
-            tag = change.tag();
+        marked.push(change.tag(), change.value());
+    }
+    marked.finish()
+}
+
+/// Writes runs of changes as one mark each: white space between two changed words is changed
+/// with them, or every word would have marks of its own.
+struct Marked {
+    paint: Paint,
+    out: String,
+    deleted: String,
+    inserted: String,
+    /// White space after changes, as long as it is open whether more of them follow.
+    gap: String,
+}
+
+impl Marked {
+    fn new(paint: Paint) -> Self {
+        Self {
+            paint,
+            out: String::new(),
+            deleted: String::new(),
+            inserted: String::new(),
+            gap: String::new(),
         }
-        run.push_str(change.value());
     }
-    if !run.is_empty() {
-        paint.wrap(tag, &run, &mut out);
+
+    fn push(&mut self, tag: ChangeTag, text: &str) {
+        let changes = !self.deleted.is_empty() || !self.inserted.is_empty();
+        match tag {
+            ChangeTag::Equal if changes && text.trim().is_empty() => self.gap.push_str(text),
+            ChangeTag::Equal => {
+                self.flush();
+                self.out.push_str(text);
+            }
+            ChangeTag::Delete | ChangeTag::Insert => {
+                let gap = std::mem::take(&mut self.gap);
+                for side in [&mut self.deleted, &mut self.inserted] {
+                    // At the side's own edge it would only be padding.
+                    if !side.is_empty() {
+                        side.push_str(&gap);
+                    }
+                }
+                if tag == ChangeTag::Delete {
+                    self.deleted.push_str(text);
+                } else {
+                    self.inserted.push_str(text);
+                }
+            }
+        }
     }
-    out
+
+    fn flush(&mut self) {
+        for (tag, text) in [
+            (ChangeTag::Delete, std::mem::take(&mut self.deleted)),
+            (ChangeTag::Insert, std::mem::take(&mut self.inserted)),
+        ] {
+            if !text.is_empty() {
+                self.paint.wrap(tag, &text, &mut self.out);
+            }
+        }
+        self.out.push_str(&std::mem::take(&mut self.gap));
+    }
+
+    fn finish(mut self) -> String {
+        self.flush();
+        self.out
+    }
 }
 
 /// The text without characters that move a terminal's cursor or change its state.

@@ -39,9 +39,7 @@ fn settings(args: &cli::Run) -> Result<Settings, Problems> {
         environment: std::env::vars().collect(),
         flags: args.set.clone(),
     };
-    let settings = config::load(&layers)?;
-    config::check(&settings)?;
-    Ok(settings)
+    config::read(&layers)
 }
 
 /// Settings of a command that takes a model from its flags.
@@ -54,9 +52,7 @@ fn model(args: &cli::Model) -> Result<config::Aligner, Problems> {
     ];
     flags.extend(args.profile.clone().map(|profile| ("aligner.profile".to_owned(), profile)));
     flags.extend(args.threads.map(|threads| ("aligner.threads".to_owned(), threads.to_string())));
-    let settings = config::load(&Layers { flags, ..Layers::default() })?;
-    config::check(&settings)?;
-    Ok(settings.aligner)
+    Ok(config::read(&Layers { flags, ..Layers::default() })?.aligner)
 }
 
 /// The runtime of a command.

@@ -5,13 +5,10 @@
 
 use std::{net::ToSocketAddrs, path::Path};
 
-use super::{Format, Problem, Problems, Settings};
+use super::{Format, Problem, Settings};
 
-/// Finds everything that is wrong.
-///
-/// # Errors
-/// With every problem, each naming its key, its value and the fix.
-pub fn check(settings: &Settings) -> Result<(), Problems> {
+/// Everything that is wrong, each problem with its key, its value and the fix.
+pub fn check(settings: &Settings) -> Vec<Problem> {
     let mut found = Found::default();
     found.identity(settings);
     found.of_crates(settings);
@@ -19,7 +16,7 @@ pub fn check(settings: &Settings) -> Result<(), Problems> {
     found.input(settings);
     found.aligner(settings);
     found.service(settings);
-    if found.0.is_empty() { Ok(()) } else { Err(Problems(found.0)) }
+    found.0
 }
 
 #[derive(Default)]
@@ -303,15 +300,12 @@ mod tests {
     use crate::config::{OneOrMany, Secret};
 
     fn keys(settings: &Settings) -> Vec<String> {
-        match check(settings) {
-            Ok(()) => Vec::new(),
-            Err(Problems(problems)) => problems.into_iter().map(|problem| problem.key).collect(),
-        }
+        check(settings).into_iter().map(|problem| problem.key).collect()
     }
 
     #[test]
     fn the_defaults_are_valid() {
-        assert_eq!(check(&Settings::default()), Ok(()));
+        assert_eq!(check(&Settings::default()), []);
     }
 
     #[test]
@@ -349,7 +343,7 @@ mod tests {
     fn a_mapping_needs_question_and_answer_as_pointers() {
         let mut settings = Settings::default();
         settings.input.fields.question = Some("messages.0.content".to_owned());
-        let Problems(problems) = check(&settings).expect_err("two problems");
+        let problems = check(&settings);
         assert_eq!(problems[0].key, "input.fields.question");
         assert_eq!(problems[0].fix.as_deref(), Some("write /messages/0/content"));
         assert_eq!(problems[1].key, "input.fields.answer");

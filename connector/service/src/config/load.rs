@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use config::{Config, Environment, File};
 use serde_json::{Map, Value};
 
-use super::{Problem, Problems, Settings};
+use super::{Problem, Problems, Settings, check::check};
 
 /// Sections whose keys are the user's own.
 const FREE_MAPS: [&str; 2] = ["kafka.properties", "kafka.property_files"];
@@ -32,11 +32,12 @@ pub struct Layers {
     pub flags: Vec<(String, String)>,
 }
 
-/// Loads and types the settings; [`super::check`] then judges them.
+/// Reads the settings: merges the layers, types every value, and judges the whole.
 ///
 /// # Errors
-/// With every unknown key and every value of the wrong type.
-pub fn load(layers: &Layers) -> Result<Settings, Problems> {
+/// With every problem there is. A value that cannot be typed is reported and then left at its
+/// default, so that what else is wrong is found as well.
+pub fn read(layers: &Layers) -> Result<Settings, Problems> {
     let given = merge(layers).map_err(|problem| Problems(vec![problem]))?;
     let defaults = serde_json::to_value(Settings::default()).expect("settings serialise");
     let mut settings = defaults.clone();
@@ -47,17 +48,10 @@ pub fn load(layers: &Layers) -> Result<Settings, Problems> {
             Err(problem) => problems.push(problem),
         }
     }
-    if !problems.is_empty() {
-        return Err(Problems(problems));
-    }
-    serde_json::from_value(settings).map_err(|error| {
-        Problems(vec![Problem {
-            key: "(configuration)".to_owned(),
-            value: None,
-            message: error.to_string(),
-            fix: Some("see config/connector.yaml".to_owned()),
-        }])
-    })
+    let settings =
+        serde_json::from_value(settings).expect("values that fit one by one fit together");
+    problems.extend(check(&settings));
+    if problems.is_empty() { Ok(settings) } else { Err(Problems(problems)) }
 }
 
 fn merge(layers: &Layers) -> Result<Value, Problem> {
@@ -65,11 +59,15 @@ fn merge(layers: &Layers) -> Result<Value, Problem> {
     if let Some(path) = &layers.file {
         builder = builder.add_source(File::from(path.as_path()));
     }
-    let variables = layers
+    let (properties, variables): (Vec<_>, Vec<_>) = layers
         .environment
         .iter()
         .filter(|(name, _)| name.starts_with("ALIGNER__"))
-        .map(|(name, value)| (property_name(name), value.clone()))
+        .map(|(name, value)| (name, Value::String(value.clone())))
+        .partition(|(name, _)| property(name).is_some());
+    let variables = variables
+        .into_iter()
+        .map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()))
         .collect();
     builder = builder.add_source(
         Environment::with_prefix("ALIGNER")
@@ -85,6 +83,9 @@ fn merge(layers: &Layers) -> Result<Value, Problem> {
     };
     let mut given =
         builder.build().and_then(Config::try_deserialize::<Value>).map_err(unreadable)?;
+    for (name, value) in properties {
+        set(&mut given, &property(name).expect("partitioned by it"), value);
+    }
     for (key, value) in &layers.flags {
         let path: Vec<String> = key.split('.').map(str::to_owned).collect();
         set(&mut given, &path, Value::String(value.clone()));
@@ -94,14 +95,15 @@ fn merge(layers: &Layers) -> Result<Value, Problem> {
 
 /// Shells allow no dots in names, and librdkafka's properties have no underscores: in
 /// `ALIGNER__KAFKA__PROPERTIES__SASL_PASSWORD` the last part stands for `sasl.password`.
-fn property_name(variable: &str) -> String {
-    const MAPS: [&str; 2] = ["ALIGNER__KAFKA__PROPERTIES__", "ALIGNER__KAFKA__PROPERTY_FILES__"];
-    MAPS.iter()
-        .find_map(|map| {
-            let name = variable.strip_prefix(map)?;
-            Some(format!("{map}{}", name.replace('_', ".")))
-        })
-        .unwrap_or_else(|| variable.to_owned())
+fn property(variable: &str) -> Option<[String; 3]> {
+    const MAPS: [(&str, &str); 2] = [
+        ("ALIGNER__KAFKA__PROPERTIES__", "properties"),
+        ("ALIGNER__KAFKA__PROPERTY_FILES__", "property_files"),
+    ];
+    MAPS.iter().find_map(|(prefix, map)| {
+        let name = variable.strip_prefix(prefix)?.to_lowercase().replace('_', ".");
+        Some(["kafka".to_owned(), (*map).to_owned(), name])
+    })
 }
 
 /// Every given value with its path; a mapping is descended into where the defaults have one.
@@ -282,12 +284,12 @@ mod tests {
     fn flags_beat_environment_beats_file_beats_defaults() {
         let file = file(".yaml", "name: from-file\nkafka: {bootstrap_servers: 'file:1'}\n");
         let mut layers = layers(&file);
-        assert_eq!(load(&layers).expect("valid").kafka.bootstrap_servers, "file:1");
+        assert_eq!(read(&layers).expect("valid").kafka.bootstrap_servers, "file:1");
         layers.environment =
             vec![("ALIGNER__KAFKA__BOOTSTRAP_SERVERS".to_owned(), "env:1".to_owned())];
-        assert_eq!(load(&layers).expect("valid").kafka.bootstrap_servers, "env:1");
+        assert_eq!(read(&layers).expect("valid").kafka.bootstrap_servers, "env:1");
         layers.flags = vec![("kafka.bootstrap_servers".to_owned(), "flag:1".to_owned())];
-        let settings = load(&layers).expect("valid");
+        let settings = read(&layers).expect("valid");
         assert_eq!(settings.kafka.bootstrap_servers, "flag:1");
         assert_eq!(settings.name.0, "from-file");
         assert_eq!(settings.topics.corrections, "llm.corrections");
@@ -296,7 +298,7 @@ mod tests {
     #[test]
     fn toml_takes_the_same_keys() {
         let file = file(".toml", "name = \"t\"\n[topics]\nanswers = [\"a\", \"b\"]\n");
-        assert_eq!(load(&layers(&file)).expect("valid").topics.answers, ["a", "b"]);
+        assert_eq!(read(&layers(&file)).expect("valid").topics.answers, ["a", "b"]);
     }
 
     #[test]
@@ -310,7 +312,7 @@ mod tests {
             ],
             ..Layers::default()
         };
-        let settings = load(&layers).expect("valid");
+        let settings = read(&layers).expect("valid");
         assert_eq!(settings.aligner.max_new_tokens, 64);
         assert_eq!(settings.topics.answers, ["a", "b"]);
         assert_eq!(settings.kafka.instance_id, Some(crate::config::InstanceId("0".to_owned())));
@@ -321,7 +323,7 @@ mod tests {
     fn dotted_properties_of_a_file_stay_whole() {
         let file = file(".yaml", "kafka:\n  properties:\n    ssl.ca.location: ca.pem\n    \
                                   fetch.wait.max.ms: 10\n");
-        let settings = load(&layers(&file)).expect("valid");
+        let settings = read(&layers(&file)).expect("valid");
         assert_eq!(settings.kafka.properties["ssl.ca.location"].expose(), "ca.pem");
         assert_eq!(settings.kafka.properties["fetch.wait.max.ms"].expose(), "10");
     }
@@ -333,7 +335,7 @@ mod tests {
             "kafak: {bootstrap_servers: x}\nkafka: {delivery: exactly-once, instanceid: 1}\n\
              aligner: {max_new_tokens: many}\n",
         );
-        let Problems(problems) = load(&layers(&file)).expect_err("four problems");
+        let Problems(problems) = read(&layers(&file)).expect_err("four problems");
         let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
         assert_eq!(
             keys,
@@ -348,14 +350,14 @@ mod tests {
     #[test]
     fn a_secret_of_the_wrong_type_is_not_repeated() {
         let file = file(".yaml", "kafka: {properties: {sasl.password: [hunter2]}}\n");
-        let problems = load(&layers(&file)).expect_err("a list is no password");
+        let problems = read(&layers(&file)).expect_err("a list is no password");
         assert!(!problems.to_string().contains("hunter2"), "{problems}");
     }
 
     #[test]
     fn an_unreadable_file_is_named() {
         let layers = Layers { file: Some("no/such.yaml".into()), ..Layers::default() };
-        let problems = load(&layers).expect_err("no file");
+        let problems = read(&layers).expect_err("no file");
         assert!(problems.to_string().contains("no/such.yaml"), "{problems}");
     }
 }

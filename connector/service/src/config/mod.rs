@@ -2,7 +2,7 @@
 //!
 //! Layers, the later winning: defaults < file (YAML or TOML) < `ALIGNER__SECTION__KEY` in the
 //! environment < command-line flags. Every section is always present, so that the serialised
-//! default *is* the list of known keys; [`load`] refuses any other, with the nearest known one.
+//! default *is* the list of known keys; [`read`] refuses any other, with the nearest known one.
 
 mod check;
 mod load;
@@ -14,8 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use check::check;
-pub use load::{Layers, load};
+pub use load::{Layers, read};
 pub use problem::{Problem, Problems};
 pub use secret::Secret;
 pub use sections::{fields, kafka_sections};
