@@ -1,21 +1,28 @@
 //! From a checkpoint to decoders, texts and the profile: everything that can be wrong with it is
 //! found here, before a thread starts.
 
-use std::{fmt::Write as _, num::NonZeroUsize, path::PathBuf, sync::Arc, thread};
+use std::{
+    fmt::Write as _,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+};
 
-use aligner::Profile;
+use aligner::{Profile, ProfileError};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     Description, Device, Dtype, EngineOptions, LoadError, ModelSource,
     backend::PAGE_TOKENS,
     config::{self, Config},
-    kernels::{Isa, Precision},
-    model::{Cpu, Decoder},
+    gguf::GgufFile,
+    kernels::Isa,
+    model::{Cpu, Decoder, WeightPrecision},
     scheduler::Budget,
     source::Files,
     text::{self, Texts},
-    weights::Weights,
+    weights::{Weights, hash_file},
 };
 
 /// A loaded checkpoint.
@@ -42,8 +49,9 @@ impl Loaded {
     pub(crate) fn load(options: &EngineOptions) -> Result<Self, LoadError> {
         let threads = worker_threads(options)?;
         let precision = match options.dtype {
-            Dtype::Auto | Dtype::F32 => Precision::F32,
-            Dtype::Q8_0 => Precision::Q8,
+            Dtype::Auto => WeightPrecision::AsStored,
+            Dtype::F32 => WeightPrecision::F32,
+            Dtype::Q8_0 => WeightPrecision::Q8,
             Dtype::Q4K | Dtype::Bf16 => {
                 return Err(LoadError::Setting {
                     setting: "dtype",
@@ -55,13 +63,7 @@ impl Loaded {
         let files = match &options.model {
             ModelSource::Folder(folder) => Files::Folder(existing_folder(folder)?),
             ModelSource::Embedded(model) => Files::Embedded(model.clone()),
-            ModelSource::Gguf(path) => {
-                return Err(LoadError::Setting {
-                    setting: "model",
-                    value: path.display().to_string(),
-                    problem: "is a GGUF file; use a folder in Hugging Face layout".to_owned(),
-                });
-            }
+            ModelSource::Gguf(path) => return Self::from_gguf(path, precision, threads, options),
         };
         let config_bytes = files
             .required(config::FILE, "it describes the model")?
@@ -80,18 +82,7 @@ impl Loaded {
         let tokenizer = files
             .optional(text::FILE)?
             .map(std::borrow::Cow::into_owned);
-        let profile = files
-            .optional("aligner.json")?
-            .map(|json| {
-                Profile::from_json(&json, "aligner.json").map_err(|error| LoadError::Malformed {
-                    file: "aligner.json".to_owned(),
-                    problem: match error {
-                        aligner::ProfileError::Malformed { source, .. } => source.to_string(),
-                        other => other.to_string(),
-                    },
-                })
-            })
-            .transpose()?;
+        let profile = read_profile(&files)?;
         let parts = Parts {
             name: files.name(),
             eos,
@@ -108,7 +99,48 @@ impl Loaded {
         ))
     }
 
-    pub(crate) fn assemble(
+    /// A GGUF file: its metadata is the configuration, its tokenizer lies beside it or within.
+    fn from_gguf(
+        path: &Path,
+        precision: WeightPrecision,
+        threads: Vec<NonZeroUsize>,
+        options: &EngineOptions,
+    ) -> Result<Self, LoadError> {
+        let mut digest = Sha256::new();
+        hash_file(path, &mut digest)?;
+        let weights_sha256 = digest.finalize().into();
+        let file = GgufFile::open(path)?;
+        let config = file.config()?;
+        let eos = config.eos.clone();
+        let folder = Files::Folder(path.parent().unwrap_or(Path::new(".")).to_owned());
+        let tokenizer = match folder.optional(text::FILE)? {
+            Some(json) => Some(json.into_owned()),
+            None => file.tokenizer()?,
+        };
+        let profile = read_profile(&folder)?;
+        let name = path
+            .file_stem()
+            .map_or_else(String::new, |stem| stem.to_string_lossy().into());
+        let weights = Weights::gguf(file, weights_sha256);
+        let decoder = Decoder::load(config, &weights, precision, Isa::detect())?;
+        // The digest of the file covers its configuration.
+        let parts = Parts {
+            name,
+            eos,
+            tokenizer,
+            profile,
+            config_bytes: Vec::new(),
+        };
+        Ok(Self::assemble(
+            parts,
+            decoder,
+            weights_sha256,
+            threads,
+            options,
+        ))
+    }
+
+    fn assemble(
         parts: Parts,
         decoder: Decoder,
         weights_sha256: [u8; 32],
@@ -119,7 +151,7 @@ impl Loaded {
         let description = Description {
             family: config.family.clone(),
             parameters: decoder.parameters(),
-            dtype: if decoder.all_int8() { "q8_0" } else { "f32" },
+            dtype: decoder.dtype(),
             kernels: decoder.isa().to_string(),
             context: config.context,
             vocab: config.vocab,
@@ -200,17 +232,33 @@ impl Loaded {
 }
 
 /// What a checkpoint brings beside its decoder.
-pub(crate) struct Parts {
-    pub(crate) name: String,
-    pub(crate) eos: Vec<u32>,
-    pub(crate) tokenizer: Option<Vec<u8>>,
-    pub(crate) profile: Option<Profile>,
-    pub(crate) config_bytes: Vec<u8>,
+struct Parts {
+    name: String,
+    eos: Vec<u32>,
+    tokenizer: Option<Vec<u8>>,
+    profile: Option<Profile>,
+    config_bytes: Vec<u8>,
 }
 
-fn existing_folder(folder: &PathBuf) -> Result<PathBuf, LoadError> {
+/// The profile beside the weights.
+fn read_profile(files: &Files) -> Result<Option<Profile>, LoadError> {
+    let Some(json) = files.optional("aligner.json")? else {
+        return Ok(None);
+    };
+    Profile::from_json(&json, "aligner.json")
+        .map(Some)
+        .map_err(|error| LoadError::Malformed {
+            file: "aligner.json".to_owned(),
+            problem: match error {
+                ProfileError::Malformed { source, .. } => source.to_string(),
+                other => other.to_string(),
+            },
+        })
+}
+
+fn existing_folder(folder: &Path) -> Result<PathBuf, LoadError> {
     if folder.is_dir() {
-        return Ok(folder.clone());
+        return Ok(folder.to_owned());
     }
     Err(LoadError::MissingFile {
         file: config::FILE.to_owned(),
@@ -220,7 +268,7 @@ fn existing_folder(folder: &PathBuf) -> Result<PathBuf, LoadError> {
 }
 
 /// Threads of each worker: the configured or available ones, split evenly.
-pub(crate) fn worker_threads(options: &EngineOptions) -> Result<Vec<NonZeroUsize>, LoadError> {
+fn worker_threads(options: &EngineOptions) -> Result<Vec<NonZeroUsize>, LoadError> {
     if options.devices.is_empty() {
         return Err(LoadError::Setting {
             setting: "device",
@@ -264,7 +312,7 @@ fn budget(config: &Config, options: &EngineOptions) -> Budget {
     }
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
+fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()
         .fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {

@@ -16,14 +16,24 @@ use crate::{
         Precision, QuantizedRows, attend, glu, matmul, read, rms_norm, softcap, split_heads,
     },
     rope::RopeTable,
-    weights::{Rows, Weights},
+    rows::Rows,
+    weights::Weights,
 };
+
+/// How matrices are to be held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WeightPrecision {
+    F32,
+    Q8,
+    /// In int8 what the file holds in a form that int8 holds exactly; the rest in f32.
+    AsStored,
+}
 
 /// The weights of a decoder, packed for this machine.
 pub(crate) struct Decoder {
     config: Config,
     isa: Isa,
-    embeddings: Rows,
+    embeddings: Rows<'static>,
     layers: Vec<Layer>,
     norm: Vec<f32>,
     head: Matrix,
@@ -46,7 +56,7 @@ impl Decoder {
     pub(crate) fn load(
         config: Config,
         weights: &Weights<'_>,
-        precision: Precision,
+        precision: WeightPrecision,
         isa: Isa,
     ) -> Result<Self, LoadError> {
         let Config { hidden, vocab, .. } = config;
@@ -60,17 +70,16 @@ impl Decoder {
         let head = if config.tied {
             loader.packed(&[("embed_tokens", vocab)], hidden, false)?
         } else {
-            let mut head = Matrix::empty(vocab, hidden, precision, isa);
-            weights
-                .exactly(&weights.head_name(), &[vocab, hidden])?
-                .pack(&mut head, 0);
-            head
+            loader.packed_rows(
+                &[weights.exactly(&weights.head_name(), &[vocab, hidden])?],
+                hidden,
+            )
         };
         let layers = (0..config.layers.len())
             .map(|index| loader.layer(index))
             .collect::<Result<Vec<_>, _>>()?;
         let norm = loader.norm("norm", hidden)?;
-        let embeddings = embeddings.to_owned();
+        let embeddings = embeddings.into_owned();
         let count = |matrix: &Matrix| matrix.n * matrix.k;
         let parameters = vocab * hidden
             + if config.tied { 0 } else { count(&head) }
@@ -108,13 +117,19 @@ impl Decoder {
         self.isa
     }
 
-    /// Whether every product runs in int8.
-    pub(crate) fn all_int8(&self) -> bool {
-        self.layers
+    /// How the products run.
+    pub(crate) fn dtype(&self) -> &'static str {
+        let mut int8 = self
+            .layers
             .iter()
             .flat_map(|layer| [&layer.qkv, &layer.out, &layer.gate_up, &layer.down])
             .chain([&self.head])
-            .all(|matrix| matrix.precision() == Precision::Q8)
+            .map(|matrix| matrix.precision() == Precision::Q8);
+        match (int8.clone().all(|is| is), int8.any(|is| is)) {
+            (true, _) => "q8_0",
+            (false, true) => "mixed f32 and q8_0",
+            (false, false) => "f32",
+        }
     }
 
     /// Bytes that one decoding step reads.
@@ -131,7 +146,7 @@ impl Decoder {
 struct Loader<'a> {
     config: &'a Config,
     weights: &'a Weights<'a>,
-    precision: Precision,
+    precision: WeightPrecision,
     isa: Isa,
 }
 
@@ -194,19 +209,36 @@ impl Loader<'_> {
 
     /// Several matrices of the same input as one.
     fn packed(&self, parts: &[(&str, usize)], k: usize, bias: bool) -> Result<Matrix, LoadError> {
-        let n = parts.iter().map(|(_, n)| n).sum();
-        let mut matrix = Matrix::empty(n, k, self.precision, self.isa);
+        let rows = parts
+            .iter()
+            .map(|(name, n)| self.weights.matrix(&format!("{name}.weight"), *n, k))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut matrix = self.packed_rows(&rows, k);
         let mut first = 0;
         for &(name, n) in parts {
-            self.weights
-                .matrix(&format!("{name}.weight"), n, k)?
-                .pack(&mut matrix, first);
             if bias {
                 matrix.set_bias(first, &self.weights.vector(&format!("{name}.bias"), n)?);
             }
             first += n;
         }
         Ok(matrix)
+    }
+
+    fn packed_rows(&self, parts: &[Rows<'_>], k: usize) -> Matrix {
+        let precision = match self.precision {
+            WeightPrecision::F32 => Precision::F32,
+            WeightPrecision::Q8 => Precision::Q8,
+            WeightPrecision::AsStored if parts.iter().all(Rows::is_int8) => Precision::Q8,
+            WeightPrecision::AsStored => Precision::F32,
+        };
+        let n = parts.iter().map(Rows::count).sum();
+        let mut matrix = Matrix::empty(n, k, precision, self.isa);
+        let mut first = 0;
+        for rows in parts {
+            rows.pack(&mut matrix, first);
+            first += rows.count();
+        }
+        matrix
     }
 
     fn norm(&self, name: &str, n: usize) -> Result<Vec<f32>, LoadError> {

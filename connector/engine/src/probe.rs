@@ -136,7 +136,7 @@ impl Probe {
             Arc::clone(&inbox),
         );
         let work = worker.work();
-        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = mpsc::sync_channel(requests.len().max(1));
         let capacity = self
             .loaded
             .description
@@ -204,7 +204,7 @@ impl Probe {
 
 struct Channel {
     index: usize,
-    sender: mpsc::Sender<(usize, Result<Finished, AlignError>)>,
+    sender: mpsc::SyncSender<(usize, Result<Finished, AlignError>)>,
 }
 
 impl Reply for Channel {

@@ -1,15 +1,21 @@
-//! The tensors of a Hugging Face-layout checkpoint, by name, widened to f32 row by row.
+//! The tensors of a checkpoint, by their Hugging Face names.
 //!
-//! Files are mapped, never read whole: a row is converted on its way into the packed matrices
-//! that the kernels use, so loading needs little more memory than the result.
+//! Safetensors files are mapped, never read whole: a row is converted on its way into the packed
+//! matrices that the kernels use, so loading needs little more memory than the result. Tensors of
+//! a GGUF file come through candle one at a time, see [`crate::gguf`].
 
-use std::{fs, io::Read as _, path::Path};
+use std::{borrow::Cow, fs, io::Read as _, path::Path};
 
 use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
-use safetensors::{Dtype as Stored, tensor::TensorView};
+use safetensors::{Dtype, tensor::TensorView};
 use sha2::{Digest as _, Sha256};
 
-use crate::{LoadError, kernels::Matrix, source::Files};
+use crate::{
+    LoadError,
+    gguf::GgufFile,
+    rows::{Rows, Stored},
+    source::Files,
+};
 
 /// Tensors of a checkpoint and the digest of the files that hold them.
 pub(crate) struct Weights<'a> {
@@ -23,13 +29,7 @@ pub(crate) struct Weights<'a> {
 enum Tensors<'a> {
     Mapped(MmapedSafetensors),
     Embedded(SliceSafetensors<'a>),
-}
-
-/// A matrix of stored values, row after row.
-pub(crate) struct Rows<B = Vec<u8>> {
-    bytes: B,
-    stored: Stored,
-    columns: usize,
+    Gguf(GgufFile),
 }
 
 const INDEX: &str = "model.safetensors.index.json";
@@ -80,10 +80,22 @@ impl<'a> Weights<'a> {
         self.sha256
     }
 
+    /// The tensors of a GGUF file.
+    pub(crate) fn gguf(file: GgufFile, sha256: [u8; 32]) -> Self {
+        let origin = file.name().to_owned();
+        Self {
+            origin,
+            tensors: Tensors::Gguf(file),
+            prefix: String::new(),
+            sha256,
+        }
+    }
+
     fn view(&self, name: &str) -> Result<TensorView<'_>, candle_core::Error> {
         match &self.tensors {
             Tensors::Mapped(tensors) => tensors.get(name),
             Tensors::Embedded(tensors) => tensors.get(name),
+            Tensors::Gguf(_) => candle_core::bail!("a GGUF file holds no safetensors"),
         }
     }
 
@@ -115,12 +127,15 @@ impl<'a> Weights<'a> {
         name: &str,
         rows: usize,
         columns: usize,
-    ) -> Result<Rows<&[u8]>, LoadError> {
+    ) -> Result<Rows<'_>, LoadError> {
         self.exactly(&format!("{}{name}", self.prefix), &[rows, columns])
     }
 
     /// A tensor by its whole name.
-    pub(crate) fn exactly(&self, name: &str, shape: &[usize]) -> Result<Rows<&[u8]>, LoadError> {
+    pub(crate) fn exactly(&self, name: &str, shape: &[usize]) -> Result<Rows<'_>, LoadError> {
+        if let Tensors::Gguf(file) = &self.tensors {
+            return file.tensor(name, shape);
+        }
         let view = self
             .view(name)
             .map_err(|_| self.problem(name, "is missing".to_owned()))?;
@@ -130,25 +145,25 @@ impl<'a> Weights<'a> {
                 format!("has shape {:?}; config.json says {shape:?}", view.shape()),
             ));
         }
-        if !matches!(view.dtype(), Stored::F32 | Stored::F16 | Stored::BF16) {
-            return Err(self.problem(
-                name,
-                format!("is stored as {:?}; supported: F32, F16, BF16", view.dtype()),
-            ));
-        }
-        let columns = shape.last().copied().unwrap_or(0);
-        Ok(Rows {
-            stored: view.dtype(),
-            bytes: view.data(),
-            columns,
-        })
+        let stored = match view.dtype() {
+            Dtype::F32 => Stored::F32,
+            Dtype::F16 => Stored::F16,
+            Dtype::BF16 => Stored::Bf16,
+            other => {
+                return Err(self.problem(
+                    name,
+                    format!("is stored as {other:?}; supported: F32, F16, BF16"),
+                ));
+            }
+        };
+        Ok(Rows::new(Cow::Borrowed(view.data()), stored, shape))
     }
 
     /// A vector below the prefix.
     pub(crate) fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
-        let stripes = self.exactly(&format!("{}{name}", self.prefix), &[len])?;
+        let rows = self.exactly(&format!("{}{name}", self.prefix), &[len])?;
         let mut values = vec![0.0; len];
-        stripes.row(0, &mut values);
+        rows.row(0, &mut values);
         Ok(values)
     }
 
@@ -157,62 +172,6 @@ impl<'a> Weights<'a> {
             origin: self.origin.clone(),
             name: name.to_owned(),
             problem,
-        }
-    }
-}
-
-impl<B: AsRef<[u8]>> Rows<B> {
-    /// Widens row `index` to f32.
-    pub(crate) fn row(&self, index: usize, to: &mut [f32]) {
-        let width = self.columns * if self.stored == Stored::F32 { 4 } else { 2 };
-        widen(
-            &self.bytes.as_ref()[index * width..][..width],
-            self.stored,
-            to,
-        );
-    }
-
-    fn count(&self) -> usize {
-        let width = self.columns * if self.stored == Stored::F32 { 4 } else { 2 };
-        self.bytes.as_ref().len() / width
-    }
-
-    /// Copies all rows into a packed matrix, from its column `first` on.
-    pub(crate) fn pack(&self, matrix: &mut Matrix, first: usize) {
-        let mut row = vec![0.0; self.columns];
-        for index in 0..self.count() {
-            self.row(index, &mut row);
-            matrix.set_row(first + index, &row);
-        }
-    }
-
-    /// The same rows, held apart from the file.
-    pub(crate) fn to_owned(&self) -> Rows {
-        Rows {
-            bytes: self.bytes.as_ref().to_vec(),
-            stored: self.stored,
-            columns: self.columns,
-        }
-    }
-}
-
-fn widen(bytes: &[u8], stored: Stored, to: &mut [f32]) {
-    let pair = |bytes: &[u8]| u16::from_le_bytes([bytes[0], bytes[1]]);
-    match stored {
-        Stored::F32 => {
-            for (value, bytes) in to.iter_mut().zip(bytes.chunks_exact(4)) {
-                *value = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            }
-        }
-        Stored::BF16 => {
-            for (value, bytes) in to.iter_mut().zip(bytes.chunks_exact(2)) {
-                *value = f32::from_bits(u32::from(pair(bytes)) << 16);
-            }
-        }
-        _ => {
-            for (value, bytes) in to.iter_mut().zip(bytes.chunks_exact(2)) {
-                *value = half::f16::from_bits(pair(bytes)).to_f32();
-            }
         }
     }
 }

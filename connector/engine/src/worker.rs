@@ -502,7 +502,11 @@ mod tests {
         }
     }
 
-    struct Line(u32, mpsc::Sender<(u32, Result<Finished, AlignError>)>, bool);
+    struct Line(
+        u32,
+        mpsc::SyncSender<(u32, Result<Finished, AlignError>)>,
+        bool,
+    );
 
     impl Reply for Line {
         fn is_gone(&self) -> bool {
@@ -521,7 +525,7 @@ mod tests {
         running: usize,
     ) -> Vec<(u32, Result<Finished, AlignError>)> {
         let inbox = Arc::new(Inbox::new());
-        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = mpsc::sync_channel(prompts.len());
         for &prompt in prompts {
             let token = prompt.unsigned_abs();
             inbox.push(Job {

@@ -178,7 +178,7 @@ unsafe fn activate<L: Lanes>(activation: Activation, x: L) -> L {
             Activation::GeluTanh => {
                 // sqrt(2 / pi)
                 let cubic = x.mul(x).mul(x).mul_add(L::splat(0.044_715), x);
-                half_of_one_plus(x, tanh(cubic.mul(L::splat(0.797_884_56))))
+                half_of_one_plus(x, tanh(cubic.mul(L::splat(0.797_884_6))))
             }
             Activation::Gelu => {
                 half_of_one_plus(x, erf(x.mul(L::splat(std::f32::consts::FRAC_1_SQRT_2))))

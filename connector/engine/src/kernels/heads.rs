@@ -58,8 +58,8 @@ pub(crate) fn split_heads(
     let queries = Shared::of(queries);
     let (keys, values) = (Shared::of(keys), Shared::of(values));
     pool.run(chunks, &|chunk, _| {
-        for row in chunk * rows / chunks..(chunk + 1) * rows / chunks {
-            let place = places[row];
+        let (first, last) = (chunk * rows / chunks, (chunk + 1) * rows / chunks);
+        for (row, place) in (first..last).zip(&places[first..last]) {
             let offset = place.page as usize * page_stride;
             // SAFETY: chunks own disjoint rows, and every row its own slot of a page.
             unsafe {

@@ -238,7 +238,7 @@ pub(crate) fn matmul(
                     ),
                     Packed::Q8 { bytes, scales } => matmul_q8::columns(
                         isa.bytes,
-                        quantized.from_row(row),
+                        quantized.rows_from(row),
                         rows,
                         k,
                         bytes.as_ptr().add(first * LANES * k),

@@ -113,7 +113,7 @@ impl QuantizedRows {
         });
     }
 
-    pub(super) fn from_row(&self, row: usize) -> Rows {
+    pub(super) fn rows_from(&self, row: usize) -> Rows {
         let blocks = self.k / BLOCK;
         Rows {
             bytes: self.bytes[row * self.k..].as_ptr(),

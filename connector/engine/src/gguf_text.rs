@@ -1,0 +1,271 @@
+//! `tokenizer.json` from the metadata of a GGUF file that has none beside it.
+//!
+//! Two models exist: byte-level BPE (`gpt2`), which brings its merges and the name of its
+//! pre-tokenizer, and SentencePiece BPE (`llama`), which brings scores, from which the merges
+//! follow.
+
+use std::collections::HashMap;
+
+use candle_core::quantized::gguf_file::Value;
+use serde_json::{Value as Json, json};
+
+/// A key and what is wrong with it.
+type Problem = (String, String);
+
+/// Kinds of tokens in `tokenizer.ggml.token_type`.
+const UNKNOWN: i64 = 2;
+const CONTROL: i64 = 3;
+const USER_DEFINED: i64 = 4;
+
+/// How Llama 3 and Qwen 2 cut text; they differ in how many digits stay together.
+const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// The file's tokenizer as `tokenizer.json`; `None` if it has none.
+pub(crate) fn tokenizer_json(
+    metadata: &HashMap<String, Value>,
+) -> Result<Option<Vec<u8>>, Problem> {
+    let Some(model) = text(metadata, "model") else {
+        return Ok(None);
+    };
+    let vocabulary = Vocabulary::read(metadata)?;
+    let json = match model {
+        "gpt2" => byte_level(metadata, &vocabulary)?,
+        "llama" => sentence_piece(metadata, &vocabulary)?,
+        other => {
+            return Err((
+                "tokenizer.ggml.model".to_owned(),
+                format!(
+                    "= {other} is not supported; put tokenizer.json beside the file, or use \
+                         gpt2 or llama"
+                ),
+            ));
+        }
+    };
+    Ok(Some(json.to_string().into_bytes()))
+}
+
+struct Vocabulary<'a> {
+    tokens: Vec<&'a str>,
+    kinds: Vec<i64>,
+}
+
+impl<'a> Vocabulary<'a> {
+    fn read(metadata: &'a HashMap<String, Value>) -> Result<Self, Problem> {
+        let tokens = strings(metadata, "tokens")?;
+        let kinds = match metadata.get("tokenizer.ggml.token_type") {
+            None => vec![1; tokens.len()],
+            Some(kinds) => kinds
+                .to_vec()
+                .ok()
+                .and_then(|kinds| kinds.iter().map(integer).collect::<Option<Vec<_>>>())
+                .filter(|kinds| kinds.len() == tokens.len())
+                .ok_or_else(|| problem("token_type", "must be a number for each token"))?,
+        };
+        Ok(Self { tokens, kinds })
+    }
+
+    fn ids(&self) -> HashMap<&'a str, usize> {
+        self.tokens
+            .iter()
+            .enumerate()
+            .map(|(id, token)| (*token, id))
+            .collect()
+    }
+
+    fn vocab(&self) -> Json {
+        self.tokens
+            .iter()
+            .enumerate()
+            .map(|(id, token)| ((*token).to_owned(), json!(id)))
+            .collect()
+    }
+
+    /// Tokens that are found in a text before anything else.
+    fn added(&self) -> Vec<Json> {
+        let added = |(id, (token, kind)): (usize, (&&str, &i64))| {
+            matches!(*kind, CONTROL | USER_DEFINED).then(|| {
+                json!({
+                    "id": id, "content": token, "single_word": false, "lstrip": false,
+                    "rstrip": false, "normalized": false, "special": *kind == CONTROL,
+                })
+            })
+        };
+        self.tokens
+            .iter()
+            .zip(&self.kinds)
+            .enumerate()
+            .filter_map(added)
+            .collect()
+    }
+
+    /// The post-processor that begins a sequence, if the file asks for one.
+    fn beginning(&self, metadata: &HashMap<String, Value>, default: bool) -> Json {
+        let asked = metadata
+            .get("tokenizer.ggml.add_bos_token")
+            .map_or(default, |flag| flag.to_bool().unwrap_or(default));
+        let bos = metadata
+            .get("tokenizer.ggml.bos_token_id")
+            .and_then(integer);
+        let token = bos.and_then(|id| self.tokens.get(usize::try_from(id).ok()?));
+        let (true, Some(token)) = (asked, token) else {
+            return Json::Null;
+        };
+        let piece = json!({"SpecialToken": {"id": token, "type_id": 0}});
+        let sequence = |id| json!({"Sequence": {"id": id, "type_id": 0}});
+        json!({
+            "type": "TemplateProcessing",
+            "single": [piece, sequence("A")],
+            "pair": [piece, sequence("A"), sequence("B")],
+            "special_tokens": {*token: {"id": token, "ids": [bos], "tokens": [token]}},
+        })
+    }
+}
+
+fn byte_level(
+    metadata: &HashMap<String, Value>,
+    vocabulary: &Vocabulary<'_>,
+) -> Result<Json, Problem> {
+    let bytes = |use_regex: bool| {
+        json!({
+            "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+            "use_regex": use_regex,
+        })
+    };
+    let split = |pattern: &str| {
+        let split = json!({
+            "type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated",
+            "invert": false,
+        });
+        json!({"type": "Sequence", "pretokenizers": [split, bytes(false)]})
+    };
+    let pre = text(metadata, "pre").unwrap_or("default");
+    let (pre_tokenizer, normalizer, whole_words) = match pre {
+        "default" | "gpt-2" | "gpt2" => (bytes(true), Json::Null, false),
+        "smollm" => {
+            let digits = json!({"type": "Digits", "individual_digits": true});
+            let both = json!({"type": "Sequence", "pretokenizers": [digits, bytes(true)]});
+            (both, Json::Null, false)
+        }
+        "llama-bpe" | "llama3" | "llama-v3" => (split(LLAMA_3), Json::Null, true),
+        "qwen2" => (split(QWEN_2), json!({"type": "NFC"}), false),
+        other => {
+            return Err(problem(
+                "pre",
+                &format!(
+                    "= {other} is not supported; put tokenizer.json beside the file, or use \
+                          gpt-2, smollm, llama-bpe or qwen2"
+                ),
+            ));
+        }
+    };
+    Ok(json!({
+        "version": "1.0",
+        "added_tokens": vocabulary.added(),
+        "normalizer": normalizer,
+        "pre_tokenizer": pre_tokenizer,
+        "post_processor": vocabulary.beginning(metadata, false),
+        "decoder": bytes(true),
+        "model": {
+            "type": "BPE", "fuse_unk": false, "byte_fallback": false,
+            "ignore_merges": whole_words, "vocab": vocabulary.vocab(),
+            "merges": strings(metadata, "merges")?,
+        },
+    }))
+}
+
+fn sentence_piece(
+    metadata: &HashMap<String, Value>,
+    vocabulary: &Vocabulary<'_>,
+) -> Result<Json, Problem> {
+    let scores = metadata
+        .get("tokenizer.ggml.scores")
+        .and_then(|scores| scores.to_vec().ok())
+        .and_then(|scores| scores.iter().map(|score| score.to_f32().ok()).collect())
+        .filter(|scores: &Vec<f32>| scores.len() == vocabulary.tokens.len())
+        .ok_or_else(|| problem("scores", "must be a number for each token"))?;
+    let prefix = metadata
+        .get("tokenizer.ggml.add_space_prefix")
+        .is_none_or(|flag| flag.to_bool().unwrap_or(true));
+    let replace = |pattern: &str, content: &str| json!({"type": "Replace", "pattern": {"String": pattern}, "content": content});
+    let mut normalizers = vec![replace(" ", "▁")];
+    let mut decoders = vec![
+        replace("▁", " "),
+        json!({"type": "ByteFallback"}),
+        json!({"type": "Fuse"}),
+    ];
+    if prefix {
+        normalizers.insert(0, json!({"type": "Prepend", "prepend": "▁"}));
+        decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
+    }
+    let unknown = vocabulary.kinds.iter().position(|&kind| kind == UNKNOWN);
+    Ok(json!({
+        "version": "1.0",
+        "added_tokens": vocabulary.added(),
+        "normalizer": {"type": "Sequence", "normalizers": normalizers},
+        "pre_tokenizer": null,
+        "post_processor": vocabulary.beginning(metadata, true),
+        "decoder": {"type": "Sequence", "decoders": decoders},
+        "model": {
+            "type": "BPE", "unk_token": unknown.map(|id| vocabulary.tokens[id]),
+            "fuse_unk": true, "byte_fallback": true, "vocab": vocabulary.vocab(),
+            "merges": merges(vocabulary, &scores),
+        },
+    }))
+}
+
+/// Every way to put a token together from two others, the best scored first.
+fn merges<'a>(vocabulary: &Vocabulary<'a>, scores: &[f32]) -> Vec<[&'a str; 2]> {
+    let ids = vocabulary.ids();
+    let mut found: Vec<(f32, usize, usize, [&str; 2])> = Vec::new();
+    for (id, token) in vocabulary.tokens.iter().enumerate() {
+        if vocabulary.kinds[id] == CONTROL {
+            continue;
+        }
+        for (at, _) in token.char_indices().skip(1) {
+            let (left, right) = token.split_at(at);
+            if let (Some(&left_id), Some(&right_id)) = (ids.get(left), ids.get(right)) {
+                found.push((scores[id], left_id, right_id, [left, right]));
+            }
+        }
+    }
+    found.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+    found.into_iter().map(|(.., pair)| pair).collect()
+}
+
+fn text<'a>(metadata: &'a HashMap<String, Value>, key: &str) -> Option<&'a str> {
+    metadata
+        .get(&format!("tokenizer.ggml.{key}"))?
+        .to_string()
+        .ok()
+        .map(String::as_str)
+}
+
+fn strings<'a>(metadata: &'a HashMap<String, Value>, key: &str) -> Result<Vec<&'a str>, Problem> {
+    metadata
+        .get(&format!("tokenizer.ggml.{key}"))
+        .and_then(|list| list.to_vec().ok())
+        .and_then(|list| {
+            list.iter()
+                .map(|text| text.to_string().ok().map(String::as_str))
+                .collect()
+        })
+        .ok_or_else(|| problem(key, "must be a list of texts"))
+}
+
+fn integer(value: &Value) -> Option<i64> {
+    value
+        .to_i64()
+        .ok()
+        .or_else(|| value.to_i32().ok().map(i64::from))
+        .or_else(|| {
+            value
+                .to_u64()
+                .ok()
+                .and_then(|number| i64::try_from(number).ok())
+        })
+}
+
+fn problem(key: &str, problem: &str) -> Problem {
+    (format!("tokenizer.ggml.{key}"), problem.to_owned())
+}

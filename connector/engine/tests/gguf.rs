@@ -1,0 +1,261 @@
+//! The same weights as a GGUF file: the same logits, and a tokenizer from its metadata.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::BufWriter,
+    path::{Path, PathBuf},
+};
+
+use aligner_engine::{Dtype, Engine, EngineOptions, LoadError, ModelSource, probe::Probe};
+use candle_core::{
+    Device, Tensor,
+    quantized::{
+        GgmlDType, QTensor,
+        gguf_file::{self, Value},
+    },
+    safetensors,
+};
+use futures::executor::block_on;
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama2")
+}
+
+/// llama.cpp's name of a tensor, and the heads of which rows must be interleaved.
+fn renamed(name: &str) -> (String, Option<usize>) {
+    let (stem, _) = name.rsplit_once('.').expect("a suffix");
+    let own = match stem {
+        "model.embed_tokens" => "token_embd".to_owned(),
+        "model.norm" => "output_norm".to_owned(),
+        "lm_head" => "output".to_owned(),
+        _ => {
+            let rest = stem.strip_prefix("model.layers.").expect("a layer");
+            let (layer, part) = rest.split_once('.').expect("a part");
+            let own = match part {
+                "input_layernorm" => "attn_norm",
+                "post_attention_layernorm" => "ffn_norm",
+                "self_attn.q_proj" => "attn_q",
+                "self_attn.k_proj" => "attn_k",
+                "self_attn.v_proj" => "attn_v",
+                "self_attn.o_proj" => "attn_output",
+                "mlp.gate_proj" => "ffn_gate",
+                "mlp.up_proj" => "ffn_up",
+                "mlp.down_proj" => "ffn_down",
+                other => panic!("no tensor of this family: {other}"),
+            };
+            format!("blk.{layer}.{own}")
+        }
+    };
+    let heads = (own.ends_with("attn_q") || own.ends_with("attn_k")).then_some(4);
+    (format!("{own}.weight"), heads)
+}
+
+/// Writes the fixture as llama.cpp's conversion would, matrices in `dtype`.
+fn write_gguf(path: &Path, dtype: GgmlDType, change: impl Fn(&mut HashMap<String, Value>)) {
+    let tensors = safetensors::load(fixture().join("model.safetensors"), &Device::Cpu);
+    let tensors: Vec<(String, QTensor)> = tensors
+        .expect("readable")
+        .into_iter()
+        .map(|(name, tensor)| {
+            let (own, heads) = renamed(&name);
+            let mut tensor = tensor.to_dtype(candle_core::DType::F32).expect("widened");
+            if let Some(heads) = heads {
+                let (rows, columns) = tensor.dims2().expect("a matrix");
+                let halves = (heads, 2, rows / heads / 2, columns);
+                let swapped = tensor
+                    .reshape(halves)
+                    .and_then(|tensor| tensor.transpose(1, 2));
+                let swapped = swapped.and_then(|tensor| tensor.contiguous());
+                tensor = swapped
+                    .and_then(|tensor: Tensor| tensor.reshape((rows, columns)))
+                    .expect("the same elements");
+            }
+            let kind = if tensor.rank() == 1 {
+                GgmlDType::F32
+            } else {
+                dtype
+            };
+            (own, QTensor::quantize(&tensor, kind).expect("quantised"))
+        })
+        .collect();
+    let mut metadata: HashMap<String, Value> = HashMap::from([
+        (
+            "general.architecture".to_owned(),
+            Value::String("llama".to_owned()),
+        ),
+        ("llama.embedding_length".to_owned(), Value::U32(64)),
+        ("llama.block_count".to_owned(), Value::U32(2)),
+        ("llama.feed_forward_length".to_owned(), Value::U32(96)),
+        ("llama.attention.head_count".to_owned(), Value::U32(4)),
+        ("llama.attention.head_count_kv".to_owned(), Value::U32(4)),
+        (
+            "llama.attention.layer_norm_rms_epsilon".to_owned(),
+            Value::F32(1e-6),
+        ),
+        ("llama.context_length".to_owned(), Value::U32(8192)),
+    ]);
+    tokenizer_metadata(&mut metadata);
+    change(&mut metadata);
+    let metadata: Vec<(&str, &Value)> = metadata
+        .iter()
+        .map(|(key, value)| (key.as_str(), value))
+        .collect();
+    let tensors: Vec<(&str, &QTensor)> = tensors
+        .iter()
+        .map(|(name, tensor)| (name.as_str(), tensor))
+        .collect();
+    let mut file = BufWriter::new(File::create(path).expect("created"));
+    gguf_file::write(&mut file, &metadata, &tensors).expect("written");
+}
+
+/// What a conversion takes from tokenizer.json.
+fn tokenizer_metadata(metadata: &mut HashMap<String, Value>) {
+    let json = fs::read(fixture().join("tokenizer.json")).expect("readable");
+    let json: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+    let vocab = json["model"]["vocab"].as_object().expect("a vocabulary");
+    let mut tokens = vec![String::new(); vocab.len()];
+    for (token, id) in vocab {
+        tokens[id.as_u64().expect("an id") as usize] = token.clone();
+    }
+    let kinds = (0..tokens.len())
+        .map(|id| Value::I32(if id < 7 { 3 } else { 1 }))
+        .collect();
+    let merges = json["model"]["merges"]
+        .as_array()
+        .expect("merges")
+        .iter()
+        .map(|merge| {
+            let part = |index: usize| merge[index].as_str().expect("a pair");
+            Value::String(format!("{} {}", part(0), part(1)))
+        });
+    let mut set = |key: &str, value| metadata.insert(format!("tokenizer.ggml.{key}"), value);
+    set("merges", Value::Array(merges.collect()));
+    set(
+        "tokens",
+        Value::Array(tokens.into_iter().map(Value::String).collect()),
+    );
+    set("token_type", Value::Array(kinds));
+    set("model", Value::String("gpt2".to_owned()));
+    set("pre", Value::String("gpt-2".to_owned()));
+    set("eos_token_id", Value::U32(2));
+}
+
+fn prompts() -> Vec<Vec<u32>> {
+    vec![(3..90).collect(), vec![5; 20]]
+}
+
+fn logits(model: ModelSource, dtype: Dtype) -> (Vec<Vec<Vec<f32>>>, &'static str) {
+    let options = EngineOptions {
+        dtype,
+        ..EngineOptions::new(model)
+    };
+    let probe = Probe::load(&options).expect("loads");
+    (probe.logits(&prompts(), 2, 50), probe.describe().dtype)
+}
+
+#[test]
+fn a_gguf_file_gives_the_logits_of_the_checkpoint_it_was_made_from() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("tiny.gguf");
+    let original = || ModelSource::Folder(fixture());
+    // The fixture is stored in bf16, which f32 and bf16 hold exactly.
+    for kind in [GgmlDType::F32, GgmlDType::BF16] {
+        write_gguf(&path, kind, |_| ());
+        let got = logits(ModelSource::Gguf(path.clone()), Dtype::Auto);
+        assert_eq!(got, logits(original(), Dtype::F32), "{kind:?}");
+    }
+    // Blocks of int8 run as they are, and as on-load quantisation makes them.
+    write_gguf(&path, GgmlDType::Q8_0, |_| ());
+    let (int8, dtype) = logits(ModelSource::Gguf(path.clone()), Dtype::Auto);
+    assert_eq!(dtype, "q8_0");
+    let close = |got: &[Vec<Vec<f32>>], tolerance: f32| {
+        let (exact, _) = logits(original(), Dtype::F32);
+        let pairs = got
+            .iter()
+            .flatten()
+            .flatten()
+            .zip(exact.iter().flatten().flatten());
+        let worst = pairs
+            .map(|(got, want)| (got - want).abs())
+            .fold(0.0_f32, f32::max);
+        assert!(worst < tolerance, "{worst}");
+    };
+    close(&int8, 1.0);
+    // Other types are widened.
+    write_gguf(&path, GgmlDType::Q5_1, |_| ());
+    let (widened, dtype) = logits(ModelSource::Gguf(path.clone()), Dtype::Auto);
+    assert_eq!(dtype, "f32");
+    close(&widened, 3.0);
+    write_gguf(&path, GgmlDType::Q4_0, |_| ());
+    let (int4, dtype) = logits(ModelSource::Gguf(path), Dtype::Auto);
+    assert_eq!(dtype, "q8_0");
+    let (widened, _) = logits(
+        ModelSource::Gguf(folder.path().join("tiny.gguf")),
+        Dtype::F32,
+    );
+    let pairs = int4
+        .iter()
+        .flatten()
+        .flatten()
+        .zip(widened.iter().flatten().flatten());
+    let worst = pairs
+        .map(|(got, want)| (got - want).abs())
+        .fold(0.0_f32, f32::max);
+    assert!(worst < 1.0, "{worst}");
+}
+
+#[test]
+fn the_tokenizer_in_the_metadata_is_that_of_tokenizer_json() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("tiny.gguf");
+    write_gguf(&path, GgmlDType::F32, |_| ());
+    let from_metadata = Engine::load(EngineOptions::new(ModelSource::Gguf(path))).expect("loads");
+    let original = Engine::load(EngineOptions::new(ModelSource::Folder(fixture()))).expect("loads");
+    for prompt in ["What is the answer?", "<q>é\n\n 12<c>", "the question 🦀"] {
+        let got = block_on(from_metadata.raw(prompt.to_owned())).expect("completes");
+        let want = block_on(original.raw(prompt.to_owned())).expect("completes");
+        assert_eq!(
+            (got.prompt_tokens, &got.token_ids),
+            (want.prompt_tokens, &want.token_ids)
+        );
+        assert_eq!(got.text, want.text);
+    }
+}
+
+#[test]
+fn a_gguf_file_that_cannot_be_used_is_refused_with_key_and_value() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("tiny.gguf");
+    let refusal = |change: &dyn Fn(&mut HashMap<String, Value>)| {
+        write_gguf(&path, GgmlDType::F32, change);
+        match Engine::load(EngineOptions::new(ModelSource::Gguf(path.clone()))) {
+            Err(error) => error.to_string(),
+            Ok(_) => "it loads".to_owned(),
+        }
+    };
+    let text = |text: &str| Value::String(text.to_owned());
+    assert_eq!(
+        refusal(&|metadata| {
+            metadata.insert("general.architecture".to_owned(), text("mamba"));
+        }),
+        "tiny.gguf: general.architecture = mamba is not supported; supported: llama, qwen2, \
+         qwen3, gemma, gemma2, gemma3"
+    );
+    assert_eq!(
+        refusal(&|metadata| {
+            metadata.remove("llama.block_count");
+        }),
+        "tiny.gguf: llama.block_count is missing"
+    );
+    assert_eq!(
+        refusal(&|metadata| {
+            metadata.insert("tokenizer.ggml.pre".to_owned(), text("tekken"));
+        }),
+        "tiny.gguf: tokenizer.ggml.pre = tekken is not supported; put tokenizer.json beside the \
+         file, or use gpt-2, smollm, llama-bpe or qwen2"
+    );
+    fs::write(&path, b"GGUF and nothing else").expect("written");
+    let error = Engine::load(EngineOptions::new(ModelSource::Gguf(path))).err();
+    assert!(matches!(error, Some(LoadError::Malformed { .. })));
+}
