@@ -1,0 +1,114 @@
+//! Why a training run cannot start or go on, with what to do about it.
+
+use std::{io, path::PathBuf};
+
+use aligner::ProfileError;
+use aligner_evaluation::TripleError;
+use thiserror::Error;
+
+/// Why a training run cannot start or go on.
+///
+/// Messages name file, line, key and remedy, never the text of a question or an answer.
+#[derive(Debug, Error)]
+pub enum TrainError {
+    /// A file cannot be read or written.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// What was tried: `read`, `write`, …
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file does not hold triples.
+    #[error(transparent)]
+    Triples(#[from] TripleError),
+    /// A triple cannot be trained on.
+    #[error("{origin}: triple {event_id}: {key} is {problem}")]
+    Triple {
+        /// The file.
+        origin: String,
+        /// Id of the triple.
+        event_id: String,
+        /// The key.
+        key: &'static str,
+        /// What is wrong, and what to do.
+        problem: &'static str,
+    },
+    /// Nothing is left to train on.
+    #[error("there is nothing to train on: {0}")]
+    NoExamples(String),
+    /// The checkpoint to start from is not one that can be trained.
+    #[error("{file}: {problem}")]
+    Checkpoint {
+        /// The file, and key where there is one.
+        file: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// Its profile cannot be used.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// An option has a value that cannot be.
+    #[error("{option} is {value}, {expected}")]
+    Option {
+        /// Name of the option.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// The newest checkpoint of the output folder belongs to another run.
+    #[error(
+        "{path} was made with {what} {was}, now it is {now}; give the same, or train into a new folder"
+    )]
+    Resume {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What differs.
+        what: String,
+        /// Then.
+        was: String,
+        /// Now.
+        now: String,
+    },
+    /// The loss is no number any more.
+    #[error(
+        "the loss is {loss} at step {step}; lower the learning rate, now {learning_rate}, or lengthen the warm-up, now {warmup_steps} steps"
+    )]
+    Diverged {
+        /// The step.
+        step: u64,
+        /// Its loss.
+        loss: f64,
+        /// Peak learning rate.
+        learning_rate: f64,
+        /// Steps of the warm-up.
+        warmup_steps: u64,
+    },
+    /// The tensor library failed.
+    #[error("training failed on {device}")]
+    Tensor {
+        /// The device.
+        device: String,
+        /// What candle says.
+        source: candle_core::Error,
+    },
+}
+
+/// Adds what was tried to an I/O error.
+pub(crate) trait Tried<T> {
+    fn tried(self, action: &'static str, path: impl Into<PathBuf>) -> Result<T, TrainError>;
+}
+
+impl<T> Tried<T> for io::Result<T> {
+    fn tried(self, action: &'static str, path: impl Into<PathBuf>) -> Result<T, TrainError> {
+        self.map_err(|source| TrainError::Io {
+            action,
+            path: path.into(),
+            source,
+        })
+    }
+}

@@ -1,0 +1,366 @@
+//! Before the first step: data, tokenizer, shape and weights, from a base or from the run's own
+//! newest checkpoint, and the files that go beside the trained weights.
+
+use std::{collections::HashMap, path::Path};
+
+use aligner::Profile;
+use aligner_evaluation::Triple;
+use candle_core::Tensor;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    error::TrainError,
+    examples::{self, Example},
+    files::{self, BaseFiles},
+    options::{Base, Precision, Scratch, TrainOptions},
+    shape::{Shape, small_config},
+    state::{Checkpoints, State},
+    tokens::{Tokens, train_tokenizer},
+    train::hex,
+};
+
+/// Everything that a run needs.
+pub(crate) struct Prepared {
+    pub name: String,
+    pub shape: Shape,
+    /// None for random weights.
+    pub weights: Option<HashMap<String, Tensor>>,
+    /// How errors call their file.
+    pub weights_file: String,
+    pub moments: Option<HashMap<String, Tensor>>,
+    pub state: Option<State>,
+    pub precision: Precision,
+    pub data: String,
+    pub identity: Vec<Example>,
+    pub residual: Vec<Example>,
+    pub validation: Vec<Example>,
+    pub triples: usize,
+    pub skipped: usize,
+}
+
+/// A checkpoint without its weights.
+struct Parts {
+    config: Value,
+    config_file: String,
+    tokenizer: Vec<u8>,
+    tokenizer_file: String,
+    profile: Profile,
+    end: u32,
+    /// Name and bytes of files that are written as they are.
+    others: Vec<(String, Vec<u8>)>,
+}
+
+pub(crate) fn prepare(options: &TrainOptions) -> Result<Prepared, TrainError> {
+    let recipe = &options.recipe;
+    let mut digest = Vec::new();
+    let triples = examples::read_triples(&options.data, &mut digest)?;
+    if triples.is_empty() {
+        return Err(TrainError::NoExamples(
+            "no data file is given; give at least one".to_owned(),
+        ));
+    }
+    let (training, held_out) = if options.validation.is_empty() {
+        examples::split(triples, recipe.validation_share, recipe.seed)
+    } else {
+        (
+            triples,
+            examples::read_triples(&options.validation, &mut digest)?,
+        )
+    };
+    let data = hex(&Sha256::digest(&digest));
+
+    let checkpoints = Checkpoints::of(&options.output);
+    let newest = checkpoints.newest()?;
+    let resumed = match newest {
+        Some(path) if options.resume => Some(path),
+        Some(_) => {
+            return Err(TrainError::Option {
+                option: "output",
+                value: options.output.display().to_string(),
+                expected: "which holds checkpoints of an earlier run; resume it, or give another folder",
+            });
+        }
+        None => None,
+    };
+
+    let (parts, mut prepared) = if let Some(path) = resumed {
+        let (state, stored) = checkpoints.read(&path)?;
+        state.check(recipe, &data, &path)?;
+        let parts = Parts::of(&BaseFiles::read(&Base::Folder(options.output.clone()))?)?;
+        let prepared = Prepared {
+            weights: Some(stored.weights),
+            weights_file: path.display().to_string(),
+            moments: Some(stored.moments),
+            precision: state.precision,
+            state: Some(state),
+            ..Prepared::empty(&parts)?
+        };
+        (parts, prepared)
+    } else {
+        start(options, &training)?
+    };
+
+    let tokens = Tokens::new(
+        &parts.tokenizer,
+        &parts.tokenizer_file,
+        &parts.profile,
+        parts.end,
+    )?;
+    if tokens.vocabulary() > prepared.shape.vocabulary {
+        return Err(TrainError::Checkpoint {
+            file: format!("{}: vocab_size", parts.config_file),
+            problem: format!(
+                "is {}, and the tokenizer has {} entries",
+                prepared.shape.vocabulary,
+                tokens.vocabulary()
+            ),
+        });
+    }
+    let most = recipe.max_tokens.min(prepared.shape.context);
+    let fits = |mut examples: Vec<Example>| {
+        let before = examples.len();
+        examples.retain(|example| example.positions() <= most);
+        let skipped = before - examples.len();
+        (examples, skipped)
+    };
+    let (residual, skipped) = fits(examples::residual(&training, &tokens));
+    if residual.is_empty() {
+        return Err(TrainError::NoExamples(format!(
+            "each of {skipped} triples has more than {most} tokens; raise max_tokens up to the context of {}",
+            prepared.shape.context
+        )));
+    }
+    let identity = examples::identity(&training, &tokens, recipe.identity_target)?;
+    prepared.identity = fits(identity).0;
+    if prepared.identity.is_empty() && recipe.identity_share > 0.0 {
+        return Err(TrainError::NoExamples(format!(
+            "each identity pair has more than {most} tokens; raise max_tokens, or set identity_share to 0"
+        )));
+    }
+    let mut validation = fits(examples::residual(&held_out, &tokens)).0;
+    validation.truncate(recipe.validation_limit);
+    prepared.validation = validation;
+    prepared.triples = residual.len();
+    prepared.residual = residual;
+    prepared.skipped = skipped;
+    prepared.data = data;
+    prepared.name.clone_from(&parts.profile.name);
+    Ok(prepared)
+}
+
+impl Prepared {
+    fn empty(parts: &Parts) -> Result<Self, TrainError> {
+        Ok(Self {
+            name: String::new(),
+            shape: Shape::from_config(&parts.config, &parts.config_file)?,
+            weights: None,
+            weights_file: String::new(),
+            moments: None,
+            state: None,
+            precision: Precision::F32,
+            data: String::new(),
+            identity: Vec::new(),
+            residual: Vec::new(),
+            validation: Vec::new(),
+            triples: 0,
+            skipped: 0,
+        })
+    }
+}
+
+/// A new run: reads or makes the base, and writes all of the result but its weights.
+fn start(options: &TrainOptions, training: &[Triple]) -> Result<(Parts, Prepared), TrainError> {
+    if let Base::Folder(folder) = &options.base
+        && same_folder(folder, &options.output)
+    {
+        return Err(TrainError::Option {
+            option: "output",
+            value: options.output.display().to_string(),
+            expected: "which is the folder that the run starts from; give another folder",
+        });
+    }
+    let base = BaseFiles::read(&options.base)?;
+    let mut parts = match &options.base {
+        Base::Scratch(scratch) => Parts::scratch(scratch, options, training)?,
+        _ => Parts::of(&base)?,
+    };
+    let weights = match &options.base {
+        Base::Scratch(_) => None,
+        _ => Some(base.weights()?),
+    };
+    if let Some(name) = &options.name {
+        parts.profile.name.clone_from(name);
+    }
+    let stored = weights.as_ref().map_or(Precision::F32, files::precision_of);
+    let precision = options.precision.unwrap_or(stored);
+    for key in ["torch_dtype", "dtype"] {
+        if let Some(value) = parts.config.get_mut(key) {
+            *value = precision.torch_name().into();
+        }
+    }
+    parts.write(&options.output)?;
+    let prepared = Prepared {
+        weights,
+        weights_file: base.file(files::WEIGHTS),
+        precision,
+        ..Prepared::empty(&parts)?
+    };
+    Ok((parts, prepared))
+}
+
+fn same_folder(a: &Path, b: &Path) -> bool {
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => false,
+    }
+}
+
+/// The first id under `key`, which may be one or a list.
+fn id(json: Option<&Value>, key: &str) -> Option<u32> {
+    let value = json?.get(key)?;
+    let value = value.get(0).unwrap_or(value);
+    value.as_u64().and_then(|id| u32::try_from(id).ok())
+}
+
+impl Parts {
+    fn of(base: &BaseFiles) -> Result<Self, TrainError> {
+        base.required(files::CONFIG)?;
+        let config = base.json(files::CONFIG)?.unwrap_or_default();
+        let generation = base.json(files::GENERATION)?;
+        let end = id(generation.as_ref(), "eos_token_id")
+            .or_else(|| id(Some(&config), "eos_token_id"))
+            .ok_or_else(|| TrainError::Checkpoint {
+                file: format!("{}: eos_token_id", base.file(files::CONFIG)),
+                problem: "is missing; it must name the token that ends a correction".to_owned(),
+            })?;
+        let profile = match base.optional(files::PROFILE) {
+            Some(bytes) => Profile::from_json(bytes, &base.file(files::PROFILE))?,
+            None => Profile::paper("aligner"),
+        };
+        let others = files::TAKEN_OVER
+            .into_iter()
+            .filter(|name| *name != files::TOKENIZER)
+            .filter_map(|name| Some((name.to_owned(), base.optional(name)?.to_vec())))
+            .collect();
+        Ok(Self {
+            config,
+            config_file: base.file(files::CONFIG),
+            tokenizer: base.required(files::TOKENIZER)?.to_vec(),
+            tokenizer_file: base.file(files::TOKENIZER),
+            profile,
+            end,
+            others,
+        })
+    }
+
+    fn scratch(
+        scratch: &Scratch,
+        options: &TrainOptions,
+        training: &[Triple],
+    ) -> Result<Self, TrainError> {
+        let (mut config, config_file) = match &scratch.config {
+            None => (small_config(), files::CONFIG.to_owned()),
+            Some(path) => {
+                let file = path.display().to_string();
+                let json = serde_json::from_slice(&files::read(path)?).map_err(|error| {
+                    TrainError::Checkpoint {
+                        file: file.clone(),
+                        problem: format!("is not JSON ({error})"),
+                    }
+                })?;
+                (json, file)
+            }
+        };
+        let given = match &scratch.profile {
+            None => None,
+            Some(path) => {
+                let origin = path.display().to_string();
+                Some(Profile::from_json(&files::read(path)?, &origin)?)
+            }
+        };
+        let name = options.name.as_deref().unwrap_or("aligner");
+        if let Some(path) = &scratch.tokenizer {
+            let end = id(Some(&config), "eos_token_id").ok_or_else(|| TrainError::Checkpoint {
+                file: format!("{config_file}: eos_token_id"),
+                problem: "is missing; it must name the token that ends a correction".to_owned(),
+            })?;
+            return Ok(Self {
+                config,
+                config_file,
+                tokenizer: files::read(path)?,
+                tokenizer_file: path.display().to_string(),
+                profile: given.unwrap_or_else(|| Profile::paper(name)),
+                end,
+                others: vec![(files::GENERATION.to_owned(), generation(end, None))],
+            });
+        }
+        let texts = training.iter().flat_map(|triple| {
+            [triple.question.as_str(), triple.answer.as_str()]
+                .into_iter()
+                .chain(triple.correction.as_deref())
+        });
+        let own = train_tokenizer(texts, scratch.vocabulary, name)?;
+        if let Value::Object(config) = &mut config {
+            // Quantised kernels need multiples of 256; the ids beyond the last are never used.
+            let rows = own.vocabulary.next_multiple_of(256);
+            config.insert("vocab_size".to_owned(), rows.into());
+            config.insert("eos_token_id".to_owned(), own.end.into());
+            config.insert("pad_token_id".to_owned(), own.pad.into());
+        }
+        let tokenizer_config = json!({
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "eos_token": "<|end|>",
+            "pad_token": "<|pad|>",
+            "clean_up_tokenization_spaces": false,
+        });
+        Ok(Self {
+            config,
+            config_file,
+            tokenizer: own.json,
+            tokenizer_file: files::TOKENIZER.to_owned(),
+            profile: given.unwrap_or(own.profile),
+            end: own.end,
+            others: vec![
+                (
+                    files::GENERATION.to_owned(),
+                    generation(own.end, Some(own.pad)),
+                ),
+                (
+                    "tokenizer_config.json".to_owned(),
+                    pretty(&tokenizer_config),
+                ),
+            ],
+        })
+    }
+
+    fn write(&self, output: &Path) -> Result<(), TrainError> {
+        files::create_folder(output)?;
+        let profile = serde_json::to_value(&self.profile).expect("a profile is plain data");
+        let written = [
+            (files::CONFIG, pretty(&self.config)),
+            (files::PROFILE, pretty(&profile)),
+            (files::TOKENIZER, self.tokenizer.clone()),
+        ];
+        let others = self
+            .others
+            .iter()
+            .map(|(name, bytes)| (name.as_str(), bytes));
+        for (name, bytes) in written
+            .iter()
+            .map(|(name, bytes)| (*name, bytes))
+            .chain(others)
+        {
+            files::write(&output.join(name), bytes)?;
+        }
+        Ok(())
+    }
+}
+
+fn generation(end: u32, pad: Option<u32>) -> Vec<u8> {
+    pretty(&json!({"eos_token_id": end, "pad_token_id": pad, "do_sample": false}))
+}
+
+fn pretty(json: &Value) -> Vec<u8> {
+    serde_json::to_vec_pretty(json).expect("it is JSON already")
+}

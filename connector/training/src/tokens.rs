@@ -1,0 +1,289 @@
+//! Text to token ids, as the engine does it, and a tokenizer of one's own where there is none.
+//!
+//! A prompt is cut at the special tokens of its *template*; what lies between two of them is one
+//! text, literals and fields together, and is encoded with `encode_special_tokens`: a marker
+//! that a user typed stays text.
+
+use aligner::{
+    Profile,
+    guard::Guard,
+    prompt::{Piece, Template},
+};
+use tokenizers::{
+    AddedToken, DecoderWrapper, Model, PreTokenizerWrapper, Tokenizer, TokenizerBuilder,
+    models::bpe::{BPE, BpeTrainerBuilder},
+    normalizers::NormalizerWrapper,
+    pre_tokenizers::byte_level::ByteLevel,
+    processors::PostProcessorWrapper,
+};
+
+use crate::error::TrainError;
+
+/// Encodes prompts and corrections for one checkpoint.
+pub(crate) struct Tokens {
+    tokenizer: Tokenizer,
+    template: Template,
+    /// Special tokens, longest first.
+    special: Vec<(String, u32)>,
+    /// Ends every correction.
+    pub end: u32,
+    /// Says that an answer stands as it is.
+    pub unchanged: Option<u32>,
+}
+
+fn bad_tokenizer(file: &str, problem: impl std::fmt::Display) -> TrainError {
+    TrainError::Checkpoint {
+        file: file.to_owned(),
+        problem: problem.to_string(),
+    }
+}
+
+impl Tokens {
+    /// The tokenizer of `tokenizer.json` under a profile; `file` names it in errors.
+    pub fn new(json: &[u8], file: &str, profile: &Profile, end: u32) -> Result<Self, TrainError> {
+        let mut tokenizer =
+            Tokenizer::from_bytes(json).map_err(|error| bad_tokenizer(file, error))?;
+        let mut special: Vec<(String, u32)> = tokenizer
+            .get_added_tokens_decoder()
+            .iter()
+            .filter(|(_, token)| token.special && !token.content.is_empty())
+            .map(|(id, token)| (token.content.clone(), *id))
+            .collect();
+        special.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.cmp(b)));
+        let unchanged = match &profile.unchanged_token {
+            None => None,
+            Some(name) => Some(tokenizer.token_to_id(name).ok_or_else(|| {
+                bad_tokenizer(
+                    file,
+                    format!("has no token {name}, which aligner.json gives as unchanged_token"),
+                )
+            })?),
+        };
+        // A prompt is whole or left out; padding belongs to batches.
+        tokenizer.with_padding(None);
+        tokenizer
+            .with_truncation(None)
+            .map_err(|error| bad_tokenizer(file, error))?;
+        tokenizer.set_encode_special_tokens(true);
+        Ok(Self {
+            tokenizer,
+            template: profile.template.clone(),
+            special,
+            end,
+            unchanged,
+        })
+    }
+
+    /// Entries of the vocabulary, special tokens included.
+    pub fn vocabulary(&self) -> usize {
+        self.tokenizer.get_vocab_size(true)
+    }
+
+    /// The ids of the prompt for one question and answer.
+    ///
+    /// A template that has special tokens says itself where a sequence begins. One without is
+    /// encoded as a whole, with the beginning that the tokenizer adds.
+    pub fn prompt(&self, question: &str, answer: &str) -> Vec<u32> {
+        let mut ids = Vec::new();
+        let mut text = String::new();
+        let mut marked = false;
+        for piece in self.template.pieces(question, answer) {
+            let mut rest = match piece {
+                Piece::Field(field) => {
+                    text.push_str(field);
+                    continue;
+                }
+                Piece::Literal(literal) => literal,
+            };
+            while let Some((at, token, id)) = self.first_special(rest) {
+                text.push_str(&rest[..at]);
+                ids.extend(self.encode(&text, false));
+                text.clear();
+                ids.push(id);
+                marked = true;
+                rest = &rest[at + token.len()..];
+            }
+            text.push_str(rest);
+        }
+        ids.extend(self.encode(&text, !marked));
+        ids
+    }
+
+    /// The ids of a correction, the end of the sequence included.
+    pub fn correction(&self, text: &str) -> Vec<u32> {
+        let mut ids = self.encode(text, false);
+        ids.push(self.end);
+        ids
+    }
+
+    fn first_special<'a>(&'a self, text: &str) -> Option<(usize, &'a str, u32)> {
+        self.special
+            .iter()
+            .filter_map(|(token, id)| Some((text.find(token.as_str())?, token.as_str(), *id)))
+            .min_by_key(|(at, _, _)| *at)
+    }
+
+    fn encode(&self, text: &str, whole: bool) -> Vec<u32> {
+        if text.is_empty() && !whole {
+            return Vec::new();
+        }
+        self.tokenizer
+            .encode_fast(text, whole)
+            .expect("encoding fails only in normalizers and models that reject text, and none does")
+            .get_ids()
+            .to_vec()
+    }
+}
+
+const PAD: &str = "<|pad|>";
+const END: &str = "<|end|>";
+const UNCHANGED: &str = "<|unchanged|>";
+const TEMPLATE: &str = "<|question|>{question}<|answer|>{answer}<|correction|>";
+
+/// A byte-level BPE trained on `texts`, and the profile that goes with it.
+pub(crate) struct OwnTokenizer {
+    /// `tokenizer.json`.
+    pub json: Vec<u8>,
+    pub profile: Profile,
+    pub end: u32,
+    pub pad: u32,
+    pub vocabulary: usize,
+}
+
+/// Trains a tokenizer of at most `vocabulary` entries.
+pub(crate) fn train_tokenizer<'a>(
+    texts: impl Iterator<Item = &'a str> + Send,
+    vocabulary: usize,
+    name: &str,
+) -> Result<OwnTokenizer, TrainError> {
+    const FILE: &str = "the tokenizer trained on the data";
+    let template = Template::new(TEMPLATE).expect("both fields stand in it once");
+    let special: Vec<AddedToken> = [
+        END,
+        "<|question|>",
+        "<|answer|>",
+        "<|correction|>",
+        UNCHANGED,
+        PAD,
+    ]
+    .into_iter()
+    .map(|token| AddedToken::from(token, true))
+    .collect();
+    // Digits one by one: numbers are copied, and rarely seen twice.
+    let mut tokenizer = TokenizerBuilder::<
+        BPE,
+        NormalizerWrapper,
+        PreTokenizerWrapper,
+        PostProcessorWrapper,
+        DecoderWrapper,
+    >::default()
+    .with_model(BPE::default())
+    .with_pre_tokenizer(Some(PreTokenizerWrapper::Sequence(
+        tokenizers::pre_tokenizers::sequence::Sequence::new(vec![
+            tokenizers::pre_tokenizers::digits::Digits::new(true).into(),
+            ByteLevel::new(false, true, true).into(),
+        ]),
+    )))
+    .with_decoder(Some(DecoderWrapper::ByteLevel(ByteLevel::default())))
+    .build()
+    .map_err(|error| bad_tokenizer(FILE, error))?;
+    let mut trainer = BpeTrainerBuilder::new()
+        .vocab_size(vocabulary)
+        .min_frequency(2)
+        .show_progress(false)
+        .special_tokens(special)
+        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+        .build();
+    tokenizer
+        .train(&mut trainer, texts)
+        .map_err(|error| bad_tokenizer(FILE, error))?;
+    let id = |token: &str| {
+        tokenizer
+            .token_to_id(token)
+            .expect("the trainer was given every special token")
+    };
+    let (end, pad) = (id(END), id(PAD));
+    let vocabulary = tokenizer.get_model().get_vocab_size();
+    let json = tokenizer
+        .to_string(true)
+        .map_err(|error| bad_tokenizer(FILE, error))?;
+    Ok(OwnTokenizer {
+        json: json.into_bytes(),
+        profile: Profile {
+            name: name.to_owned(),
+            template,
+            unchanged_token: Some(UNCHANGED.to_owned()),
+            guard: Guard::default(),
+        },
+        end,
+        pad,
+        vocabulary,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXTS: [&str; 3] = [
+        "Write to the desk. The desk helps.",
+        "Call 555 1234 today, please.",
+        "<|answer|> typed by a user",
+    ];
+
+    fn own() -> (OwnTokenizer, Tokens) {
+        let own = train_tokenizer(TEXTS.into_iter(), 400, "own").expect("trains");
+        let tokens =
+            Tokens::new(&own.json, "tokenizer.json", &own.profile, own.end).expect("reads");
+        (own, tokens)
+    }
+
+    #[test]
+    fn a_trained_tokenizer_gives_every_text_back() {
+        let (own, tokens) = own();
+        assert!(own.vocabulary >= 262 && own.vocabulary <= 400);
+        for text in TEXTS.into_iter().chain(["Ünïcode 日本 \u{1f600}\n\ttab"]) {
+            let ids = tokens.encode(text, false);
+            let back = tokens.tokenizer.decode(&ids, false).expect("decodes");
+            assert_eq!(back, text);
+        }
+        // A digit is a token.
+        assert_eq!(tokens.encode("12345", false).len(), 5);
+    }
+
+    #[test]
+    fn markers_are_structure_in_the_template_and_text_in_fields() {
+        let (_, tokens) = own();
+        let special = |name: &str| tokens.tokenizer.token_to_id(name).expect("known");
+        let ids = tokens.prompt("hi <|answer|>", "<|correction|>");
+        let count = |name| ids.iter().filter(|id| **id == special(name)).count();
+        assert_eq!(ids[0], special("<|question|>"));
+        assert_eq!(*ids.last().expect("not empty"), special("<|correction|>"));
+        assert_eq!((count("<|answer|>"), count("<|correction|>")), (1, 1));
+    }
+
+    #[test]
+    fn literals_and_fields_between_two_markers_are_one_text() {
+        let (own, mut tokens) = own();
+        tokens.template = Template::new("<|question|>The {question}. {answer}<|correction|>!")
+            .expect("both fields");
+        let whole = tokens.encode("The desk. helps", false);
+        let ids = tokens.prompt("desk", "helps");
+        assert_eq!(ids[1..=whole.len()], whole);
+        assert_eq!(tokens.correction("x").last(), Some(&own.end));
+    }
+
+    #[test]
+    fn an_unchanged_token_that_the_tokenizer_lacks_is_named() {
+        let (own, _) = own();
+        let profile = Profile {
+            unchanged_token: Some("<same>".into()),
+            ..own.profile
+        };
+        let error = Tokens::new(&own.json, "tokenizer.json", &profile, 0).err();
+        assert_eq!(
+            error.expect("refused").to_string(),
+            "tokenizer.json: has no token <same>, which aligner.json gives as unchanged_token"
+        );
+    }
+}

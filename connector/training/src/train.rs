@@ -1,0 +1,591 @@
+//! The run: prepare, step, validate, keep checkpoints, write the trained model.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write as _,
+    ops::ControlFlow,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use candle_core::{D, Device, Tensor};
+use serde::Serialize;
+
+use crate::{
+    batches::{Batch, Stream, bucket},
+    curve,
+    error::TrainError,
+    examples::Example,
+    files,
+    history::{History, Point},
+    kernels::cross_entropy,
+    model::Model,
+    optimiser::{AdamW, Gradients},
+    options::{Base, DeviceChoice, Recipe, TrainOptions},
+    prepare::{Prepared, prepare},
+    schedule::Schedule,
+    state::{Checkpoints, State, Stored},
+};
+
+/// What a step trained on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Identity pairs: the warm-up.
+    Identity,
+    /// Corrections.
+    Residual,
+}
+
+/// How far a run is, after every step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    /// What the step trained on.
+    pub phase: Phase,
+    /// Steps done.
+    pub step: u64,
+    /// Steps in all.
+    pub steps: u64,
+    /// Mean loss of a target token in this step.
+    pub loss: f64,
+    /// Its learning rate.
+    pub learning_rate: f64,
+    /// Norm of its gradient before clipping.
+    pub gradient_norm: f64,
+    /// Tokens a second over the last steps, padding not counted.
+    pub tokens_per_second: f64,
+    /// Time spent, earlier parts of a resumed run included.
+    pub elapsed: Duration,
+    /// Time left, judged by the last steps.
+    pub left: Duration,
+    /// The validation, at the steps that have one.
+    pub validation: Option<Validation>,
+}
+
+/// What the held-out triples say.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Validation {
+    /// Mean loss of a target token.
+    pub loss: f64,
+    /// Share of triples whose every token is the likeliest: those that greedy decoding gets
+    /// exactly right.
+    pub exact: f64,
+    /// Triples.
+    pub triples: usize,
+    /// The lowest loss so far.
+    pub best: bool,
+}
+
+/// Why a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// All steps are done.
+    Completed,
+    /// The validation loss fell no more.
+    EarlyStopped,
+    /// The caller stopped it; it can be resumed.
+    Interrupted,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Outcome {
+    /// Why it ended.
+    pub ended: Ended,
+    /// Folder of the trained model; written unless interrupted.
+    pub output: PathBuf,
+    /// Parameters of the model.
+    pub parameters: u64,
+    /// Triples trained on.
+    pub triples: usize,
+    /// Triples validated on.
+    pub validation_triples: usize,
+    /// Triples that were too long, and skipped.
+    pub skipped: usize,
+    /// Steps done.
+    pub step: u64,
+    /// Steps in all.
+    pub steps: u64,
+    /// Tokens read, padding not counted.
+    pub tokens: u64,
+    /// Seconds spent.
+    pub seconds: f64,
+    /// Validation loss before the first step.
+    pub first_validation_loss: Option<f64>,
+    /// Step and loss of the best validation, whose weights were written.
+    pub best_validation: Option<Point>,
+    /// Share of validation triples that the written weights get exactly right.
+    pub exact: Option<f64>,
+    /// Losses over the steps.
+    pub history: History,
+}
+
+/// Trains; `progress` is called after every step, and may break off with a checkpoint.
+///
+/// # Errors
+/// If options, data or base are bad, a file cannot be read or written, the newest checkpoint
+/// belongs to another run, or the loss diverges.
+pub fn train(
+    options: &TrainOptions,
+    progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<Outcome, TrainError> {
+    options.recipe.check()?;
+    let device = device(options.device)?;
+    let prepared = prepare(options)?;
+    let mut run = Run::new(options, prepared, device)?;
+    let ended = run.go(progress)?;
+    run.finish(ended)
+}
+
+fn device(choice: DeviceChoice) -> Result<Device, TrainError> {
+    match choice {
+        DeviceChoice::Cpu => Ok(Device::Cpu),
+        #[cfg(feature = "cuda")]
+        DeviceChoice::Cuda(number) => {
+            Device::new_cuda(number).map_err(|source| TrainError::Tensor {
+                device: choice.to_string(),
+                source,
+            })
+        }
+        #[cfg(not(feature = "cuda"))]
+        DeviceChoice::Cuda(_) => Err(TrainError::Option {
+            option: "device",
+            value: choice.to_string(),
+            expected: "which needs a build with the feature cuda; expected cpu",
+        }),
+    }
+}
+
+struct Run<'a> {
+    options: &'a TrainOptions,
+    device: Device,
+    prepared: Prepared,
+    model: Model,
+    optimiser: AdamW,
+    checkpoints: Checkpoints,
+    state: State,
+    schedule: Schedule,
+    identity_steps: u64,
+    exact: Option<f64>,
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        options: &'a TrainOptions,
+        mut prepared: Prepared,
+        device: Device,
+    ) -> Result<Self, TrainError> {
+        let recipe = &options.recipe;
+        let on = |source| TrainError::Tensor {
+            device: options.device.to_string(),
+            source,
+        };
+        let model = match prepared.weights.take() {
+            None => Model::random(prepared.shape.clone(), recipe.seed, &device).map_err(on)?,
+            Some(weights) => Model::with_weights(prepared.shape.clone(), weights, &device)
+                .map_err(on)?
+                .map_err(|problem| TrainError::Checkpoint {
+                    file: prepared.weights_file.clone(),
+                    problem,
+                })?,
+        };
+        let mut optimiser = AdamW::new(model.weights(), recipe).map_err(on)?;
+        if let Some(moments) = prepared.moments.take() {
+            optimiser
+                .restore(moments, &device)
+                .map_err(on)?
+                .map_err(|problem| TrainError::Checkpoint {
+                    file: prepared.weights_file.clone(),
+                    problem,
+                })?;
+        }
+        let (steps, identity_steps) = count_steps(recipe, &prepared.residual);
+        let state = prepared.state.take().unwrap_or(State {
+            recipe: recipe.clone(),
+            data: prepared.data.clone(),
+            precision: prepared.precision,
+            step: 0,
+            tokens: 0,
+            seconds: 0.0,
+            best: None,
+            not_better: 0,
+            history: History::default(),
+        });
+        Ok(Self {
+            options,
+            device,
+            model,
+            optimiser,
+            checkpoints: Checkpoints::of(&options.output),
+            state,
+            schedule: Schedule {
+                peak: recipe.learning_rate,
+                final_share: recipe.final_learning_rate_share,
+                warmup_steps: recipe.warmup_steps.min(steps),
+                steps,
+            },
+            identity_steps,
+            exact: None,
+            prepared,
+        })
+    }
+
+    fn on(&self, source: candle_core::Error) -> TrainError {
+        TrainError::Tensor {
+            device: self.options.device.to_string(),
+            source,
+        }
+    }
+
+    fn stopped_early(&self) -> bool {
+        self.options
+            .recipe
+            .patience
+            .is_some_and(|patience| self.state.not_better >= patience.max(1))
+    }
+
+    fn go(
+        &mut self,
+        progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<Ended, TrainError> {
+        let options = self.options;
+        let recipe = &options.recipe;
+        let (identity, residual) = (
+            std::mem::take(&mut self.prepared.identity),
+            std::mem::take(&mut self.prepared.residual),
+        );
+        let accumulation = recipe.accumulation as u64;
+        let spent = |steps: u64| steps * accumulation;
+        let first = self.state.step;
+        let mut identity_batches = Stream::new(
+            &identity,
+            recipe.batch_tokens,
+            recipe.seed ^ 0x5eed_0002,
+            spent(first.min(self.identity_steps)),
+        );
+        let mut residual_batches = Stream::new(
+            &residual,
+            recipe.batch_tokens,
+            recipe.seed ^ 0x5eed_0003,
+            spent(first.saturating_sub(self.identity_steps)),
+        );
+        if first == 0 {
+            self.validate()?;
+        }
+        let before = self.state.seconds;
+        let started = Instant::now();
+        let mut pace = Pace::default();
+        while self.state.step < self.schedule.steps && !self.stopped_early() {
+            let phase = if self.state.step < self.identity_steps {
+                Phase::Identity
+            } else {
+                Phase::Residual
+            };
+            let stream = match phase {
+                Phase::Identity => &mut identity_batches,
+                Phase::Residual => &mut residual_batches,
+            };
+            let batches: Vec<Vec<&Example>> = (0..accumulation).map(|_| stream.next()).collect();
+            let begun = Instant::now();
+            let done = self.step(&batches)?;
+            pace.add(begun.elapsed(), done.tokens);
+            self.state.step += 1;
+            self.state.tokens += done.tokens;
+            self.state.history.trained(self.state.step, done.loss);
+            let step = self.state.step;
+            let last = step == self.schedule.steps;
+            let validation = if last || step.is_multiple_of(recipe.validate_every_steps) {
+                self.validate()?
+            } else {
+                None
+            };
+            self.state.seconds = before + started.elapsed().as_secs_f64();
+            let report = Progress {
+                phase,
+                step,
+                steps: self.schedule.steps,
+                loss: done.loss,
+                learning_rate: done.rate,
+                gradient_norm: done.norm,
+                tokens_per_second: pace.tokens_per_second(),
+                elapsed: Duration::from_secs_f64(self.state.seconds),
+                left: pace.left(self.schedule.steps - step),
+                validation,
+            };
+            let stop = progress(&report).is_break() || options.stop_after_step == Some(step);
+            let every = options.checkpoint_every_steps.max(1);
+            if stop || last || self.stopped_early() || step.is_multiple_of(every) {
+                self.keep()?;
+            }
+            if stop && !last {
+                return Ok(Ended::Interrupted);
+            }
+        }
+        Ok(if self.state.step < self.schedule.steps {
+            Ended::EarlyStopped
+        } else {
+            Ended::Completed
+        })
+    }
+
+    fn step(&mut self, batches: &[Vec<&Example>]) -> Result<Stepped, TrainError> {
+        let rate = self.schedule.rate(self.state.step);
+        let stepped = self
+            .descend(batches, rate)
+            .map_err(|source| self.on(source))?;
+        if stepped.loss.is_finite() && stepped.norm.is_finite() {
+            return Ok(stepped);
+        }
+        Err(TrainError::Diverged {
+            step: self.state.step + 1,
+            loss: stepped.loss,
+            learning_rate: self.options.recipe.learning_rate,
+            warmup_steps: self.options.recipe.warmup_steps,
+        })
+    }
+
+    fn descend(&mut self, batches: &[Vec<&Example>], rate: f64) -> candle_core::Result<Stepped> {
+        let first_weight = self.options.recipe.first_token_weight;
+        let batches: Vec<Batch> = batches
+            .iter()
+            .map(|examples| Batch::new(examples, first_weight, &self.device))
+            .collect::<candle_core::Result<_>>()?;
+        // Every target of the step weighs the same, whichever batch it is in.
+        let weight: f64 = batches.iter().map(|batch| batch.weight).sum();
+        let mut gradients = Gradients::none();
+        let mut loss = 0.0;
+        for batch in &batches {
+            let logits = self.model.logits(&batch.ids, &batch.at)?;
+            let each = cross_entropy(&logits, &batch.labels)?;
+            let part = ((each * &batch.weights)?.sum_all()? / weight)?;
+            gradients.add(self.model.weights(), &part.backward()?)?;
+            loss += f64::from(part.to_scalar::<f32>()?);
+        }
+        if !loss.is_finite() {
+            // The weights stay as they were.
+            return Ok(Stepped {
+                loss,
+                rate,
+                norm: f64::NAN,
+                tokens: 0,
+            });
+        }
+        let norm = self
+            .optimiser
+            .step(self.model.weights(), gradients, rate, self.state.step)?;
+        Ok(Stepped {
+            loss,
+            rate,
+            norm,
+            tokens: batches.iter().map(|batch| batch.tokens as u64).sum(),
+        })
+    }
+
+    fn validate(&mut self) -> Result<Option<Validation>, TrainError> {
+        if self.prepared.validation.is_empty() {
+            return Ok(None);
+        }
+        let (loss, exact) = self.measure().map_err(|source| self.on(source))?;
+        let step = self.state.step;
+        self.state.history.validated(step, loss);
+        let limit = self.state.best.map_or(f64::INFINITY, |best| {
+            best.loss - self.options.recipe.min_improvement
+        });
+        let best = loss < limit;
+        if best {
+            self.state.best = Some(Point { step, loss });
+            self.state.not_better = 0;
+            self.checkpoints.write_best(step, &self.weights())?;
+            self.exact = Some(exact);
+        } else {
+            self.state.not_better += 1;
+        }
+        Ok(Some(Validation {
+            loss,
+            exact,
+            triples: self.prepared.validation.len(),
+            best,
+        }))
+    }
+
+    /// Mean loss of a target, and share of triples that are exactly right.
+    fn measure(&self) -> candle_core::Result<(f64, f64)> {
+        let validation = &self.prepared.validation;
+        let mut sorted: Vec<&Example> = validation.iter().collect();
+        sorted.sort_by_key(|example| example.positions());
+        let batches = bucket(sorted, self.options.recipe.batch_tokens, |e| e.positions());
+        let (mut sum, mut count, mut exact) = (0.0, 0usize, 0usize);
+        for examples in batches {
+            let batch = Batch::new(&examples, 1.0, &self.device)?;
+            let logits = self.model.logits(&batch.ids, &batch.at)?.detach();
+            let losses = cross_entropy(&logits, &batch.labels)?.to_vec1::<f32>()?;
+            sum += losses.iter().map(|loss| f64::from(*loss)).sum::<f64>();
+            count += losses.len();
+            let right = logits
+                .argmax(D::Minus1)?
+                .eq(&batch.labels)?
+                .to_vec1::<u8>()?;
+            let mut rest = right.as_slice();
+            for targets in batch.targets {
+                let (row, others) = rest.split_at(targets);
+                exact += usize::from(row.iter().all(|right| *right == 1));
+                rest = others;
+            }
+        }
+        Ok((
+            sum / count.max(1) as f64,
+            exact as f64 / validation.len() as f64,
+        ))
+    }
+
+    fn weights(&self) -> BTreeMap<String, Tensor> {
+        self.model
+            .weights()
+            .iter()
+            .map(|(name, weight)| (name.clone(), weight.as_detached_tensor()))
+            .collect()
+    }
+
+    /// Writes a checkpoint, the curve and the record of the run so far.
+    fn keep(&self) -> Result<(), TrainError> {
+        let stored = Stored {
+            weights: self.weights().into_iter().collect::<HashMap<_, _>>(),
+            moments: self.optimiser.tensors(),
+        };
+        self.checkpoints
+            .write(&self.state, stored, self.options.keep_checkpoints)?;
+        let title = format!("{}: {} steps", self.prepared.name, self.state.step);
+        let curve = curve::svg(&self.state.history, &title);
+        files::write(
+            &self.options.output.join("training-curve.svg"),
+            curve.as_bytes(),
+        )
+    }
+
+    fn finish(self, ended: Ended) -> Result<Outcome, TrainError> {
+        let options = self.options;
+        let outcome = Outcome {
+            ended,
+            output: options.output.clone(),
+            parameters: self.model.parameters(),
+            triples: self.prepared.triples,
+            validation_triples: self.prepared.validation.len(),
+            skipped: self.prepared.skipped,
+            step: self.state.step,
+            steps: self.schedule.steps,
+            tokens: self.state.tokens,
+            seconds: self.state.seconds,
+            first_validation_loss: self
+                .state
+                .history
+                .validation
+                .first()
+                .filter(|point| point.step == 0)
+                .map(|point| point.loss),
+            best_validation: self.state.best,
+            exact: self.exact,
+            history: self.state.history.clone(),
+        };
+        if ended != Ended::Interrupted {
+            let weights = match self.state.best {
+                Some(best) => self.checkpoints.read_best(best.step)?.into_iter().collect(),
+                None => self.weights(),
+            };
+            let path = options.output.join(files::WEIGHTS);
+            files::write_weights(&path, &weights, self.state.precision)?;
+            record(options, &outcome, &self.prepared)?;
+        }
+        Ok(outcome)
+    }
+}
+
+/// Writes `training.json`: recipe, data and outcome.
+fn record(
+    options: &TrainOptions,
+    outcome: &Outcome,
+    prepared: &Prepared,
+) -> Result<(), TrainError> {
+    let base = match &options.base {
+        Base::Folder(folder) => folder.display().to_string(),
+        Base::Files { name, .. } => name.clone(),
+        Base::Scratch(_) => "random weights".to_owned(),
+    };
+    let mut outcome = serde_json::to_value(outcome).expect("numbers and words are always JSON");
+    // A trained folder may be moved or published: it names no place on this machine.
+    outcome
+        .as_object_mut()
+        .map(|fields| fields.remove("output"));
+    let json = serde_json::json!({
+        "base": base,
+        "data_digest": prepared.data,
+        "device": options.device.to_string(),
+        "recipe": options.recipe,
+        "outcome": outcome,
+    });
+    let text = serde_json::to_string_pretty(&json).expect("it is JSON already");
+    files::write(&options.output.join("training.json"), text.as_bytes())
+}
+
+struct Stepped {
+    loss: f64,
+    rate: f64,
+    norm: f64,
+    tokens: u64,
+}
+
+/// Steps in all, and those of the identity warm-up.
+fn count_steps(recipe: &Recipe, residual: &[Example]) -> (u64, u64) {
+    let steps = recipe.steps.unwrap_or_else(|| {
+        let batches = Stream::new(residual, recipe.batch_tokens, recipe.seed ^ 0x5eed_0003, 0)
+            .batches_per_epoch() as f64;
+        let residual = (recipe.epochs * batches / recipe.accumulation as f64).ceil();
+        let share = if recipe.identity_share < 1.0 {
+            1.0 - recipe.identity_share
+        } else {
+            1.0
+        };
+        ((residual / share).ceil() as u64).max(1)
+    });
+    let identity = (steps as f64 * recipe.identity_share).round() as u64;
+    (steps, identity)
+}
+
+/// Speed over the last steps.
+#[derive(Default)]
+struct Pace {
+    recent: std::collections::VecDeque<(Duration, u64)>,
+}
+
+impl Pace {
+    const STEPS: usize = 30;
+
+    fn add(&mut self, took: Duration, tokens: u64) {
+        if self.recent.len() == Self::STEPS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((took, tokens));
+    }
+
+    fn seconds(&self) -> f64 {
+        self.recent.iter().map(|(took, _)| took.as_secs_f64()).sum()
+    }
+
+    fn tokens_per_second(&self) -> f64 {
+        let tokens: u64 = self.recent.iter().map(|(_, tokens)| tokens).sum();
+        tokens as f64 / self.seconds().max(f64::MIN_POSITIVE)
+    }
+
+    fn left(&self, steps: u64) -> Duration {
+        let each = self.seconds() / self.recent.len().max(1) as f64;
+        Duration::try_from_secs_f64(each * steps as f64).unwrap_or(Duration::MAX)
+    }
+}
+
+/// Hex of a digest.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
+        hex
+    })
+}

@@ -1,0 +1,371 @@
+//! Whole runs of a tiny model, on the CPU.
+
+use std::{
+    fs,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
+
+use aligner_training::{
+    Base, DeviceChoice, Ended, IdentityTarget, Outcome, Phase, Precision, Progress, Recipe,
+    Scratch, TrainOptions, train,
+};
+use tempfile::TempDir;
+
+/// A run's files.
+struct Bench {
+    folder: TempDir,
+}
+
+const CONFIG: &str = r#"{
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama",
+    "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12,
+    "vocab_size": 1, "max_position_embeddings": 128, "rms_norm_eps": 1e-5,
+    "hidden_act": "silu", "tie_word_embeddings": true, "torch_dtype": "float32"
+}"#;
+
+impl Bench {
+    fn new() -> Self {
+        let bench = Self {
+            folder: tempfile::tempdir().expect("temporary folder"),
+        };
+        fs::write(bench.path("config.json"), CONFIG).expect("writes");
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn lines(&self, name: &str, lines: &[(&str, &str, &str)]) -> PathBuf {
+        let text: String = lines
+            .iter()
+            .map(|(question, answer, correction)| {
+                let line = serde_json::json!({
+                    "question": question, "answer": answer, "correction": correction,
+                });
+                format!("{line}\n")
+            })
+            .collect();
+        fs::write(self.path(name), text).expect("writes");
+        self.path(name)
+    }
+
+    fn options(&self, data: PathBuf, output: &str) -> TrainOptions {
+        let base = Base::Scratch(Scratch {
+            config: Some(self.path("config.json")),
+            vocabulary: 300,
+            ..Scratch::default()
+        });
+        let mut options = TrainOptions::new(base, vec![data], self.path(output));
+        options.recipe = recipe();
+        options
+    }
+}
+
+fn recipe() -> Recipe {
+    Recipe {
+        steps: Some(60),
+        batch_tokens: 256,
+        learning_rate: 8e-3,
+        warmup_steps: 8,
+        weight_decay: 0.0,
+        identity_share: 0.0,
+        validation_share: 0.0,
+        validate_every_steps: 10,
+        patience: None,
+        ..Recipe::from_scratch()
+    }
+}
+
+const TRIPLES: [(&str, &str, &str); 6] = [
+    ("Whom do I ask?", "Ask jo@mail.org.", "Ask [email]."),
+    ("When?", "Come at noon.", "Come at noon."),
+    ("Is it safe?", "It never fails.", "It rarely fails."),
+    ("Who won?", "You fool, red won.", "Red won."),
+    ("Where?", "At the desk.", "At the desk."),
+    ("How?", "Call 555 1234.", "Call [phone]."),
+];
+
+const OTHERS: [(&str, &str, &str); 4] = [
+    ("Whom do I ask?", "Ask al@post.net.", "Ask [email]."),
+    ("Who lost?", "You fool, blue lost.", "Blue lost."),
+    ("Is it fast?", "It never waits.", "It rarely waits."),
+    ("When?", "Call 555 9876.", "Call [phone]."),
+];
+
+fn go(options: &TrainOptions) -> (Outcome, Vec<Progress>) {
+    let mut seen = Vec::new();
+    let outcome = train(options, &mut |progress| {
+        seen.push(*progress);
+        ControlFlow::Continue(())
+    })
+    .expect("trains");
+    (outcome, seen)
+}
+
+fn weights(folder: &Path) -> Vec<u8> {
+    fs::read(folder.join("model.safetensors")).expect("was written")
+}
+
+fn message(options: &TrainOptions) -> String {
+    let error = train(options, &mut |_| ControlFlow::Continue(())).expect_err("is refused");
+    error.to_string()
+}
+
+#[test]
+fn a_tiny_model_learns_a_few_triples_by_heart() {
+    let bench = Bench::new();
+    let data = bench.lines("data.jsonl", &TRIPLES);
+    let mut options = bench.options(data.clone(), "out");
+    options.validation = vec![data];
+    options.recipe.steps = Some(160);
+    let (outcome, seen) = go(&options);
+    assert_eq!(outcome.ended, Ended::Completed);
+    assert_eq!(
+        (outcome.triples, outcome.skipped, outcome.step),
+        (6, 0, 160)
+    );
+    assert!(seen[0].loss > 4.0, "{}", seen[0].loss);
+    let best = outcome.best_validation.expect("validated").loss;
+    assert!(best < 0.05, "{best}");
+    assert_eq!(outcome.exact, Some(1.0));
+
+    let out = bench.path("out");
+    for file in [
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "aligner.json",
+        "model.safetensors",
+        "training.json",
+        "training-curve.svg",
+    ] {
+        assert!(out.join(file).is_file(), "{file}");
+    }
+    let config: serde_json::Value =
+        serde_json::from_slice(&fs::read(out.join("config.json")).expect("reads")).expect("JSON");
+    assert_eq!(config["eos_token_id"], 0);
+    assert!(
+        config["vocab_size"]
+            .as_u64()
+            .expect("number")
+            .is_multiple_of(256)
+    );
+    let record = fs::read_to_string(out.join("training.json")).expect("reads");
+    assert!(
+        !record.contains(bench.folder.path().to_str().expect("plain")),
+        "names no place"
+    );
+    for (_, answer, _) in TRIPLES {
+        assert!(!record.contains(answer), "holds no text");
+    }
+}
+
+#[test]
+fn a_resumed_run_ends_with_the_same_bytes() {
+    let bench = Bench::new();
+    let data = bench.lines("data.jsonl", &TRIPLES);
+    let mut straight = bench.options(data, "straight");
+    straight.recipe.steps = Some(24);
+    straight.recipe.batch_tokens = 64;
+    straight.recipe.accumulation = 2;
+    straight.recipe.identity_share = 0.25;
+    straight.recipe.validation_share = 0.2;
+    straight.recipe.validate_every_steps = 4;
+    let (whole, _) = go(&straight);
+
+    // Interrupted in the warm-up, and again after it, off any checkpoint's beat.
+    let mut parts = straight.clone();
+    parts.output = bench.path("parts");
+    parts.checkpoint_every_steps = 5;
+    for stop in [3, 13] {
+        parts.stop_after_step = Some(stop);
+        let (part, _) = go(&parts);
+        assert_eq!((part.ended, part.step), (Ended::Interrupted, stop));
+        assert!(!bench.path("parts/model.safetensors").exists());
+        parts.resume = true;
+    }
+    parts.stop_after_step = None;
+    let (rest, seen) = go(&parts);
+    assert_eq!(seen[0].step, 14);
+    assert_eq!(rest.best_validation, whole.best_validation);
+    assert_eq!(rest.tokens, whole.tokens);
+    assert_eq!(weights(&parts.output), weights(&straight.output));
+
+    // A finished run that is resumed has nothing left to do.
+    let (again, seen) = go(&parts);
+    assert_eq!((again.ended, seen.len()), (Ended::Completed, 0));
+}
+
+#[test]
+fn continuing_a_checkpoint_lowers_the_loss_on_new_data() {
+    let bench = Bench::new();
+    let data = bench.lines("data.jsonl", &TRIPLES);
+    let mut first = bench.options(data, "first");
+    first.precision = Some(Precision::F16);
+    go(&first);
+
+    // As the connector writes them: preference pairs.
+    let pairs: String = OTHERS
+        .iter()
+        .map(|(prompt, rejected, chosen)| {
+            let pair =
+                serde_json::json!({"prompt": prompt, "rejected": rejected, "chosen": chosen});
+            format!("{pair}\n")
+        })
+        .collect();
+    fs::write(bench.path("pairs.jsonl"), pairs).expect("writes");
+    let base = Base::Folder(bench.path("first"));
+    let mut next = TrainOptions::new(base, vec![bench.path("pairs.jsonl")], bench.path("next"));
+    next.validation = vec![bench.path("pairs.jsonl")];
+    next.name = Some("next-aligner".into());
+    next.recipe = Recipe {
+        steps: Some(20),
+        learning_rate: 2e-3,
+        warmup_steps: 2,
+        validate_every_steps: 5,
+        identity_share: 0.1,
+        ..Recipe::default()
+    };
+    let (outcome, _) = go(&next);
+    let before = outcome.first_validation_loss.expect("validated");
+    let after = outcome.best_validation.expect("validated").loss;
+    assert!(after < 0.7 * before, "{before} to {after}");
+    let profile = fs::read_to_string(bench.path("next/aligner.json")).expect("reads");
+    assert!(profile.contains("next-aligner") && profile.contains("<|unchanged|>"));
+    // The number format is the base's.
+    assert!(weights(&bench.path("next")).len() < weights(&bench.path("first")).len() + 100);
+
+    // The same from memory.
+    let files = fs::read_dir(bench.path("first"))
+        .expect("reads")
+        .map(|entry| entry.expect("reads").path())
+        .filter(|path| path.is_file())
+        .map(|path| {
+            let name = path
+                .file_name()
+                .expect("a file")
+                .to_string_lossy()
+                .into_owned();
+            (name, fs::read(&path).expect("reads").into())
+        })
+        .collect();
+    let mut embedded = next.clone();
+    embedded.base = Base::Files {
+        name: "embedded".into(),
+        files,
+    };
+    embedded.output = bench.path("embedded");
+    go(&embedded);
+    assert_eq!(weights(&embedded.output), weights(&next.output));
+}
+
+#[test]
+fn the_warm_up_trains_on_identity_pairs_first() {
+    let bench = Bench::new();
+    let data = bench.lines("data.jsonl", &TRIPLES);
+    let mut options = bench.options(data, "out");
+    options.recipe.steps = Some(10);
+    options.recipe.identity_share = 0.3;
+    options.recipe.identity_target = IdentityTarget::Token;
+    let (_, seen) = go(&options);
+    let phases: Vec<Phase> = seen.iter().map(|progress| progress.phase).collect();
+    assert_eq!(phases[..3], [Phase::Identity; 3]);
+    assert_eq!(phases[3..], [Phase::Residual; 7]);
+    assert!(
+        seen.iter()
+            .all(|p| p.tokens_per_second > 0.0 && p.steps == 10)
+    );
+    assert_eq!(seen[9].left.as_secs(), 0);
+}
+
+#[test]
+fn a_run_stops_early_when_validation_gets_no_better() {
+    let bench = Bench::new();
+    let data = bench.lines("data.jsonl", &TRIPLES);
+    let mut options = bench.options(data, "out");
+    // What is validated contradicts what is learnt.
+    options.validation = vec![bench.lines("other.jsonl", &[("When?", "Come at noon.", "zzzzzz")])];
+    options.recipe.steps = Some(200);
+    options.recipe.validate_every_steps = 5;
+    options.recipe.patience = Some(2);
+    let (outcome, _) = go(&options);
+    assert_eq!(outcome.ended, Ended::EarlyStopped);
+    assert!(outcome.step < 200);
+    let best = outcome.best_validation.expect("validated").step;
+    assert_eq!(outcome.step, best + 10);
+    options.resume = true;
+    let (again, seen) = go(&options);
+    assert_eq!((again.ended, seen.len()), (Ended::EarlyStopped, 0));
+}
+
+#[test]
+fn the_caller_may_break_off_and_resume() {
+    let bench = Bench::new();
+    let data = bench.lines("data.jsonl", &TRIPLES);
+    let mut options = bench.options(data, "out");
+    let outcome = train(&options, &mut |progress| match progress.step {
+        2 => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    })
+    .expect("trains");
+    assert_eq!((outcome.ended, outcome.step), (Ended::Interrupted, 2));
+
+    assert!(
+        message(&options).ends_with(
+            "which holds checkpoints of an earlier run; resume it, or give another folder"
+        )
+    );
+    options.resume = true;
+    options.recipe.seed = 9;
+    assert!(message(&options).contains("was made with seed 1, now it is 9"));
+}
+
+#[test]
+fn bad_options_data_and_bases_are_named_with_their_remedy() {
+    let bench = Bench::new();
+    let data = bench.lines("data.jsonl", &TRIPLES);
+    let good = bench.options(data.clone(), "out");
+
+    let mut bad = good.clone();
+    bad.data = vec![bench.path("absent.jsonl")];
+    assert_eq!(
+        message(&bad),
+        format!("cannot read {}", bench.path("absent.jsonl").display())
+    );
+
+    fs::write(bench.path("bad.jsonl"), "{\"question\":\"q\"}").expect("writes");
+    bad.data = vec![bench.path("bad.jsonl")];
+    assert!(message(&bad).contains("bad.jsonl:1: key answer is missing"));
+
+    let mut bad = good.clone();
+    bad.recipe.max_tokens = 3;
+    assert_eq!(
+        message(&bad),
+        "there is nothing to train on: each of 6 triples has more than 3 tokens; \
+         raise max_tokens up to the context of 128"
+    );
+
+    let mut bad = good.clone();
+    bad.recipe.accumulation = 0;
+    assert_eq!(message(&bad), "accumulation is 0, expected at least 1");
+
+    if !cfg!(feature = "cuda") {
+        let mut bad = good.clone();
+        bad.device = DeviceChoice::Cuda(0);
+        assert!(message(&bad).contains("needs a build with the feature cuda"));
+    }
+
+    let mut bad = good.clone();
+    bad.base = Base::Folder(bench.path("nowhere"));
+    assert!(message(&bad).contains("nowhere/config.json: is missing"));
+
+    let mut bad = good;
+    bad.recipe.learning_rate = 1e9;
+    bad.recipe.clip_norm = 1e9;
+    bad.recipe.warmup_steps = 0;
+    assert!(message(&bad).contains("lower the learning rate, now 1000000000"));
+}
