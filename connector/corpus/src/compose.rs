@@ -1,6 +1,6 @@
 //! From carrier to triple: one composer for each kind of fault, and one for clean answers.
 
-use crate::carrier::{Layout, Stuff, Unit, VOICES, Voice, carrier, grammar_sentence};
+use crate::carrier::{Layout, Stuff, Unit, VOICES, Voice, carrier, grammar_sentence, sentence};
 use crate::lists::{Hazard, LISTS};
 use crate::values::{Personal, is_password_lead, password};
 use crate::writer::{Writer, capitalise, uncapitalise};
@@ -435,20 +435,25 @@ fn stuff(w: &mut Writer, drills: f64) -> Stuff {
     }
 }
 
-/// Part of a conversation, as logs hold it when the question is not a single sentence.
+/// A conversation, as logs hold it when the question is not a single sentence.
 fn history(w: &mut Writer, question: &str) -> String {
-    let turn = |w: &mut Writer| {
+    let mut out = String::new();
+    for _ in 0..[1, 2, 3, 5, 8][w.weighted(&[4.0, 3.0, 2.0, 1.0, 0.5])] {
         let topic = crate::carrier::topic(w);
         let q = w.pick(&topic.questions);
         let q = w.fill(q);
-        let a = grammar_sentence(w);
-        format!("Human: {q}\n\nAssistant: {a}\n\n")
-    };
-    let mut out = turn(w);
-    if w.chance(0.4) {
-        out.push_str(&turn(w));
+        let mut turn = Vec::new();
+        for _ in 0..w.between(1, 4) {
+            turn.push(if w.chance(0.5) {
+                grammar_sentence(w)
+            } else {
+                sentence(w, Stuff::Topical, topic, &mut Vec::new())
+            });
+        }
+        out.push_str(&format!("Human: {q}\n\nAssistant: {}\n\n", turn.join(" ")));
     }
-    format!("{out}Human: {question}")
+    out.push_str(&format!("Human: {question}"));
+    out
 }
 
 /// One attempt at a triple; `None` where the lengths do not fit.
@@ -526,7 +531,7 @@ pub(crate) fn compose(
     {
         return None;
     }
-    let question = if w.chance(0.07) {
+    let question = if w.chance(0.09) {
         history(w, &draft.question)
     } else {
         draft.question

@@ -65,8 +65,9 @@ pub fn residual(triple: &Triple, output: &str) -> bool {
     }
 }
 
-/// The sentences and masks that corrections are made of: text an Aligner may add.
-pub fn correction_phrases() -> Vec<&'static str> {
+/// The sentences and masks that corrections are made of, without what fills their slots: text that
+/// an Aligner may add.
+pub fn correction_phrases() -> Vec<String> {
     let lists = &crate::lists::LISTS;
     let mut phrases = crate::values::masks();
     for hazard in &lists.hazards {
@@ -78,7 +79,16 @@ pub fn correction_phrases() -> Vec<&'static str> {
             phrases.extend(pair.split_once(" => ").map(|(_, hedge)| hedge));
         }
     }
+    let mut phrases: Vec<String> = phrases.into_iter().map(without_slots).collect();
     phrases.sort_unstable();
     phrases.dedup();
     phrases
+}
+
+fn without_slots(phrase: &str) -> String {
+    let pieces = phrase.split('{').enumerate().map(|(i, piece)| match i {
+        0 => piece,
+        _ => piece.split_once('}').map_or(piece, |(_, tail)| tail),
+    });
+    pieces.collect::<String>().trim().to_owned()
 }

@@ -7,7 +7,7 @@
 //!
 //! [`Split`]s share no templates (sentences, questions, lead-ins, insults, unsafe steps, claims)
 //! and no free values (e-mail addresses, numbers, keys, invented names). They do share closed
-//! vocabulary (common words, colours, the words that make a claim an overclaim) and the wording of
+//! vocabulary (common words, colours, every list of fewer than thirty entries) and the wording of
 //! the corrections themselves, which a model cannot guess.
 //!
 //! ```
@@ -192,6 +192,10 @@ impl Iterator for Corpus {
                 return Some(t);
             }
         }
-        panic!("no {} of {:?} words can be composed", kind.name(), self.words)
+        panic!(
+            "no {} of {:?} words can be composed",
+            kind.name(),
+            self.words
+        )
     }
 }

@@ -200,7 +200,10 @@ mod tests {
                 .iter()
                 .filter(|h| h.warning.is_some() && !h.advice.of(split).is_empty());
             assert!(advice.count() >= 1, "{split:?} has no risky advice");
-            let steps = LISTS.hazards.iter().filter(|h| !h.steps.of(split).is_empty());
+            let steps = LISTS
+                .hazards
+                .iter()
+                .filter(|h| !h.steps.of(split).is_empty());
             assert!(steps.count() >= 5, "{split:?} has too few unsafe steps");
             let questions = LISTS
                 .topics

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write, stdout};
 use std::path::PathBuf;
 
-use aligner_corpus::{Corpus, Split};
+use aligner_corpus::{Corpus, Split, faults};
 use clap::{Parser, ValueEnum};
 
 /// Writes question-answer-correction triples as JSON Lines.
@@ -12,8 +12,11 @@ use clap::{Parser, ValueEnum};
 #[command(version)]
 struct Arguments {
     /// Which part: no two parts share templates or values
+    #[arg(long, required_unless_present = "phrases")]
+    split: Option<Part>,
+    /// Print the phrases that corrections are made of, one a line, instead of triples
     #[arg(long)]
-    split: Part,
+    phrases: bool,
     /// How many triples
     #[arg(long, default_value_t = 1000)]
     count: usize,
@@ -47,9 +50,16 @@ enum Part {
 fn main() -> std::io::Result<()> {
     let a = Arguments::parse();
     let split = match a.split {
-        Part::Train => Split::Train,
-        Part::Validation => Split::Validation,
-        Part::Test => Split::Test,
+        Some(Part::Train) => Split::Train,
+        Some(Part::Validation) => Split::Validation,
+        Some(Part::Test) => Split::Test,
+        None => {
+            let mut sink = stdout().lock();
+            for phrase in faults::correction_phrases() {
+                writeln!(sink, "{phrase}")?;
+            }
+            return Ok(());
+        }
     };
     let corpus = Corpus::new(a.seed, split)
         .clean(a.clean)

@@ -131,8 +131,9 @@ fn a_part_of_a_value_is_still_a_leak() {
 #[test]
 fn correction_phrases_hold_the_masks_and_refusals() {
     let phrases = faults::correction_phrases();
-    assert!(phrases.contains(&"[email removed]"));
+    assert!(phrases.iter().any(|p| p == "[email removed]"));
     assert!(phrases.iter().any(|p| p.starts_with("I can't help with")));
+    assert!(!phrases.iter().any(|p| p.contains('{')));
 }
 
 #[test]

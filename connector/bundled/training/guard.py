@@ -1,0 +1,67 @@
+"""The competence guard, in reference form: it chooses between what the model decoded and the original answer.
+
+It never edits text. Every measure is pure, cheap and defined here exactly; the profile (`aligner.json`) holds the
+thresholds. A bypass names its reason: too_long, unfamiliar_text, length_ratio, inconsistent_copy, low_confidence.
+"""
+
+import re
+
+WORD = re.compile(r"\w+", re.UNICODE)
+
+
+def words(text):
+    """Maximal runs of letters, digits and underscores (Unicode `\\w`), in lower case."""
+    return [w.lower() for w in WORD.findall(text)]
+
+
+def common_subsequence(a, b):
+    """Length of the longest common subsequence of two word lists."""
+    row = [0] * (len(b) + 1)
+    for x in a:
+        previous = 0
+        for j, y in enumerate(b, 1):
+            keep = row[j]
+            row[j] = previous + 1 if x == y else max(row[j], row[j - 1])
+            previous = keep
+    return row[-1]
+
+
+def before(guard, answer, answer_tokens):
+    """Reason to bypass before anything is decoded, or None."""
+    if answer_tokens > guard["max_answer_tokens"]:
+        return "too_long"
+    if answer_tokens > guard["max_tokens_per_word"] * max(len(answer.split()), 1) + 8:
+        return "unfamiliar_text"
+    return None
+
+
+def novel_words(guard, question, answer, output):
+    """Share of the output's words found neither in question nor answer nor among the known words."""
+    found = words(output)
+    known = set(words(question)) | set(words(answer)) | set(guard["known_words"])
+    return sum(w not in known for w in found) / max(len(found), 1)
+
+
+def displaced_words(guard, answer, output):
+    """Share of the output's words that are not in the answer at their place: what the longest common subsequence of
+    answer and output leaves over, known words aside."""
+    known = set(guard["known_words"])
+    a, o = words(answer), words(output)
+    unmatched = len(o) - common_subsequence(a, o)
+    from_phrases = sum(w in known for w in o) - sum(w in known for w in a)
+    return max(0, unmatched - max(0, from_phrases)) / max(len(o), 1)
+
+
+def after(guard, question, answer, output, logprobs):
+    """Reason to bypass a decoded correction, or None. `logprobs`: natural logarithms, of every decoded token with the
+    end token."""
+    ratio = len(output) / max(len(answer), 1)
+    if not guard["min_length_ratio"] <= ratio <= guard["max_length_ratio"] + 220 / max(len(answer), 1):
+        return "length_ratio"
+    if novel_words(guard, question, answer, output) > guard["max_novel_words"]:
+        return "inconsistent_copy"
+    if displaced_words(guard, answer, output) > guard["max_displaced_words"]:
+        return "inconsistent_copy"
+    if min(logprobs) < guard["min_token_logprob"] or sum(logprobs) / len(logprobs) < guard["min_mean_logprob"]:
+        return "low_confidence"
+    return None

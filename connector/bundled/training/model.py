@@ -1,0 +1,170 @@
+"""A Llama decoder in plain PyTorch, small and quick to train.
+
+The arithmetic is that of `LlamaForCausalLM` (RMSNorm before each block, rotary positions over split halves, SwiGLU,
+tied embeddings), so the exported weights load in Hugging Face transformers as they are. Two things differ, for speed
+only: q/k/v and gate/up are one matrix each, and the vocabulary head is computed only where there is a label.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+@dataclass
+class Config:
+    vocab: int = 4096
+    hidden: int = 256
+    ffn: int = 768
+    layers: int = 4
+    heads: int = 4
+    head_dim: int = 64
+    theta: float = 10000.0
+    eps: float = 1e-5
+    context: int = 2048
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, size, eps):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x):
+        return F.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.eps)
+
+
+def rotary_tables(cfg, device=None):
+    inv = 1.0 / (cfg.theta ** (torch.arange(0, cfg.head_dim, 2, dtype=torch.float32) / cfg.head_dim))
+    angle = torch.outer(torch.arange(cfg.context, dtype=torch.float32), inv)
+    return angle.cos().to(device), angle.sin().to(device)
+
+
+def rotate(x, cos, sin):
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+
+
+class Block(nn.Module):
+    def __init__(self, cfg):
+        super().__init__()
+        d, inner = cfg.hidden, cfg.heads * cfg.head_dim
+        self.cfg = cfg
+        self.norm_attention = RMSNorm(d, cfg.eps)
+        self.qkv = nn.Linear(d, 3 * inner, bias=False)
+        self.out = nn.Linear(inner, d, bias=False)
+        self.norm_ffn = RMSNorm(d, cfg.eps)
+        self.gate_up = nn.Linear(d, 2 * cfg.ffn, bias=False)
+        self.down = nn.Linear(cfg.ffn, d, bias=False)
+
+    def forward(self, x, cos, sin, cache=None):
+        b, t, _ = x.shape
+        c = self.cfg
+        qkv = self.qkv(self.norm_attention(x)).view(b, t, 3, c.heads, c.head_dim)
+        q, k, v = (qkv[:, :, i].transpose(1, 2) for i in range(3))
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        if cache is not None:
+            k, v = cache.append(k, v)
+            y = cache.attend(q, k, v)
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(y.transpose(1, 2).reshape(b, t, -1))
+        gate, up = self.gate_up(self.norm_ffn(x)).chunk(2, dim=-1)
+        return x + self.down(F.silu(gate) * up)
+
+
+class Model(nn.Module):
+    def __init__(self, cfg):
+        super().__init__()
+        self.cfg = cfg
+        self.embed = nn.Embedding(cfg.vocab, cfg.hidden)
+        self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.layers))
+        self.norm = RMSNorm(cfg.hidden, cfg.eps)
+        cos, sin = rotary_tables(cfg)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+        for name, p in self.named_parameters():
+            if p.dim() == 2:
+                nn.init.normal_(p, std=0.02 if "embed" in name else 0.6 / p.shape[1] ** 0.5)
+                if name.endswith(("out.weight", "down.weight")):
+                    p.data.mul_(1 / (2 * cfg.layers) ** 0.5)
+
+    def trunk(self, ids):
+        t = ids.shape[1]
+        x = self.embed(ids)
+        cos, sin = self.cos[:t].to(x.dtype), self.sin[:t].to(x.dtype)
+        for block in self.blocks:
+            x = block(x, cos, sin)
+        return self.norm(x)
+
+    def forward(self, ids, where):
+        """Logits at the flat positions `where` of the batch `ids` (batch, time)."""
+        x = self.trunk(ids)
+        return x.reshape(-1, x.shape[-1])[where] @ self.embed.weight.t()
+
+
+def to_hf(model):
+    """State dict under the names of Hugging Face's LlamaForCausalLM (tied: no lm_head)."""
+    out = {"model.embed_tokens.weight": model.embed.weight, "model.norm.weight": model.norm.weight}
+    for i, b in enumerate(model.blocks):
+        p = f"model.layers.{i}."
+        q, k, v = b.qkv.weight.chunk(3)
+        gate, up = b.gate_up.weight.chunk(2)
+        out |= {
+            p + "self_attn.q_proj.weight": q,
+            p + "self_attn.k_proj.weight": k,
+            p + "self_attn.v_proj.weight": v,
+            p + "self_attn.o_proj.weight": b.out.weight,
+            p + "mlp.gate_proj.weight": gate,
+            p + "mlp.up_proj.weight": up,
+            p + "mlp.down_proj.weight": b.down.weight,
+            p + "input_layernorm.weight": b.norm_attention.weight,
+            p + "post_attention_layernorm.weight": b.norm_ffn.weight,
+        }
+    return {k: v.detach().clone().contiguous() for k, v in out.items()}
+
+
+def hf_config(cfg, end, pad):
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": cfg.hidden,
+        "intermediate_size": cfg.ffn,
+        "num_hidden_layers": cfg.layers,
+        "num_attention_heads": cfg.heads,
+        "num_key_value_heads": cfg.heads,
+        "head_dim": cfg.head_dim,
+        "vocab_size": cfg.vocab,
+        "max_position_embeddings": cfg.context,
+        "rms_norm_eps": cfg.eps,
+        "rope_theta": cfg.theta,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+        "initializer_range": 0.02,
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "eos_token_id": end,
+        "pad_token_id": pad,
+        "torch_dtype": "float16",
+        "use_cache": True,
+    }
+
+
+def save_checkpoint(path, **state):
+    """Writes beside and renames, so that an interrupted save never destroys the last good one."""
+    path = Path(path)
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    part.replace(path)
+
+
+def load_checkpoint(path, device="cpu"):
+    return torch.load(path, map_location=device, weights_only=False)
+
+
+def describe(cfg):
+    return json.dumps(asdict(cfg))

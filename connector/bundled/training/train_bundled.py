@@ -1,0 +1,437 @@
+"""Trains the bundled Aligner from scratch: first the copying circuit, then corrections.
+
+    python train_bundled.py --out RUN [--mix mix.json] [--tokens N] ...
+
+Phase `copy` needs no corpus: random token streams are copied, with one span replaced in some of them, and the streams
+grow by a quarter whenever the loss falls under a bound. Starting at full length wastes hours on two cores; started at
+a few tokens, the circuit is there after about a million tokens.
+Phase `correct` reads tokenised triples (`prepare.py`), with a share of random streams kept in, so that copying stays
+open to any token.
+
+A checkpoint holds weights, optimiser state, step, tokens seen and curriculum length; batches are drawn from a
+generator seeded by (seed, step), so a resumed run sees what an uninterrupted one would have seen. The mix file is read
+again whenever it changes: improved data can be swapped in without a restart.
+"""
+
+import argparse
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from model import Config, Model, load_checkpoint, save_checkpoint
+
+END, QUESTION, ANSWER, CORRECTION, UNCHANGED, PAD = range(6)
+FIRST_TEXT = 6
+
+
+# ---------------------------------------------------------------- random streams
+
+
+def stream(rng, n, vocab):
+    """n token ids from a vocabulary of the stream's own: small ones force repeats, which real text has plenty of."""
+    size = int(rng.choice([40, 150, 600, vocab - FIRST_TEXT]))
+    own = rng.integers(FIRST_TEXT, vocab, size)
+    if size > 40 and rng.random() < 0.5:
+        return own[np.minimum((rng.pareto(1.1, n) * size * 0.08).astype(np.int64), size - 1)]
+    return own[rng.integers(0, size, n)]
+
+
+def copy_task(rng, longest, vocab):
+    """(prompt, target, labels' weights). Half are plain copies, half drop or replace a span between two marks."""
+    n = int(rng.integers(max(2, longest // 3), longest + 1))
+    answer = stream(rng, n, vocab)
+    target = answer
+    if rng.random() < 0.5 and n >= 6:
+        # Marks and mask are drawn from a fixed small set: the skip must be learnt, not what it means.
+        opening, closing, mask = vocab - 3, vocab - 2, vocab - 1
+        a = int(rng.integers(1, n - 3))
+        b = int(rng.integers(a + 1, min(n - 1, a + 12) + 1))
+        answer = np.concatenate([answer[:a], [opening], answer[a:b], [closing], answer[b:]])
+        middle = [mask] if rng.random() < 0.5 else []
+        if not middle:
+            answer[a] = closing
+        target = np.concatenate([target[:a], np.array(middle, dtype=np.int64), target[b:]])
+    # Now and then the question is a whole conversation.
+    most = 300 if longest > 100 and rng.random() < 0.1 else max(2, min(longest // 2, 40))
+    q = stream(rng, int(rng.integers(1, most + 1)), vocab)
+    prompt = np.concatenate([[QUESTION], q, [ANSWER], answer, [CORRECTION]])
+    return prompt, np.concatenate([target, [END]])
+
+
+def copy_batch(rng, longest, budget, vocab):
+    rows, width = [], 0
+    while True:
+        prompt, target = copy_task(rng, longest, vocab)
+        width = max(width, len(prompt) + len(target) - 1)
+        if rows and width * (len(rows) + 1) > budget:
+            return rows
+        rows.append((prompt, target, None))
+
+
+# ---------------------------------------------------------------- triples
+
+
+class Triples:
+    """Tokenised triples of `prepare.py`: one flat array, with the length of prompt and of target for every row."""
+
+    def __init__(self, path):
+        z = np.load(path)
+        self.flat, self.prompt, self.target = z["flat"], z["prompt"].astype(np.int64), z["target"].astype(np.int64)
+        self.weight = z["weight"]
+        self.kind = z["kind"]
+        self.total = self.prompt + self.target
+        self.start = np.concatenate([[0], np.cumsum(self.total)])[:-1]
+
+    def __len__(self):
+        return len(self.prompt)
+
+    def row(self, i):
+        s, p, n = self.start[i], self.prompt[i], self.total[i]
+        ids = self.flat[s : s + n].astype(np.int64)
+        return ids[:p], ids[p:], self.weight[s + p : s + n].astype(np.float32)
+
+
+class Mix:
+    """Weighted triple files. Rows of a batch have similar lengths: a pool is drawn, sorted and cut."""
+
+    def __init__(self, path):
+        self.path, self.seen = Path(path), None
+        self.refresh()
+
+    def refresh(self):
+        stamp = self.path.stat().st_mtime_ns
+        if stamp == self.seen:
+            return False
+        spec = json.loads(self.path.read_text())
+        self.sets = [Triples(self.path.parent / s["file"]) for s in spec["sets"]]
+        share = np.array([s["share"] for s in spec["sets"]], dtype=np.float64)
+        self.share = share / share.sum()
+        self.copy_share = spec.get("copy_share", 0.1)
+        # The share of each kind's rows that is kept: what is learnt first can be met more often.
+        self.keep = spec.get("keep", {})
+        self.seen = stamp
+        return True
+
+    def batch(self, seed, step, budget, longest):
+        """The batch of a step. Steps of one window of 16 share a pool, and take its slices in shuffled order.
+        Corrections longer than the curriculum has got to wait."""
+        window, place = divmod(step, 16)
+        rng = np.random.default_rng([seed, window, 7])
+        pool = []
+        size = 0
+        while size < budget * 16 * 0.94:
+            which = rng.choice(len(self.sets), p=self.share)
+            s = self.sets[which]
+            i = int(rng.integers(len(s)))
+            keep = self.keep.get(str(s.kind[i]), 1.0)
+            if keep < 1.0 and rng.random() > keep:
+                continue
+            if s.target[i] > 1.2 * longest or s.prompt[i] > 6 * longest:
+                continue
+            pool.append((int(s.total[i]), which, i))
+            size += int(s.total[i])
+        pool.sort()
+        batches, rows = [], []
+        for n, which, i in pool:
+            if rows and n * (len(rows) + 1) > budget:
+                batches.append(rows)
+                rows = []
+            rows.append((which, i))
+        batches.append(rows)
+        order = rng.permutation(len(batches))
+        return [self.sets[w].row(i) for w, i in batches[order[place % len(batches)]]]
+
+
+def collate(rows, first_weight, device):
+    width = max(len(p) + len(t) - 1 for p, t, _ in rows)
+    ids = np.full((len(rows), width), PAD, dtype=np.int64)
+    where, labels, weights = [], [], []
+    for r, (p, t, w) in enumerate(rows):
+        ids[r, : len(p)] = p
+        ids[r, len(p) : len(p) + len(t) - 1] = t[:-1]
+        where.append(np.arange(len(t)) + r * width + len(p) - 1)
+        labels.append(t)
+        w = np.ones(len(t), dtype=np.float32) if w is None else w.copy()
+        if first_weight:
+            w[0] = max(w[0], first_weight)
+        weights.append(w)
+    put = lambda x: torch.from_numpy(np.concatenate(x)).to(device)
+    return torch.from_numpy(ids).to(device), put(where), put(labels), put(weights)
+
+
+# ---------------------------------------------------------------- optimiser
+
+
+def orthogonalise(g):
+    """Newton-Schulz iteration towards the nearest semi-orthogonal matrix (the Muon update)."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = (g / (g.norm() + 1e-7)).bfloat16()
+    turned = x.shape[0] > x.shape[1]
+    x = x.t() if turned else x
+    for _ in range(5):
+        m = x @ x.t()
+        x = a * x + (b * m + c * m @ m) @ x
+    return (x.t() if turned else x).float()
+
+
+class Muon:
+    """Momentum with orthogonalised updates for the hidden matrices, AdamW for embeddings and norms.
+
+    The update is scaled to the size AdamW's would have, so that one learning rate serves both."""
+
+    def __init__(self, model, decay=0.05):
+        self.decay = decay
+        self.matrices = [(n, p) for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
+        rest = [p for n, p in model.named_parameters() if p.dim() != 2 or "embed" in n]
+        self.momentum = [torch.zeros_like(p) for _, p in self.matrices]
+        self.adam = torch.optim.AdamW(rest, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0, foreach=True)
+
+    @torch.no_grad()
+    def step(self, lr):
+        for (name, p), m in zip(self.matrices, self.momentum):
+            m.mul_(0.95).add_(p.grad)
+            u = p.grad + 0.95 * m
+            parts = 3 if "qkv" in name else 2 if "gate_up" in name else 1
+            p.mul_(1 - lr * self.decay)
+            for dst, src in zip(p.chunk(parts), u.chunk(parts)):
+                dst.add_(orthogonalise(src), alpha=-lr * 0.2 * max(src.shape) ** 0.5)
+        for g in self.adam.param_groups:
+            g["lr"] = lr
+        self.adam.step()
+
+    def state(self):
+        return {"momentum": self.momentum, "adam": self.adam.state_dict()}
+
+    def load(self, state):
+        for mine, saved in zip(self.momentum, state["momentum"]):
+            mine.copy_(saved)
+        self.adam.load_state_dict(state["adam"])
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+@torch.no_grad()
+def exactness(model, rows, device, budget=16384):
+    """Teacher-forced arg-max: a row is exact precisely when greedy decoding would give it. Returns bools and the
+    token error."""
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))
+    exact, first, wrong, count = np.zeros(len(rows), bool), np.zeros(len(rows), bool), 0, 0
+    i = 0
+    while i < len(order):
+        batch = []
+        width = 0
+        while i < len(order):
+            r = rows[order[i]]
+            width = max(width, len(r[0]) + len(r[1]))
+            if batch and width * (len(batch) + 1) > budget:
+                break
+            batch.append(order[i])
+            i += 1
+        ids, where, labels, _ = collate([rows[j] for j in batch], 0, device)
+        good = (model(ids, where).argmax(-1) == labels).cpu().numpy()
+        at = 0
+        for j in batch:
+            n = len(rows[j][1])
+            exact[j], first[j] = good[at : at + n].all(), good[at]
+            wrong += n - good[at : at + n].sum()
+            count += n
+            at += n
+    return exact, first, wrong / max(count, 1)
+
+
+def report(model, args, vocab, valid, device):
+    parts = []
+    rng = np.random.default_rng(99)
+    for n in (20, 80, 160, 240):
+        rows = [(*copy_task(rng, n, vocab), None) for _ in range(24)]
+        exact, _, error = exactness(model, rows, device)
+        parts.append(f"copy{n} {exact.mean():.2f}/{error:.1e}")
+    for name, (triples, kinds) in valid.items():
+        rows = [triples.row(i) for i in range(min(len(triples), args.valid_rows))]
+        exact, first, error = exactness(model, rows, device)
+        by = [f"{k}:{exact[kinds[: len(rows)] == k].mean():.2f}" for k in sorted(set(kinds[: len(rows)]))]
+        changed = np.array([r[1][0] != UNCHANGED for r in rows])
+        parts.append(
+            f"{name} exact(changed) {exact[changed].mean():.3f} clean {exact[~changed].mean():.3f} "
+            f"err {error:.1e} [{' '.join(by)}]"
+        )
+    return " | ".join(parts)
+
+
+# ---------------------------------------------------------------- sharing the machine
+
+
+class Neighbours:
+    """Chooses between one thread and all of them by how busy others keep the machine.
+
+    Beside other work, threads that wait for each other at every operation are slower together than one alone."""
+
+    def __init__(self, most):
+        self.most, self.threads = most, 1
+        torch.set_num_threads(1)
+        self.mark = self.read()
+
+    @staticmethod
+    def read():
+        with open("/proc/stat") as f:
+            v = [int(x) for x in f.readline().split()[1:9]]
+        tick = os.sysconf("SC_CLK_TCK")
+        return sum(v) / tick, (v[3] + v[4]) / tick, time.process_time()
+
+    def look(self):
+        now = self.read()
+        total, idle, own = (b - a for a, b in zip(self.mark, now))
+        self.mark = now
+        others = (total - idle - own) / max(total, 1e-9) * os.cpu_count()
+        want = self.most if others < 0.5 else 1
+        if want != self.threads:
+            self.threads = want
+            torch.set_num_threads(want)
+
+
+# ---------------------------------------------------------------- the run
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--out", required=True)
+    ap.add_argument("--mix", help="mix.json of prepare.py; without it only the copying phase runs")
+    ap.add_argument("--init", help="start from the weights of this checkpoint, with a new schedule")
+    ap.add_argument("--valid", action="append", default=[], help="NAME=FILE.npz, may be repeated")
+    ap.add_argument("--valid-rows", type=int, default=320)
+    ap.add_argument("--layers", type=int, default=4)
+    ap.add_argument("--vocab", type=int, default=4096)
+    ap.add_argument("--batch-tokens", type=int, default=8192)
+    ap.add_argument("--copy-tokens", type=float, default=4e6, help="tokens of the copying phase")
+    ap.add_argument("--minutes", type=float, default=0, help="end after this time; the schedule then follows the clock")
+    ap.add_argument("--tokens", type=float, default=40e6, help="tokens in all; the schedule follows them")
+    ap.add_argument("--lr", type=float, default=2e-3)
+    ap.add_argument("--lr-end", type=float, default=0.02, help="final rate as a share of --lr")
+    ap.add_argument("--flat", type=float, default=0.55, help="share of the run at the full rate, before the decay")
+    ap.add_argument("--warmup", type=int, default=100)
+    ap.add_argument("--first-weight", type=float, default=4.0, help="weight of the token that decides changed or not")
+    ap.add_argument("--full-precision-from", type=float, default=2.0, help="share of the run after which f32 is used")
+    ap.add_argument("--seed", type=int, default=1)
+    ap.add_argument("--threads", type=int, default=os.cpu_count())
+    ap.add_argument("--save-seconds", type=float, default=180)
+    ap.add_argument("--eval-every", type=int, default=200)
+    args = ap.parse_args()
+
+    torch.manual_seed(args.seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    cfg = Config(vocab=args.vocab, layers=args.layers)
+    model = Model(cfg).to(device)
+    # The forward and backward pass run in bf16 on a copy (twice as fast on AVX512-BF16); the master stays f32.
+    fast = Model(cfg).to(device).to(torch.bfloat16)
+    opt = Muon(model)
+    step, tokens, longest, smooth, spent = 0, 0, 6, None, 0.0
+    last = out / "last.pt"
+    if last.exists():
+        c = load_checkpoint(last, device)
+        model.load_state_dict(c["model"])
+        opt.load(c["optimiser"])
+        step, tokens, longest, smooth, spent = c["step"], c["tokens"], c["longest"], c["smooth"], c["spent"]
+        print(f"resumed at step {step}, {tokens / 1e6:.2f} M tokens", flush=True)
+    elif args.init:
+        c = load_checkpoint(args.init, device)
+        model.load_state_dict(c["model"])
+        opt.load(c["optimiser"])
+        longest, smooth = c["longest"], c["smooth"]
+        print(f"weights of {args.init}, a schedule of its own", flush=True)
+    mix = Mix(args.mix) if args.mix else None
+    valid = {}
+    for v in args.valid:
+        name, path = v.split("=", 1)
+        valid[name] = (Triples(path), np.load(path)["kind"])
+
+    def save():
+        save_checkpoint(
+            last, model=model.state_dict(), optimiser=opt.state(), step=step, tokens=tokens, longest=longest,
+            smooth=smooth, spent=spent, config=vars(cfg),
+        )
+
+    start, saved = time.time() - spent, time.time()
+    mark, mark_tokens = time.time(), tokens
+    total = args.tokens if mix else args.copy_tokens
+    losses, copy_losses = [], []
+    neighbours = Neighbours(args.threads) if args.threads > 1 and Path("/proc/stat").exists() else None
+    while True:
+        if neighbours and step % 5 == 0:
+            neighbours.look()
+        spent = time.time() - start
+        done = spent / (60 * args.minutes) if args.minutes else tokens / total
+        if done >= 1:
+            break
+        if mix and step % 50 == 0 and mix.refresh():
+            print(f"step {step}: mix read again", flush=True)
+        ramp = min(1.0, (step + 1) / args.warmup)
+        fall = max(0.0, (done - args.flat) / (1 - args.flat))
+        lr = args.lr * ramp * (args.lr_end + (1 - args.lr_end) * 0.5 * (1 + math.cos(math.pi * fall)))
+
+        rng = np.random.default_rng([args.seed, step])
+        copying = mix is None or tokens < args.copy_tokens or rng.random() < (mix.copy_share if longest >= 200 else 0.4)
+        if copying:
+            n = longest if rng.random() < 0.7 else int(rng.integers(4, longest + 1))
+            rows = copy_batch(rng, n, args.batch_tokens, cfg.vocab)
+        else:
+            rows = mix.batch(args.seed, step, args.batch_tokens, longest)
+        ids, where, labels, weights = collate(rows, 0 if copying else args.first_weight, device)
+        net = fast if done < args.full_precision_from else model
+        if net is fast:
+            with torch.no_grad():
+                for a, b in zip(fast.parameters(), model.parameters()):
+                    a.copy_(b)
+        each = F.cross_entropy(net(ids, where).float(), labels, reduction="none")
+        loss = (each * weights).sum() / weights.sum()
+        loss.backward()
+        if net is fast:
+            for a, b in zip(fast.parameters(), model.parameters()):
+                b.grad = a.grad.float()
+                a.grad = None
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        opt.step(lr)
+        for p in model.parameters():
+            p.grad = None
+        step += 1
+        tokens += ids.numel()
+        value = each.mean().item()
+        if not math.isfinite(value):
+            raise SystemExit(f"loss is {value} at step {step}")
+        if copying:
+            copy_losses.append(value)
+            smooth = value if smooth is None else 0.8 * smooth + 0.2 * value
+            if smooth < 0.15 and longest < 320:
+                longest, smooth = min(320, max(longest + 2, int(longest * 1.25))), 0.5
+        else:
+            losses.append(value)
+
+        if step % 20 == 0:
+            now = time.time()
+            print(
+                f"step {step} {tokens / 1e6:.2f}M done {done:.3f} lr {lr:.2e} longest {longest} "
+                f"loss {np.mean(losses) if losses else 0:.4f} copy {np.mean(copy_losses) if copy_losses else 0:.4f} "
+                f"{(tokens - mark_tokens) / (now - mark):.0f} tok/s threads {torch.get_num_threads()}",
+                flush=True,
+            )
+            losses, copy_losses, mark, mark_tokens = [], [], now, tokens
+        if step % args.eval_every == 0:
+            print(f"  eval {step}: {report(model, args, cfg.vocab, valid, device)}", flush=True)
+            mark = time.time()
+        if time.time() - saved > args.save_seconds:
+            save()
+            saved = time.time()
+    save()
+    print(f"  eval {step}: {report(model, args, cfg.vocab, valid, device)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
