@@ -223,6 +223,35 @@ fn operators_objects_are_off_by_default() {
 }
 
 #[test]
+fn alerts_watch_metrics_that_the_connector_has() {
+    let objects = rendered(&json!({"prometheusRule": {"enabled": true}}));
+    let groups = &only(&objects, "PrometheusRule")["spec"]["groups"];
+    let rules = groups[0]["rules"].as_array().expect("a list");
+    let ours = fs::read_to_string(root().join("connector/pipeline/src/metrics.rs"))
+        .expect("the pipeline has metrics")
+        .split('"')
+        .filter(|text| text.starts_with("aligner."))
+        .map(|name| name.replace('.', "_"))
+        .collect::<Vec<_>>();
+    for rule in rules {
+        let expression = rule["expr"].as_str().expect("text");
+        assert!(expression.contains(r#"{namespace="ml", service="prod-aligner-connector""#));
+        let name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        for metric in expression
+            .split(|c| !name(c))
+            .filter(|word| word.starts_with("aligner_"))
+        {
+            let known = ["", "_total", "_seconds"].iter().any(|unit| {
+                metric
+                    .strip_suffix(unit)
+                    .is_some_and(|m| ours.iter().any(|o| o == m))
+            });
+            assert!(known, "{metric} is none of {ours:?}");
+        }
+    }
+}
+
+#[test]
 fn the_notes_tell_of_read_committed_and_of_idle_replicas() {
     let notes = fs::read_to_string(chart().join("templates/NOTES.txt")).expect("notes exist");
     assert!(notes.contains("isolation.level=read_committed"));
