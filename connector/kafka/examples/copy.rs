@@ -62,7 +62,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             .collect::<Vec<_>>()
             .join("\n")
     })?;
-    let connected = connect(connection).await?;
+    let connected = connect(connection)
+        .await
+        .map_err(|error| error.to_string())?;
     let (mut source, mut sink, stats) = (connected.source, connected.sink, connected.stats);
     let mut finished = Finished::default();
     let mut copied = 0_u64;

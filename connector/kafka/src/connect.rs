@@ -104,6 +104,7 @@ fn connect_blocking(
         stats: Arc::clone(&stats),
         closing: Arc::clone(&source_closing),
         revoke_timeout: connection.revoke_timeout(),
+        start_from: connection.kafka.start_from,
         arrivals,
         suspended: AtomicBool::new(false),
         changes: AtomicU64::new(0),

@@ -88,6 +88,10 @@ impl ConsumerThread {
             tracing::error!(%error, "reading from kafka ended");
         }
         let membership = Arc::clone(self.consumer.context());
+        if error.is_some() {
+            // Whoever took our place has our partitions; nothing of ours may be delivered.
+            membership.tenures.end(&membership.tenures.current());
+        }
         membership.handoff.end(error);
         // The session is kept by a thread of librdkafka, but only as long as somebody polls.
         while !membership.closing.load(Ordering::Acquire) {

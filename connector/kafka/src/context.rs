@@ -118,6 +118,11 @@ fn is_telling(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// Said again by the error callback, with a code.
+fn is_also_an_error(facility: &str) -> bool {
+    facility == "FAIL"
+}
+
 /// Secrets never reach librdkafka's messages, but its hints about properties can repeat values.
 fn is_about_configuration(facility: &str) -> bool {
     facility.starts_with("CONF")
@@ -128,6 +133,19 @@ impl ClientContext for Listener {
         let client = self.client;
         if is_about_configuration(facility) {
             tracing::debug!(client, facility, "librdkafka has a remark about a property");
+            return;
+        }
+        if is_also_an_error(facility) {
+            tracing::debug!(client, facility, "librdkafka: {message}");
+            return;
+        }
+        if facility == "OFFSET" && matches!(level, RDKafkaLogLevel::Warning) {
+            // Records that were never read are gone, or skipped: this is the only trace of it.
+            tracing::error!(
+                client,
+                facility,
+                "offset out of range, records were missed: {message}"
+            );
             return;
         }
         match level {

@@ -35,6 +35,9 @@ const COMMITTED_TIMEOUT: Duration = Duration::from_secs(5);
 /// Attempts within one call, for failures that are repaired on our side.
 const ATTEMPTS_PER_CALL: u32 = 4;
 
+/// A producer that only aborts is replaced after so many.
+const ABORTS_PER_PRODUCER: u32 = 3;
+
 /// Result of a delivery: the tenures that had ended.
 pub(crate) type Delivered = Result<Vec<Arc<PartitionEpoch>>, DeliveryError>;
 
@@ -44,6 +47,14 @@ pub(crate) struct Call {
     pub(crate) answer: oneshot::Sender<Delivered>,
 }
 
+/// What became of an unanswered commit.
+enum Settled {
+    Delivered,
+    NotDelivered,
+    /// Every partition has left meanwhile; whoever has it now goes on from what was committed.
+    NotOurs,
+}
+
 /// The thread's state.
 pub(crate) struct DeliveryThread {
     parts: OutletParts,
@@ -51,6 +62,8 @@ pub(crate) struct DeliveryThread {
     closing: Arc<AtomicBool>,
     producer: Option<ProducerThread>,
     batching: Batching,
+    /// Deliveries aborted one after the other, with the present producer.
+    aborts: u32,
     /// Whether an output was refused since outputs are sent one by one.
     refused: bool,
     fencings: Fencings,
@@ -72,6 +85,7 @@ impl DeliveryThread {
             closing,
             producer: None,
             batching: Batching::default(),
+            aborts: 0,
             refused: false,
             fencings,
         }
@@ -94,6 +108,7 @@ impl DeliveryThread {
         if self.producer.is_none() {
             let started = ProducerThread::start(self.parts.clone(), self.batching, CLAIM_TIMEOUT)?;
             self.producer = Some(started);
+            self.aborts = 0;
         }
         Ok(())
     }
@@ -127,6 +142,11 @@ impl DeliveryThread {
                 }
                 End::Aborted(why) => {
                     tracing::info!(cause = %why, "delivery aborted, results are kept");
+                    self.aborts += 1;
+                    if self.aborts >= ABORTS_PER_PRODUCER {
+                        tracing::warn!("one abort followed another, a new producer takes over");
+                        self.producer = None;
+                    }
                     // Partitions that left meanwhile explain it, and the rest can go at once.
                     if self.split(&deliveries).0.len() == live.len() {
                         return Err(DeliveryError::Aborted(why));
@@ -162,11 +182,12 @@ impl DeliveryThread {
                     tracing::warn!(cause = %why, fenced, "commit not answered, asking for offsets");
                     self.producer = None;
                     self.judge_fencing(fenced, took)?;
-                    if self.settle(&chosen)? {
-                        self.after_success(&chosen);
-                        return Ok(self.split(&deliveries).1);
+                    match self.settle(&chosen)? {
+                        Settled::Delivered => self.after_success(&chosen),
+                        Settled::NotOurs => {}
+                        Settled::NotDelivered => return Err(DeliveryError::Aborted(why)),
                     }
-                    return Err(DeliveryError::Aborted(why));
+                    return Ok(self.split(&deliveries).1);
                 }
                 End::Stopped(why) => return Err(DeliveryError::Stopped(why)),
             }
@@ -199,6 +220,7 @@ impl DeliveryThread {
     }
 
     fn after_success(&mut self, delivered: &[Delivery]) {
+        self.aborts = 0;
         for delivery in delivered {
             self.parts
                 .stats
@@ -238,8 +260,11 @@ impl DeliveryThread {
 
     /// Finds out whether an unanswered commit took place. A new producer comes first: it makes
     /// the broker finish or abort the old transaction, and offsets are stable after that.
-    fn settle(&mut self, chosen: &[Delivery]) -> Result<bool, DeliveryError> {
+    fn settle(&mut self, chosen: &[Delivery]) -> Result<Settled, DeliveryError> {
         loop {
+            if self.split(chosen).0.is_empty() {
+                return Ok(Settled::NotOurs);
+            }
             if self.closing.load(Ordering::Acquire) {
                 return Err(DeliveryError::Stopped(
                     "closed before an unanswered commit was settled; committed offsets tell the \
@@ -271,13 +296,16 @@ impl DeliveryThread {
         &self,
         chosen: &[Delivery],
         committed: &TopicPartitionList,
-    ) -> Result<bool, DeliveryError> {
+    ) -> Result<Settled, DeliveryError> {
         // Only what is still ours after the look counts: nobody else can have moved it.
         let targets: Vec<_> = chosen
             .iter()
             .filter(|delivery| self.parts.tenures.is_current(&delivery.partition))
             .map(|delivery| (delivery.partition.partition.clone(), delivery.next_offset))
             .collect();
+        if targets.is_empty() {
+            return Ok(Settled::NotOurs);
+        }
         let settlement = settle(&targets, |partition| {
             match committed
                 .find_partition(&partition.topic, partition.number)?
@@ -289,8 +317,8 @@ impl DeliveryThread {
         });
         tracing::info!(?settlement, "unanswered commit settled");
         match settlement {
-            Settlement::Delivered => Ok(true),
-            Settlement::NotDelivered => Ok(false),
+            Settlement::Delivered => Ok(Settled::Delivered),
+            Settlement::NotDelivered => Ok(Settled::NotDelivered),
             Settlement::Torn { delivered, missing } => Err(DeliveryError::Stopped(format!(
                 "a transaction was torn: offsets of {delivered:?} were committed and those of \
                  {missing:?} were not; please report this with the broker's version"

@@ -15,6 +15,8 @@
 //!
 //! Deliberately absent: what records mean, and any knowledge of models.
 
+#[cfg(test)]
+mod client_errors;
 mod connect;
 mod consumer_thread;
 mod context;
@@ -32,6 +34,7 @@ mod reports;
 mod settings;
 mod sink;
 mod source;
+mod start_position;
 mod stats;
 mod successor;
 mod tap;

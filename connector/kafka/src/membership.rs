@@ -28,7 +28,10 @@ use rdkafka::{
 };
 use tokio::sync::oneshot;
 
-use crate::{context::Listener, handoff::Handoff, stats::ClientStats, tenure::Tenures};
+use crate::{
+    context::Listener, handoff::Handoff, settings::StartFrom, start_position, stats::ClientStats,
+    tenure::Tenures,
+};
 
 /// While waiting for a release, how soon a close is noticed.
 const CLOSE_CHECK_INTERVAL: Duration = Duration::from_millis(20);
@@ -42,6 +45,7 @@ pub(crate) struct Membership {
     pub(crate) stats: Arc<ClientStats>,
     pub(crate) closing: Arc<AtomicBool>,
     pub(crate) revoke_timeout: Duration,
+    pub(crate) start_from: StartFrom,
     /// Told about partitions that came to us, so that a vanished owner's transactions are ended.
     pub(crate) arrivals: Option<std::sync::mpsc::SyncSender<Vec<Partition>>>,
     /// Whether fetching is suspended, so that new partitions begin suspended too.
@@ -57,24 +61,36 @@ impl Membership {
             self.stats.forget(&tenure.partition);
         }
         if let Some(arrivals) = &self.arrivals {
-            // Full means that earlier arrivals are still being looked at; the look that follows
-            // covers every partition that is ours by then.
+            // An assignment of nothing still says that the group has changed. Full means that
+            // many changes wait to be looked at; what is missed then times out by itself.
             let gained = tenures
                 .iter()
                 .map(|tenure| tenure.partition.clone())
                 .collect();
             let _ = arrivals.try_send(gained);
         }
-        tracing::info!(partitions = %shown(&tenures), "partitions assigned");
-        // The news first: records may follow as soon as librdkafka knows.
-        self.handoff.put_news(SourceEvent::Assigned(tenures));
+        if !tenures.is_empty() {
+            tracing::info!(partitions = %shown(&tenures), "partitions assigned");
+            // The news first: records may follow as soon as librdkafka knows.
+            self.handoff.put_news(SourceEvent::Assigned(tenures));
+        }
+        let (positions, pins) = match self.start_from {
+            StartFrom::Latest if list.count() > 0 => {
+                start_position::pinned_to_the_end(consumer, list).unwrap_or_else(|error| {
+                    tracing::warn!(%error, "the end of new partitions could not be looked up");
+                    (list.clone(), TopicPartitionList::new())
+                })
+            }
+            StartFrom::Latest | StartFrom::Earliest => (list.clone(), TopicPartitionList::new()),
+        };
         let assigned = match consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
-            RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(list),
+            RebalanceProtocol::Cooperative => consumer.incremental_assign(&positions),
+            RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(&positions),
         };
         if let Err(error) = assigned {
             tracing::error!(%error, "librdkafka did not take the assignment");
         }
+        start_position::commit(consumer, &pins);
         if self.suspended.load(Ordering::Relaxed)
             && let Err(error) = consumer.pause(list)
         {

@@ -226,7 +226,9 @@ impl Attempt<'_> {
             }
         }
         let first = undelivered
-            .first()
+            .iter()
+            .find(|failed| failed.says_why())
+            .or(undelivered.first())
             .map_or(RDKafkaErrorCode::Fail, |failed| failed.code);
         match stopping_cause(first) {
             Some(cause) => WriteFailure::Lasting(cause.to_owned()),

@@ -85,7 +85,8 @@ fn missing(topics: &[String], commands: &[String]) -> String {
     )
 }
 
-struct Looker(Listener);
+/// Listens to a client that only looks.
+pub(crate) struct Looker(pub(crate) Listener);
 
 impl ClientContext for Looker {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -176,11 +177,11 @@ impl<'a> Preflight<'a> {
                 self.connection.topics.answers.first().map(String::as_str),
                 QUESTION_TIMEOUT,
             );
-            // Errors are reported to whoever polls.
-            let _ = self.client.poll(RETRY_PAUSE);
             match answer {
                 Ok(_) => return Ok(()),
                 Err(error) => {
+                    // Errors are reported to whoever polls.
+                    let _ = self.client.poll(RETRY_PAUSE);
                     self.check()?;
                     if repeats.admit("unreachable", Instant::now()).is_some() {
                         let reason = self

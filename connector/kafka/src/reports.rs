@@ -32,6 +32,16 @@ pub(crate) struct Undelivered {
     pub(crate) code: RDKafkaErrorCode,
 }
 
+impl Undelivered {
+    /// Whether this is a cause and not the consequence of another one.
+    pub(crate) fn says_why(&self) -> bool {
+        !matches!(
+            self.code,
+            RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight
+        )
+    }
+}
+
 /// Why waiting for a round ended without every output delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RoundFailure {
@@ -95,11 +105,13 @@ impl Tally {
         }
     }
 
-    /// Waits until everything is delivered; ends at the first report to the contrary.
+    /// Waits until everything is delivered; ends at the first report that says why it was not.
+    /// What librdkafka throws away after such a failure says nothing by itself.
     pub(crate) fn wait(&self, deadline: Instant) -> Result<(), RoundFailure> {
         let mut round = self.round();
         loop {
-            if !round.undelivered.is_empty() {
+            let told = round.undelivered.iter().any(|failed| failed.says_why());
+            if told || (round.outstanding == 0 && !round.undelivered.is_empty()) {
                 return Err(RoundFailure::Undelivered(round.undelivered.clone()));
             }
             if round.outstanding == 0 {
@@ -198,6 +210,25 @@ mod tests {
                 code: RDKafkaErrorCode::MessageSizeTooLarge
             }]))
         );
+    }
+
+    #[test]
+    fn the_cause_is_waited_for_when_its_consequences_come_first() {
+        let tally = Tally::default();
+        let round = tally.start(2);
+        tally.report(Tally::label(round, 1), Some(RDKafkaErrorCode::PurgeQueue));
+        assert_eq!(
+            tally.wait(Instant::now()),
+            Err(RoundFailure::Outstanding(1))
+        );
+        tally.report(
+            Tally::label(round, 0),
+            Some(RDKafkaErrorCode::MessageSizeTooLarge),
+        );
+        match tally.wait(soon()) {
+            Err(RoundFailure::Undelivered(found)) => assert_eq!(found.len(), 2),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

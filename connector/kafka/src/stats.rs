@@ -24,7 +24,7 @@ use crate::tenure::Tenures;
 pub struct PartitionLag {
     /// The partition; it is ours now.
     pub partition: Partition,
-    /// Offset of the next record to deliver; unknown until the first delivery of a new group.
+    /// Offset of the next record to deliver; in a new group, of the first record there is.
     pub position: Option<i64>,
     /// End of what committed readers can see.
     pub end: i64,
@@ -93,6 +93,7 @@ pub struct ClientStats {
 #[derive(Debug, Default)]
 struct Figures {
     ends: HashMap<Partition, i64>,
+    starts: HashMap<Partition, i64>,
     committed: HashMap<Partition, i64>,
     delivered: HashMap<Partition, i64>,
     brokers: HashMap<&'static str, BTreeMap<String, (bool, u64)>>,
@@ -204,7 +205,9 @@ impl ClientStats {
                 let committed = figures.committed.get(partition).copied();
                 Some(PartitionLag {
                     partition: partition.clone(),
-                    position: delivered.max(committed),
+                    position: delivered
+                        .max(committed)
+                        .or_else(|| figures.starts.get(partition).copied()),
                     end: *figures.ends.get(partition)?,
                 })
             })
@@ -261,6 +264,7 @@ impl ClientStats {
         figures.delivered.remove(partition);
         figures.committed.remove(partition);
         figures.ends.remove(partition);
+        figures.starts.remove(partition);
     }
 
     pub(crate) fn ended(&self, end: DeliveryEnd, took: Duration) {
@@ -317,6 +321,9 @@ impl Figures {
                         self.committed
                             .insert(partition.clone(), found.committed_offset);
                     }
+                    if found.lo_offset >= 0 {
+                        self.starts.insert(partition.clone(), found.lo_offset);
+                    }
                     if found.ls_offset >= 0 {
                         self.ends.insert(partition, found.ls_offset);
                     }
@@ -355,7 +362,14 @@ struct TopicReport {
 struct PartitionReport {
     partition: i32,
     committed_offset: i64,
+    #[serde(default = "unknown_offset")]
+    lo_offset: i64,
     ls_offset: i64,
+}
+
+/// librdkafka's own sign for an offset it does not know.
+fn unknown_offset() -> i64 {
+    -1001
 }
 
 #[derive(Deserialize)]
@@ -394,7 +408,7 @@ mod tests {
         },
         "topics": {"answers": {"topic": "answers", "partitions": {
             "0": {"partition": 0, "committed_offset": 40, "ls_offset": 100},
-            "1": {"partition": 1, "committed_offset": -1001, "ls_offset": 50},
+            "1": {"partition": 1, "committed_offset": -1001, "lo_offset": 5, "ls_offset": 50},
             "-1": {"partition": -1, "committed_offset": -1001, "ls_offset": -1001}
         }}},
         "cgrp": {"state": "up", "rebalance_cnt": 3}
@@ -408,7 +422,7 @@ mod tests {
         let lag = |stats: &ClientStats| -> Vec<_> {
             stats.lags().iter().map(PartitionLag::lag).collect()
         };
-        assert_eq!(lag(&stats), [Some(60), None]);
+        assert_eq!(lag(&stats), [Some(60), Some(45)]);
         stats.delivered(&partition(0), 90);
         stats.delivered(&partition(1), 50);
         assert_eq!(lag(&stats), [Some(10), Some(0)]);

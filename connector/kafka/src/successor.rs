@@ -31,7 +31,9 @@ use rdkafka::{
 
 use crate::{
     context::Listener,
-    native, properties,
+    native,
+    preflight::Looker,
+    properties,
     reports::{Reports, Tally},
     settings::Connection,
     stats::ClientStats,
@@ -108,7 +110,7 @@ impl Neighbours {
 /// The thread's state.
 pub(crate) struct Successor {
     connection: Connection,
-    client: BaseConsumer,
+    client: BaseConsumer<Looker>,
     neighbours: Neighbours,
     stats: Arc<ClientStats>,
     closing: Arc<AtomicBool>,
@@ -122,10 +124,8 @@ impl Successor {
     ) -> KafkaResult<Self> {
         let mut config = properties::preflight(&connection);
         config.set_log_level(RDKafkaLogLevel::Error);
-        let client = BaseConsumer::from_config_and_context(
-            &config,
-            rdkafka::consumer::DefaultConsumerContext,
-        )?;
+        let looker = Looker(Listener::new("successor", None));
+        let client = BaseConsumer::from_config_and_context(&config, looker)?;
         Ok(Self {
             neighbours: Neighbours::new(&connection.name, &connection.identity),
             connection,
@@ -146,7 +146,8 @@ impl Successor {
                 }
             }
             match arrivals.recv_timeout(CLOSE_CHECK_INTERVAL) {
-                Ok(gained) if gained.is_empty() => {}
+                // The group changed: somebody may have come who is worth remembering.
+                Ok(gained) if gained.is_empty() => next_look = Instant::now(),
                 Ok(gained) => self.take_over(&gained),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,

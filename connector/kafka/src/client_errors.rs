@@ -1,0 +1,303 @@
+//! What every error of a broker leads to, with the real client against the mock broker.
+//!
+//! The mock returns the errors it is told to. Its transactions are a facade, so these tests show
+//! which way is taken, and that results can be delivered again, never that something was atomic.
+
+use std::{sync::Arc, time::Duration};
+
+use aligner_pipeline::{
+    Delivery, DeliveryError, Outbound, OutputKind, Partition, Sink, Source, SourceEvent,
+};
+use bytes::Bytes;
+use rdkafka::types::{RDKafkaApiKey as Request, RDKafkaRespErr as Answer};
+
+use crate::{
+    Connected, Connection, DeliveryEnd, DeliveryGuarantee, KafkaSettings, MockBroker, StartError,
+    TopicSettings, connect,
+};
+
+const TOPICS: [(&str, i32); 4] = [
+    ("llm.answers", 1),
+    ("llm.corrections", 1),
+    ("llm.pairs", 1),
+    ("llm.dead-letters", 1),
+];
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Bench {
+    broker: MockBroker,
+    connected: Connected,
+    tenure: Arc<aligner_pipeline::PartitionEpoch>,
+}
+
+impl Bench {
+    async fn start(delivery: DeliveryGuarantee, instance_id: Option<&str>) -> Self {
+        let broker = MockBroker::start(&TOPICS).expect("the mock starts");
+        let mut connected = connect(connection(&broker, delivery, instance_id))
+            .await
+            .expect("the mock is reachable");
+        let tenure = loop {
+            let event = tokio::time::timeout(PATIENCE, connected.source.next())
+                .await
+                .expect("the group is joined in time")
+                .expect("the source goes on")
+                .expect("the source has no error");
+            if let SourceEvent::Assigned(tenures) = event {
+                break Arc::clone(&tenures[0]);
+            }
+        };
+        Self {
+            broker,
+            connected,
+            tenure,
+        }
+    }
+
+    fn fail(&self, request: Request, answers: &[Answer]) {
+        self.broker
+            .with_cluster(|cluster| cluster.request_errors(request, answers));
+    }
+
+    async fn deliver(&mut self, next_offset: i64) -> Result<(), DeliveryError> {
+        let delivery = Delivery {
+            partition: Arc::clone(&self.tenure),
+            next_offset,
+            outputs: vec![
+                output(OutputKind::Correction),
+                output(OutputKind::Pair),
+                output(OutputKind::DeadLetter),
+            ],
+        };
+        tokio::time::timeout(PATIENCE, self.connected.sink.deliver(vec![delivery]))
+            .await
+            .expect("a delivery ends in time")
+            .map(|ended| assert_eq!(ended, []))
+    }
+
+    /// Delivers as the pipeline does: an aborted delivery is tried again.
+    async fn deliver_again(&mut self, next_offset: i64) {
+        for _ in 0..10 {
+            match self.deliver(next_offset).await {
+                Ok(()) => return,
+                Err(DeliveryError::Aborted(_)) => {}
+                Err(other) => panic!("{other}"),
+            }
+        }
+        panic!("ten attempts were aborted");
+    }
+
+    fn count(&self, end: DeliveryEnd) -> u64 {
+        self.connected.stats.deliveries(end)
+    }
+
+    async fn close(self) {
+        self.connected.sink.close().await;
+        self.connected.source.close().await;
+    }
+}
+
+fn connection(
+    broker: &MockBroker,
+    delivery: DeliveryGuarantee,
+    instance_id: Option<&str>,
+) -> Connection {
+    let kafka = KafkaSettings {
+        bootstrap_servers: broker.bootstrap_servers().to_owned(),
+        delivery,
+        instance_id: instance_id.map(str::to_owned),
+        properties: MockBroker::client_properties(),
+        ..KafkaSettings::default()
+    };
+    Connection::new("mocked", kafka, TopicSettings::default()).expect("the settings are usable")
+}
+
+fn output(kind: OutputKind) -> Arc<Outbound> {
+    Arc::new(Outbound {
+        kind,
+        key: Some(Bytes::from_static(b"key")),
+        value: Some(Bytes::from_static(b"value")),
+        headers: Vec::new(),
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_generation_aborts_and_the_same_results_are_delivered_again() {
+    let mut bench = Bench::start(DeliveryGuarantee::ExactlyOnce, None).await;
+    bench.fail(
+        Request::TxnOffsetCommit,
+        &[Answer::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION],
+    );
+    let error = bench
+        .deliver(1)
+        .await
+        .expect_err("the mock refuses the offsets");
+    assert!(matches!(error, DeliveryError::Aborted(_)), "{error}");
+    assert_eq!(bench.count(DeliveryEnd::Aborted), 1);
+    bench.deliver(1).await.expect("nothing is wrong any more");
+    assert_eq!(bench.count(DeliveryEnd::Committed), 1);
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unanswered_commit_is_settled_by_the_committed_offsets() {
+    let mut bench = Bench::start(DeliveryGuarantee::ExactlyOnce, None).await;
+    bench.fail(
+        Request::EndTxn,
+        &[Answer::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH],
+    );
+    // The mock has committed nothing, so the results count as not delivered.
+    let error = bench
+        .deliver(1)
+        .await
+        .expect_err("the mock refuses the commit");
+    assert!(matches!(error, DeliveryError::Aborted(_)), "{error}");
+    assert_eq!(bench.count(DeliveryEnd::Ambiguous), 1);
+    bench
+        .deliver(1)
+        .await
+        .expect("a new producer has taken over");
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn being_fenced_twice_with_an_instance_id_stops_and_names_the_duplicate() {
+    let mut bench = Bench::start(DeliveryGuarantee::ExactlyOnce, Some("0")).await;
+    let fence = [Answer::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH];
+    bench.fail(Request::EndTxn, &fence);
+    let error = bench.deliver(1).await.expect_err("fenced once");
+    assert!(matches!(error, DeliveryError::Aborted(_)), "{error}");
+    bench.fail(Request::EndTxn, &fence);
+    match bench.deliver(1).await.expect_err("fenced twice") {
+        DeliveryError::Stopped(cause) => {
+            assert!(cause.contains("\"mocked-0\""), "{cause}");
+            assert!(cause.contains("duplicate instance id"), "{cause}");
+        }
+        other => panic!("{other}"),
+    }
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_batch_is_sent_one_by_one_and_nobody_is_blamed_in_vain() {
+    let mut bench = Bench::start(DeliveryGuarantee::ExactlyOnce, None).await;
+    bench.fail(
+        Request::Produce,
+        &[Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE],
+    );
+    bench.deliver(1).await.expect("one by one they are taken");
+    assert_eq!(bench.count(DeliveryEnd::Refused), 1);
+    assert_eq!(bench.count(DeliveryEnd::Committed), 1);
+    bench.deliver(2).await.expect("and together again");
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_that_is_refused_alone_is_named() {
+    let mut bench = Bench::start(DeliveryGuarantee::ExactlyOnce, None).await;
+    bench.fail(
+        Request::Produce,
+        &[
+            Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+            Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+            Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+            Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+        ],
+    );
+    match bench
+        .deliver(1)
+        .await
+        .expect_err("the mock refuses all of them")
+    {
+        DeliveryError::Refused {
+            delivery, cause, ..
+        } => {
+            assert_eq!(delivery, 0);
+            assert!(cause.contains("raise its max.message.bytes"), "{cause}");
+        }
+        other => panic!("{other}"),
+    }
+    bench
+        .broker
+        .with_cluster(|cluster| cluster.clear_request_errors(Request::Produce));
+    bench.deliver_again(1).await;
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_permission_stops_the_delivery_and_names_the_topic() {
+    let mut bench = Bench::start(DeliveryGuarantee::AtLeastOnce, None).await;
+    bench.fail(
+        Request::Produce,
+        &[
+            Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+            Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+            Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+        ],
+    );
+    match bench.deliver(1).await.expect_err("the mock forbids it") {
+        DeliveryError::Stopped(cause) => {
+            assert!(cause.contains("may not write to topic \"llm."), "{cause}");
+        }
+        other => panic!("{other}"),
+    }
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_transactions_a_refused_commit_is_tried_again_with_its_outputs() {
+    let mut bench = Bench::start(DeliveryGuarantee::AtLeastOnce, None).await;
+    bench.fail(
+        Request::OffsetCommit,
+        &[Answer::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE],
+    );
+    let error = bench
+        .deliver(1)
+        .await
+        .expect_err("the mock refuses the offsets");
+    assert!(matches!(error, DeliveryError::Aborted(_)), "{error}");
+    bench.deliver(1).await.expect("nothing is wrong any more");
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forbidden_transactional_id_ends_the_start_and_is_named() {
+    let broker = MockBroker::start(&TOPICS).expect("the mock starts");
+    broker.with_cluster(|cluster| {
+        cluster.request_errors(
+            Request::InitProducerId,
+            &[Answer::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED],
+        );
+    });
+    match connect(connection(&broker, DeliveryGuarantee::ExactlyOnce, None)).await {
+        Err(StartError::Forbidden(cause)) => {
+            assert!(cause.contains("transactional id"), "{cause}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ended_tenure_is_told_and_nothing_of_it_is_written() {
+    let mut bench = Bench::start(DeliveryGuarantee::ExactlyOnce, None).await;
+    let ended = Arc::new(aligner_pipeline::PartitionEpoch {
+        partition: Partition {
+            topic: "llm.answers".into(),
+            number: 0,
+        },
+        epoch: bench.tenure.epoch + 1_000,
+    });
+    let told = bench
+        .connected
+        .sink
+        .deliver(vec![Delivery {
+            partition: Arc::clone(&ended),
+            next_offset: 9,
+            outputs: vec![output(OutputKind::Correction)],
+        }])
+        .await
+        .expect("an ended tenure is no failure");
+    assert_eq!(told, [ended]);
+    assert_eq!(bench.count(DeliveryEnd::Committed), 0);
+    bench.close().await;
+}
