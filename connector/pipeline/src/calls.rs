@@ -18,7 +18,7 @@ use crate::{
     offsets::{Offsets, Ticket},
     retry::{self, Failure},
     settings::{Backoff, Settings},
-    work::Work,
+    work::{FirstCall, Work},
 };
 
 /// What the end of a call leaves to do.
@@ -42,8 +42,10 @@ pub(crate) struct Calls {
     in_flight: HashMap<u64, (AbortHandle, Vec<Ticket>)>,
     tasks: JoinSet<()>,
     next_call: u64,
+    /// Requests that were answered so far.
+    answered: u64,
     max_in_flight: usize,
-    max_attempts: u32,
+    limits: retry::Limits,
     backoff: Backoff,
     context: Arc<CallContext>,
     reports: mpsc::Sender<Report>,
@@ -62,8 +64,9 @@ impl Calls {
             in_flight: HashMap::new(),
             tasks: JoinSet::new(),
             next_call: 0,
+            answered: 0,
             max_in_flight: settings.max_batches_in_flight,
-            max_attempts: settings.max_attempts,
+            limits: settings.retry_limits(),
             backoff: settings.retry_backoff(),
             context: Arc::new(context),
             reports,
@@ -104,6 +107,12 @@ impl Calls {
             if batch.is_empty() {
                 continue;
             }
+            for work in &mut batch {
+                work.tries.first.get_or_insert(FirstCall {
+                    answered: self.answered,
+                    at: now,
+                });
+            }
             let tokens = batch.iter().map(|work| u64::from(work.tokens)).sum();
             self.context.instruments.submitted(batch.len(), tokens);
             let call = self.next_call;
@@ -115,6 +124,11 @@ impl Calls {
             calls += 1;
         }
         calls
+    }
+
+    /// The Aligner has answered some requests.
+    pub(crate) fn answered(&mut self, requests: usize) {
+        self.answered += requests as u64;
     }
 
     /// A call has ended; sorts what it left.
@@ -138,7 +152,7 @@ impl Calls {
             cause = %first,
             "the aligner left records unanswered"
         );
-        let next = retry::next(unanswered, asked, self.max_attempts);
+        let next = retry::next(unanswered, asked, self.answered, self.limits, now);
         let mut retries = 0;
         for batch in next.isolate.into_iter().rev() {
             retries += batch.len();

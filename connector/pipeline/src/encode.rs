@@ -31,7 +31,7 @@ pub mod dead_letter_reason {
     pub const ALIGNER_REJECTED: &str = "aligner_rejected";
     /// The Aligner fails whenever this record is in its batch.
     pub const ALIGNER_FAILED: &str = "aligner_failed";
-    /// The Aligner was unavailable for all attempts.
+    /// The Aligner was unavailable for this record at all attempts, or for all for very long.
     pub const ALIGNER_UNAVAILABLE: &str = "aligner_unavailable";
     /// The Aligner gave no answer in time, twice.
     pub const ALIGNER_TIMEOUT: &str = "aligner_timeout";

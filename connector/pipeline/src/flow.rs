@@ -4,7 +4,8 @@
 //! that are held until they are delivered. At 80 % the pipeline stops asking; at 50 % it asks
 //! again. Only if the load stays high for a while is the source told to pause: a pause costs it
 //! whatever it has prefetched, and at full speed a queue is full for milliseconds at a time. Once
-//! paused, the source is listened to again, since it may have rebalances to report.
+//! paused, the source is listened to again, since it may have rebalances to report; one that goes
+//! on handing out records all the same is not asked again beyond twice the budget.
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::source::Flow;
 
 const HIGH: f64 = 0.8;
 const LOW: f64 = 0.5;
+const LIMIT: f64 = 2.0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -31,6 +33,8 @@ pub(crate) struct FlowControl {
     max_bytes: u64,
     pause_after: Duration,
     state: State,
+    /// Whether even a paused source is not asked.
+    overfull: bool,
 }
 
 impl FlowControl {
@@ -40,6 +44,7 @@ impl FlowControl {
             max_bytes: max_bytes.max(1),
             pause_after,
             state: State::Open,
+            overfull: false,
         }
     }
 
@@ -47,6 +52,7 @@ impl FlowControl {
     pub(crate) fn observe(&mut self, tokens: u64, bytes: u64, now: Instant) -> Option<Flow> {
         let load =
             (tokens as f64 / self.max_tokens as f64).max(bytes as f64 / self.max_bytes as f64);
+        self.overfull = load >= LIMIT;
         match self.state {
             State::Open if load >= HIGH => {
                 self.state = State::Holding(now);
@@ -70,7 +76,11 @@ impl FlowControl {
 
     /// Whether the source may be asked for its next event.
     pub(crate) fn listens(&self) -> bool {
-        !matches!(self.state, State::Holding(_))
+        match self.state {
+            State::Open => true,
+            State::Holding(_) => false,
+            State::Paused(_) => !self.overfull,
+        }
     }
 
     /// Whether the source was told to pause, and when.
@@ -125,6 +135,9 @@ mod tests {
         assert!(flow.listens(), "a paused source may report rebalances");
         assert_eq!(flow.paused_since(), Some(start + 100 * MS));
         assert_eq!(flow.observe(0, 2_000, start + 200 * MS), None);
+        assert!(!flow.listens(), "one that does not heed it is not asked");
+        assert_eq!(flow.observe(0, 1_999, start + 250 * MS), None);
+        assert!(flow.listens());
         assert_eq!(flow.observe(0, 501, start + 300 * MS), None);
         assert_eq!(flow.observe(0, 500, start + 400 * MS), Some(Flow::Resume));
         assert_eq!(flow.paused_since(), None);

@@ -1,15 +1,18 @@
 //! What becomes of records that a call of the Aligner did not answer.
 //!
-//! A record is dead-lettered only for what it did itself. If the Aligner is unavailable, its
-//! records wait and are asked for again. If a call fails and any of its records may be the cause,
+//! A record is dead-lettered only for what it did itself. If the Aligner is unavailable for it,
+//! the record waits and is asked for again, a number of times. An Aligner that answers nothing else
+//! meanwhile is down, which is no fault of the record: then it waits on, as in an outage of the
+//! registry, though not for ever, since a record alone looks just the same. If a call fails and any of its records may be the cause,
 //! they are asked for again in halves, and so on: one poison record among `n` costs at most
 //! `2·log2 n` more calls and is dead-lettered alone. A record whose calls give no answer in time
 //! gets one more call, so that a stuck record holds its partition for a bounded time.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use aligner::{AlignError, NextStep};
 use aligner_records::Stage;
+use tokio::time::Instant;
 
 use crate::{
     encode::{Cause, dead_letter_reason as reason},
@@ -34,6 +37,15 @@ impl fmt::Display for Failure {
     }
 }
 
+/// How long a record is asked for that the Aligner is unavailable for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Calls, if the Aligner answers others meanwhile.
+    pub max_attempts: u32,
+    /// Time, if it does not.
+    pub max_outage: Duration,
+}
+
 /// What happens next to the records of one call that have no answer.
 #[derive(Debug, Default)]
 pub(crate) struct Next {
@@ -48,7 +60,15 @@ pub(crate) struct Next {
 }
 
 /// Sorts the unanswered records of a call of `asked` records, in the order of the call.
-pub(crate) fn next(unanswered: Vec<(Work, Failure)>, asked: usize, max_attempts: u32) -> Next {
+///
+/// `answered` is how many requests the Aligner has answered since it began.
+pub(crate) fn next(
+    unanswered: Vec<(Work, Failure)>,
+    asked: usize,
+    answered: u64,
+    limits: Limits,
+    now: Instant,
+) -> Next {
     let mut next = Next::default();
     let mut suspects = Vec::new();
     let mut waiting = Vec::new();
@@ -68,11 +88,14 @@ pub(crate) fn next(unanswered: Vec<(Work, Failure)>, asked: usize, max_attempts:
         match error.next_step() {
             NextStep::Retry => {
                 work.tries.unavailable += 1;
-                if work.tries.unavailable >= max_attempts {
-                    let attempts = work.tries.unavailable;
-                    next.dead.push((work, unavailable(attempts, &error)));
-                } else {
+                let attempts = work.tries.unavailable;
+                let is_down = work.tries.first.is_some_and(|first| {
+                    answered == first.answered && now < first.at + limits.max_outage
+                });
+                if attempts < limits.max_attempts || is_down {
                     waiting.push(work);
+                } else {
+                    next.dead.push((work, unavailable(attempts, &error)));
                 }
             }
             NextStep::Isolate => {
@@ -144,13 +167,23 @@ mod tests {
     use std::{collections::VecDeque, sync::Arc};
 
     use aligner_records::AnswerEvent;
-    use tokio::time::Instant;
 
     use super::*;
     use crate::{
         offsets::Offsets,
         source::{Partition, PartitionEpoch, SourceRecord},
+        work::FirstCall,
     };
+
+    const LIMITS: Limits = Limits {
+        max_attempts: 4,
+        max_outage: Duration::from_secs(3_600),
+    };
+
+    /// As if the Aligner had answered nothing and no time had passed.
+    fn sorted(unanswered: Vec<(Work, Failure)>, asked: usize) -> Next {
+        next(unanswered, asked, 0, LIMITS, Instant::now())
+    }
 
     fn works(count: i64) -> Vec<Work> {
         let partition = Arc::new(PartitionEpoch {
@@ -212,7 +245,7 @@ mod tests {
                         answered += asked;
                         continue;
                     }
-                    let next = next(all(batch, &error(AlignError::BatchFailed)), asked, 5);
+                    let next = sorted(all(batch, &error(AlignError::BatchFailed)), asked);
                     given_up.extend(dead(&next));
                     calls.extend(next.isolate);
                 }
@@ -226,7 +259,7 @@ mod tests {
 
     #[test]
     fn the_rest_of_a_call_that_was_partly_answered_is_asked_for_together() {
-        let next = next(all(works(3), &error(AlignError::BatchFailed)), 8, 5);
+        let next = sorted(all(works(3), &error(AlignError::BatchFailed)), 8);
         assert_eq!(next.isolate.len(), 1);
         assert_eq!(next.isolate[0].len(), 3);
         assert!(next.dead.is_empty() && next.later.is_empty());
@@ -241,7 +274,7 @@ mod tests {
             Failure::TimedOut,
         ];
         let unanswered = works(4).into_iter().zip(failures).collect();
-        let next = next(unanswered, 4, 5);
+        let next = sorted(unanswered, 4);
         assert_eq!(dead(&next), [(1, reason::ALIGNER_REJECTED)]);
         let offsets =
             |works: &[Work]| -> Vec<i64> { works.iter().map(|work| work.record.offset).collect() };
@@ -253,16 +286,45 @@ mod tests {
     }
 
     #[test]
-    fn attempts_are_counted_for_each_record() {
-        let mut waiting = works(2);
-        waiting[1].tries.unavailable = 3;
-        let failed = next(all(waiting, &error(AlignError::Unavailable)), 2, 4);
-        assert_eq!(dead(&failed), [(1, reason::ALIGNER_UNAVAILABLE)]);
+    fn a_record_is_given_up_after_its_attempts_if_others_are_answered_meanwhile() {
+        let begin = Instant::now();
+        let hour = LIMITS.max_outage;
+        // Attempts before this one, answered meanwhile, time passed, given up.
+        let cases = [
+            (2, 0, Duration::ZERO, false),
+            (2, 5, hour, false),
+            (3, 5, Duration::ZERO, true),
+            (3, 0, Duration::ZERO, false),
+            (90, 0, hour / 2, false),
+            (90, 0, hour, true),
+        ];
+        for (attempts, meanwhile, passed, given_up) in cases {
+            let mut work = works(1);
+            work[0].tries.unavailable = attempts;
+            work[0].tries.first = Some(FirstCall {
+                answered: 7,
+                at: begin,
+            });
+            let unanswered = all(work, &error(AlignError::Unavailable));
+            let next = next(unanswered, 1, 7 + meanwhile, LIMITS, begin + passed);
+            assert_eq!(
+                next.dead.len(),
+                usize::from(given_up),
+                "{attempts} {meanwhile}"
+            );
+            assert_eq!(next.later.len(), usize::from(!given_up));
+            if let Some((failures, _)) = next.later.first() {
+                assert_eq!(*failures, attempts + 1, "pauses grow all the same");
+            }
+        }
+    }
 
-        let first = next(all(works(2), &Failure::TimedOut), 2, 4);
+    #[test]
+    fn a_record_that_is_not_answered_in_time_twice_is_given_up() {
+        let first = sorted(all(works(2), &Failure::TimedOut), 2);
         assert_eq!(dead(&first), []);
         let second: Vec<Work> = first.isolate.into_iter().flatten().collect();
-        let second = next(all(second, &Failure::TimedOut), 2, 4);
+        let second = sorted(all(second, &Failure::TimedOut), 2);
         assert_eq!(
             dead(&second),
             [(0, reason::ALIGNER_TIMEOUT), (1, reason::ALIGNER_TIMEOUT)]

@@ -423,6 +423,7 @@ impl Coordinator {
     fn report(&mut self, report: Report, source: &mut impl Source, now: Instant) {
         match report {
             Report::Finished(results) => {
+                self.calls.answered(results.len());
                 for (ticket, finished) in results {
                     self.finish(ticket, finished);
                 }
@@ -455,6 +456,7 @@ impl Coordinator {
 
     fn delivered(&mut self, answer: Answer, source: &mut impl Source, now: Instant) {
         let failed = answer.is_err();
+        let ended = matches!(&answer, Ok(ended) if !ended.is_empty());
         let settled = self.deliveries.settle(
             answer,
             &mut self.offsets,
@@ -463,6 +465,9 @@ impl Coordinator {
             &self.instruments,
             now,
         );
+        if ended {
+            self.calls.abandon_lost(&self.offsets);
+        }
         if let Phase::Closing(_) = self.phase {
             self.aborted_while_closing |= failed;
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{batcher, offsets};
+use crate::{batcher, offsets, retry};
 
 /// The limits of one pipeline. Each queue, retry and wait is bounded by one of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,9 +38,12 @@ pub struct Settings {
     /// dead-lettered with reason `output_too_large`. Brokers and clients take 1 MB by default.
     pub max_output_bytes: usize,
 
-    /// How often the Aligner is asked for a record while it is unavailable, before the record is
-    /// dead-lettered with reason `aligner_unavailable`.
+    /// How often the Aligner is asked for a record that it is unavailable for while it answers
+    /// others, before the record is dead-lettered with reason `aligner_unavailable`.
     pub max_attempts: u32,
+    /// How long the Aligner is asked for a record while it answers nothing at all, before the
+    /// record is dead-lettered with reason `aligner_unavailable`.
+    pub max_outage_ms: u64,
     /// First pause before a record is tried again; doubles with each attempt.
     pub retry_backoff_ms: u64,
     /// Longest pause before a record is tried again.
@@ -84,12 +87,13 @@ impl Default for Settings {
             max_input_bytes: 1_000_000,
             max_output_bytes: 1_000_000,
             max_attempts: 8,
+            max_outage_ms: 3_600_000,
             retry_backoff_ms: 500,
             retry_backoff_max_ms: 30_000,
             record_timeout_ms: 900_000,
             commit_interval_min_ms: 5,
             commit_interval_max_ms: 100,
-            max_delivery_records: 10_000,
+            max_delivery_records: 5_000,
             max_delivery_bytes: 32 << 20,
             delivery_backoff_ms: 50,
             delivery_backoff_max_ms: 5_000,
@@ -182,6 +186,13 @@ impl Settings {
         offsets::Budget {
             records: self.max_delivery_records,
             bytes: self.max_delivery_bytes,
+        }
+    }
+
+    pub(crate) fn retry_limits(&self) -> retry::Limits {
+        retry::Limits {
+            max_attempts: self.max_attempts,
+            max_outage: Duration::from_millis(self.max_outage_ms),
         }
     }
 

@@ -103,6 +103,9 @@ pub trait Source: Send + 'static {
     fn next(&mut self) -> impl Future<Output = Option<Result<SourceEvent, SourceError>>> + Send;
 
     /// Asks for more or fewer records; takes effect soon, not at once.
+    ///
+    /// A source that is not asked for its next event keeps what it has read; it is told to pause
+    /// only if that lasts. Once paused it is asked again, for what else it may have to report.
     fn flow(&mut self, flow: Flow);
 
     /// Stops handing out records. Membership is kept, so that finished results can still be

@@ -33,6 +33,16 @@ pub(crate) struct Tries {
     pub failed: u32,
     /// Calls that went without an answer for too long.
     pub timed_out: u32,
+    /// How things stood when the Aligner was first asked.
+    pub first: Option<FirstCall>,
+}
+
+/// How things stood when the Aligner was first asked for a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FirstCall {
+    /// Requests that it had answered by then.
+    pub answered: u64,
+    pub at: Instant,
 }
 
 impl Work {

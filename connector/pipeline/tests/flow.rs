@@ -471,3 +471,105 @@ async fn a_trace_goes_through_to_the_outputs() {
         assert_eq!(delivered.output.headers, std::slice::from_ref(&trace));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_correction_says_where_it_comes_from_and_who_made_it() {
+    let log = MemoryLog::new("answers", 2);
+    log.skip(1, 41);
+    let event = serde_json::json!({
+        "question": "why?",
+        "answer": "so",
+        "upstream_model": "big-7b",
+        "created_at": 1_600_000_000_000_i64,
+        "conversation_id": "c1",
+        "user_id": "u1",
+        "metadata_json": "{\"a\":1}",
+    });
+    log.append(1, None, Some(event.to_string().into()), Vec::new());
+    deliver_all(&log, Builtin::new(Rule::MarkerAll), Settings::default()).await;
+
+    let identity = Builtin::new(Rule::MarkerAll).identity().clone();
+    let source = aligner_records::SourcePosition {
+        topic: "answers".into(),
+        partition: 1,
+        offset: 41,
+    };
+    let id = aligner_records::correction_id(Some(&source), "answers-1-41", "builtin-1");
+    let correction = corrections(&log).remove(0);
+    let expected = Correction {
+        correction_id: id.clone(),
+        event_id: "answers-1-41".to_owned(),
+        question: Some("why?".to_owned()),
+        answer: Some("so".to_owned()),
+        correction: Some("so [marked]".to_owned()),
+        disposition: Disposition::Corrected,
+        reason: None,
+        message: None,
+        // One of one and three: the word, the white space and the mark.
+        similarity: Some(0.5),
+        upstream_model: Some("big-7b".to_owned()),
+        conversation_id: Some("c1".to_owned()),
+        user_id: Some("u1".to_owned()),
+        metadata_json: Some("{\"a\":1}".to_owned()),
+        created_at: Some(1_600_000_000_000),
+        aligner_name: "marker-all".to_owned(),
+        aligner_revision: "builtin-1".to_owned(),
+        template_hash: identity.template_hash.clone(),
+        max_new_tokens: 1024,
+        temperature: 0.0,
+        top_p: None,
+        seed: None,
+        source_topic: Some("answers".to_owned()),
+        source_partition: Some(1),
+        source_offset: Some(41),
+        prompt_tokens: 0,
+        correction_tokens: 0,
+        queue_ms: correction.queue_ms,
+        inference_ms: 0,
+        corrected_at: 1_700_000_000_000,
+    };
+    assert_eq!(correction, expected);
+    assert!(
+        (5..=6).contains(&correction.queue_ms),
+        "it waited for company: {}",
+        correction.queue_ms
+    );
+
+    let pair: PreferencePair = value(&of_kind(&log, OutputKind::Pair)[0]);
+    let expected = PreferencePair {
+        correction_id: id,
+        event_id: "answers-1-41".to_owned(),
+        prompt: "why?".to_owned(),
+        chosen: "so [marked]".to_owned(),
+        rejected: "so".to_owned(),
+        similarity: 0.5,
+        upstream_model: Some("big-7b".to_owned()),
+        aligner_name: "marker-all".to_owned(),
+        aligner_revision: "builtin-1".to_owned(),
+        template_hash: identity.template_hash,
+        source_topic: Some("answers".to_owned()),
+        source_partition: Some(1),
+        source_offset: Some(41),
+        corrected_at: 1_700_000_000_000,
+    };
+    assert_eq!(pair, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_gates_limits_bypass_the_aligner() {
+    let log = log_of(&["short", "a longer answer", "short"]);
+    let aligner = Scripted::default();
+    let settings = Settings {
+        max_answer_chars: Some(5),
+        ..Settings::default()
+    };
+    deliver_all(&log, aligner.clone(), settings).await;
+    let found: Vec<_> = corrections(&log)
+        .into_iter()
+        .map(|c| (c.disposition.as_str(), c.reason, c.similarity))
+        .collect();
+    let bypassed = ("bypassed", Some("too_long".to_owned()), Some(1.0));
+    assert_eq!(found[1], bypassed);
+    assert_eq!(aligner.asked("e1"), 0);
+    assert_eq!(aligner.asked("e0"), 1);
+}
