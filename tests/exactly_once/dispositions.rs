@@ -24,9 +24,9 @@ fn bad_records() -> Vec<(Outgoing, Input)> {
         broken(b"[1, 2]", "not_an_object"),
         broken(
             b"{\"question\": \"q\", \"answer\": \"\xff\xfe\"}",
-            "invalid_json",
+            "invalid_utf8",
         ),
-        broken(b"\xff\xfe\x00", "invalid_json"),
+        broken(b"\xff\xfe\x00", "invalid_utf8"),
         broken(b"{\"answer\": \"a\"}", "missing_question"),
         broken(b"{\"question\": \"q\"}", "missing_answer"),
         broken(b"{\"question\": \"q\", \"answer\": null}", "missing_answer"),

@@ -46,6 +46,8 @@ pub fn settings(bootstrap: &str) -> ClientConfig {
     let mut settings = ClientConfig::new();
     settings
         .set("bootstrap.servers", bootstrap)
+        // Tests change topics, and want that to be seen soon.
+        .set("topic.metadata.refresh.interval.ms", "2000")
         .set("reconnect.backoff.max.ms", "1000");
     settings
 }
@@ -412,6 +414,7 @@ impl Writer {
     pub fn send(&mut self, topic: &str, record: &Outgoing) {
         let index = self.sent;
         self.sent += 1;
+        let started = Instant::now();
         loop {
             let mut headers = OwnedHeaders::new();
             for (key, value) in &record.headers {
@@ -434,7 +437,13 @@ impl Writer {
             }
             match self.producer.send(outgoing) {
                 Ok(()) => return,
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                // No room yet, or a partition that was added a moment ago.
+                Err((
+                    KafkaError::MessageProduction(
+                        RDKafkaErrorCode::QueueFull | RDKafkaErrorCode::UnknownPartition,
+                    ),
+                    _,
+                )) if started.elapsed() < ADMIN_LIMIT => {
                     self.producer.poll(Duration::from_millis(10));
                 }
                 Err((error, _)) => panic!("send to {topic}: {error}"),
