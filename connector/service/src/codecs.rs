@@ -57,7 +57,10 @@ pub async fn codecs(settings: &Settings) -> anyhow::Result<Codecs> {
 
 fn registry(settings: &Settings) -> anyhow::Result<Registry> {
     let given = &settings.formats.schema_registry;
-    let url = given.url.clone().context("formats.schema_registry.url is not set")?;
+    let url = given
+        .url
+        .clone()
+        .context("formats.schema_registry.url is not set")?;
     let password = models::secret(given.password.as_ref(), given.password_file.as_deref())?;
     Ok(Registry::new(RegistrySettings {
         username: given.username.clone(),

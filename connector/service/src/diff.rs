@@ -106,7 +106,13 @@ impl Marked {
 /// The text without characters that move a terminal's cursor or change its state.
 pub fn harmless(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c })
+        .map(|c| {
+            if c.is_control() && c != '\n' && c != '\t' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
         .collect()
 }
 
@@ -117,7 +123,11 @@ mod tests {
     #[test]
     fn neighbouring_changes_are_one_mark() {
         assert_eq!(
-            words("call me at 555 0100 now", "call me at [phone removed] now", Paint::Plain),
+            words(
+                "call me at 555 0100 now",
+                "call me at [phone removed] now",
+                Paint::Plain
+            ),
             "call me at [-555 0100-]{+[phone removed]+} now"
         );
     }
@@ -129,6 +139,9 @@ mod tests {
 
     #[test]
     fn a_text_cannot_drive_the_terminal() {
-        assert_eq!(words("\u{1b}[2Jx", "\u{1b}[2Jx", Paint::Plain), "\u{fffd}[2Jx");
+        assert_eq!(
+            words("\u{1b}[2Jx", "\u{1b}[2Jx", Paint::Plain),
+            "\u{fffd}[2Jx"
+        );
     }
 }

@@ -64,7 +64,11 @@ impl Server {
                 tracing::error!(%error, "the http server ended");
             }
         });
-        Ok(Self { address, stop, task })
+        Ok(Self {
+            address,
+            stop,
+            task,
+        })
     }
 
     /// Stops serving; connections that are open get `grace` to end.
@@ -94,7 +98,9 @@ fn answer(snapshot: Option<&Snapshot>, reason: Option<&'static str>) -> impl Int
         Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
     };
     let count = |read: fn(&Snapshot) -> u64| snapshot.map_or(0, read);
-    let oldest = snapshot.and_then(|snapshot| snapshot.oldest).unwrap_or_default();
+    let oldest = snapshot
+        .and_then(|snapshot| snapshot.oldest)
+        .unwrap_or_default();
     let body = Answer {
         status,
         reason,
@@ -109,7 +115,9 @@ fn answer(snapshot: Option<&Snapshot>, reason: Option<&'static str>) -> impl Int
 async fn livez(extract::State(watched): extract::State<Watched>) -> impl IntoResponse {
     let snapshot = watched.progress.get().map(Progress::snapshot);
     // Loading a model and waiting for a broker are no reasons to restart.
-    let reason = snapshot.as_ref().and_then(|found| not_live(found, watched.stall_timeout));
+    let reason = snapshot
+        .as_ref()
+        .and_then(|found| not_live(found, watched.stall_timeout));
     answer(snapshot.as_ref(), reason)
 }
 
@@ -124,9 +132,12 @@ async fn readyz(extract::State(watched): extract::State<Watched>) -> impl IntoRe
 
 async fn metrics(extract::State(watched): extract::State<Watched>) -> impl IntoResponse {
     match watched.metrics.encode() {
-        Ok(text) => {
-            (StatusCode::OK, [("content-type", "text/plain; version=0.0.4")], text).into_response()
-        }
+        Ok(text) => (
+            StatusCode::OK,
+            [("content-type", "text/plain; version=0.0.4")],
+            text,
+        )
+            .into_response(),
         Err(error) => {
             tracing::error!(%error, "metrics cannot be encoded");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()

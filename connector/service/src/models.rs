@@ -128,9 +128,15 @@ pub fn engine_options(settings: &config::Aligner, model: &str) -> anyhow::Result
         Dtype::Q4K => aligner_engine::Dtype::Q4K,
         Dtype::Bf16 => aligner_engine::Dtype::Bf16,
     };
-    options.devices =
-        settings.device.values().iter().map(|name| device(name)).collect::<Result<_, _>>()?;
-    options.threads = settings.threads.and_then(|threads| NonZeroUsize::new(threads.into()));
+    options.devices = settings
+        .device
+        .values()
+        .iter()
+        .map(|name| device(name))
+        .collect::<Result<_, _>>()?;
+    options.threads = settings
+        .threads
+        .and_then(|threads| NonZeroUsize::new(threads.into()));
     options.decoding = decoding(settings);
     Ok(options)
 }
@@ -147,9 +153,11 @@ fn decoding(settings: &config::Aligner) -> Decoding {
 fn device(name: &str) -> anyhow::Result<Device> {
     match name.strip_prefix("cuda:") {
         None if name == "cpu" => Ok(Device::Cpu),
-        Some(ordinal) => Ok(Device::Cuda(
-            ordinal.parse().with_context(|| format!("aligner.device = {name}: not a device"))?,
-        )),
+        Some(ordinal) => {
+            Ok(Device::Cuda(ordinal.parse().with_context(|| {
+                format!("aligner.device = {name}: not a device")
+            })?))
+        }
         None => bail!("aligner.device = {name}: use cpu or cuda:0"),
     }
 }
@@ -176,8 +184,14 @@ async fn remote(settings: &config::Aligner) -> anyhow::Result<Loaded> {
     let remote = &settings.remote;
     let api_key = secret(remote.api_key.as_ref(), remote.api_key_file.as_deref())
         .context("reading aligner.remote.api_key_file")?;
-    let url = remote.url.clone().context("aligner.remote.url is not set")?;
-    let model = remote.model.clone().context("aligner.remote.model is not set")?;
+    let url = remote
+        .url
+        .clone()
+        .context("aligner.remote.url is not set")?;
+    let model = remote
+        .model
+        .clone()
+        .context("aligner.remote.model is not set")?;
     let profile = match settings.profile.as_deref() {
         Some(name) => profile(name)?,
         None => Profile::paper(model.clone()),

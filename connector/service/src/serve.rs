@@ -7,7 +7,12 @@ use aligner_pipeline::{Parts, Pipeline, Summary, progress::Progress, system_cloc
 use anyhow::Context;
 use tokio::sync::oneshot;
 
-use crate::{codecs, config::{self, Problem, Problems, Settings}, models, tolerance::Tolerant};
+use crate::{
+    codecs,
+    config::{self, Problem, Problems, Settings},
+    models,
+    tolerance::Tolerant,
+};
 
 /// Runs until `shutdown` is ready or something cannot go on; `started` gets a handle to the
 /// pipeline's progress once records can flow.
@@ -46,7 +51,13 @@ async fn build(settings: &Settings) -> anyhow::Result<KafkaPipeline> {
         "aligner loaded"
     );
     let codecs = codecs::codecs(settings).await?;
-    let TopicSettings { answers, corrections, pairs, dead_letters, .. } = &connection.topics;
+    let TopicSettings {
+        answers,
+        corrections,
+        pairs,
+        dead_letters,
+        ..
+    } = &connection.topics;
     tracing::info!(
         client_id = connection.identity,
         group = connection.group_id,
@@ -80,7 +91,9 @@ pub fn connection(settings: &Settings) -> anyhow::Result<Connection> {
         let secret = models::secret(None, Some(path))
             .with_context(|| format!("kafka.property_files.{name}"))?
             .expect("a file was given");
-        kafka.properties.insert(name.clone(), secret.expose().to_owned());
+        kafka
+            .properties
+            .insert(name.clone(), secret.expose().to_owned());
     }
     Connection::new(&settings.name.0, kafka, topics).map_err(|problems| {
         Problems(
@@ -121,7 +134,7 @@ pub fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static
                         signal = name,
                         "ended at once; records in flight will be read again"
                     );
-                    std::process::exit(1);
+                    crate::commands::end_at_once();
                 }
             }
         }

@@ -9,7 +9,10 @@ fn folder() -> PathBuf {
 }
 
 fn problems(file: &Path) -> Vec<String> {
-    let layers = Layers { file: Some(file.to_owned()), ..Layers::default() };
+    let layers = Layers {
+        file: Some(file.to_owned()),
+        ..Layers::default()
+    };
     match read(&layers) {
         Ok(_) => Vec::new(),
         Err(Problems(problems)) => problems.into_iter().map(|problem| problem.key).collect(),
@@ -32,13 +35,20 @@ fn every_example_is_valid_but_for_the_secrets_of_other_machines() {
     let mut examples = 0;
     for entry in std::fs::read_dir(folder()).expect("the folder is there") {
         let path = entry.expect("readable").path();
-        if !path.extension().is_some_and(|extension| extension == "yaml" || extension == "toml") {
+        if !path
+            .extension()
+            .is_some_and(|extension| extension == "yaml" || extension == "toml")
+        {
             continue;
         }
         examples += 1;
         let secured = path.file_stem().is_some_and(|stem| stem == "secured");
         // It names a mounted secret, as it should.
-        let expected: &[&str] = if secured { &["kafka.property_files.sasl.password"] } else { &[] };
+        let expected: &[&str] = if secured {
+            &["kafka.property_files.sasl.password"]
+        } else {
+            &[]
+        };
         assert_eq!(problems(&path), expected, "{}", path.display());
     }
     assert!(examples >= 6, "{examples} examples");

@@ -68,12 +68,19 @@ struct Report {
 pub fn run(args: &cli::Bench) -> anyhow::Result<ExitCode> {
     telemetry::install_quiet();
     let settings = commands::model(&args.model)?;
-    if matches!(settings.model.as_str(), "identity" | "marker" | "marker-all" | "remote") {
+    if matches!(
+        settings.model.as_str(),
+        "identity" | "marker" | "marker-all" | "remote"
+    ) {
         let message = "bench measures weights in this process: give --model bundled or a folder";
         return Err(Usage(message.to_owned()).into());
     }
     let mut options = models::engine_options(&settings, &settings.model)?;
-    options.speculation = if args.speculate { Speculation::Auto } else { Speculation::Off };
+    options.speculation = if args.speculate {
+        Speculation::Auto
+    } else {
+        Speculation::Off
+    };
     options.limits.max_running = args.slots;
     let report = match &args.queue {
         Some(path) => {
@@ -132,8 +139,11 @@ fn print(report: &Report) {
         report.threads
     );
     println!("requests  corrections/s  prefill tok/s  decode tok/s  tok/step  seconds");
-    let rows =
-        if report.batches.is_empty() { std::slice::from_ref(&report.figures) } else { &report.batches };
+    let rows = if report.batches.is_empty() {
+        std::slice::from_ref(&report.figures)
+    } else {
+        &report.batches
+    };
     for figures in rows {
         println!(
             "{:8}  {:13.2}  {:13.0}  {:12.0}  {:8.2}  {:7.2}",
@@ -149,9 +159,17 @@ fn print(report: &Report) {
 
 fn queue(path: &Path) -> anyhow::Result<Queue> {
     let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    let queue: Queue = serde_json::from_slice(&text)
-        .with_context(|| format!("{} is not {{\"requests\": [{{\"id\", \"prompt_len\", \"out_len\"}}]}}", path.display()))?;
-    ensure!(!queue.requests.is_empty(), "{} holds no requests", path.display());
+    let queue: Queue = serde_json::from_slice(&text).with_context(|| {
+        format!(
+            "{} is not {{\"requests\": [{{\"id\", \"prompt_len\", \"out_len\"}}]}}",
+            path.display()
+        )
+    })?;
+    ensure!(
+        !queue.requests.is_empty(),
+        "{} holds no requests",
+        path.display()
+    );
     Ok(queue)
 }
 
@@ -194,7 +212,10 @@ fn batch(
 }
 
 fn warm_up(probe: &Probe, vocab: usize) -> anyhow::Result<()> {
-    probe.run(&[TokenRequest { prompt: ids(0, 0..16, vocab), output: Output::Exactly(4) }])?;
+    probe.run(&[TokenRequest {
+        prompt: ids(0, 0..16, vocab),
+        output: Output::Exactly(4),
+    }])?;
     Ok(())
 }
 
@@ -227,7 +248,10 @@ fn figures(requests: &[TokenRequest], run: &Run) -> Figures {
         // Passes that hold prompts and pure decoding passes are timed apart; in a queue they mix,
         // so these are rates of the passes, and corrections_per_s is that of the whole.
         prefill_tokens_per_s: rate(prompt as f64, work.prompt_time.as_secs_f64()),
-        decode_tokens_per_s: rate(work.decode_rows as f64 + work.accepted_drafts as f64, work.decode_time.as_secs_f64()),
+        decode_tokens_per_s: rate(
+            work.decode_rows as f64 + work.accepted_drafts as f64,
+            work.decode_time.as_secs_f64(),
+        ),
         tokens_per_step: rate(decoded as f64, sequence_steps(requests, run)),
         seconds,
     }
@@ -243,7 +267,10 @@ fn emit(path: &Path, queue: &Queue, run: &Run) -> anyhow::Result<()> {
     let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
     let mut file = BufWriter::new(file);
     for (request, argmax) in queue.requests.iter().zip(&run.tokens) {
-        serde_json::to_writer(&mut file, &serde_json::json!({ "id": request.id, "argmax": argmax }))?;
+        serde_json::to_writer(
+            &mut file,
+            &serde_json::json!({ "id": request.id, "argmax": argmax }),
+        )?;
         file.write_all(b"\n")?;
     }
     Ok(file.flush()?)

@@ -15,10 +15,11 @@ use crate::{cli, commands, config, models, telemetry};
 pub fn run(args: &cli::Eval) -> anyhow::Result<ExitCode> {
     telemetry::install_quiet();
     let settings = commands::model(&args.model)?;
-    let against = args
-        .against
-        .as_ref()
-        .map(|model| config::Aligner { model: model.clone(), profile: None, ..settings.clone() });
+    let against = args.against.as_ref().map(|model| config::Aligner {
+        model: model.clone(),
+        profile: None,
+        ..settings.clone()
+    });
     let mut triples = triples(&args.data)?;
     triples.truncate(args.limit.unwrap_or(usize::MAX));
     let runtime = commands::runtime()?;

@@ -48,16 +48,32 @@ fn model(args: &cli::Model) -> Result<config::Aligner, Problems> {
         ("aligner.model".to_owned(), args.model.clone()),
         ("aligner.dtype".to_owned(), args.dtype.clone()),
         ("aligner.device".to_owned(), args.device.clone()),
-        ("aligner.max_new_tokens".to_owned(), args.max_new_tokens.to_string()),
+        (
+            "aligner.max_new_tokens".to_owned(),
+            args.max_new_tokens.to_string(),
+        ),
     ];
-    flags.extend(args.profile.clone().map(|profile| ("aligner.profile".to_owned(), profile)));
-    flags.extend(args.threads.map(|threads| ("aligner.threads".to_owned(), threads.to_string())));
-    Ok(config::read(&Layers { flags, ..Layers::default() })?.aligner)
+    flags.extend(
+        args.profile
+            .clone()
+            .map(|profile| ("aligner.profile".to_owned(), profile)),
+    );
+    flags.extend(
+        args.threads
+            .map(|threads| ("aligner.threads".to_owned(), threads.to_string())),
+    );
+    Ok(config::read(&Layers {
+        flags,
+        ..Layers::default()
+    })?
+    .aligner)
 }
 
 /// The runtime of a command.
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
 }
 
 /// A bar on stderr, invisible where that is no terminal; a spinner without a `total`.
@@ -75,6 +91,18 @@ fn progress_bar(total: Option<u64>) -> ProgressBar {
 
 /// Epoch milliseconds.
 fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What a second signal asks for. Nothing is lost by it: offsets were not committed, and
+/// checkpoints are written whole.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "whoever signals twice does not want to wait for a drain"
+)]
+pub fn end_at_once() -> ! {
+    std::process::exit(1)
 }

@@ -5,7 +5,11 @@ use std::{borrow::Cow, ops::ControlFlow, path::PathBuf, process::ExitCode, time:
 use aligner_training::{Base, Ended, Phase, Progress, Scratch, TrainOptions, train};
 use anyhow::Context;
 
-use crate::{cli, commands::Usage, telemetry};
+use crate::{
+    cli,
+    commands::{self, Usage},
+    telemetry,
+};
 
 /// Runs the command.
 pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
@@ -23,7 +27,10 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
     })?;
     match outcome.ended {
         Ended::Interrupted => {
-            eprintln!("interrupted at step {}; --resume continues there", outcome.step);
+            eprintln!(
+                "interrupted at step {}; --resume continues there",
+                outcome.step
+            );
         }
         Ended::EarlyStopped => eprintln!("stopped early: the validation loss fell no more"),
         Ended::Completed => {}
@@ -48,7 +55,10 @@ fn options(args: &cli::Train) -> anyhow::Result<TrainOptions> {
     options.validation.clone_from(&args.validation);
     options.resume = args.resume;
     options.name.clone_from(&args.name);
-    options.device = args.device.parse().map_err(|error| Usage(format!("--{error}")))?;
+    options.device = args
+        .device
+        .parse()
+        .map_err(|error| Usage(format!("--{error}")))?;
     options.checkpoint_every_steps = args.checkpoint_every;
     let recipe = &mut options.recipe;
     if let Some(path) = &args.recipe {
@@ -75,12 +85,14 @@ fn interrupt_flag() -> anyhow::Result<std::sync::Arc<std::sync::atomic::AtomicBo
     };
     let flag = Arc::new(AtomicBool::new(false));
     let raised = Arc::clone(&flag);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     std::thread::spawn(move || {
         runtime.block_on(async {
             while tokio::signal::ctrl_c().await.is_ok() {
                 if raised.swap(true, Ordering::Relaxed) {
-                    std::process::exit(1);
+                    commands::end_at_once();
                 }
                 eprintln!("finishing this step; interrupt again to end at once");
             }
@@ -98,7 +110,9 @@ struct Reporter {
 impl Reporter {
     fn report(&mut self, progress: &Progress) {
         const EVERY: Duration = Duration::from_secs(5);
-        let due = self.last.is_none_or(|last| progress.elapsed >= last + EVERY);
+        let due = self
+            .last
+            .is_none_or(|last| progress.elapsed >= last + EVERY);
         if !due && progress.validation.is_none() && progress.step < progress.steps {
             return;
         }

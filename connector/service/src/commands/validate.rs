@@ -7,10 +7,10 @@ use crate::{cli, commands};
 /// Runs the command.
 pub fn run(args: &cli::Run) -> anyhow::Result<ExitCode> {
     let settings = commands::settings(args)?;
-    let from = args
-        .config
-        .as_ref()
-        .map_or_else(|| "the defaults".to_owned(), |path| path.display().to_string());
+    let from = args.config.as_ref().map_or_else(
+        || "the defaults".to_owned(),
+        |path| path.display().to_string(),
+    );
     println!(
         "{from}: valid. Connector {} reads {} as group {} and writes {}, {} and {}.",
         settings.name.0,

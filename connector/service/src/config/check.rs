@@ -104,7 +104,12 @@ impl Found {
                     Err(_) => value.get(part),
                 })
                 .map(ToString::to_string);
-            self.0.push(Problem { key, value, message, fix: None });
+            self.0.push(Problem {
+                key,
+                value,
+                message,
+                fix: None,
+            });
         }
     }
 
@@ -165,7 +170,10 @@ impl Found {
                     &format!("input.fields.{name}"),
                     pointer.clone(),
                     "a JSON Pointer (RFC 6901) begins with /",
-                    format!("write /{}", pointer.trim_start_matches('$').replace('.', "/")),
+                    format!(
+                        "write /{}",
+                        pointer.trim_start_matches('$').replace('.', "/")
+                    ),
                 ),
                 _ => {}
             }
@@ -202,7 +210,9 @@ impl Found {
             ),
         }
         for device in aligner.device.values() {
-            let cuda = device.strip_prefix("cuda:").is_some_and(|n| n.parse::<usize>().is_ok());
+            let cuda = device
+                .strip_prefix("cuda:")
+                .is_some_and(|n| n.parse::<usize>().is_ok());
             if device != "cpu" && !cuda {
                 self.add(
                     "aligner.device",
@@ -220,7 +230,12 @@ impl Found {
             }
         }
         if aligner.threads == Some(0) {
-            self.add("aligner.threads", "0".to_owned(), "no threads", "use null for all cores");
+            self.add(
+                "aligner.threads",
+                "0".to_owned(),
+                "no threads",
+                "use null for all cores",
+            );
         }
         if aligner.max_new_tokens == 0 {
             self.add(
@@ -274,8 +289,10 @@ impl Found {
                 "write for example 127.0.0.1:8083, or 0.0.0.0:8083 in a container",
             );
         }
-        if let Err(error) =
-            settings.telemetry.log_level.parse::<tracing_subscriber::filter::Targets>()
+        if let Err(error) = settings
+            .telemetry
+            .log_level
+            .parse::<tracing_subscriber::filter::Targets>()
         {
             self.add(
                 "telemetry.log_level",
@@ -291,7 +308,9 @@ impl Found {
 fn is_kafka_name(name: &str) -> bool {
     (1..=249).contains(&name.len())
         && !matches!(name, "." | "..")
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 #[cfg(test)]
@@ -300,7 +319,10 @@ mod tests {
     use crate::config::{OneOrMany, Secret};
 
     fn keys(settings: &Settings) -> Vec<String> {
-        check(settings).into_iter().map(|problem| problem.key).collect()
+        check(settings)
+            .into_iter()
+            .map(|problem| problem.key)
+            .collect()
     }
 
     #[test]
@@ -319,7 +341,10 @@ mod tests {
     fn several_mistakes_are_reported_together() {
         let mut settings = Settings::default();
         settings.kafka.heartbeat_interval_ms = 5_000;
-        settings.kafka.properties.insert("isolation.level".into(), Secret::new("x"));
+        settings
+            .kafka
+            .properties
+            .insert("isolation.level".into(), Secret::new("x"));
         settings.topics.answers.clear();
         settings.aligner.model = "/no/such/folder".to_owned();
         settings.aligner.device = OneOrMany::One("gpu".to_owned());
@@ -345,7 +370,10 @@ mod tests {
         settings.input.fields.question = Some("messages.0.content".to_owned());
         let problems = check(&settings);
         assert_eq!(problems[0].key, "input.fields.question");
-        assert_eq!(problems[0].fix.as_deref(), Some("write /messages/0/content"));
+        assert_eq!(
+            problems[0].fix.as_deref(),
+            Some("write /messages/0/content")
+        );
         assert_eq!(problems[1].key, "input.fields.answer");
     }
 

@@ -51,7 +51,11 @@ pub fn read(layers: &Layers) -> Result<Settings, Problems> {
     let settings =
         serde_json::from_value(settings).expect("values that fit one by one fit together");
     problems.extend(check(&settings));
-    if problems.is_empty() { Ok(settings) } else { Err(Problems(problems)) }
+    if problems.is_empty() {
+        Ok(settings)
+    } else {
+        Err(Problems(problems))
+    }
 }
 
 fn merge(layers: &Layers) -> Result<Value, Problem> {
@@ -81,10 +85,16 @@ fn merge(layers: &Layers) -> Result<Value, Problem> {
         message: error.to_string(),
         fix: Some("give a readable YAML or TOML file, such as config/connector.yaml".to_owned()),
     };
-    let mut given =
-        builder.build().and_then(Config::try_deserialize::<Value>).map_err(unreadable)?;
+    let mut given = builder
+        .build()
+        .and_then(Config::try_deserialize::<Value>)
+        .map_err(unreadable)?;
     for (name, value) in properties {
-        set(&mut given, &property(name).expect("partitioned by it"), value);
+        set(
+            &mut given,
+            &property(name).expect("partitioned by it"),
+            value,
+        );
     }
     for (key, value) in &layers.flags {
         let path: Vec<String> = key.split('.').map(str::to_owned).collect();
@@ -101,7 +111,10 @@ fn property(variable: &str) -> Option<[String; 3]> {
         ("ALIGNER__KAFKA__PROPERTY_FILES__", "property_files"),
     ];
     MAPS.iter().find_map(|(prefix, map)| {
-        let name = variable.strip_prefix(prefix)?.to_lowercase().replace('_', ".");
+        let name = variable
+            .strip_prefix(prefix)?
+            .to_lowercase()
+            .replace('_', ".");
         Some(["kafka".to_owned(), (*map).to_owned(), name])
     })
 }
@@ -174,7 +187,9 @@ fn candidates(value: &Value) -> Vec<Value> {
     if let Value::String(text) = value {
         candidates.extend(serde_json::from_str::<Value>(text).ok());
         candidates.push(Value::Array(
-            text.split(',').map(|part| Value::String(part.trim().to_owned())).collect(),
+            text.split(',')
+                .map(|part| Value::String(part.trim().to_owned()))
+                .collect(),
         ));
     }
     candidates
@@ -206,7 +221,10 @@ fn nearest(defaults: &Value, path: &[String]) -> String {
     collect_keys(defaults, &mut String::new(), &mut keys);
     let last = path.last().expect("a path is never empty");
     let distance = |known: &String| {
-        let tail = known.rsplit('.').next().expect("split gives one part at least");
+        let tail = known
+            .rsplit('.')
+            .next()
+            .expect("split gives one part at least");
         // Either the whole path is misspelt, or the key stands in the wrong section.
         let whole = strsim::normalized_damerau_levenshtein(known, &written);
         let key = strsim::normalized_damerau_levenshtein(tail, last) - 0.1;
@@ -237,7 +255,9 @@ fn collect_keys(value: &Value, path: &mut String, keys: &mut Vec<String>) {
 }
 
 fn set(target: &mut Value, path: &[String], value: Value) {
-    let Some((last, parents)) = path.split_last() else { return };
+    let Some((last, parents)) = path.split_last() else {
+        return;
+    };
     let mut target = target;
     for key in parents {
         if !target.is_object() {
@@ -252,7 +272,10 @@ fn set(target: &mut Value, path: &[String], value: Value) {
     if !target.is_object() {
         *target = Value::Object(Map::new());
     }
-    target.as_object_mut().expect("made an object above").insert(last.clone(), value);
+    target
+        .as_object_mut()
+        .expect("made an object above")
+        .insert(last.clone(), value);
 }
 
 fn is_secret(key: &str) -> bool {
@@ -260,7 +283,11 @@ fn is_secret(key: &str) -> bool {
 }
 
 fn shown(key: &str, value: &Value) -> String {
-    if is_secret(key) { "[redacted]".to_owned() } else { value.to_string() }
+    if is_secret(key) {
+        "[redacted]".to_owned()
+    } else {
+        value.to_string()
+    }
 }
 
 #[cfg(test)]
@@ -270,24 +297,40 @@ mod tests {
     use super::*;
 
     fn file(extension: &str, text: &str) -> tempfile::NamedTempFile {
-        let mut file =
-            tempfile::Builder::new().suffix(extension).tempfile().expect("temporary file");
+        let mut file = tempfile::Builder::new()
+            .suffix(extension)
+            .tempfile()
+            .expect("temporary file");
         file.write_all(text.as_bytes()).expect("written");
         file
     }
 
     fn layers(file: &tempfile::NamedTempFile) -> Layers {
-        Layers { file: Some(file.path().to_owned()), ..Layers::default() }
+        Layers {
+            file: Some(file.path().to_owned()),
+            ..Layers::default()
+        }
     }
 
     #[test]
     fn flags_beat_environment_beats_file_beats_defaults() {
-        let file = file(".yaml", "name: from-file\nkafka: {bootstrap_servers: 'file:1'}\n");
+        let file = file(
+            ".yaml",
+            "name: from-file\nkafka: {bootstrap_servers: 'file:1'}\n",
+        );
         let mut layers = layers(&file);
-        assert_eq!(read(&layers).expect("valid").kafka.bootstrap_servers, "file:1");
-        layers.environment =
-            vec![("ALIGNER__KAFKA__BOOTSTRAP_SERVERS".to_owned(), "env:1".to_owned())];
-        assert_eq!(read(&layers).expect("valid").kafka.bootstrap_servers, "env:1");
+        assert_eq!(
+            read(&layers).expect("valid").kafka.bootstrap_servers,
+            "file:1"
+        );
+        layers.environment = vec![(
+            "ALIGNER__KAFKA__BOOTSTRAP_SERVERS".to_owned(),
+            "env:1".to_owned(),
+        )];
+        assert_eq!(
+            read(&layers).expect("valid").kafka.bootstrap_servers,
+            "env:1"
+        );
         layers.flags = vec![("kafka.bootstrap_servers".to_owned(), "flag:1".to_owned())];
         let settings = read(&layers).expect("valid");
         assert_eq!(settings.kafka.bootstrap_servers, "flag:1");
@@ -297,35 +340,59 @@ mod tests {
 
     #[test]
     fn toml_takes_the_same_keys() {
-        let file = file(".toml", "name = \"t\"\n[topics]\nanswers = [\"a\", \"b\"]\n");
-        assert_eq!(read(&layers(&file)).expect("valid").topics.answers, ["a", "b"]);
+        let file = file(
+            ".toml",
+            "name = \"t\"\n[topics]\nanswers = [\"a\", \"b\"]\n",
+        );
+        assert_eq!(
+            read(&layers(&file)).expect("valid").topics.answers,
+            ["a", "b"]
+        );
     }
 
     #[test]
     fn variables_stand_for_numbers_lists_and_dotted_properties() {
         let layers = Layers {
             environment: vec![
-                ("ALIGNER__ALIGNER__MAX_NEW_TOKENS".to_owned(), "64".to_owned()),
+                (
+                    "ALIGNER__ALIGNER__MAX_NEW_TOKENS".to_owned(),
+                    "64".to_owned(),
+                ),
                 ("ALIGNER__TOPICS__ANSWERS".to_owned(), "a, b".to_owned()),
                 ("ALIGNER__KAFKA__INSTANCE_ID".to_owned(), "0".to_owned()),
-                ("ALIGNER__KAFKA__PROPERTIES__SASL_PASSWORD".to_owned(), "12345".to_owned()),
+                (
+                    "ALIGNER__KAFKA__PROPERTIES__SASL_PASSWORD".to_owned(),
+                    "12345".to_owned(),
+                ),
             ],
             ..Layers::default()
         };
         let settings = read(&layers).expect("valid");
         assert_eq!(settings.aligner.max_new_tokens, 64);
         assert_eq!(settings.topics.answers, ["a", "b"]);
-        assert_eq!(settings.kafka.instance_id, Some(crate::config::InstanceId("0".to_owned())));
+        assert_eq!(
+            settings.kafka.instance_id,
+            Some(crate::config::InstanceId("0".to_owned()))
+        );
         assert_eq!(settings.kafka.properties["sasl.password"].expose(), "12345");
     }
 
     #[test]
     fn dotted_properties_of_a_file_stay_whole() {
-        let file = file(".yaml", "kafka:\n  properties:\n    ssl.ca.location: ca.pem\n    \
-                                  fetch.wait.max.ms: 10\n");
+        let file = file(
+            ".yaml",
+            "kafka:\n  properties:\n    ssl.ca.location: ca.pem\n    \
+                                  fetch.wait.max.ms: 10\n",
+        );
         let settings = read(&layers(&file)).expect("valid");
-        assert_eq!(settings.kafka.properties["ssl.ca.location"].expose(), "ca.pem");
-        assert_eq!(settings.kafka.properties["fetch.wait.max.ms"].expose(), "10");
+        assert_eq!(
+            settings.kafka.properties["ssl.ca.location"].expose(),
+            "ca.pem"
+        );
+        assert_eq!(
+            settings.kafka.properties["fetch.wait.max.ms"].expose(),
+            "10"
+        );
     }
 
     #[test]
@@ -336,14 +403,29 @@ mod tests {
              aligner: {max_new_tokens: many}\n",
         );
         let Problems(problems) = read(&layers(&file)).expect_err("four problems");
-        let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+        let keys: Vec<&str> = problems
+            .iter()
+            .map(|problem| problem.key.as_str())
+            .collect();
         assert_eq!(
             keys,
-            ["aligner.max_new_tokens", "kafak", "kafka.delivery", "kafka.instanceid"]
+            [
+                "aligner.max_new_tokens",
+                "kafak",
+                "kafka.delivery",
+                "kafka.instanceid"
+            ]
         );
         assert_eq!(problems[1].fix.as_deref(), Some("did you mean kafka?"));
-        assert_eq!(problems[3].fix.as_deref(), Some("did you mean kafka.instance_id?"));
-        assert!(problems[2].message.contains("`exactly_once`"), "{}", problems[2].message);
+        assert_eq!(
+            problems[3].fix.as_deref(),
+            Some("did you mean kafka.instance_id?")
+        );
+        assert!(
+            problems[2].message.contains("`exactly_once`"),
+            "{}",
+            problems[2].message
+        );
         assert_eq!(problems[0].value.as_deref(), Some("\"many\""));
     }
 
@@ -356,7 +438,10 @@ mod tests {
 
     #[test]
     fn an_unreadable_file_is_named() {
-        let layers = Layers { file: Some("no/such.yaml".into()), ..Layers::default() };
+        let layers = Layers {
+            file: Some("no/such.yaml".into()),
+            ..Layers::default()
+        };
         let problems = read(&layers).expect_err("no file");
         assert!(problems.to_string().contains("no/such.yaml"), "{problems}");
     }

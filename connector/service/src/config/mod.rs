@@ -6,9 +6,9 @@
 
 mod check;
 mod load;
-mod sections;
 mod problem;
 mod secret;
+mod sections;
 
 use std::collections::BTreeMap;
 
@@ -226,7 +226,13 @@ pub struct SchemaRegistry {
 
 impl Default for SchemaRegistry {
     fn default() -> Self {
-        Self { url: None, username: None, password: None, password_file: None, auto_register: true }
+        Self {
+            url: None,
+            username: None,
+            password: None,
+            password_file: None,
+            auto_register: true,
+        }
     }
 }
 
@@ -406,7 +412,10 @@ pub struct Service {
 
 impl Default for Service {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8083".to_owned(), stall_timeout_ms: 600_000 }
+        Self {
+            listen: "127.0.0.1:8083".to_owned(),
+            stall_timeout_ms: 600_000,
+        }
     }
 }
 
@@ -450,6 +459,9 @@ pub enum LogFormat {
 impl Settings {
     /// The consumer group.
     pub fn group_id(&self) -> String {
-        self.kafka.group_id.clone().unwrap_or_else(|| format!("connect-{}", self.name.0))
+        self.kafka
+            .group_id
+            .clone()
+            .unwrap_or_else(|| format!("connect-{}", self.name.0))
     }
 }

@@ -64,7 +64,10 @@ mod tests {
         let secret: Secret = serde_json::from_str("\"hunter2\"").expect("text");
         assert_eq!(secret.expose(), "hunter2");
         assert_eq!(format!("{secret:?}"), "[redacted]");
-        assert_eq!(serde_json::to_string(&secret).expect("serialises"), "\"[redacted]\"");
+        assert_eq!(
+            serde_json::to_string(&secret).expect("serialises"),
+            "\"[redacted]\""
+        );
         let refused = serde_json::from_str::<Secret>("[\"hunter2\"]").expect_err("a list");
         assert!(!refused.to_string().contains("hunter2"));
     }

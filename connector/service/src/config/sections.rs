@@ -65,5 +65,9 @@ pub fn fields(settings: &Settings) -> Result<Option<FieldMap>, FieldMapError> {
     .into_iter()
     .filter_map(|(name, pointer)| Some((name.to_owned(), pointer.clone()?)))
     .collect();
-    if given.is_empty() { Ok(None) } else { FieldMap::try_from(given).map(Some) }
+    if given.is_empty() {
+        Ok(None)
+    } else {
+        FieldMap::try_from(given).map(Some)
+    }
 }

@@ -20,7 +20,12 @@ where
     };
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     if json {
-        layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
+        layer
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .boxed()
     } else {
         layer.with_ansi(terminal).with_target(false).boxed()
     }
@@ -32,7 +37,12 @@ where
 /// If the text is not such a filter.
 pub fn filter(text: &str) -> anyhow::Result<Targets> {
     // The OpenTelemetry SDK and HTTP clients report their own events at info.
-    let quiet = ["opentelemetry", "opentelemetry_sdk", "opentelemetry-otlp", "hyper_util"];
+    let quiet = [
+        "opentelemetry",
+        "opentelemetry_sdk",
+        "opentelemetry-otlp",
+        "hyper_util",
+    ];
     let mut filter: Targets = text.parse()?;
     for target in quiet {
         if !text.contains(target) {

@@ -57,7 +57,10 @@ impl Metrics {
             })
             .build();
         opentelemetry::global::set_meter_provider(provider.clone());
-        Ok(Self { registry, _provider: provider })
+        Ok(Self {
+            registry,
+            _provider: provider,
+        })
     }
 
     /// Everything in Prometheus' text format.

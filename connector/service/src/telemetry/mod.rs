@@ -27,7 +27,10 @@ pub struct Installed {
 /// # Errors
 /// If a provider refuses its settings.
 pub fn install(settings: &Telemetry, connector: &str) -> anyhow::Result<Installed> {
-    let service = settings.service_name.clone().unwrap_or_else(|| connector.to_owned());
+    let service = settings
+        .service_name
+        .clone()
+        .unwrap_or_else(|| connector.to_owned());
     let resource = Resource::builder().with_service_name(service).build();
     let metrics = Metrics::install(resource.clone())?;
     let traces = settings

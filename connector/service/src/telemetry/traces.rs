@@ -13,10 +13,16 @@ pub fn provider(endpoint: &str, resource: Resource) -> anyhow::Result<SdkTracerP
     // The blocking HTTP client starts a runtime of its own, which may not be made or dropped
     // on a thread that already serves one.
     let exporter = std::thread::spawn(move || {
-        SpanExporter::builder().with_http().with_endpoint(endpoint).build()
+        SpanExporter::builder()
+            .with_http()
+            .with_endpoint(endpoint)
+            .build()
     })
     .join()
     .expect("building an exporter does not panic")
     .context("setting up the OTLP exporter: telemetry.otlp_endpoint must be an http(s) URL")?;
-    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+    Ok(SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_resource(resource)
+        .build())
 }

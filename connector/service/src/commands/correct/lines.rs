@@ -33,13 +33,20 @@ impl LineSource {
     /// A source of the lines of `input`; empty lines are skipped, but counted.
     pub fn new(input: Input) -> Self {
         let partition = Arc::new(PartitionEpoch {
-            partition: Partition { topic: "line".into(), number: 0 },
+            partition: Partition {
+                topic: "line".into(),
+                number: 0,
+            },
             epoch: 0,
         });
         let (sender, lines) = mpsc::channel(READ_AHEAD);
         let tenure = Arc::clone(&partition);
         std::thread::spawn(move || read(input, &tenure, &sender));
-        Self { lines, assigned: Some(partition), stopped: false }
+        Self {
+            lines,
+            assigned: Some(partition),
+            stopped: false,
+        }
     }
 }
 
@@ -55,7 +62,10 @@ fn read(
         let record = match input.read_until(b'\n', &mut line) {
             Ok(0) => return,
             Ok(_) => {
-                while line.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+                while line
+                    .last()
+                    .is_some_and(|byte| matches!(byte, b'\n' | b'\r'))
+                {
                     line.pop();
                 }
                 if line.is_empty() {
@@ -70,7 +80,9 @@ fn read(
                     timestamp: None,
                 })
             }
-            Err(error) => Err(SourceError { message: format!("reading line {offset}: {error}") }),
+            Err(error) => Err(SourceError {
+                message: format!("reading line {offset}: {error}"),
+            }),
         };
         let failed = record.is_err();
         // The receiver is gone when the command is over.
@@ -131,7 +143,9 @@ pub struct LineDecoder {
 impl Decoder for LineDecoder {
     fn decode(&self, record: &SourceRecord) -> Result<AnswerEvent, Undecoded> {
         let mut event = self.json.decode(record)?;
-        event.event_id.get_or_insert_with(|| event_id(record.offset));
+        event
+            .event_id
+            .get_or_insert_with(|| event_id(record.offset));
         Ok(event)
     }
 

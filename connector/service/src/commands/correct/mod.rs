@@ -29,7 +29,11 @@ pub fn run(args: &cli::Correct) -> anyhow::Result<ExitCode> {
     let input = input(args)?;
     let format = args.format.unwrap_or_else(|| {
         let terminal = args.output.as_os_str() == "-" && io::stdout().is_terminal();
-        if terminal { OutputFormat::Text } else { OutputFormat::Json }
+        if terminal {
+            OutputFormat::Text
+        } else {
+            OutputFormat::Json
+        }
     });
     let runtime = commands::runtime()?;
     let loaded = runtime.block_on(models::load(&settings))?;
@@ -64,7 +68,11 @@ pub fn run(args: &cli::Correct) -> anyhow::Result<ExitCode> {
         return Err(anyhow::Error::new(error).context("writing corrections"));
     }
     summary?;
-    Ok(if ending.dead_lettered == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if ending.dead_lettered == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// A file is not a service: nothing waits for it to leave, and nobody gains from short batches.
@@ -112,7 +120,9 @@ fn output(path: &Path) -> anyhow::Result<Output> {
 
 /// Lines of the input file, for the progress bar.
 fn total_lines(args: &cli::Correct) -> anyhow::Result<Option<u64>> {
-    let Some(path) = args.input.as_ref().filter(|path| path.is_file()) else { return Ok(None) };
+    let Some(path) = args.input.as_ref().filter(|path| path.is_file()) else {
+        return Ok(None);
+    };
     let mut reader = BufReader::new(File::open(path)?);
     let mut lines = 0;
     loop {

@@ -29,9 +29,10 @@ struct RawAnswer {
 
 /// Completes each line's `prompt`; answers stand in the order of the input.
 pub async fn run(engine: &Engine, input: Input, mut output: Output) -> anyhow::Result<ExitCode> {
-    let requests = input.lines().enumerate().filter(|(_, line)| {
-        !line.as_ref().is_ok_and(|line| line.trim().is_empty())
-    });
+    let requests = input
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.as_ref().is_ok_and(|line| line.trim().is_empty()));
     let mut answers = stream::iter(requests)
         .map(|(index, line)| async move {
             let line = line.with_context(|| format!("reading line {}", index + 1))?;

@@ -31,7 +31,9 @@ pub struct LineEncoder {
 impl LineEncoder {
     /// An encoder for the Aligner of this revision.
     pub fn new(revision: &str) -> Self {
-        Self { revision: revision.to_owned() }
+        Self {
+            revision: revision.to_owned(),
+        }
     }
 }
 
@@ -96,7 +98,15 @@ impl LineSink {
         let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let paint = if colour { Paint::Colour } else { Paint::Plain };
         let ending = Ending::default();
-        let sink = Self { output, format, paint, identity, progress, ending, tell };
+        let sink = Self {
+            output,
+            format,
+            paint,
+            identity,
+            progress,
+            ending,
+            tell,
+        };
         (sink, EndingHandle(handle))
     }
 
@@ -116,8 +126,8 @@ impl LineSink {
                 self.output.write_all(b"\n")
             }
             OutputFormat::Text => {
-                let correction: Correction = json::decode(&correction)
-                    .expect("what this process encoded is a correction");
+                let correction: Correction =
+                    json::decode(&correction).expect("what this process encoded is a correction");
                 writeln!(self.output, "{}", text(&correction, self.paint))
             }
         }
@@ -150,7 +160,11 @@ impl Sink for LineSink {
 }
 
 fn header<'a>(outbound: &'a Outbound, key: &str) -> Option<&'a str> {
-    let header = outbound.headers.iter().rev().find(|header| header.key == key)?;
+    let header = outbound
+        .headers
+        .iter()
+        .rev()
+        .find(|header| header.key == key)?;
     std::str::from_utf8(header.value.as_deref()?).ok()
 }
 
@@ -178,8 +192,11 @@ fn dead_letter(outbound: &Outbound, line: i64, identity: &Identity) -> Correctio
         answer: filled(event.answer),
         disposition: Disposition::DeadLettered,
         reason: header(outbound, REASON_HEADER).map(str::to_owned),
-        message: header(outbound, &format!("{CONNECT_HEADER_PREFIX}exception.message"))
-            .map(str::to_owned),
+        message: header(
+            outbound,
+            &format!("{CONNECT_HEADER_PREFIX}exception.message"),
+        )
+        .map(str::to_owned),
         similarity: None,
         upstream_model: event.upstream_model,
         conversation_id: event.conversation_id,
@@ -207,7 +224,10 @@ fn dead_letter(outbound: &Outbound, line: i64, identity: &Identity) -> Correctio
 /// A correction for people.
 fn text(correction: &Correction, paint: Paint) -> String {
     let answer = correction.answer.as_deref().unwrap_or_default();
-    let because = correction.reason.as_deref().map(|reason| format!(" ({reason})"));
+    let because = correction
+        .reason
+        .as_deref()
+        .map(|reason| format!(" ({reason})"));
     let head = format!(
         "{} {}{}",
         correction.disposition.as_str(),
@@ -215,9 +235,11 @@ fn text(correction: &Correction, paint: Paint) -> String {
         because.unwrap_or_default()
     );
     let body = match correction.disposition {
-        Disposition::Corrected => {
-            diff::words(answer, correction.correction.as_deref().unwrap_or_default(), paint)
-        }
+        Disposition::Corrected => diff::words(
+            answer,
+            correction.correction.as_deref().unwrap_or_default(),
+            paint,
+        ),
         Disposition::Unchanged | Disposition::Bypassed => diff::harmless(answer),
         Disposition::DeadLettered => correction.message.clone().unwrap_or_default(),
     };

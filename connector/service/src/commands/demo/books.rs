@@ -30,7 +30,11 @@ impl Books {
             .iter()
             .filter_map(|event| Some((event.event_id.clone()?, event.upstream_model.clone())))
             .collect();
-        Self { total: u32::try_from(open.len()).unwrap_or(u32::MAX), open, ..Self::default() }
+        Self {
+            total: u32::try_from(open.len()).unwrap_or(u32::MAX),
+            open,
+            ..Self::default()
+        }
     }
 
     /// Enters one output; returns it if it is a correction of a changed answer.
@@ -51,8 +55,9 @@ impl Books {
         } else {
             None
         };
-        let disposition =
-            correction.as_ref().map_or(Disposition::DeadLettered, |found| found.disposition);
+        let disposition = correction
+            .as_ref()
+            .map_or(Disposition::DeadLettered, |found| found.disposition);
         let Some(model) = self.open.remove(&id) else {
             // On a shared cluster another demo may write at the same time.
             self.twice += u32::from(self.closed.contains(&id));
@@ -67,7 +72,8 @@ impl Books {
         }
         *corrected += 1;
         self.pair(id);
-        self.inference_ms.extend(correction.as_ref().map(|found| found.inference_ms));
+        self.inference_ms
+            .extend(correction.as_ref().map(|found| found.inference_ms));
         Ok(correction)
     }
 
@@ -100,7 +106,10 @@ impl Books {
 
     /// Events that ended so.
     pub fn count(&self, disposition: Disposition) -> u32 {
-        self.by_disposition.get(disposition.as_str()).copied().unwrap_or_default()
+        self.by_disposition
+            .get(disposition.as_str())
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Answers and corrections of each upstream model.

@@ -53,7 +53,9 @@ async fn demo(args: &cli::Demo) -> anyhow::Result<ExitCode> {
     if broker.is_none() {
         let topics = topics(&settings);
         let topics: Vec<(&str, i32)> = topics.iter().map(|topic| (*topic, PARTITIONS)).collect();
-        create_topics(&connection, &topics).await.context("making the demo's topics")?;
+        create_topics(&connection, &topics)
+            .await
+            .context("making the demo's topics")?;
     }
     let outputs = outputs(connection.clone(), &settings).await?;
 
@@ -82,7 +84,11 @@ async fn demo(args: &cli::Demo) -> anyhow::Result<ExitCode> {
 
     let events = traffic::events(args.seed, args.events);
     let mut books = Books::new(&events);
-    let producer = tokio::spawn(traffic::produce(connection, settings.topics.answers[0].clone(), events));
+    let producer = tokio::spawn(traffic::produce(
+        connection,
+        settings.topics.answers[0].clone(),
+        events,
+    ));
     let followed = follow(outputs, &mut books, &view, &progress, &mut service).await;
     view.closing(&books, broker.is_some());
     producer.abort();
@@ -92,7 +98,11 @@ async fn demo(args: &cli::Demo) -> anyhow::Result<ExitCode> {
         service.await??;
     }
     followed?;
-    Ok(if books.lost() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if books.lost() == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 type Service = tokio::task::JoinHandle<anyhow::Result<Option<aligner_pipeline::Summary>>>;
@@ -151,13 +161,20 @@ fn settings(bootstrap_servers: &str) -> Settings {
 
 fn topics(settings: &Settings) -> [&str; 4] {
     let topics = &settings.topics;
-    [&topics.answers[0], &topics.corrections, &topics.pairs, &topics.dead_letters]
+    [
+        &topics.answers[0],
+        &topics.corrections,
+        &topics.pairs,
+        &topics.dead_letters,
+    ]
 }
 
 fn mock() -> anyhow::Result<MockBroker> {
     let settings = settings("");
-    let topics: Vec<(&str, i32)> =
-        topics(&settings).iter().map(|topic| (*topic, PARTITIONS)).collect();
+    let topics: Vec<(&str, i32)> = topics(&settings)
+        .iter()
+        .map(|topic| (*topic, PARTITIONS))
+        .collect();
     Ok(MockBroker::start(&topics)?)
 }
 
@@ -171,5 +188,5 @@ async fn outputs(connection: Connection, settings: &Settings) -> anyhow::Result<
             aligner_kafka::StartFrom::Latest,
         )
     });
-    Ok(opened.await?.context("reading the demo's output topics")?)
+    opened.await?.context("reading the demo's output topics")
 }

@@ -43,9 +43,14 @@ pub async fn produce(
     for mut event in events {
         pace.tick().await;
         event.created_at = Some(crate::commands::now_ms());
-        let key = event.event_id.clone().expect("every event of the demo has an id");
+        let key = event
+            .event_id
+            .clone()
+            .expect("every event of the demo has an id");
         let value = serde_json::to_vec(&event)?;
-        writer.write(&topic, Some(key.as_bytes()), Some(&value), &[]).await?;
+        writer
+            .write(&topic, Some(key.as_bytes()), Some(&value), &[])
+            .await?;
     }
     Ok(())
 }

@@ -47,8 +47,15 @@ impl View {
             paint: if colour { Paint::Colour } else { Paint::Plain },
             begun: Instant::now(),
         };
-        let broker = if in_process { "an in-process broker" } else { "your Kafka" };
-        view.line(&format!("Aligner Connector demo: {} answers over {broker}.", args.events));
+        let broker = if in_process {
+            "an in-process broker"
+        } else {
+            "your Kafka"
+        };
+        view.line(&format!(
+            "Aligner Connector demo: {} answers over {broker}.",
+            args.events
+        ));
         view
     }
 
@@ -81,9 +88,15 @@ impl View {
         let id = diff::harmless(&correction.event_id);
         let model = diff::harmless(correction.upstream_model.as_deref().unwrap_or("?"));
         if self.terminal {
-            self.line(&format!("corrected {id} ({model})\n  {}\n", diff.replace('\n', "\n  ")));
+            self.line(&format!(
+                "corrected {id} ({model})\n  {}\n",
+                diff.replace('\n', "\n  ")
+            ));
         } else {
-            self.line(&format!("corrected {id} model={model} {}", diff.replace('\n', " / ")));
+            self.line(&format!(
+                "corrected {id} model={model} {}",
+                diff.replace('\n', " / ")
+            ));
         }
     }
 
@@ -128,9 +141,13 @@ impl View {
         }
         println!();
         println!("Next:");
-        println!("  aligner-connector correct -q 'Who can help me?' -a 'Write to ann@example.com.'");
+        println!(
+            "  aligner-connector correct -q 'Who can help me?' -a 'Write to ann@example.com.'"
+        );
         if in_process {
-            println!("  aligner-connector demo --bootstrap-servers localhost:9092   on your own Kafka");
+            println!(
+                "  aligner-connector demo --bootstrap-servers localhost:9092   on your own Kafka"
+            );
         }
         println!("  aligner-connector validate --config config/connector.yaml");
         println!("  aligner-connector run --config config/connector.yaml");
