@@ -25,7 +25,7 @@ fn corrected(done: &Done) -> BTreeSet<&str> {
 fn without_a_terminal_it_prints_one_plain_line_for_each_corrected_answer_and_a_summary() {
     let done = call(&["demo", "--events", "60"]).expect_code(0);
     let ids = corrected(&done);
-    assert!((5..=60).contains(&ids.len()), "{}", done.stdout);
+    assert!((1..=60).contains(&ids.len()), "{}", done.stdout);
     assert!(
         !done.stdout.contains('\u{1b}'),
         "no colours without a terminal"

@@ -24,7 +24,8 @@ fn a_process_frozen_for_longer_than_session_and_transaction_writes_nothing_when_
         .clone()
         .set(&["kafka", "session_timeout_ms"], 3_000)
         .set(&["kafka", "heartbeat_interval_ms"], 800)
-        .set(&["kafka", "transaction_timeout_ms"], 5_000);
+        .set(&["kafka", "transaction_timeout_ms"], 5_000)
+        .property("socket.timeout.ms", "4000");
     let proxy = Proxy::before(&kafka.addresses());
     let through = story
         .config
@@ -65,7 +66,8 @@ fn a_process_cut_off_from_the_brokers_alone_writes_nothing_when_it_is_back() {
         .clone()
         .set(&["kafka", "session_timeout_ms"], 3_000)
         .set(&["kafka", "heartbeat_interval_ms"], 800)
-        .set(&["kafka", "transaction_timeout_ms"], 5_000);
+        .set(&["kafka", "transaction_timeout_ms"], 5_000)
+        .property("socket.timeout.ms", "4000");
     let proxy = Proxy::before(&kafka.addresses());
     let through = story
         .config
@@ -101,7 +103,8 @@ fn a_frozen_broker_outlasting_the_transaction_leads_to_no_outputs_without_offset
     story.config = story
         .config
         .clone()
-        .set(&["kafka", "transaction_timeout_ms"], 5_000);
+        .set(&["kafka", "transaction_timeout_ms"], 5_000)
+        .property("socket.timeout.ms", "4000");
     let mut events = Events::new(events::seed("frozen-broker"), "frozen");
     let proxy = Proxy::before(&kafka.addresses());
     let through = story

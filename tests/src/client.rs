@@ -48,6 +48,8 @@ pub fn settings(bootstrap: &str) -> ClientConfig {
         .set("bootstrap.servers", bootstrap)
         // Tests change topics, and want that to be seen soon.
         .set("topic.metadata.refresh.interval.ms", "2000")
+        // Tests change topics, and want that to be seen soon.
+        .set("topic.metadata.refresh.interval.ms", "2000")
         .set("reconnect.backoff.max.ms", "1000");
     settings
 }
