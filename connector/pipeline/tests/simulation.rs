@@ -229,6 +229,10 @@ async fn live(seed: u64, faults: Faults, moods: Moods, mut crashes: u32) -> Mood
     aligner
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "which seed to run again is a matter of one run"
+)]
 fn seeds(usual: u64) -> Vec<u64> {
     let number = |name| std::env::var(name).ok().and_then(|seed| seed.parse().ok());
     if let Some(seed) = number("SIMULATION_SEED") {
