@@ -12,6 +12,7 @@
 mod align;
 mod batcher;
 mod calls;
+mod coordinator;
 mod decode;
 mod delivery;
 mod encode;

@@ -1,0 +1,428 @@
+//! The coordinator: owns all state, and turns each event into whatever has become possible:
+//! decode, batch, call, deliver.
+//!
+//! Nothing else changes state, so there is one order of things to reason about, and every wait has
+//! a deadline.
+//!
+//! The end has stages. At the request to stop, records that were not begun are left to whoever
+//! comes next, and those that were begun have `drain_timeout`. Then, or when the Aligner cannot go
+//! on, what is finished is delivered, within `close_timeout`. What is left was not committed, so it
+//! will be read again: nothing is lost, and nothing twice.
+
+use std::{sync::Arc, time::Duration};
+
+use aligner::Aligner;
+use aligner_records::Stage;
+use tokio::{sync::mpsc, task::JoinError, time::Instant};
+
+use crate::{
+    align::{CallContext, Report},
+    calls::{Calls, Ended},
+    decode::Decoder,
+    delivery::{Answer, Deliveries, Haste, Settled},
+    encode::{Cause, Encoding},
+    flow::FlowControl,
+    gate::Gate,
+    intake::{Decoded, Intake, Received},
+    metrics::Instruments,
+    offsets::{Offsets, Ticket},
+    progress::{Gauge, Progress, State},
+    run::{PipelineError, Summary},
+    settings::Settings,
+    sink::Delivery,
+    source::{Source, SourceError, SourceEvent},
+    work::{Finished, Work},
+};
+
+/// Everything that can happen.
+pub(crate) enum Event {
+    Shutdown,
+    Delivered(Option<Answer>),
+    Report(Report),
+    TaskEnded(Result<(), JoinError>),
+    DecoderFetched(Result<(), String>),
+    Source(Option<Result<SourceEvent, SourceError>>),
+    Tick,
+}
+
+/// Stages of a pipeline's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Running,
+    /// The source has ended on its own; what was read is still worked through.
+    Finishing,
+    /// Asked to stop; what was begun has until then.
+    Draining(Instant),
+    /// Only what is finished is delivered, until then.
+    Closing(Instant),
+}
+
+/// Records decoded before other events have their turn.
+const DECODE_SLICE: usize = 256;
+/// The coordinator turns at least this often, so that a probe can tell whether it does.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+pub(crate) struct Coordinator {
+    settings: Settings,
+    aligner: Arc<dyn Aligner>,
+    encoding: Encoding,
+    gate: Gate,
+    flow: FlowControl,
+    offsets: Offsets<Finished>,
+    pub intake: Intake,
+    pub calls: Calls,
+    deliveries: Deliveries,
+    instruments: Instruments,
+    progress: Progress,
+    phase: Phase,
+    source_over: bool,
+    aborted_while_closing: bool,
+    pub error: Option<PipelineError>,
+}
+
+/// Where the coordinator's tasks are spoken to.
+pub(crate) struct Outlets {
+    /// For calls of the Aligner to report to.
+    pub reports: mpsc::Sender<Report>,
+    /// To the task that owns the sink.
+    pub sink: mpsc::Sender<Vec<Delivery>>,
+}
+
+impl Coordinator {
+    pub(crate) fn new(
+        settings: Settings,
+        decoder: Arc<dyn Decoder>,
+        context: CallContext,
+        outlets: Outlets,
+        progress: Progress,
+    ) -> Self {
+        Self {
+            flow: FlowControl::new(
+                settings.max_tokens_in_flight,
+                settings.max_bytes_in_flight,
+                Duration::from_millis(settings.pause_after_ms),
+            ),
+            gate: Gate::new(&settings),
+            intake: Intake::new(decoder, &settings),
+            deliveries: Deliveries::new(&settings, outlets.sink),
+            offsets: Offsets::default(),
+            aligner: Arc::clone(&context.aligner),
+            encoding: context.encoding.clone(),
+            instruments: context.instruments.clone(),
+            calls: Calls::new(&settings, context, outlets.reports),
+            settings,
+            progress,
+            phase: Phase::Running,
+            source_over: false,
+            aborted_while_closing: false,
+            error: None,
+        }
+    }
+
+    pub(crate) fn handle(&mut self, event: Event, source: &mut impl Source, now: Instant) {
+        match event {
+            Event::Shutdown => self.drain(source, now),
+            Event::Delivered(Some(answer)) => self.delivered(answer, source, now),
+            Event::Delivered(None) => {
+                let cause = "the sink's task ended unexpectedly".to_owned();
+                self.stop(PipelineError::Task(cause), source, now);
+            }
+            Event::Report(report) => self.report(report, source, now),
+            Event::TaskEnded(Err(error)) if error.is_panic() => {
+                // The payload of a panic may quote a text, so it stays out.
+                let cause = "a call's task panicked".to_owned();
+                self.stop(PipelineError::Task(cause), source, now);
+            }
+            Event::TaskEnded(_) | Event::Tick => {}
+            Event::DecoderFetched(result) => self.intake.note(result, now),
+            Event::Source(Some(Ok(event))) => self.source_event(event, now),
+            Event::Source(Some(Err(error))) => {
+                self.source_over = true;
+                self.stop(error.into(), source, now);
+            }
+            Event::Source(None) => {
+                self.source_over = true;
+                if self.phase == Phase::Running {
+                    self.phase = Phase::Finishing;
+                    self.progress.enter(State::Draining);
+                }
+            }
+        }
+    }
+
+    /// Does whatever has become possible. Returns whether more could be done at once.
+    pub(crate) fn advance(&mut self, source: &mut impl Source, now: Instant) -> bool {
+        if let Phase::Draining(deadline) = self.phase
+            && deadline <= now
+        {
+            tracing::warn!(
+                unfinished = self.offsets.held().unfinished,
+                "drain_timeout_ms is over; unfinished records will be read again"
+            );
+            self.close(now);
+        }
+        let more = self.decode(now);
+        let flush = self.phase != Phase::Running;
+        let calls = self.calls.submit(&self.offsets, flush, now);
+        let haste = self.haste();
+        if self.deliveries.step(&mut self.offsets, haste, now) {
+            self.calls.abandon_lost(&self.offsets);
+        }
+        let held = self.offsets.held();
+        let paused = self.flow.paused_since();
+        if let Some(flow) = self.flow.observe(held.tokens, held.bytes, now)
+            && !self.source_over
+        {
+            source.flow(flow);
+        }
+        self.publish(calls, paused, now);
+        more
+    }
+
+    /// Decodes records for as long as the Aligner has room for them.
+    fn decode(&mut self, now: Instant) -> bool {
+        for _ in 0..DECODE_SLICE {
+            let held = self.offsets.held();
+            if held.tokens >= self.settings.max_tokens_in_flight || self.calls.has_backlog() {
+                return false;
+            }
+            match self.intake.decode(&self.offsets, now) {
+                None => return false,
+                Some(Decoded::Event(received, event)) => {
+                    let Received { ticket, record, at } = *received;
+                    let bypass = self.gate.bypass(&event);
+                    let mut work = Work::new(ticket, record, event, at);
+                    if let Some(reason) = bypass {
+                        let finished = self.encoding.bypassed(work, reason, now);
+                        self.finish(ticket, finished);
+                        continue;
+                    }
+                    work.tokens = self.aligner.estimate_tokens(&work.request);
+                    self.offsets.weigh(ticket, u64::from(work.tokens));
+                    self.calls.push(work, now);
+                }
+                Some(Decoded::Invalid {
+                    received,
+                    reason,
+                    message,
+                }) => {
+                    let cause = Cause {
+                        stage: Stage::ValueConverter,
+                        reason,
+                        message,
+                    };
+                    let finished = self.encoding.dead_letter(received.record, cause);
+                    self.finish(received.ticket, finished);
+                }
+            }
+        }
+        !self.intake.is_empty()
+    }
+
+    fn finish(&mut self, ticket: Ticket, finished: Finished) {
+        let bytes = finished.outputs.bytes();
+        // What comes back belongs to a tenure that has ended: it is not ours to deliver.
+        let _ = self.offsets.finish(ticket, finished, bytes);
+    }
+
+    fn source_event(&mut self, event: SourceEvent, now: Instant) {
+        match event {
+            SourceEvent::Assigned(partitions) => {
+                for partition in partitions {
+                    self.offsets.open(partition);
+                }
+            }
+            SourceEvent::Records(records) => {
+                if matches!(self.phase, Phase::Draining(_) | Phase::Closing(_)) {
+                    return;
+                }
+                if self.offsets.held().unfinished == 0 {
+                    self.progress.set_moment(Gauge::ProgressAt, now);
+                }
+                let accepted = self.intake.accept(records, &mut self.offsets, now);
+                self.progress.add(Gauge::Received, accepted);
+            }
+            SourceEvent::Revoking {
+                partitions,
+                deadline,
+                release,
+            } => self.deliveries.end(partitions, deadline, release),
+            SourceEvent::Lost(partitions) => {
+                self.offsets.forget(&partitions);
+                self.calls.abandon_lost(&self.offsets);
+            }
+        }
+    }
+
+    fn report(&mut self, report: Report, source: &mut impl Source, now: Instant) {
+        match report {
+            Report::Finished(results) => {
+                self.calls.answered(results.len());
+                for (ticket, finished) in results {
+                    self.finish(ticket, finished);
+                }
+                self.progress.set_moment(Gauge::ProgressAt, now);
+            }
+            Report::Ended {
+                call,
+                asked,
+                unanswered,
+            } => {
+                let Ended {
+                    dead,
+                    retries,
+                    stop,
+                } = self
+                    .calls
+                    .ended(call, asked, unanswered, &self.offsets, now);
+                for (work, cause) in dead {
+                    let ticket = work.ticket;
+                    let finished = self.encoding.failed(work, cause);
+                    self.finish(ticket, finished);
+                }
+                self.progress.add(Gauge::Retries, retries as u64);
+                if let Some(cause) = stop {
+                    self.stop(PipelineError::Aligner(cause), source, now);
+                }
+            }
+        }
+    }
+
+    fn delivered(&mut self, answer: Answer, source: &mut impl Source, now: Instant) {
+        let failed = answer.is_err();
+        let ended = matches!(&answer, Ok(ended) if !ended.is_empty());
+        let settled = self.deliveries.settle(
+            answer,
+            &mut self.offsets,
+            &self.encoding,
+            &self.progress,
+            &self.instruments,
+            now,
+        );
+        if ended {
+            self.calls.abandon_lost(&self.offsets);
+        }
+        if let Phase::Closing(_) = self.phase {
+            self.aborted_while_closing |= failed;
+        }
+        if let Settled::Stop(cause) = settled {
+            self.stop(PipelineError::Sink(cause), source, now);
+        }
+    }
+
+    /// Asked to stop.
+    fn drain(&mut self, source: &mut impl Source, now: Instant) {
+        if matches!(self.phase, Phase::Closing(_)) {
+            return;
+        }
+        if !self.source_over {
+            source.stop();
+        }
+        self.intake.clear();
+        let drain = Duration::from_millis(self.settings.drain_timeout_ms);
+        self.phase = Phase::Draining(now + drain);
+        self.progress.enter(State::Draining);
+    }
+
+    /// Something cannot go on: delivers what is finished, unless it is the log itself.
+    fn stop(&mut self, error: PipelineError, source: &mut impl Source, now: Instant) {
+        if self.error.is_some() {
+            return;
+        }
+        if !self.source_over {
+            source.stop();
+        }
+        self.aborted_while_closing = !matches!(error, PipelineError::Aligner(_));
+        self.error = Some(error);
+        self.close(now);
+    }
+
+    fn close(&mut self, now: Instant) {
+        self.intake.clear();
+        self.calls.clear();
+        self.phase = Phase::Closing(now + Duration::from_millis(self.settings.close_timeout_ms));
+        self.progress.enter(State::Draining);
+    }
+
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        let delivered = self.offsets.held().ready == 0;
+        let idle = !self.deliveries.in_flight();
+        match self.phase {
+            Phase::Running => false,
+            Phase::Finishing | Phase::Draining(_) => {
+                self.intake.is_empty() && self.calls.is_empty() && delivered && idle
+            }
+            Phase::Closing(deadline) => {
+                deadline <= now || (idle && (delivered || self.aborted_while_closing))
+            }
+        }
+    }
+
+    pub(crate) fn listens(&self) -> bool {
+        !self.source_over && self.flow.listens()
+    }
+
+    fn haste(&self) -> Haste {
+        let nearly_full = self.offsets.held().bytes >= self.settings.max_bytes_in_flight / 5 * 4;
+        if self.phase != Phase::Running || nearly_full {
+            Haste::Urgent
+        } else {
+            Haste::Paced
+        }
+    }
+
+    pub(crate) fn deadline(&self, now: Instant) -> Instant {
+        let phase = match self.phase {
+            Phase::Draining(deadline) | Phase::Closing(deadline) => Some(deadline),
+            Phase::Running | Phase::Finishing => None,
+        };
+        let ready = self.offsets.held().ready;
+        [
+            phase,
+            self.calls.deadline(),
+            self.intake.deadline(),
+            self.deliveries.deadline(self.haste(), ready),
+            self.flow.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(now + HEARTBEAT, Instant::min)
+    }
+
+    fn publish(&self, calls: u64, paused: Option<Instant>, now: Instant) {
+        let held = self.offsets.held();
+        let progress = &self.progress;
+        progress.set(Gauge::Partitions, self.offsets.tenures() as u64);
+        progress.set(Gauge::Unfinished, held.unfinished as u64);
+        progress.set(Gauge::Undelivered, held.finished as u64);
+        progress.set(Gauge::Tokens, held.tokens);
+        progress.set(Gauge::Bytes, held.bytes);
+        progress.add(Gauge::Batches, calls);
+        progress.set(Gauge::BatchesInFlight, self.calls.in_flight() as u64);
+        progress.set(Gauge::DecoderWaits, u64::from(self.intake.waits()));
+        match self.offsets.oldest() {
+            Some(oldest) => progress.set_moment(Gauge::OldestSince, oldest),
+            None => progress.set(Gauge::OldestSince, 0),
+        }
+        match (paused, self.flow.paused_since()) {
+            (None, Some(since)) => progress.set_moment(Gauge::PausedSince, since),
+            (Some(since), None) => {
+                progress.set(Gauge::PausedSince, 0);
+                let pause = u64::try_from((now - since).as_millis()).unwrap_or(u64::MAX);
+                progress.add(Gauge::PausedMs, pause);
+            }
+            _ => {}
+        }
+        progress.set_moment(Gauge::HeartbeatAt, now);
+    }
+
+    pub(crate) fn summary(&self) -> Summary {
+        let held = self.offsets.held();
+        let snapshot = self.progress.snapshot();
+        Summary {
+            received: snapshot.received,
+            outcomes: snapshot.outcomes,
+            left: (held.unfinished + held.finished) as u64,
+        }
+    }
+}
