@@ -1,7 +1,7 @@
 //! How many events a second this crate can take, without a log and without a model: a source that
 //! has every record ready, the `marker-all` Aligner, and a sink that takes everything at once.
 //!
-//! `cargo run --release -p aligner-pipeline --example throughput [EVENTS] [THREADS]`
+//! `cargo run --release -p aligner-pipeline --example pipeline_throughput [EVENTS] [THREADS]`
 
 use std::{
     sync::Arc,
@@ -94,7 +94,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1).map(|argument| {
         argument
             .parse::<u64>()
-            .expect("usage: throughput [EVENTS] [THREADS]")
+            .expect("usage: pipeline_throughput [EVENTS] [THREADS]")
     });
     let events = arguments.next().unwrap_or(500_000);
     let threads = arguments.next().unwrap_or(1);
