@@ -30,6 +30,7 @@ fn an_aligner_slower_than_two_poll_intervals_causes_no_rebalance() {
         .set(&["aligner", "model"], "remote")
         .set(&["aligner", "remote", "url"], server.url())
         .set(&["aligner", "remote", "model"], MODEL)
+        .set(&["aligner", "remote", "timeout_ms"], 600_000)
         .property(
             "max.poll.interval.ms",
             &POLL_INTERVAL.as_millis().to_string(),

@@ -331,3 +331,23 @@ fn brokers_of_a_cluster_are_killed_stopped_and_restarted_under_a_writer() {
     assert_eq!(seen.len(), 150);
     assert!(seen.values().all(|&times| times == 1));
 }
+
+#[test]
+fn a_reader_is_not_misled_by_the_marks_of_another() {
+    let kafka = Kafka::shared();
+    let topic = Topics::named("marks").corrections;
+    kafka.create_topic(&topic, 1);
+    let mut first = Reader::open(kafka.settings(), &[&topic]);
+    assert_eq!(values(&mut first), [] as [String; 0]);
+    let mut writer = Writer::open(kafka.settings());
+    writer.send(
+        &topic,
+        &Outgoing {
+            value: Some(b"after a mark".to_vec()),
+            ..Outgoing::default()
+        },
+    );
+    writer.settle(LIMIT);
+    let mut second = Reader::open(kafka.settings(), &[&topic]);
+    assert_eq!(values(&mut second), ["after a mark"]);
+}

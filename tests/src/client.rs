@@ -233,6 +233,8 @@ pub struct Reader {
     partitions: BTreeSet<(String, i32)>,
     marks: BTreeMap<u64, BTreeSet<(String, i32)>>,
     next_mark: u64,
+    /// Tells its marks from those of other readers of the same topics.
+    name: u64,
 }
 
 impl Reader {
@@ -273,6 +275,7 @@ impl Reader {
             partitions,
             marks: BTreeMap::new(),
             next_mark: 0,
+            name: rand::random(),
         }
     }
 
@@ -288,8 +291,12 @@ impl Reader {
                 match record.header(MARK_HEADER) {
                     None => return Some(record),
                     Some(mark) => {
-                        let mark = mark.parse().expect("marks are numbers");
-                        if let Some(missing) = self.marks.get_mut(&mark) {
+                        let (name, mark) = mark.split_once('-').expect("marks have two parts");
+                        if name == self.name.to_string()
+                            && let Some(missing) = self
+                                .marks
+                                .get_mut(&mark.parse().expect("marks are numbered"))
+                        {
                             missing.remove(&(record.topic, record.partition));
                         }
                     }
@@ -305,7 +312,7 @@ impl Reader {
     pub fn mark(&mut self) -> u64 {
         let mark = self.next_mark;
         self.next_mark += 1;
-        let text = mark.to_string();
+        let text = format!("{}-{mark}", self.name);
         for (topic, partition) in &self.partitions {
             let headers = OwnedHeaders::new().insert(Header {
                 key: MARK_HEADER,
