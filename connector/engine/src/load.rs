@@ -17,7 +17,7 @@ use crate::{
     backend::PAGE_TOKENS,
     config::{self, Config},
     gguf::GgufFile,
-    kernels::Isa,
+    kernels::{Isa, KvPrecision},
     model::{Cpu, Decoder, WeightPrecision},
     scheduler::Budget,
     source::Files,
@@ -156,11 +156,15 @@ impl Loaded {
             context: config.context,
             vocab: config.vocab,
             layers: config.layers.len(),
+            kv_dtype: match decoder.kv_precision() {
+                KvPrecision::F32 => "f32",
+                KvPrecision::F16 => "f16",
+            },
             step_bytes: decoder.bytes(),
             weights_sha256: hex(&weights_sha256),
             threads: threads[0].get(),
         };
-        let budget = budget(config, options);
+        let budget = budget(config, decoder.kv_precision().bytes(), options);
         Self {
             name: parts.name,
             decoder: Arc::new(decoder),
@@ -297,10 +301,10 @@ fn worker_threads(options: &EngineOptions) -> Result<Vec<NonZeroUsize>, LoadErro
         .collect())
 }
 
-fn budget(config: &Config, options: &EngineOptions) -> Budget {
+fn budget(config: &Config, element_bytes: usize, options: &EngineOptions) -> Budget {
     let limits = options.limits;
     let head = config.head.next_multiple_of(PAGE_TOKENS);
-    let token_bytes = 2 * 4 * config.layers.len() * config.kv_heads * head;
+    let token_bytes = 2 * element_bytes * config.layers.len() * config.kv_heads * head;
     let tokens = limits.kv_tokens.unwrap_or_else(|| {
         let one_sequence = config.context.min(4096);
         (KV_BYTES / token_bytes).clamp(one_sequence, KV_TOKENS.max(one_sequence))

@@ -12,8 +12,9 @@ use crate::{
     backend::{Backend, Outcome, PAGE_TOKENS, Reading, Step},
     config::Config,
     kernels::{
-        Aligned, Attend, AttentionShape, Epilogue, HeadShape, Isa, LANES, Matrix, Place, Pool,
-        Precision, QuantizedRows, attend, glu, matmul, read, rms_norm, softcap, split_heads,
+        Aligned, Attend, AttentionShape, Epilogue, HeadShape, Isa, KvPrecision, KvStore, LANES,
+        Matrix, Place, Pool, Precision, QuantizedRows, attend, glu, matmul, read, rms_norm,
+        softcap, split_heads,
     },
     rope::RopeTable,
     rows::Rows,
@@ -129,6 +130,15 @@ impl Decoder {
             (true, _) => "q8_0",
             (false, true) => "mixed f32 and q8_0",
             (false, false) => "f32",
+        }
+    }
+
+    /// How keys and values are held.
+    pub(crate) fn kv_precision(&self) -> KvPrecision {
+        if self.dtype() == "q8_0" {
+            KvPrecision::F16
+        } else {
+            KvPrecision::F32
         }
     }
 
@@ -255,9 +265,7 @@ pub(crate) struct Cpu {
     decoder: Arc<Decoder>,
     pool: Pool,
     ropes: Vec<RopeTable>,
-    keys: Aligned<f32>,
-    values: Aligned<f32>,
-    pages: usize,
+    store: KvStore,
     places: Vec<Place>,
     buffers: Buffers,
 }
@@ -296,14 +304,16 @@ impl Cpu {
     /// A worker with room for `pages` pages.
     pub(crate) fn new(decoder: Arc<Decoder>, threads: NonZeroUsize, pages: usize) -> Self {
         let config = decoder.config();
-        let per_page = config.kv_heads * PAGE_TOKENS * padded(config);
-        let all = config.layers.len() * pages * per_page;
         Self {
             pool: Pool::new(threads),
             ropes: config.ropes.iter().cloned().map(RopeTable::new).collect(),
-            keys: Aligned::zeroed(all),
-            values: Aligned::zeroed(all),
-            pages,
+            store: KvStore::new(
+                decoder.kv_precision(),
+                config.layers.len(),
+                pages,
+                config.kv_heads,
+                padded(config),
+            ),
             places: Vec::new(),
             buffers: Buffers::default(),
             decoder,
@@ -317,7 +327,7 @@ impl Cpu {
             for position in span.start..span.start + span.rows {
                 let page = step.pages[span.first_page + position / PAGE_TOKENS];
                 assert!(
-                    (page as usize) < self.pages,
+                    (page as usize) < self.store.pages(),
                     "pages come from this worker's pool"
                 );
                 self.places.push(Place {
@@ -347,9 +357,7 @@ impl Backend for Cpu {
             decoder,
             pool,
             ropes,
-            keys,
-            values,
-            pages,
+            store,
             places,
             buffers,
         } = self;
@@ -378,8 +386,6 @@ impl Backend for Cpu {
             }
         }
 
-        let page_stride = kv_heads * PAGE_TOKENS * padded;
-        let layer_stride = *pages * page_stride;
         for (index, layer) in decoder.layers.iter().enumerate() {
             let kind = config.layers[index];
             let last = index + 1 == decoder.layers.len();
@@ -406,8 +412,7 @@ impl Backend for Cpu {
                 qkv,
             );
             let queries = buffers.queries.of(rows * heads * padded);
-            let keys = &mut keys[index * layer_stride..][..layer_stride];
-            let values = &mut values[index * layer_stride..][..layer_stride];
+            let store = store.layer(index);
             split_heads(
                 pool,
                 isa.floats,
@@ -426,7 +431,7 @@ impl Backend for Cpu {
                 places,
                 qkv,
                 queries,
-                (keys, values, page_stride),
+                store,
             );
 
             let attended = buffers.attended.of(rows * heads * head);
@@ -445,7 +450,7 @@ impl Backend for Cpu {
                 kind.window,
                 &work,
                 queries,
-                (keys, values, page_stride),
+                store,
                 &mut buffers.scores.0,
                 attended,
             );
@@ -594,5 +599,56 @@ fn keep_outputs(step: &Step, width: usize, rows: &mut [f32]) {
         rows.copy_within(from, kept * width);
         row += span.rows;
         kept += span.outputs;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::source::Files;
+
+    /// Logits of a prompt in two chunks beside another sequence.
+    fn logits(family: &str, precision: WeightPrecision, isa: Isa, threads: usize) -> Vec<u32> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures")
+            .join(family);
+        let files = Files::Folder(folder);
+        let bytes = files
+            .required("config.json", "it is a fixture")
+            .expect("readable");
+        let config = Config::from_json(&bytes).expect("valid");
+        let weights = Weights::open(&files).expect("opens");
+        let decoder = Decoder::load(config, &weights, precision, isa).expect("loads");
+        let threads = NonZeroUsize::new(threads).expect("threads");
+        let mut cpu = Cpu::new(Arc::new(decoder), threads, 16);
+        let (mut step, mut outcome) = (Step::default(), Outcome::default());
+        let prompt: Vec<u32> = (0..60).map(|i| 3 + i * i % 300).collect();
+        step.push(&prompt[..41], 0, 0, &[3, 1, 7]);
+        step.push(&prompt[5..25], 0, 2, &[0, 9]);
+        cpu.forward(&step, &mut outcome);
+        let mut bits: Vec<u32> = outcome.logits.iter().map(|value| value.to_bits()).collect();
+        step.clear();
+        step.push(&prompt[41..], 41, 3, &[3, 1, 7, 2]);
+        cpu.forward(&step, &mut outcome);
+        bits.extend(outcome.logits.iter().map(|value| value.to_bits()));
+        bits
+    }
+
+    #[test]
+    fn every_instruction_set_computes_the_same_bytes() {
+        let precisions = [WeightPrecision::F32, WeightPrecision::Q8];
+        for family in ["llama2", "llama_odd", "gemma2", "qwen3"] {
+            for precision in precisions {
+                let mut isas = Isa::available().into_iter();
+                let best = isas.next().expect("plain arrays at least");
+                let expected = logits(family, precision, best, 2);
+                for isa in isas {
+                    let got = logits(family, precision, isa, 1);
+                    assert!(got == expected, "{family} {precision:?} differs on {isa}");
+                }
+            }
+        }
     }
 }

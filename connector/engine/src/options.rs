@@ -126,6 +126,8 @@ pub struct Description {
     pub parameters: usize,
     /// How they are held.
     pub dtype: &'static str,
+    /// How keys and values are held.
+    pub kv_dtype: &'static str,
     /// Instruction set of the kernels, such as `avx512-vnni` or `avx2`.
     pub kernels: String,
     /// Most positions of a sequence.

@@ -9,6 +9,7 @@
 
 use super::{
     Aligned, Floats, LANES, Pool, Shared, for_each_isa,
+    kv::{Element, Full, Half, KvLayer, KvPrecision},
     lanes::{Lanes, exp, maximum, sum, tanh},
 };
 
@@ -33,7 +34,7 @@ pub(crate) struct Attend<'a> {
     pub(crate) rows: usize,
     /// Position of its first row.
     pub(crate) start: usize,
-    /// Where each page of the sequence lies in `keys` and `values`.
+    /// Where each page of the sequence lies in the store.
     pub(crate) pages: &'a [u32],
 }
 
@@ -50,10 +51,7 @@ struct Operands {
     shape: AttentionShape,
     /// `[row][head][padded]`
     queries: *const f32,
-    keys: *const f32,
-    values: *const f32,
-    /// Distance between pages, in values.
-    page_stride: usize,
+    store: KvLayer,
     window: usize,
     out: *mut f32,
 }
@@ -63,8 +61,6 @@ unsafe impl Sync for Operands {}
 
 /// `out[row][head · d] = softmax(q · kᵀ) · v` for all rows of all sequences.
 ///
-/// `keys` and `values` begin at this layer's part of page 0; within a page each KV head has
-/// `16 · padded` values.
 #[expect(
     clippy::too_many_arguments,
     reason = "a kernel's operands, none of them optional"
@@ -76,7 +72,7 @@ pub(crate) fn attend(
     window: Option<usize>,
     work: &[Attend<'_>],
     queries: &[f32],
-    (keys, values, page_stride): (&[f32], &[f32], usize),
+    store: KvLayer,
     scratch: &mut Aligned<f32>,
     out: &mut [f32],
 ) {
@@ -99,9 +95,7 @@ pub(crate) fn attend(
     let operands = Operands {
         shape,
         queries: queries.as_ptr(),
-        keys: keys.as_ptr(),
-        values: values.as_ptr(),
-        page_stride,
+        store,
         window: window.unwrap_or(usize::MAX),
         out: out.as_mut_ptr(),
     };
@@ -119,9 +113,13 @@ pub(crate) fn attend(
                 let row = index / shape.kv_heads * rows_per_task;
                 let rows = rows_per_task.min(part.rows - row);
                 // SAFETY: tasks own disjoint rows and heads of `out`; scratch belongs to the
-                // worker; the pages of `part` lie within keys and values.
+                // worker; the pages of `part` lie within the store.
                 unsafe {
-                    attend_some(
+                    let attend = match operands.store.precision {
+                        KvPrecision::F32 => attend_full,
+                        KvPrecision::F16 => attend_half,
+                    };
+                    attend(
                         isa,
                         operands,
                         part,
@@ -138,14 +136,49 @@ pub(crate) fn attend(
 }
 
 for_each_isa! {
-    unsafe fn attend_some(
+    unsafe fn attend_full(
         operands: &Operands,
         part: &Attend<'_>,
         row: usize,
         rows: usize,
         kv_head: usize,
         scratch: *mut f32,
-    ) = attend_some_on
+    ) = attend_full_on
+}
+
+for_each_isa! {
+    unsafe fn attend_half(
+        operands: &Operands,
+        part: &Attend<'_>,
+        row: usize,
+        rows: usize,
+        kv_head: usize,
+        scratch: *mut f32,
+    ) = attend_half_on
+}
+
+#[inline(always)]
+unsafe fn attend_full_on<L: Lanes>(
+    operands: &Operands,
+    part: &Attend<'_>,
+    row: usize,
+    rows: usize,
+    kv_head: usize,
+    scratch: *mut f32,
+) {
+    unsafe { attend_some_on::<L, Full>(operands, part, row, rows, kv_head, scratch) }
+}
+
+#[inline(always)]
+unsafe fn attend_half_on<L: Lanes>(
+    operands: &Operands,
+    part: &Attend<'_>,
+    row: usize,
+    rows: usize,
+    kv_head: usize,
+    scratch: *mut f32,
+) {
+    unsafe { attend_some_on::<L, Half>(operands, part, row, rows, kv_head, scratch) }
 }
 
 /// One query of a pass.
@@ -159,7 +192,7 @@ struct Query {
 }
 
 #[inline(always)]
-unsafe fn attend_some_on<L: Lanes>(
+unsafe fn attend_some_on<L: Lanes, E: Element>(
     operands: &Operands,
     part: &Attend<'_>,
     row: usize,
@@ -194,13 +227,13 @@ unsafe fn attend_some_on<L: Lanes>(
         for (index, slot) in queries[..take].iter_mut().enumerate() {
             *slot = query(done + index);
         }
-        unsafe { pass::<L>(operands, part.pages, kv_head, &queries[..take], scratch) };
+        unsafe { pass::<L, E>(operands, part.pages, kv_head, &queries[..take], scratch) };
         done += take;
     }
 }
 
 #[inline(always)]
-unsafe fn pass<L: Lanes>(
+unsafe fn pass<L: Lanes, E: Element>(
     operands: &Operands,
     pages: &[u32],
     kv_head: usize,
@@ -215,7 +248,7 @@ unsafe fn pass<L: Lanes>(
         macro_rules! of_queries {
             ($($queries:literal x $pages:literal)*) => {
                 match queries.len() {
-                    $($queries => scores::<L, $queries, $pages>(
+                    $($queries => scores::<L, E, $queries, $pages>(
                         operands, pages, kv_head, queries, (first, end), stride, scratch,
                     ),)*
                     _ => unreachable!("a pass has between one and TOGETHER queries"),
@@ -254,12 +287,12 @@ unsafe fn pass<L: Lanes>(
                 };
                 let left = together.min(queries.len() - done);
                 let did = match (take, left) {
-                    (4, 4) => mix.run::<L, 4, 4>(),
-                    (4, 2 | 3) => mix.run::<L, 2, 4>(),
-                    (4, _) => mix.run::<L, 1, 4>(),
-                    (_, 8) => mix.run::<L, 8, 1>(),
-                    (_, 4..) => mix.run::<L, 4, 1>(),
-                    _ => mix.run::<L, 1, 1>(),
+                    (4, 4) => mix.run::<L, E, 4, 4>(),
+                    (4, 2 | 3) => mix.run::<L, E, 2, 4>(),
+                    (4, _) => mix.run::<L, E, 1, 4>(),
+                    (_, 8) => mix.run::<L, E, 8, 1>(),
+                    (_, 4..) => mix.run::<L, E, 4, 1>(),
+                    _ => mix.run::<L, E, 1, 1>(),
                 };
                 done += did;
             }
@@ -270,7 +303,7 @@ unsafe fn pass<L: Lanes>(
 
 /// Writes each query's scaled scores to its row of the scratch.
 #[inline(always)]
-unsafe fn scores<L: Lanes, const QUERIES: usize, const PAGES: usize>(
+unsafe fn scores<L: Lanes, E: Element, const QUERIES: usize, const PAGES: usize>(
     operands: &Operands,
     pages: &[u32],
     kv_head: usize,
@@ -280,11 +313,12 @@ unsafe fn scores<L: Lanes, const QUERIES: usize, const PAGES: usize>(
     scratch: *mut f32,
 ) {
     let shape = operands.shape;
-    let page_at = |page: usize| unsafe {
-        operands
-            .keys
-            .add(pages[page] as usize * operands.page_stride + kv_head * LANES * shape.padded)
-    };
+    let page_at =
+        |page: usize| unsafe {
+            operands.store.keys.cast::<E::Stored>().cast_const().add(
+                pages[page] as usize * operands.store.page_stride + kv_head * LANES * shape.padded,
+            )
+        };
     let (first_page, last_page) = (first / LANES, end.div_ceil(LANES));
     let scale = unsafe { L::splat(shape.scale) };
     let mut page = first_page;
@@ -299,7 +333,7 @@ unsafe fn scores<L: Lanes, const QUERIES: usize, const PAGES: usize>(
             for d in 0..shape.head {
                 let mut keys = [L::splat(0.0); PAGES];
                 for (key, at) in keys.iter_mut().zip(&at) {
-                    *key = L::load(at.add(d * LANES));
+                    *key = E::load::<L>(at.add(d * LANES));
                 }
                 for (sums, query) in sums.iter_mut().zip(queries) {
                     let component = L::splat(*query.from.add(d));
@@ -384,22 +418,30 @@ struct Mix<'a> {
 impl Mix<'_> {
     /// Mixes values by weight for `QUERIES` queries and `VECTORS` vectors of components.
     #[inline(always)]
-    unsafe fn run<L: Lanes, const QUERIES: usize, const VECTORS: usize>(&self) -> usize {
+    unsafe fn run<L: Lanes, E: Element, const QUERIES: usize, const VECTORS: usize>(
+        &self,
+    ) -> usize {
         let shape = self.operands.shape;
         let (first, end) = self.keys;
         unsafe {
             let mut sums = [[L::splat(0.0); VECTORS]; QUERIES];
             let mut at = first;
             while at < end {
-                let page = self.operands.values.add(
-                    self.pages[at / LANES] as usize * self.operands.page_stride
-                        + self.kv_head * LANES * shape.padded
-                        + self.vector * LANES,
-                );
+                let page = self
+                    .operands
+                    .store
+                    .values
+                    .cast::<E::Stored>()
+                    .cast_const()
+                    .add(
+                        self.pages[at / LANES] as usize * self.operands.store.page_stride
+                            + self.kv_head * LANES * shape.padded
+                            + self.vector * LANES,
+                    );
                 for key in 0..LANES.min(end - at) {
                     let mut values = [L::splat(0.0); VECTORS];
                     for (index, value) in values.iter_mut().enumerate() {
-                        *value = L::load(page.add(key * shape.padded + index * LANES));
+                        *value = E::load::<L>(page.add(key * shape.padded + index * LANES));
                     }
                     for (query, sums) in sums.iter_mut().enumerate() {
                         let weight =

@@ -1,6 +1,10 @@
 //! From the joint query-key-value product to rotated queries and the sequence's pages.
 
-use super::{Floats, LANES, Pool, Shared, for_each_isa, lanes::Lanes};
+use super::{
+    Floats, LANES, Pool, Shared, for_each_isa,
+    kv::{Element, Full, Half, KvLayer, KvPrecision},
+    lanes::Lanes,
+};
 use crate::rope::RopeTable;
 
 /// Shape of the joint product and of its destinations.
@@ -41,7 +45,7 @@ pub(crate) fn split_heads(
     places: &[Place],
     qkv: &mut [f32],
     queries: &mut [f32],
-    (keys, values, page_stride): (&mut [f32], &mut [f32], usize),
+    store: KvLayer,
 ) {
     let rows = places.len();
     let width = (shape.heads + 2 * shape.kv_heads) * shape.head;
@@ -56,14 +60,17 @@ pub(crate) fn split_heads(
     };
     let qkv = Shared::of(qkv);
     let queries = Shared::of(queries);
-    let (keys, values) = (Shared::of(keys), Shared::of(values));
     pool.run(chunks, &|chunk, _| {
         let (first, last) = (chunk * rows / chunks, (chunk + 1) * rows / chunks);
         for (row, place) in (first..last).zip(&places[first..last]) {
-            let offset = place.page as usize * page_stride;
+            let offset = place.page as usize * store.page_stride;
             // SAFETY: chunks own disjoint rows, and every row its own slot of a page.
             unsafe {
-                split_row(
+                let split = match store.precision {
+                    KvPrecision::F32 => split_full,
+                    KvPrecision::F16 => split_half,
+                };
+                split(
                     isa,
                     shape,
                     norms,
@@ -71,8 +78,8 @@ pub(crate) fn split_heads(
                     place.position as usize % LANES,
                     qkv.at(row * width),
                     queries.at(row * shape.heads * shape.padded),
-                    keys.at(offset),
-                    values.at(offset),
+                    store,
+                    offset,
                 );
             }
         }
@@ -81,16 +88,30 @@ pub(crate) fn split_heads(
 
 for_each_isa! {
     #[expect(clippy::too_many_arguments, reason = "a kernel's operands, none of them optional")]
-    unsafe fn split_row(
+    unsafe fn split_full(
         shape: HeadShape,
         norms: HeadNorms<'_>,
         angles: (&[f32], &[f32]),
         slot: usize,
         qkv: *mut f32,
         queries: *mut f32,
-        keys: *mut f32,
-        values: *mut f32,
-    ) = split_row_on
+        store: KvLayer,
+        offset: usize,
+    ) = split_full_on
+}
+
+for_each_isa! {
+    #[expect(clippy::too_many_arguments, reason = "a kernel's operands, none of them optional")]
+    unsafe fn split_half(
+        shape: HeadShape,
+        norms: HeadNorms<'_>,
+        angles: (&[f32], &[f32]),
+        slot: usize,
+        qkv: *mut f32,
+        queries: *mut f32,
+        store: KvLayer,
+        offset: usize,
+    ) = split_half_on
 }
 
 #[inline(always)]
@@ -98,15 +119,55 @@ for_each_isa! {
     clippy::too_many_arguments,
     reason = "a kernel's operands, none of them optional"
 )]
-unsafe fn split_row_on<L: Lanes>(
+unsafe fn split_full_on<L: Lanes>(
     shape: HeadShape,
     norms: HeadNorms<'_>,
     angles: (&[f32], &[f32]),
     slot: usize,
     qkv: *mut f32,
     queries: *mut f32,
-    keys: *mut f32,
-    values: *mut f32,
+    store: KvLayer,
+    offset: usize,
+) {
+    unsafe {
+        split_row_on::<L, Full>(shape, norms, angles, slot, qkv, queries, store, offset);
+    }
+}
+
+#[inline(always)]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a kernel's operands, none of them optional"
+)]
+unsafe fn split_half_on<L: Lanes>(
+    shape: HeadShape,
+    norms: HeadNorms<'_>,
+    angles: (&[f32], &[f32]),
+    slot: usize,
+    qkv: *mut f32,
+    queries: *mut f32,
+    store: KvLayer,
+    offset: usize,
+) {
+    unsafe {
+        split_row_on::<L, Half>(shape, norms, angles, slot, qkv, queries, store, offset);
+    }
+}
+
+#[inline(always)]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a kernel's operands, none of them optional"
+)]
+unsafe fn split_row_on<L: Lanes, E: Element>(
+    shape: HeadShape,
+    norms: HeadNorms<'_>,
+    angles: (&[f32], &[f32]),
+    slot: usize,
+    qkv: *mut f32,
+    queries: *mut f32,
+    store: KvLayer,
+    offset: usize,
 ) {
     let HeadShape {
         heads,
@@ -132,14 +193,44 @@ unsafe fn split_row_on<L: Lanes>(
                 super::activation::norm_row_on::<L>(from, head, weight.as_ptr(), epsilon, from);
             }
             rotate::<L>(from, head / 2, angles);
-            let to = keys.add(index * LANES * padded + slot);
-            for d in 0..head {
-                *to.add(d * LANES) = *from.add(d);
+            let page = offset + index * LANES * padded;
+            let to = store.keys.cast::<E::Stored>().add(page + slot);
+            let mut narrowed = [E::Stored::default(); LANES];
+            for first in (0..head).step_by(LANES) {
+                let count = LANES.min(head - first);
+                narrow::<L, E>(from.add(first), count, &mut narrowed);
+                for (d, &key) in narrowed[..count].iter().enumerate() {
+                    *to.add((first + d) * LANES) = key;
+                }
             }
             let from = qkv.add((heads + kv_heads + index) * head);
-            let to = values.add((index * LANES + slot) * padded);
-            to.copy_from_nonoverlapping(from, head);
+            let to = store.values.cast::<E::Stored>().add(page + slot * padded);
+            for first in (0..head).step_by(LANES) {
+                let count = LANES.min(head - first);
+                narrow::<L, E>(from.add(first), count, &mut narrowed);
+                to.add(first)
+                    .copy_from_nonoverlapping(narrowed.as_ptr(), count);
+            }
         }
+    }
+}
+
+/// Up to sixteen values as they are stored.
+#[inline(always)]
+unsafe fn narrow<L: Lanes, E: Element>(
+    from: *const f32,
+    count: usize,
+    to: &mut [E::Stored; LANES],
+) {
+    unsafe {
+        let values = if count == LANES {
+            L::load(from)
+        } else {
+            let mut values = [0.0; LANES];
+            values.as_mut_ptr().copy_from_nonoverlapping(from, count);
+            L::load(values.as_ptr())
+        };
+        E::store(values, to.as_mut_ptr());
     }
 }
 

@@ -12,6 +12,7 @@ mod activation;
 mod aligned;
 mod attention;
 mod heads;
+mod kv;
 mod lanes;
 mod matmul;
 mod matmul_f32;
@@ -25,6 +26,7 @@ pub(crate) use activation::{Activation, glu, rms_norm, softcap};
 pub(crate) use aligned::Aligned;
 pub(crate) use attention::{Attend, AttentionShape, attend};
 pub(crate) use heads::{HeadShape, Place, split_heads};
+pub(crate) use kv::{KvPrecision, KvStore};
 pub(crate) use lanes::LANES;
 pub(crate) use matmul::{Epilogue, Matrix, Precision, QuantizedRows, matmul};
 pub(crate) use pool::Pool;
@@ -68,7 +70,9 @@ impl Isa {
         let mut found = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c");
             let avx512 = avx2 && is_x86_feature_detected!("avx512f");
             let vnni = avx512
                 && is_x86_feature_detected!("avx512bw")
@@ -141,12 +145,12 @@ macro_rules! for_each_isa {
         $(#[$attribute])*
         $vis unsafe fn $name(isa: $crate::kernels::Floats, $($arg: $type),*) {
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx2,fma")]
+            #[target_feature(enable = "avx512f,avx2,fma,f16c")]
             unsafe fn avx512($($arg: $type),*) {
                 unsafe { $body::<$crate::kernels::lanes::Avx512>($($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma")]
+            #[target_feature(enable = "avx2,fma,f16c")]
             unsafe fn avx2($($arg: $type),*) {
                 unsafe { $body::<$crate::kernels::lanes::Avx2>($($arg),*) }
             }

@@ -1,0 +1,121 @@
+//! The store of keys and values: pages of every layer, in f32 or f16.
+//!
+//! Decoding a batch reads all of it at every step, so its width decides how fast that is. Exact
+//! weights go with f32; int8 weights, whose products are rounded anyway, with f16.
+
+use super::{Aligned, LANES, lanes::Lanes};
+
+/// How keys and values are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KvPrecision {
+    F32,
+    F16,
+}
+
+impl KvPrecision {
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+}
+
+/// Pages of all layers. Within a page each KV head has `16 · padded` keys, transposed, and as
+/// many values.
+pub(crate) struct KvStore {
+    precision: KvPrecision,
+    keys: Aligned<u8>,
+    values: Aligned<u8>,
+    layer_bytes: usize,
+    page_stride: usize,
+    pages: usize,
+}
+
+/// One layer's part of the store.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KvLayer {
+    pub(super) precision: KvPrecision,
+    pub(super) keys: *mut u8,
+    pub(super) values: *mut u8,
+    /// Distance between pages, in elements.
+    pub(super) page_stride: usize,
+}
+
+// SAFETY: kernels write disjoint slots and read only slots that were written before.
+unsafe impl Send for KvLayer {}
+unsafe impl Sync for KvLayer {}
+
+impl KvStore {
+    pub(crate) fn new(
+        precision: KvPrecision,
+        layers: usize,
+        pages: usize,
+        kv_heads: usize,
+        padded: usize,
+    ) -> Self {
+        let page_stride = kv_heads * LANES * padded;
+        let layer_bytes = pages * page_stride * precision.bytes();
+        Self {
+            precision,
+            keys: Aligned::zeroed(layers * layer_bytes),
+            values: Aligned::zeroed(layers * layer_bytes),
+            layer_bytes,
+            page_stride,
+            pages,
+        }
+    }
+
+    pub(crate) fn pages(&self) -> usize {
+        self.pages
+    }
+
+    pub(crate) fn layer(&mut self, index: usize) -> KvLayer {
+        KvLayer {
+            precision: self.precision,
+            keys: self.keys[index * self.layer_bytes..].as_mut_ptr(),
+            values: self.values[index * self.layer_bytes..].as_mut_ptr(),
+            page_stride: self.page_stride,
+        }
+    }
+}
+
+/// How a kernel reads and writes the store.
+pub(super) trait Element {
+    type Stored: Copy + Default;
+
+    unsafe fn load<L: Lanes>(from: *const Self::Stored) -> L;
+    unsafe fn store<L: Lanes>(values: L, to: *mut Self::Stored);
+}
+
+/// [`KvPrecision::F32`]
+pub(super) struct Full;
+
+/// [`KvPrecision::F16`]
+pub(super) struct Half;
+
+impl Element for Full {
+    type Stored = f32;
+
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const f32) -> L {
+        unsafe { L::load(from) }
+    }
+    #[inline(always)]
+    unsafe fn store<L: Lanes>(values: L, to: *mut f32) {
+        unsafe { values.store(to) }
+    }
+}
+
+impl Element for Half {
+    type Stored = u16;
+
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const u16) -> L {
+        unsafe { L::load_half(from) }
+    }
+    #[inline(always)]
+    unsafe fn store<L: Lanes>(values: L, to: *mut u16) {
+        unsafe { values.store_half(to) }
+    }
+}
