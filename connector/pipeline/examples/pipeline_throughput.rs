@@ -24,6 +24,7 @@ struct Ready {
     left: u64,
     read: u64,
     assigned: bool,
+    flow: Flow,
 }
 
 impl Source for Ready {
@@ -34,6 +35,10 @@ impl Source for Ready {
         }
         if self.left == 0 {
             return None;
+        }
+        if self.flow == Flow::Pause {
+            // The pipeline asks anew once it has said to go on.
+            return std::future::pending().await;
         }
         let records = self.left.min(RECORDS_PER_EVENT);
         self.left -= records;
@@ -56,7 +61,9 @@ impl Source for Ready {
         Some(Ok(SourceEvent::Records(records)))
     }
 
-    fn flow(&mut self, _: Flow) {}
+    fn flow(&mut self, flow: Flow) {
+        self.flow = flow;
+    }
 
     fn stop(&mut self) {
         self.left = 0;
@@ -130,6 +137,7 @@ fn main() {
             left: events,
             read: 0,
             assigned: false,
+            flow: Flow::Resume,
         },
         sink: Nowhere,
         aligner: Arc::new(Builtin::new(Rule::MarkerAll)),
