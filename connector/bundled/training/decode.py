@@ -1,8 +1,9 @@
 """Greedy decoding of the bundled Aligner in batches, for evaluation: returns texts and log-probabilities."""
 
 import torch
+from safetensors.torch import load_file
 
-from model import Config, Model, load_checkpoint
+from model import Config, from_hf
 from prepare import load, prompt_ids
 from train_bundled import CORRECTION, END, PAD, UNCHANGED  # noqa: F401
 
@@ -29,16 +30,14 @@ class Cache:
 
 
 class Decoder:
-    def __init__(self, checkpoint, tokenizer, half=True):
-        c = load_checkpoint(checkpoint)
-        self.model = Model(Config(**c["config"]))
-        self.model.load_state_dict(c["model"])
-        if half:
-            # What is stored is f16: judge that.
-            for p in self.model.parameters():
-                p.data = p.data.half().float()
-        self.model.eval()
-        self.tok = load(tokenizer)
+    """Decodes with an exported folder: what is judged is what is stored."""
+
+    def __init__(self, folder):
+        state = load_file(f"{folder}/model.safetensors")
+        layers = 1 + max(int(k.split(".")[2]) for k in state if k.startswith("model.layers."))
+        vocab = state["model.embed_tokens.weight"].shape[0]
+        self.model = from_hf(state, Config(vocab=vocab, layers=layers)).eval()
+        self.tok = load(f"{folder}/tokenizer.json")
 
     @torch.no_grad()
     def batch(self, prompts, limit):

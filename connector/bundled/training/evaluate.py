@@ -1,6 +1,6 @@
-"""Measures a checkpoint: on a split of the corpus, and on real answers that it was never trained on.
+"""Measures an exported model: on a split of the corpus, and on real answers that it was never trained on.
 
-    python evaluate.py --checkpoint RUN/last.pt --tokenizer FOLDER --profile aligner.json corpus TEST.jsonl
+    python evaluate.py --model FOLDER corpus TEST.jsonl
     python evaluate.py ... real FILE.jsonl.gz [FILE.jsonl.gz ...]        # garbled outputs, share bypassed
     python evaluate.py ... planted FILE.jsonl.gz [...] --count 300       # personal data written into real answers
 
@@ -150,9 +150,7 @@ def planted(args, guard, decoder):
 
 def main():
     ap = argparse.ArgumentParser()
-    ap.add_argument("--checkpoint", required=True)
-    ap.add_argument("--tokenizer", required=True)
-    ap.add_argument("--profile", required=True)
+    ap.add_argument("--model", required=True, help="folder written by export.py")
     ap.add_argument("--count", type=int, default=10**9)
     ap.add_argument("--dump", type=argparse.FileType("w"))
     ap.add_argument("--threads", type=int, default=1)
@@ -162,8 +160,8 @@ def main():
     import torch
 
     torch.set_num_threads(args.threads)
-    decoder = Decoder(args.checkpoint, args.tokenizer)
-    guard = json.load(open(args.profile))["guard"]
+    decoder = Decoder(args.model)
+    guard = json.load(open(f"{args.model}/aligner.json"))["guard"]
     {"corpus": corpus, "real": real, "planted": planted}[args.task](args, guard, decoder)
 
 

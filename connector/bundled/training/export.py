@@ -47,11 +47,16 @@ def main():
     ap.add_argument("--tokenizer", required=True)
     ap.add_argument("--phrases", required=True)
     ap.add_argument("--out", required=True)
+    ap.add_argument("--unchanged-scale", type=float, default=1.0,
+                    help="factor on the output embedding of <|unchanged|>: over 1 the model leaves more answers alone")
     args = ap.parse_args()
     c = load_checkpoint(args.checkpoint)
     cfg = Config(**c["config"])
     model = Model(cfg)
     model.load_state_dict(c["model"])
+    # The token is never read, only written, so its embedding can carry a calibration of the first decision.
+    with torch.no_grad():
+        model.embed.weight[4] *= args.unchanged_scale
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     save_file({k: v.to(torch.float16) for k, v in to_hf(model).items()}, out / "model.safetensors", {"format": "pt"})

@@ -127,6 +127,24 @@ def to_hf(model):
     return {k: v.detach().clone().contiguous() for k, v in out.items()}
 
 
+def from_hf(state, cfg):
+    """The model of a state dict under Hugging Face's names."""
+    model = Model(cfg)
+    own = {"embed.weight": state["model.embed_tokens.weight"], "norm.weight": state["model.norm.weight"]}
+    for i in range(cfg.layers):
+        p, b = f"model.layers.{i}.", f"blocks.{i}."
+        own |= {
+            b + "qkv.weight": torch.cat([state[f"{p}self_attn.{x}_proj.weight"] for x in "qkv"]),
+            b + "gate_up.weight": torch.cat([state[f"{p}mlp.{x}_proj.weight"] for x in ("gate", "up")]),
+            b + "out.weight": state[p + "self_attn.o_proj.weight"],
+            b + "down.weight": state[p + "mlp.down_proj.weight"],
+            b + "norm_attention.weight": state[p + "input_layernorm.weight"],
+            b + "norm_ffn.weight": state[p + "post_attention_layernorm.weight"],
+        }
+    model.load_state_dict({k: v.float() for k, v in own.items()})
+    return model
+
+
 def hf_config(cfg, end, pad):
     return {
         "architectures": ["LlamaForCausalLM"],

@@ -41,5 +41,4 @@ fi
   --tokens "${TOKENS:-40e6}" --copy-tokens 5e6 --batch-tokens 6144 --first-weight 12
 "$python" "$here/export.py" --checkpoint "$work/run/last.pt" --tokenizer "$work/tokenizer" \
   --phrases "$work/phrases.txt" --out "$model"
-"$python" "$here/evaluate.py" --checkpoint "$work/run/last.pt" --tokenizer "$work/tokenizer/tokenizer.json" \
-  --profile "$model/aligner.json" corpus "$work/test.jsonl"
+"$python" "$here/evaluate.py" --model "$model" corpus "$work/test.jsonl"
