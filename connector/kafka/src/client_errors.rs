@@ -107,6 +107,8 @@ fn connection(
         delivery,
         instance_id: instance_id.map(str::to_owned),
         properties: MockBroker::client_properties(),
+        // On a machine that is busy enough, the default would pass by itself.
+        transaction_timeout_ms: 120_000,
         ..KafkaSettings::default()
     };
     Connection::new("mocked", kafka, TopicSettings::default()).expect("the settings are usable")

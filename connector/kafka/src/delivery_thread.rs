@@ -182,12 +182,14 @@ impl DeliveryThread {
                     tracing::warn!(cause = %why, fenced, "commit not answered, asking for offsets");
                     self.producer = None;
                     self.judge_fencing(fenced, took)?;
-                    match self.settle(&chosen)? {
-                        Settled::Delivered => self.after_success(&chosen),
-                        Settled::NotOurs => {}
-                        Settled::NotDelivered => return Err(DeliveryError::Aborted(why)),
-                    }
-                    return Ok(self.split(&deliveries).1);
+                    return match self.settle(&chosen)? {
+                        Settled::Delivered => {
+                            self.after_success(&chosen);
+                            Ok(ended)
+                        }
+                        Settled::NotOurs => Ok(self.split(&deliveries).1),
+                        Settled::NotDelivered => Err(DeliveryError::Aborted(why)),
+                    };
                 }
                 End::Stopped(why) => return Err(DeliveryError::Stopped(why)),
             }

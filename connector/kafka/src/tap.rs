@@ -3,7 +3,11 @@
 //! For demonstrations and checks: write events as an application does, read results as a
 //! committed reader does. Neither joins the pipeline's group.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use aligner_pipeline::Header;
 use bytes::Bytes;
@@ -22,6 +26,9 @@ use crate::{
     properties,
     settings::{Connection, StartFrom},
 };
+
+/// Between two questions for a partition that has no leader yet.
+const LEADER_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long brokers may take to tell about a topic.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -123,6 +130,34 @@ impl std::fmt::Debug for TopicReader {
     }
 }
 
+/// Where a partition begins and ends. A topic that was just made has partitions without a leader
+/// for a moment: that passes, within [`QUESTION_TIMEOUT`].
+fn watermarks(
+    consumer: &StreamConsumer,
+    topic: &str,
+    partition: i32,
+) -> Result<(i64, i64), KafkaError> {
+    let deadline = Instant::now() + QUESTION_TIMEOUT;
+    loop {
+        let answer = consumer.fetch_watermarks(topic, partition, QUESTION_TIMEOUT);
+        let passing = answer.as_ref().is_err_and(|error| {
+            matches!(
+                error.rdkafka_error_code(),
+                Some(
+                    RDKafkaErrorCode::NotLeaderForPartition
+                        | RDKafkaErrorCode::LeaderNotAvailable
+                        | RDKafkaErrorCode::UnknownTopicOrPartition
+                        | RDKafkaErrorCode::UnknownPartition
+                )
+            )
+        });
+        if !passing || Instant::now() >= deadline {
+            return answer;
+        }
+        thread::sleep(LEADER_PAUSE);
+    }
+}
+
 impl TopicReader {
     /// Opens topics at their beginning or at their present end. Blocks while it asks where that
     /// is, so call it where blocking is allowed.
@@ -158,9 +193,8 @@ impl TopicReader {
                 return Err(StartError::Other(format!("topic \"{topic}\" is not there")));
             }
             for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
-                let (low, high) = consumer
-                    .fetch_watermarks(topic, partition, QUESTION_TIMEOUT)
-                    .map_err(failed(topic))?;
+                let (low, high) =
+                    watermarks(&consumer, topic, partition).map_err(failed(topic))?;
                 let offset = match from {
                     StartFrom::Earliest => low,
                     StartFrom::Latest => high,

@@ -174,7 +174,7 @@ impl<C: TransactionalClient> Complete<C> {
 fn abort<C: TransactionalClient>(mut client: C, end: End) -> End {
     match (client.abort(), end) {
         (Ok(()), end) => end,
-        // What stops us stops us, and a refused output stays refused, with any producer.
+        // What stops us stops us with any producer.
         (Err(_), end @ End::Stopped(_)) => end,
         (Err(error), _) => stopped(&error).unwrap_or_else(|| broken("abort", &error)),
     }
@@ -220,14 +220,13 @@ pub(crate) fn stopping_cause(code: RDKafkaErrorCode) -> Option<&'static str> {
     }
 }
 
-/// Whether somebody else holds our transactional id now, or the broker gave up on us.
+/// Whether somebody else holds our transactional id now, or the broker gave up on the transaction.
 pub(crate) fn is_fenced(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,
         RDKafkaErrorCode::Fenced
             | RDKafkaErrorCode::ProducerFenced
             | RDKafkaErrorCode::InvalidProducerEpoch
-            | RDKafkaErrorCode::InvalidProducerIdMapping
     )
 }
 
