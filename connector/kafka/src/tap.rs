@@ -193,8 +193,7 @@ impl TopicReader {
                 return Err(StartError::Other(format!("topic \"{topic}\" is not there")));
             }
             for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
-                let (low, high) =
-                    watermarks(&consumer, topic, partition).map_err(failed(topic))?;
+                let (low, high) = watermarks(&consumer, topic, partition).map_err(failed(topic))?;
                 let offset = match from {
                     StartFrom::Earliest => low,
                     StartFrom::Latest => high,
