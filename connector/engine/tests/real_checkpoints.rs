@@ -15,6 +15,10 @@ use futures::executor::block_on;
 #[test]
 #[ignore = "needs SmolLM2-135M-Instruct as GGUF in SMOLLM2_GGUF"]
 fn smollm2_answers_sensibly_in_f32_and_int8() {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test that runs on request is told where its file lies"
+    )]
     let path = PathBuf::from(env::var_os("SMOLLM2_GGUF").expect("SMOLLM2_GGUF is set"));
     let prompt = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n\
                   <|im_start|>assistant\n";
