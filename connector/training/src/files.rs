@@ -187,12 +187,12 @@ pub(crate) fn write_weights(
         })
         .collect::<candle_core::Result<_>>()
         .map_err(|error| failed(error.to_string()))?;
-    let part = path.with_extension("part");
     // Without this note transformers refuses the file.
     let note = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(converted, Some(note), &part)
-        .map_err(|error| failed(error.to_string()))?;
-    fs::rename(&part, path).tried("write", path)
+    // Not `serialize_to_file`: that leaves a file which only its owner may read.
+    let bytes =
+        safetensors::serialize(converted, Some(note)).map_err(|error| failed(error.to_string()))?;
+    write(path, &bytes)
 }
 
 pub(crate) fn precision_of(weights: &HashMap<String, Tensor>) -> Precision {

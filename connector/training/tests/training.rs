@@ -120,12 +120,13 @@ fn a_tiny_model_learns_a_few_triples_by_heart() {
     let data = bench.lines("data.jsonl", &TRIPLES);
     let mut options = bench.options(data.clone(), "out");
     options.validation = vec![data];
-    options.recipe.steps = Some(160);
+    options.recipe.steps = Some(200);
+    options.recipe.learning_rate = 6e-3;
     let (outcome, seen) = go(&options);
     assert_eq!(outcome.ended, Ended::Completed);
     assert_eq!(
         (outcome.triples, outcome.skipped, outcome.step),
-        (6, 0, 160)
+        (6, 0, 200)
     );
     assert!(seen[0].loss > 4.0, "{}", seen[0].loss);
     let best = outcome.best_validation.expect("validated").loss;
@@ -191,7 +192,11 @@ fn a_resumed_run_ends_with_the_same_bytes() {
     parts.stop_after_step = None;
     let (rest, seen) = go(&parts);
     assert_eq!(seen[0].step, 14);
-    assert_eq!(rest.best_validation, whole.best_validation);
+    let (best, expected) = (rest.best_validation, whole.best_validation);
+    let (best, expected) = (best.expect("validated"), expected.expect("validated"));
+    assert_eq!(best.step, expected.step);
+    // A loss that was read back may differ in its last bit; the weights below may not.
+    assert!((best.loss - expected.loss).abs() < 1e-12);
     assert_eq!(rest.tokens, whole.tokens);
     assert_eq!(weights(&parts.output), weights(&straight.output));
 
@@ -328,7 +333,7 @@ fn the_caller_may_break_off_and_resume() {
 fn bad_options_data_and_bases_are_named_with_their_remedy() {
     let bench = Bench::new();
     let data = bench.lines("data.jsonl", &TRIPLES);
-    let good = bench.options(data.clone(), "out");
+    let good = bench.options(data, "out");
 
     let mut bad = good.clone();
     bad.data = vec![bench.path("absent.jsonl")];
