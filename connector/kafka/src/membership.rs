@@ -69,11 +69,6 @@ impl Membership {
                 .collect();
             let _ = arrivals.try_send(gained);
         }
-        if !tenures.is_empty() {
-            tracing::info!(partitions = %shown(&tenures), "partitions assigned");
-            // The news first: records may follow as soon as librdkafka knows.
-            self.handoff.put_news(SourceEvent::Assigned(tenures));
-        }
         let (positions, pins) = match self.start_from {
             StartFrom::Latest if list.count() > 0 => {
                 start_position::pinned_to_the_end(consumer, list).unwrap_or_else(|error| {
@@ -83,6 +78,11 @@ impl Membership {
             }
             StartFrom::Latest | StartFrom::Earliest => (list.clone(), TopicPartitionList::new()),
         };
+        if !tenures.is_empty() {
+            tracing::info!(partitions = %shown(&tenures), "partitions assigned");
+            // The news first: records may follow as soon as librdkafka knows.
+            self.handoff.put_news(SourceEvent::Assigned(tenures));
+        }
         let assigned = match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => consumer.incremental_assign(&positions),
             RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(&positions),

@@ -344,3 +344,22 @@ async fn a_start_without_a_broker_can_be_given_up() {
     let waited = tokio::time::timeout(Duration::from_secs(3), connect(connection)).await;
     assert!(waited.is_err(), "an absent broker is waited for");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn latest_means_since_the_group_first_began_not_since_the_last_start() {
+    let broker = MockBroker::start(&TOPICS).expect("the mock starts");
+    let mut connection = connection(&broker, DeliveryGuarantee::AtLeastOnce);
+    connection.kafka.start_from = StartFrom::Latest;
+    write_events(&connection, 5).await;
+    let mut first = connect(connection.clone())
+        .await
+        .expect("the mock is reachable");
+    while !matches!(next(&mut first).await, SourceEvent::Assigned(_)) {}
+    write_events(&connection, 3).await;
+    assert_eq!(read(&mut first, 3).await.len(), 3);
+    // Nothing was delivered, so the next process reads the same three, and no older ones.
+    close(first).await;
+    let mut second = connect(connection).await.expect("the mock is reachable");
+    assert_eq!(read(&mut second, 3).await.len(), 3);
+    close(second).await;
+}
