@@ -146,17 +146,7 @@ impl Found {
     }
 
     fn input(&mut self, settings: &Settings) {
-        let fields = &settings.input.fields;
-        let all = [
-            ("question", &fields.question),
-            ("answer", &fields.answer),
-            ("event_id", &fields.event_id),
-            ("upstream_model", &fields.upstream_model),
-            ("created_at", &fields.created_at),
-            ("conversation_id", &fields.conversation_id),
-            ("user_id", &fields.user_id),
-            ("metadata_json", &fields.metadata_json),
-        ];
+        let all = settings.input.fields.pointers();
         let any = all.iter().any(|(_, pointer)| pointer.is_some());
         for (name, pointer) in all {
             match pointer {

@@ -456,6 +456,22 @@ pub enum LogFormat {
     Pretty,
 }
 
+impl InputFields {
+    /// Every field with its pointer, in the order of the records.
+    fn pointers(&self) -> [(&'static str, &Option<String>); 8] {
+        [
+            ("question", &self.question),
+            ("answer", &self.answer),
+            ("event_id", &self.event_id),
+            ("upstream_model", &self.upstream_model),
+            ("created_at", &self.created_at),
+            ("conversation_id", &self.conversation_id),
+            ("user_id", &self.user_id),
+            ("metadata_json", &self.metadata_json),
+        ]
+    }
+}
+
 impl Settings {
     /// The consumer group.
     pub fn group_id(&self) -> String {

@@ -51,20 +51,13 @@ pub fn kafka_sections(settings: &Settings) -> (KafkaSettings, TopicSettings) {
 /// # Errors
 /// If a pointer is not one, or question or answer is missing.
 pub fn fields(settings: &Settings) -> Result<Option<FieldMap>, FieldMapError> {
-    let fields = &settings.input.fields;
-    let given: std::collections::BTreeMap<String, String> = [
-        ("question", &fields.question),
-        ("answer", &fields.answer),
-        ("event_id", &fields.event_id),
-        ("upstream_model", &fields.upstream_model),
-        ("created_at", &fields.created_at),
-        ("conversation_id", &fields.conversation_id),
-        ("user_id", &fields.user_id),
-        ("metadata_json", &fields.metadata_json),
-    ]
-    .into_iter()
-    .filter_map(|(name, pointer)| Some((name.to_owned(), pointer.clone()?)))
-    .collect();
+    let given: std::collections::BTreeMap<String, String> = settings
+        .input
+        .fields
+        .pointers()
+        .into_iter()
+        .filter_map(|(name, pointer)| Some((name.to_owned(), pointer.clone()?)))
+        .collect();
     if given.is_empty() {
         Ok(None)
     } else {
