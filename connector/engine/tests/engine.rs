@@ -64,11 +64,13 @@ fn outcome(engine: &Engine, question: &str, answer: &str) -> Outcome {
         .outcome
 }
 
-/// Questions to which this random model says something that ends.
+/// Questions without end; to some of them this random model says something that ends.
+fn questions() -> impl Iterator<Item = AlignRequest> {
+    (0..).map(|i| request(&format!("What is {i}?"), &"the answer ".repeat(1 + i % 5)))
+}
+
 fn batch() -> Vec<AlignRequest> {
-    (0..24)
-        .map(|i| request(&format!("What is {i}?"), &"the answer ".repeat(1 + i % 5)))
-        .collect()
+    questions().take(24).collect()
 }
 
 #[test]
@@ -83,24 +85,27 @@ fn every_request_is_answered_once_and_alike_with_drafts_or_without() {
         ..options()
     })
     .expect("loads");
-    let one_by_one: Vec<Outcome> = batch()
-        .into_iter()
-        .map(|request| {
-            align(&plain, vec![request])
-                .remove(0)
-                .expect("an alignment")
-                .outcome
-        })
-        .collect();
-    let together = align(&engine, batch());
-    let mut rewritten = 0;
-    for (alignment, alone) in together.into_iter().zip(one_by_one) {
-        let alignment = alignment.expect("an alignment");
+    // Which outputs end depends on the last bits of the logits, and so on the machine: they are looked
+    // for, and half of the batch is made of them.
+    let (mut requests, mut one_by_one, mut rewritten) = (Vec::new(), Vec::new(), 0);
+    for request in questions().take(1_000) {
+        let outcome = outcome(&plain, &request.question, &request.answer);
+        let ended = matches!(outcome, Outcome::Rewritten(_));
+        if ended || requests.len() - rewritten < 12 {
+            rewritten += usize::from(ended);
+            requests.push(request);
+            one_by_one.push(outcome);
+        }
+        if rewritten == 12 && requests.len() == 24 {
+            break;
+        }
+    }
+    assert_eq!((rewritten, requests.len()), (12, 24), "of 1,000 questions");
+    for (result, alone) in align(&engine, requests).into_iter().zip(one_by_one) {
+        let alignment = result.expect("an alignment");
         assert_eq!(alignment.outcome, alone);
         assert!(alignment.usage.prompt_tokens > 3 && alignment.usage.correction_tokens > 0);
-        rewritten += usize::from(matches!(alignment.outcome, Outcome::Rewritten(_)));
     }
-    assert!(rewritten > 12, "{rewritten} of 24 outputs ended");
 }
 
 #[test]
