@@ -10,17 +10,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aligner_pipeline::{Flow, Header, PartitionEpoch, SourceError, SourceRecord};
+use aligner_pipeline::{Flow, PartitionEpoch, SourceError, SourceRecord};
 use bytes::Bytes;
 use rdkafka::{
     Message, TopicPartitionList,
     config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel},
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
-    message::{BorrowedMessage, Headers},
+    message::BorrowedMessage,
 };
 
-use crate::{handoff::record_bytes, membership::Membership};
+use crate::{handoff::record_bytes, membership::Membership, native};
 
 /// How long one poll waits; a close is noticed within this time.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -276,21 +276,12 @@ impl ConsumerThread {
 }
 
 fn copied(message: &BorrowedMessage<'_>, partition: Arc<PartitionEpoch>) -> SourceRecord {
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        headers
-            .iter()
-            .map(|header| Header {
-                key: header.key.to_owned(),
-                value: header.value.map(Bytes::copy_from_slice),
-            })
-            .collect()
-    });
     SourceRecord {
         partition,
         offset: message.offset(),
         key: message.key().map(Bytes::copy_from_slice),
         value: message.payload().map(Bytes::copy_from_slice),
-        headers,
+        headers: native::headers(message),
         timestamp: message.timestamp().to_millis(),
     }
 }

@@ -1,22 +1,32 @@
 //! The few calls that need librdkafka itself, and the only unsafe code of this crate.
 //!
-//! Three reasons bring us here. The wrapper keeps a group's generation and member id to itself,
+//! Four reasons bring us here. The wrapper keeps a group's generation and member id to itself,
 //! and a broker that is sent generation −1 switches fencing off, so that both must be looked at in
-//! the very object that is sent. The wrapper's commit flushes in steps of 100 ms. And the mock
-//! broker's rebalance delay has no wrapper at all.
+//! the very object that is sent. The wrapper's commit flushes in steps of 100 ms. It panics at a
+//! header whose key is not UTF-8, which any client may write. And the mock broker's rebalance delay
+//! has no wrapper at all.
 //!
 //! Every pointer comes from a live client that the caller holds a reference to for the length of
 //! the call, and librdkafka's handles may be used from any thread.
 
 #![allow(unsafe_code)]
 
-use std::{ffi::CStr, fmt, ptr::NonNull, time::Duration};
+use std::{
+    ffi::CStr,
+    fmt,
+    ptr::{self, NonNull},
+    slice,
+    time::Duration,
+};
 
+use aligner_pipeline::Header;
+use bytes::Bytes;
 use rdkafka::{
     ClientContext, TopicPartitionList, bindings,
     client::Client,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::RDKafkaErrorCode,
+    message::BorrowedMessage,
 };
 
 /// An error of a transactional call, with what librdkafka says about going on.
@@ -161,6 +171,51 @@ pub(crate) fn abort_transaction<C: ClientContext>(
     })
 }
 
+/// The headers of a record, in order. A key that is not UTF-8 is read as Kafka's own Java client
+/// reads it: what is no character becomes U+FFFD.
+pub(crate) fn headers(message: &BorrowedMessage<'_>) -> Vec<Header> {
+    let mut found = ptr::null_mut();
+    // SAFETY: the message is borrowed for this call and owns its headers.
+    unsafe {
+        let code = bindings::rd_kafka_message_headers(message.ptr(), &raw mut found);
+        if code != bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Vec::new(); // it has none
+        }
+        copied(found)
+    }
+}
+
+/// # Safety
+/// The headers are alive for the length of the call.
+unsafe fn copied(headers: *const bindings::rd_kafka_headers_t) -> Vec<Header> {
+    let (mut key, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+    // SAFETY: librdkafka sets all three for an index within the count; a key is a C string, and a
+    // value that is not null has `size` bytes, both owned by the headers.
+    unsafe {
+        let count = bindings::rd_kafka_header_cnt(headers);
+        let mut copies = Vec::with_capacity(count);
+        for index in 0..count {
+            let code = bindings::rd_kafka_header_get_all(
+                headers,
+                index,
+                &raw mut key,
+                &raw mut value,
+                &raw mut size,
+            );
+            if code != bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+                break;
+            }
+            let bytes = (!value.is_null())
+                .then(|| Bytes::copy_from_slice(slice::from_raw_parts(value.cast(), size)));
+            copies.push(Header {
+                key: CStr::from_ptr(key).to_string_lossy().into_owned(),
+                value: bytes,
+            });
+        }
+        copies
+    }
+}
+
 /// How long the mock broker behind this client waits for more members before a group starts.
 /// Returns false where there is no mock broker behind it.
 pub(crate) fn set_mock_rebalance_delay<C: ClientContext>(
@@ -176,4 +231,51 @@ pub(crate) fn set_mock_rebalance_delay<C: ClientContext>(
         bindings::rd_kafka_mock_group_initial_rebalance_delay_ms(mock, milliseconds(delay));
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_whose_key_is_not_utf_8_is_read_like_any_other() {
+        let written: [(&[u8], Option<&[u8]>); 3] = [
+            (b"k\xFF\xFE", Some(b"\x00\xFF")),
+            (b"", None),
+            (b"plain", Some(b"")),
+        ];
+        // SAFETY: the headers are made, read and freed here; lengths are those of the slices.
+        let read = unsafe {
+            let headers = bindings::rd_kafka_headers_new(written.len());
+            for (key, value) in written {
+                let bytes = value.map_or(ptr::null(), |bytes| bytes.as_ptr().cast());
+                let code = bindings::rd_kafka_header_add(
+                    headers,
+                    key.as_ptr().cast(),
+                    key.len() as isize,
+                    bytes,
+                    value.map_or(0, <[u8]>::len) as isize,
+                );
+                assert_eq!(
+                    code,
+                    bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+                );
+            }
+            let read = copied(headers);
+            bindings::rd_kafka_headers_destroy(headers);
+            read
+        };
+        let read: Vec<_> = read
+            .iter()
+            .map(|header| (header.key.as_str(), header.value.as_deref()))
+            .collect();
+        assert_eq!(
+            read,
+            [
+                ("k\u{FFFD}\u{FFFD}", Some(&b"\x00\xFF"[..])),
+                ("", None),
+                ("plain", Some(&b""[..])),
+            ]
+        );
+    }
 }

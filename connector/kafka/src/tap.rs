@@ -16,12 +16,13 @@ use rdkafka::{
     config::{FromClientConfig, RDKafkaLogLevel},
     consumer::{Consumer, StreamConsumer},
     error::{KafkaError, RDKafkaErrorCode},
-    message::{Header as KafkaHeader, Headers, OwnedHeaders},
+    message::{Header as KafkaHeader, OwnedHeaders},
     producer::{FutureProducer, FutureRecord, Producer},
     util::Timeout,
 };
 
 use crate::{
+    native,
     preflight::StartError,
     properties,
     settings::{Connection, StartFrom},
@@ -228,15 +229,7 @@ impl TopicReader {
                         offset: message.offset(),
                         key: message.key().map(Bytes::copy_from_slice),
                         value: message.payload().map(Bytes::copy_from_slice),
-                        headers: message.headers().map_or_else(Vec::new, |headers| {
-                            headers
-                                .iter()
-                                .map(|header| Header {
-                                    key: header.key.to_owned(),
-                                    value: header.value.map(Bytes::copy_from_slice),
-                                })
-                                .collect()
-                        }),
+                        headers: native::headers(&message),
                         timestamp: message.timestamp().to_millis(),
                     });
                 }
