@@ -18,7 +18,7 @@ use crate::{
     offsets::{Offsets, Ticket},
     retry::{self, Failure},
     settings::{Backoff, Settings},
-    work::{FirstCall, Work},
+    work::{Standing, Work},
 };
 
 /// What the end of a call leaves to do.
@@ -108,9 +108,9 @@ impl Calls {
                 continue;
             }
             for work in &mut batch {
-                work.tries.first.get_or_insert(FirstCall {
+                work.tries.last.get_or_insert(Standing {
                     answered: self.answered,
-                    at: now,
+                    silent_since: now,
                 });
             }
             let tokens = batch.iter().map(|work| u64::from(work.tokens)).sum();

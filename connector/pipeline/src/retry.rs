@@ -1,12 +1,13 @@
 //! What becomes of records that a call of the Aligner did not answer.
 //!
 //! A record is dead-lettered only for what it did itself. If the Aligner is unavailable for it,
-//! the record waits and is asked for again, a number of times. An Aligner that answers nothing else
-//! meanwhile is down, which is no fault of the record: then it waits on, as in an outage of the
-//! registry, though not for ever, since a record alone looks just the same. If a call fails and any of its records may be the cause,
-//! they are asked for again in halves, and so on: one poison record among `n` costs at most
-//! `2·log2 n` more calls and is dead-lettered alone. A record whose calls give no answer in time
-//! gets one more call, so that a stuck record holds its partition for a bounded time.
+//! the record waits and is asked for again. That counts against the record only if the Aligner
+//! answered others since the time before: an Aligner that answers nobody is down, which is no fault
+//! of the record, so it waits on, as in an outage of the registry, though not for ever, since a
+//! record alone looks just the same. If a call fails and any of its records may be the cause, they
+//! are asked for again in halves, and so on: one poison record among `n` costs at most `2·log2 n`
+//! more calls and is dead-lettered alone. A record whose calls give no answer in time gets one more
+//! call, so that a stuck record holds its partition for a bounded time.
 
 use std::{fmt, time::Duration};
 
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::{
     encode::{Cause, dead_letter_reason as reason},
-    work::Work,
+    work::{Standing, Tries, Work},
 };
 
 /// Why a call did not answer a record.
@@ -40,9 +41,9 @@ impl fmt::Display for Failure {
 /// How long a record is asked for that the Aligner is unavailable for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Calls, if the Aligner answers others meanwhile.
+    /// Calls between which the Aligner answered others.
     pub max_attempts: u32,
-    /// Time, if it does not.
+    /// Time in which it answers nobody.
     pub max_outage: Duration,
 }
 
@@ -87,15 +88,11 @@ pub(crate) fn next(
         };
         match error.next_step() {
             NextStep::Retry => {
-                work.tries.unavailable += 1;
-                let attempts = work.tries.unavailable;
-                let is_down = work.tries.first.is_some_and(|first| {
-                    answered == first.answered && now < first.at + limits.max_outage
-                });
-                if attempts < limits.max_attempts || is_down {
-                    waiting.push(work);
-                } else {
+                if is_given_up(&mut work.tries, answered, limits, now) {
+                    let attempts = work.tries.unavailable;
                     next.dead.push((work, unavailable(attempts, &error)));
+                } else {
+                    waiting.push(work);
                 }
             }
             NextStep::Isolate => {
@@ -125,6 +122,25 @@ pub(crate) fn next(
         next.later.push((failures, waiting));
     }
     next
+}
+
+/// Notes that the Aligner was unavailable once more; true if the record is not to be asked for again.
+fn is_given_up(tries: &mut Tries, answered: u64, limits: Limits, now: Instant) -> bool {
+    tries.unavailable += 1;
+    let last = tries.last.get_or_insert(Standing {
+        answered,
+        silent_since: now,
+    });
+    if answered == last.answered {
+        return now >= last.silent_since + limits.max_outage
+            && tries.unavailable >= limits.max_attempts;
+    }
+    *last = Standing {
+        answered,
+        silent_since: now,
+    };
+    tries.passed_over += 1;
+    tries.passed_over >= limits.max_attempts
 }
 
 fn cause(reason: &'static str, message: String) -> Cause {
@@ -172,7 +188,6 @@ mod tests {
     use crate::{
         offsets::Offsets,
         source::{Partition, PartitionEpoch, SourceRecord},
-        work::FirstCall,
     };
 
     const LIMITS: Limits = Limits {
@@ -285,38 +300,61 @@ mod tests {
         assert_eq!(next.stop.as_deref(), Some("the aligner stopped: drawn"));
     }
 
-    #[test]
-    fn a_record_is_given_up_after_its_attempts_if_others_are_answered_meanwhile() {
-        let begin = Instant::now();
-        let hour = LIMITS.max_outage;
-        // Attempts before this one, answered meanwhile, time passed, given up.
-        let cases = [
-            (2, 0, Duration::ZERO, false),
-            (2, 5, hour, false),
-            (3, 5, Duration::ZERO, true),
-            (3, 0, Duration::ZERO, false),
-            (90, 0, hour / 2, false),
-            (90, 0, hour, true),
-        ];
-        for (attempts, meanwhile, passed, given_up) in cases {
-            let mut work = works(1);
-            work[0].tries.unavailable = attempts;
-            work[0].tries.first = Some(FirstCall {
-                answered: 7,
-                at: begin,
-            });
+    /// After how many of these failures, each with what was answered and the seconds that passed
+    /// since the one before, a record is given up.
+    fn given_up_after(failures: &[(u64, u64)]) -> Option<usize> {
+        let mut now = Instant::now();
+        let mut answered = 7;
+        let mut work = works(1);
+        work[0].tries.last = Some(Standing {
+            answered,
+            silent_since: now,
+        });
+        for (index, (meanwhile, seconds)) in failures.iter().enumerate() {
+            answered += meanwhile;
+            now += Duration::from_secs(*seconds);
             let unanswered = all(work, &error(AlignError::Unavailable));
-            let next = next(unanswered, 1, 7 + meanwhile, LIMITS, begin + passed);
-            assert_eq!(
-                next.dead.len(),
-                usize::from(given_up),
-                "{attempts} {meanwhile}"
-            );
-            assert_eq!(next.later.len(), usize::from(!given_up));
-            if let Some((failures, _)) = next.later.first() {
-                assert_eq!(*failures, attempts + 1, "pauses grow all the same");
+            let mut next = next(unanswered, 1, answered, LIMITS, now);
+            if !next.dead.is_empty() {
+                assert_eq!(dead(&next), [(0, reason::ALIGNER_UNAVAILABLE)]);
+                return Some(index + 1);
             }
+            let (in_a_row, waiting) = next.later.remove(0);
+            assert_eq!(in_a_row as usize, index + 1, "pauses grow all the same");
+            work = waiting;
         }
+        None
+    }
+
+    #[test]
+    fn a_record_is_given_up_for_being_passed_over_and_not_for_an_outage() {
+        let (passed_over, silent) = ((1, 1), (0, 1));
+        let outage = vec![silent; 500];
+        // Others are answered each time.
+        assert_eq!(given_up_after(&[passed_over; 9]), Some(4));
+        // Nobody is answered, for less than the longest outage, or longer.
+        assert_eq!(given_up_after(&outage), None);
+        assert_eq!(given_up_after(&[(0, 899); 9]), Some(5));
+        assert_eq!(
+            given_up_after(&[(0, 3_600); 9]),
+            Some(4),
+            "not before its attempts"
+        );
+        // An outage that begins in the middle of a batch, whose other records were answered.
+        assert_eq!(
+            given_up_after(&[&[passed_over][..], &outage].concat()),
+            None
+        );
+        // The first after it is busy for this record still.
+        let end = [&outage[..], &[passed_over; 3]].concat();
+        assert_eq!(given_up_after(&end), None);
+        assert_eq!(
+            given_up_after(&[&end[..], &[passed_over]].concat()),
+            Some(504)
+        );
+        // Short outages do not add up to a long one.
+        let short = [(0, 1_800), (1, 1)].repeat(3);
+        assert_eq!(given_up_after(&short), None);
     }
 
     #[test]

@@ -29,20 +29,23 @@ pub(crate) struct Work {
 pub(crate) struct Tries {
     /// Calls for which the Aligner was unavailable.
     pub unavailable: u32,
+    /// Those of them that speak against the record: the Aligner answered others meanwhile.
+    pub passed_over: u32,
     /// Calls that failed with it.
     pub failed: u32,
     /// Calls that went without an answer for too long.
     pub timed_out: u32,
-    /// How things stood when the Aligner was first asked.
-    pub first: Option<FirstCall>,
+    /// How things stood when the Aligner was first asked, or last unavailable.
+    pub last: Option<Standing>,
 }
 
-/// How things stood when the Aligner was first asked for a record.
+/// How things stood with the Aligner from one record's view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FirstCall {
-    /// Requests that it had answered by then.
+pub(crate) struct Standing {
+    /// Requests that it had answered by then, of any record.
     pub answered: u64,
-    pub at: Instant,
+    /// Since when it has answered nothing, as far as this record saw.
+    pub silent_since: Instant,
 }
 
 impl Work {

@@ -350,14 +350,20 @@ async fn an_aligner_that_panics_or_forgets_or_hangs_costs_only_its_record() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unavailable_aligner_is_asked_again_within_its_attempts() {
+async fn a_record_that_is_passed_over_is_asked_for_again_within_its_attempts() {
     let log = log_of(&["good", "busy", "always busy"]);
+    let others = async {
+        for id in 3..60 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            log.append(0, None, Some(event(id, "good")), Vec::new());
+        }
+    };
     let aligner = Scripted::default();
     let settings = Settings {
         max_attempts: 4,
         ..Settings::default()
     };
-    deliver_all(&log, aligner.clone(), settings).await;
+    tokio::join!(deliver_all(&log, aligner.clone(), settings), others);
     assert_eq!(
         [
             aligner.asked("e0"),
@@ -376,6 +382,24 @@ async fn an_unavailable_aligner_is_asked_again_within_its_attempts() {
         header(&letters[0], "__connect.errors.exception.message"),
         Some("given up after 4 attempts: the aligner is unavailable: busy")
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_aligner_that_answers_nobody_is_waited_for_though_not_for_ever() {
+    let log = log_of(&["good", "always busy"]);
+    let aligner = Scripted::default();
+    let settings = Settings {
+        max_attempts: 2,
+        max_outage_ms: 600_000,
+        ..Settings::default()
+    };
+    let began = tokio::time::Instant::now();
+    deliver_all(&log, aligner.clone(), settings.clone()).await;
+    let longest = settings.max_outage_ms + settings.retry_backoff_max_ms + 1_000;
+    let waited = began.elapsed().as_millis();
+    assert!((600_000..u128::from(longest)).contains(&waited), "{waited}");
+    assert!(aligner.asked("e1") > 20);
+    assert_eq!(of_kind(&log, OutputKind::DeadLetter).len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
