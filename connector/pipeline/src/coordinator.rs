@@ -27,6 +27,7 @@ use crate::{
     metrics::Instruments,
     offsets::{Offsets, Ticket},
     progress::{Gauge, Progress, State},
+    retry::Failure,
     run::{PipelineError, Summary},
     settings::Settings,
     sink::Delivery,
@@ -238,6 +239,7 @@ impl Coordinator {
                 }
                 if self.offsets.held().unfinished == 0 {
                     self.progress.set_moment(Gauge::ProgressAt, now);
+                    self.progress.set_moment(Gauge::AlignerSpokeAt, now);
                 }
                 let accepted = self.intake.accept(records, &mut self.offsets, now);
                 self.progress.add(Gauge::Received, accepted);
@@ -262,12 +264,18 @@ impl Coordinator {
                     self.finish(ticket, finished);
                 }
                 self.progress.set_moment(Gauge::ProgressAt, now);
+                self.progress.set_moment(Gauge::AlignerSpokeAt, now);
             }
             Report::Ended {
                 call,
                 asked,
                 unanswered,
             } => {
+                let says_why =
+                    |(_, failure): &(Work, Failure)| matches!(failure, Failure::Error(_));
+                if unanswered.iter().any(says_why) {
+                    self.progress.set_moment(Gauge::AlignerSpokeAt, now);
+                }
                 let Ended {
                     dead,
                     retries,

@@ -79,6 +79,9 @@ pub struct Snapshot {
     pub oldest: Option<Duration>,
     /// Time since the last result or delivery while there is work; zero when there is none.
     pub idle_with_work: Duration,
+    /// Time since the Aligner last answered a request or said that it cannot, while it has some;
+    /// zero when it has none.
+    pub aligner_silent: Duration,
     /// Time since the coordinator last turned. It turns once a second at least.
     pub since_heartbeat: Duration,
 }
@@ -134,6 +137,8 @@ pub(crate) enum Gauge {
     OldestSince,
     /// Last result or delivery, or beginning of work.
     ProgressAt,
+    /// Last word of the Aligner, or beginning of work.
+    AlignerSpokeAt,
     HeartbeatAt,
 }
 
@@ -200,6 +205,11 @@ impl Progress {
             },
             idle_with_work: if has_work {
                 since(get(Gauge::ProgressAt))
+            } else {
+                Duration::ZERO
+            },
+            aligner_silent: if get(Gauge::BatchesInFlight) > 0 {
+                since(get(Gauge::AlignerSpokeAt))
             } else {
                 Duration::ZERO
             },

@@ -152,7 +152,7 @@ fn not_live(snapshot: &Snapshot, stall_timeout: Duration) -> Option<&'static str
         Some("stopped")
     } else if running && snapshot.since_heartbeat > HEARTBEAT_LIMIT {
         Some("coordinator_stuck")
-    } else if snapshot.batches_in_flight > 0 && snapshot.idle_with_work > stall_timeout {
+    } else if snapshot.aligner_silent > stall_timeout {
         Some("aligner_stuck")
     } else {
         None

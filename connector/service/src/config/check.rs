@@ -279,6 +279,18 @@ impl Found {
                 "write for example 127.0.0.1:8083, or 0.0.0.0:8083 in a container",
             );
         }
+        let record_timeout_ms = settings.pipeline.record_timeout_ms;
+        let needed = record_timeout_ms.saturating_mul(2);
+        if settings.service.stall_timeout_ms <= needed {
+            self.add(
+                "service.stall_timeout_ms",
+                settings.service.stall_timeout_ms.to_string(),
+                "a record that never ends would restart the connector before it is given up",
+                format!(
+                    "set it above {needed}, twice pipeline.record_timeout_ms {record_timeout_ms}"
+                ),
+            );
+        }
         if let Err(error) = settings
             .telemetry
             .log_level
@@ -325,6 +337,15 @@ mod tests {
         let mut settings = Settings::default();
         settings.topics.pairs = "llm.answers".to_owned();
         assert_eq!(keys(&settings), ["topics.pairs"]);
+    }
+
+    #[test]
+    fn a_record_is_given_up_before_the_connector_is_restarted() {
+        let mut settings = Settings::default();
+        settings.pipeline.record_timeout_ms = 750_000;
+        assert_eq!(keys(&settings), ["service.stall_timeout_ms"]);
+        settings.service.stall_timeout_ms += 1;
+        assert_eq!(check(&settings), []);
     }
 
     #[test]
