@@ -142,17 +142,22 @@ fn a_dead_letter_topic_that_is_gone_stops_the_source_and_is_an_alarm() {
     connector.kill9();
 }
 
-#[test]
-fn records_that_retention_deleted_are_passed_over_by_policy() {
+/// Whether the group began at the oldest record or at its first day's end.
+fn goes_on_with_the_oldest_that_are_left(start_from: &str) {
     let kafka = Kafka::shared();
-    let topics = Topics::create(kafka, "retention", 1);
+    let label = format!("retention-{start_from}");
+    let topics = Topics::create(kafka, &label, 1);
     let name = topics.answers.clone();
-    let config = aligner_tests::connector::Config::new(&name, kafka.bootstrap(), &topics);
-    let mut events = Events::new(events::seed("retention"), "retention");
+    let config = aligner_tests::connector::Config::new(&name, kafka.bootstrap(), &topics)
+        .set(&["kafka", "start_from"], start_from);
+    let mut events = Events::new(events::seed(&label), &label);
     {
         let oracle = Oracle::watch(kafka, &topics, &name);
-        oracle.send((0..50).map(|_| events.next_json()));
         let mut connector = Connector::ready(&name, &config);
+        wait::until("its partition", LIMIT, || {
+            connector.metric("aligner_partitions", &[]) == Some(1.0)
+        });
+        oracle.send((0..50).map(|_| events.next_json()));
         oracle.settled(LIMIT);
         assert!(connector.sigterm().success());
     }
@@ -191,4 +196,14 @@ fn records_that_retention_deleted_are_passed_over_by_policy() {
         "the loss is not hidden"
     );
     assert!(connector.sigterm().success());
+}
+
+#[test]
+fn records_that_retention_deleted_are_passed_over() {
+    goes_on_with_the_oldest_that_are_left("earliest");
+}
+
+#[test]
+fn latest_is_where_a_group_begins_and_skips_nothing_that_is_left_later() {
+    goes_on_with_the_oldest_that_are_left("latest");
 }

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aligner_pipeline::{Partition, PartitionEpoch, SourceEvent};
+use aligner_pipeline::{Partition, PartitionEpoch, SourceError, SourceEvent};
 use rdkafka::{
     ClientContext, TopicPartitionList,
     config::RDKafkaLogLevel,
@@ -71,10 +71,20 @@ impl Membership {
         }
         let (positions, pins) = match self.start_from {
             StartFrom::Latest if list.count() > 0 => {
-                start_position::pinned_to_the_end(consumer, list).unwrap_or_else(|error| {
-                    tracing::warn!(%error, "the end of new partitions could not be looked up");
-                    (list.clone(), TopicPartitionList::new())
-                })
+                let give_up = || self.closing.load(Ordering::Acquire);
+                match start_position::pinned_to_the_end(consumer, list, give_up) {
+                    Ok(found) => found,
+                    Err(error) => {
+                        // Beginning anywhere else would skip records or correct a whole history.
+                        self.handoff.end(Some(SourceError {
+                            message: format!(
+                                "the end of new partitions could not be looked up, where \
+                                 kafka.start_from latest begins: {error}"
+                            ),
+                        }));
+                        return;
+                    }
+                }
             }
             StartFrom::Latest | StartFrom::Earliest => (list.clone(), TopicPartitionList::new()),
         };

@@ -152,7 +152,9 @@ pub(crate) fn consumer(connection: &Connection) -> ClientConfig {
         .set("enable.auto.offset.store", "false")
         // Also what makes the broker answer with stable committed offsets only.
         .set("isolation.level", "read_committed")
-        .set("auto.offset.reset", settings.start_from.as_offset_reset())
+        // Where a new group begins is pinned when it begins (`start_position`). What is left for
+        // this is records that retention deleted unread: go on with the oldest that are left.
+        .set("auto.offset.reset", "earliest")
         .set("max.poll.interval.ms", "300000")
         // A pause throws the prefetched records away, so few may be waiting; our own buffer,
         // which a pause keeps, holds the rest.
@@ -192,6 +194,8 @@ pub(crate) fn producer(connection: &Connection) -> ClientConfig {
         .set("message.timeout.ms", &timeout)
         .set("linger.ms", "1")
         .set("compression.type", "zstd")
+        // The encoder bounds an output, and the broker judges it after compression: no third limit.
+        .set("message.max.bytes", "1000000000")
         // The same event id goes to the same partition as from a Java producer.
         .set("partitioner", "murmur2_random")
         .set("queue.buffering.max.messages", "200000")

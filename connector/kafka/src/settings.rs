@@ -20,8 +20,8 @@ pub struct KafkaSettings {
     pub bootstrap_servers: String,
     /// What is promised when something fails.
     pub delivery: DeliveryGuarantee,
-    /// Where a group without committed offsets begins, and where reading goes on after records
-    /// that were never read have been deleted by the broker's retention.
+    /// Where a group without committed offsets begins. After records were deleted unread by the
+    /// broker's retention, reading goes on with the oldest that are left, whatever is given here.
     pub start_from: StartFrom,
     /// A name that survives a restart, such as a StatefulSet ordinal; turns static membership on.
     pub instance_id: Option<String>,
@@ -88,15 +88,6 @@ pub enum StartFrom {
     Earliest,
     /// At records that arrive from now on.
     Latest,
-}
-
-impl StartFrom {
-    pub(crate) fn as_offset_reset(self) -> &'static str {
-        match self {
-            Self::Earliest => "earliest",
-            Self::Latest => "latest",
-        }
-    }
 }
 
 /// The section `topics`.

@@ -4,7 +4,10 @@
 //! mean from the moment some process last started, and records between a first start and a crash
 //! before the first commit would be skipped. So the end is looked up once and committed.
 
-use std::time::Duration;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     Offset, TopicPartitionList,
@@ -12,26 +15,51 @@ use rdkafka::{
     error::KafkaResult,
 };
 
-/// How long one question about a partition may take. Heartbeats go on meanwhile.
-const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one question may take. Heartbeats go on meanwhile.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long brokers are asked, within librdkafka's `max.poll.interval.ms`.
+const LONGEST_OUTAGE: Duration = Duration::from_secs(240);
+/// Between two questions.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// The assignment with a position for every partition that has no committed offset, and those
-/// positions alone.
+/// positions alone. Asks again while brokers are away, until `give_up`.
 pub(crate) fn pinned_to_the_end<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    assigned: &TopicPartitionList,
+    give_up: impl Fn() -> bool,
+) -> KafkaResult<(TopicPartitionList, TopicPartitionList)> {
+    let began = Instant::now();
+    loop {
+        match pinned(consumer, assigned) {
+            Err(error) if began.elapsed() < LONGEST_OUTAGE && !give_up() => {
+                tracing::warn!(%error, "the end of new partitions is asked for again");
+                thread::sleep(PAUSE);
+            }
+            answer => return answer,
+        }
+    }
+}
+
+fn pinned<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     assigned: &TopicPartitionList,
 ) -> KafkaResult<(TopicPartitionList, TopicPartitionList)> {
     let mut list = consumer.committed_offsets(assigned.clone(), QUESTION_TIMEOUT)?;
-    let mut pins = TopicPartitionList::new();
+    let mut ends = TopicPartitionList::new();
     for element in list.elements() {
         element.error()?;
         if element.offset() == Offset::Invalid {
-            let (topic, partition) = (element.topic(), element.partition());
-            let (_, end) = consumer.fetch_watermarks(topic, partition, QUESTION_TIMEOUT)?;
-            pins.add_partition_offset(topic, partition, Offset::Offset(end))?;
+            ends.add_partition_offset(element.topic(), element.partition(), Offset::End)?;
         }
     }
+    if ends.count() == 0 {
+        return Ok((list, ends));
+    }
+    // One question for all of them: the end is the "time" -1 of Kafka's ListOffsets.
+    let pins = consumer.offsets_for_times(ends, QUESTION_TIMEOUT)?;
     for pin in pins.elements() {
+        pin.error()?;
         list.set_partition_offset(pin.topic(), pin.partition(), pin.offset())?;
     }
     Ok((list, pins))
