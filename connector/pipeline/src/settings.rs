@@ -41,8 +41,8 @@ pub struct Settings {
     /// How often the Aligner is asked for a record that it is unavailable for while it answers
     /// others, before the record is dead-lettered with reason `aligner_unavailable`.
     pub max_attempts: u32,
-    /// How long the Aligner is asked for a record while it answers nothing at all, before the
-    /// record is dead-lettered with reason `aligner_unavailable`.
+    /// How long the Aligner is asked for a record while it answers nobody, before the record is
+    /// dead-lettered with reason `aligner_unavailable`.
     pub max_outage_ms: u64,
     /// First pause before a record is tried again; doubles with each attempt.
     pub retry_backoff_ms: u64,
@@ -84,13 +84,13 @@ impl Default for Settings {
             pause_after_ms: 100,
             max_question_chars: None,
             max_answer_chars: None,
-            max_input_bytes: 1_000_000,
-            max_output_bytes: 1_000_000,
+            max_input_bytes: 1 << 20,
+            max_output_bytes: 2 << 20,
             max_attempts: 8,
             max_outage_ms: 3_600_000,
             retry_backoff_ms: 500,
             retry_backoff_max_ms: 30_000,
-            record_timeout_ms: 900_000,
+            record_timeout_ms: 600_000,
             commit_interval_min_ms: 5,
             commit_interval_max_ms: 100,
             max_delivery_records: 5_000,
