@@ -81,7 +81,8 @@ fn an_answer_of_two_megabytes_is_dead_lettered_with_its_size_and_those_around_it
     topics.create_outputs(kafka, 1);
     let name = topics.answers.clone();
     let oracle = Oracle::watch(kafka, &topics, &name);
-    let config = aligner_tests::connector::Config::new(&name, kafka.bootstrap(), &topics);
+    let config = aligner_tests::connector::Config::new(&name, kafka.bootstrap(), &topics)
+        .set(&["pipeline", "max_output_bytes"], 1_000_000);
 
     // Incompressible enough that no codec hides its size.
     let mut random = events::Events::new(events::seed("huge"), "huge");
@@ -128,6 +129,33 @@ fn an_answer_of_two_megabytes_is_dead_lettered_with_its_size_and_those_around_it
 }
 
 #[test]
+fn with_the_default_limits_half_a_megabyte_is_corrected_and_two_are_kept_in_their_dead_letter() {
+    let kafka = Kafka::shared();
+    let topics = Topics::named("default-limits");
+    kafka.create_topic_with(&topics.answers, 1, &[("max.message.bytes", "4000000")]);
+    topics.create_outputs(kafka, 1);
+    let name = topics.answers.clone();
+    let oracle = Oracle::watch(kafka, &topics, &name);
+    let config = aligner_tests::connector::Config::new(&name, kafka.bootstrap(), &topics)
+        .set(&["aligner", "model"], "marker-all");
+    let text = |bytes: usize| "one word after another ".repeat(bytes / 23);
+    // The pair and the correction hold it twice: over a megabyte, which the broker's limit of one
+    // takes compressed.
+    let (outgoing, mut large) = events::event(Some("large"), "why?", &text(550_000));
+    large.expected = Expected::Marked;
+    let (too_large, mut huge) = events::event(Some("huge"), "why?", &text(2_000_000));
+    huge.expected = Expected::DeadLetter("too_large");
+    oracle.send([(outgoing, large), (too_large, huge)]);
+    let mut connector = Connector::ready(&name, &config);
+    oracle.settled(LIMIT);
+    assert!(connector.sigterm().success());
+    let letters = Reader::open(kafka.settings(), &[&topics.dead_letters]).read_to_end(LIMIT);
+    assert_eq!(letters.len(), 1);
+    let value = letters[0].value.as_deref().expect("the value is kept");
+    assert!(value.len() > 1_900_000);
+}
+
+#[test]
 fn an_answer_of_two_megabytes_is_corrected_where_limits_are_raised() {
     let kafka = Kafka::shared();
     let topics = Topics::named("raised");
@@ -144,8 +172,7 @@ fn an_answer_of_two_megabytes_is_corrected_where_limits_are_raised() {
     let config = aligner_tests::connector::Config::new(&name, kafka.bootstrap(), &topics)
         .set(&["pipeline", "max_input_bytes"], 8_000_000)
         .set(&["pipeline", "max_output_bytes"], 15_000_000)
-        .set(&["aligner", "model"], "marker-all")
-        .property("message.max.bytes", "16000000");
+        .set(&["aligner", "model"], "marker-all");
     let (outgoing, mut input) = events::event(Some("huge"), "why?", &"word ".repeat(400_000));
     input.expected = Expected::Marked;
     oracle.send([(outgoing, input)]);

@@ -155,7 +155,7 @@ fn goes_on_with_the_oldest_that_are_left(start_from: &str) {
         let oracle = Oracle::watch(kafka, &topics, &name);
         let mut connector = Connector::ready(&name, &config);
         wait::until("its partition", LIMIT, || {
-            connector.metric("aligner_partitions", &[]) == Some(1.0)
+            connector.metric("aligner_partitions_assigned", &[]) == Some(1.0)
         });
         oracle.send((0..50).map(|_| events.next_json()));
         oracle.settled(LIMIT);
