@@ -1,6 +1,6 @@
 //! Every kind of bad record in its documented disposition, and the source goes on.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aligner_tests::{
     client::{Outgoing, Reader},
@@ -13,6 +13,13 @@ use aligner_tests::{
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
+
+fn epoch_ms() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("the clock is past 1970");
+    i64::try_from(since.as_millis()).expect("milliseconds fit for ages")
+}
 
 /// Bad records and the reason that each is dead-lettered for.
 fn bad_records() -> Vec<(Outgoing, Input)> {
@@ -36,6 +43,10 @@ fn bad_records() -> Vec<(Outgoing, Input)> {
             b"{\"question\": \" \", \"answer\": \"a\"}",
             "empty_question",
         ),
+        broken(
+            b"{\"question\": \"q\", \"answer\": \"a\", \"created_at\": 1766000068280000}",
+            "out_of_range",
+        ),
         events::broken(Some(b"gone"), None, "tombstone"),
         events::broken(None, None, "tombstone"),
         events::broken(None, Some(b"no key either"), "invalid_json"),
@@ -55,6 +66,7 @@ fn invalid_records_are_dead_lettered_for_their_reason_and_the_source_goes_on() {
         ));
     }
     let bad = bad_records().len();
+    let started_at = epoch_ms();
     story.oracle.send(records);
     let mut connector = Connector::ready(&story.name, &story.config);
     let summary = story.oracle.settled(LIMIT);
@@ -62,7 +74,8 @@ fn invalid_records_are_dead_lettered_for_their_reason_and_the_source_goes_on() {
     assert_eq!(summary.dispositions["dead_lettered"], bad as u64);
     assert!(connector.sigterm().success());
 
-    // A person can act on each: it says what is wrong, and never repeats the record.
+    // A person can act on each: it says what is wrong and when it was logged, and never repeats the
+    // record.
     let mut letters = Reader::open(story.kafka.settings(), &[&story.topics.dead_letters]);
     for letter in letters.read_to_end(LIMIT) {
         let cause = letter
@@ -70,6 +83,19 @@ fn invalid_records_are_dead_lettered_for_their_reason_and_the_source_goes_on() {
             .expect("a dead letter names its cause");
         assert!(cause.len() > 15, "{cause}");
         assert!(!cause.contains("not json at all"), "{cause}");
+        let logged_at: i64 = letter
+            .header("aligner.logged_at")
+            .and_then(|at| at.parse().ok())
+            .expect("kafka knows when it was logged");
+        assert!(logged_at >= started_at, "{logged_at}");
+    }
+    // An event that brings no time has that of its record.
+    let mut corrections = Reader::open(story.kafka.settings(), &[&story.topics.corrections]);
+    for record in corrections.read_to_end(LIMIT) {
+        let value = record.value.expect("corrections are no tombstones");
+        let value: serde_json::Value = serde_json::from_slice(&value).expect("JSON");
+        let created_at = value["created_at"].as_i64().expect("an instant");
+        assert!(created_at >= started_at, "{created_at}");
     }
 }
 

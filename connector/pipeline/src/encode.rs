@@ -310,6 +310,7 @@ impl Encoding {
     fn letter(&self, record: &SourceRecord, cause: &Cause) -> DeadLetter {
         DeadLetter {
             source: position(record),
+            logged_at: record.timestamp,
             stage: cause.stage,
             reason: cause.reason,
             message: cause.message.clone(),

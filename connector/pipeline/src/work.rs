@@ -3,7 +3,7 @@
 use std::{mem, sync::Arc};
 
 use aligner::AlignRequest;
-use aligner_records::{AnswerEvent, Disposition, SourcePosition};
+use aligner_records::{AnswerEvent, Disposition, INSTANTS, SourcePosition};
 use tokio::time::Instant;
 
 use crate::{offsets::Ticket, sink::Outbound, source::SourceRecord, trace::Trace};
@@ -59,6 +59,10 @@ impl Work {
             Some(id) => id.into(),
             None => position(&record).to_string().into(),
         };
+        // Logs without a time of their own have Kafka's.
+        event.created_at = event
+            .created_at
+            .or(record.timestamp.filter(|at| INSTANTS.contains(at)));
         let request = AlignRequest {
             event_id,
             question: mem::take(&mut event.question).into(),

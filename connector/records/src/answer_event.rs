@@ -1,6 +1,12 @@
 //! An answer that an upstream model gave, as it was logged.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
+
+/// The years 1 to 9999 in epoch milliseconds: what warehouses take for a timestamp. Today in
+/// microseconds lies beyond.
+pub const INSTANTS: RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_799_999;
 
 /// One logged (question, answer).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -37,7 +37,8 @@ pub struct Correction {
     pub user_id: Option<String>,
     /// The event's metadata, as it came.
     pub metadata_json: Option<String>,
-    /// When the answer was given, epoch milliseconds.
+    /// When the answer was given, epoch milliseconds; where the event does not say, the timestamp
+    /// of its Kafka record.
     pub created_at: Option<i64>,
     /// Name of the Aligner.
     pub aligner_name: String,

@@ -52,6 +52,9 @@ impl Stage {
 pub struct DeadLetter {
     /// Where the record came from.
     pub source: SourcePosition,
+    /// When it was logged, as Kafka has it, epoch milliseconds. The dead letter's own timestamp is
+    /// when it was given up: with the old one, a topic's retention could drop it at once.
+    pub logged_at: Option<i64>,
     /// The stage that failed.
     pub stage: Stage,
     /// A stable snake_case word, for `aligner.reason`.
@@ -66,6 +69,9 @@ pub const CONNECT_HEADER_PREFIX: &str = "__connect.errors.";
 /// The header that holds the reason.
 pub const REASON_HEADER: &str = "aligner.reason";
 
+/// The header that holds the record's own timestamp, in decimal epoch milliseconds.
+const LOGGED_AT_HEADER: &str = "aligner.logged_at";
+
 impl DeadLetter {
     /// The headers that name the cause, to be added to the record's own.
     ///
@@ -73,6 +79,7 @@ impl DeadLetter {
     pub fn headers(&self, connector: &str, task: u32) -> Vec<(String, Vec<u8>)> {
         let Self {
             source,
+            logged_at,
             stage,
             reason,
             message,
@@ -95,6 +102,7 @@ impl DeadLetter {
             .into_iter()
             .map(|(name, value)| (format!("{CONNECT_HEADER_PREFIX}{name}"), value.into_bytes()))
             .chain([(REASON_HEADER.to_owned(), reason.as_bytes().to_vec())])
+            .chain(logged_at.map(|at| (LOGGED_AT_HEADER.to_owned(), at.to_string().into_bytes())))
             .collect()
     }
 
@@ -155,6 +163,7 @@ mod tests {
                 partition: 3,
                 offset: 42,
             },
+            logged_at: Some(1_766_000_068_280),
             stage: Stage::ValueConverter,
             reason: crate::reason::MISSING_ANSWER,
             message: "field \"answer\" is missing: write a string there".into(),
@@ -162,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_those_that_connect_writes_and_the_reason() {
+    fn headers_are_those_that_connect_writes_the_reason_and_the_time() {
         let headers: Vec<_> = letter()
             .headers("moderation", 0)
             .into_iter()
@@ -192,6 +201,7 @@ mod tests {
                 "io.alignerconnector.DecodeError: field \"answer\" is missing: write a string there",
             ),
             ("aligner.reason", "missing_answer"),
+            ("aligner.logged_at", "1766000068280"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(headers, expected);

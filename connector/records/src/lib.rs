@@ -16,7 +16,7 @@ mod pair;
 mod position;
 mod schema;
 
-pub use answer_event::AnswerEvent;
+pub use answer_event::{AnswerEvent, INSTANTS};
 pub use codec::{
     DecodeError, FieldMap, FieldMapError, JsonPointer, JsonPointerError, avro, framing, json,
     reason,

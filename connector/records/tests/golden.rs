@@ -102,6 +102,7 @@ fn pair() -> PreferencePair {
 fn dead_letter() -> DeadLetterRecord {
     let letter = DeadLetter {
         source: position(),
+        logged_at: Some(1_766_000_068_280),
         stage: Stage::ValueConverter,
         reason: reason::MISSING_ANSWER,
         message: "field \"answer\" is missing: write a string there".into(),

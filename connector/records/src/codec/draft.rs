@@ -7,7 +7,7 @@
 use std::fmt;
 
 use super::error::{DecodeError, reason};
-use crate::AnswerEvent;
+use crate::{AnswerEvent, answer_event::INSTANTS};
 
 /// What was found where a text or a number was looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,11 @@ pub(super) struct Draft {
 pub(super) trait Places {
     /// Such as `field "answer"`.
     fn place(&self, field: &'static str) -> String;
+
+    /// What `created_at` is, for whoever wrote something else.
+    fn instant(&self) -> &'static str {
+        "an integer of epoch milliseconds, in the years 1 to 9999"
+    }
 }
 
 /// Fields stand under their own names at the top of the record.
@@ -85,6 +90,10 @@ impl Draft {
                 format!("{} stands twice: write it once", places.place(field)),
             ));
         }
+        let created_at = match self.created_at {
+            Slot::Is(millis) if !INSTANTS.contains(&millis) => Slot::OutOfRange,
+            other => other,
+        };
         Ok(AnswerEvent {
             question: required(self.question, "question", places)?,
             answer: required(self.answer, "answer", places)?,
@@ -92,12 +101,7 @@ impl Draft {
             event_id: optional(self.event_id, "event_id", "a string", places)?
                 .filter(|id| !id.is_empty()),
             upstream_model: optional(self.upstream_model, "upstream_model", "a string", places)?,
-            created_at: optional(
-                self.created_at,
-                "created_at",
-                "an integer of epoch milliseconds",
-                places,
-            )?,
+            created_at: optional(created_at, "created_at", places.instant(), places)?,
             conversation_id: optional(self.conversation_id, "conversation_id", "a string", places)?,
             user_id: optional(self.user_id, "user_id", "a string", places)?,
             metadata_json: optional(
@@ -126,15 +130,15 @@ fn required(
         _ => "",
     };
     match optional(slot, field, "a string", places)? {
+        Some(text) if !text.trim().is_empty() => Ok(text),
         None => Err(DecodeError::new(
             missing,
             format!("{} is {found}: write a string there", places.place(field)),
         )),
-        Some(text) if text.trim().is_empty() => Err(DecodeError::new(
+        Some(_) => Err(DecodeError::new(
             empty,
             format!("{} is empty: write its text there", places.place(field)),
         )),
-        Some(text) => Ok(text),
     }
 }
 
