@@ -59,6 +59,8 @@ pub enum Outcome {
 pub mod reason {
     /// The prompt or the answer is longer than the profile or the context allows.
     pub const TOO_LONG: &str = "too_long";
+    /// The log holds no text for the question or the answer, as for a message that only calls tools.
+    pub const NO_TEXT: &str = "no_text";
     /// `max_new_tokens` was reached before the end-of-sequence token.
     pub const LENGTH_LIMIT: &str = "length_limit";
     /// The answer's words lie outside the model's vocabulary (another language, code, …).

@@ -185,14 +185,15 @@ impl Encoding {
             Verdict::Corrected(text) => text,
             Verdict::Unchanged | Verdict::Bypassed(_) => answer.clone(),
         };
+        let text = |text: String| Some(text).filter(|text| !text.is_empty());
         let id = &self.identity;
         let greedy = id.decoding.temperature <= 0.0;
         let correction = Correction {
             correction_id: correction_id(Some(&source), &request.event_id, &id.revision),
             event_id: request.event_id.to_string(),
-            question: Some(request.question.to_string()),
-            answer: Some(answer),
-            correction: Some(corrected),
+            question: text(request.question.to_string()),
+            answer: text(answer),
+            correction: text(corrected),
             disposition,
             reason: reason.map(str::to_owned),
             message: None,

@@ -25,6 +25,9 @@ impl Gate {
 
     /// The reason for which an event bypasses the Aligner, if any.
     pub(crate) fn bypass(self, event: &AnswerEvent) -> Option<&'static str> {
+        if event.question.is_empty() || event.answer.is_empty() {
+            return Some(reason::NO_TEXT);
+        }
         let too_long = exceeds(&event.question, self.max_question_chars)
             || exceeds(&event.answer, self.max_answer_chars);
         too_long.then_some(reason::TOO_LONG)
@@ -41,14 +44,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_count_characters_and_an_absent_one_does_not_apply() {
+    fn what_has_no_text_or_too_much_of_it_bypasses_the_aligner() {
         let cases = [
             (None, None, "éé", "a long answer", None),
             (Some(2), None, "éé", "a long answer", None),
             (Some(1), None, "éé", "a", Some("too_long")),
             (None, Some(3), "a long question", "abc", None),
             (None, Some(3), "q", "abcd", Some("too_long")),
-            (Some(0), Some(0), "", "", None),
+            (Some(0), Some(0), "", "", Some("no_text")),
+            (None, None, "q", "", Some("no_text")),
+            (None, None, "", "a", Some("no_text")),
         ];
         for (max_question_chars, max_answer_chars, question, answer, expected) in cases {
             let gate = Gate::new(&Settings {

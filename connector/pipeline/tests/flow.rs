@@ -597,3 +597,39 @@ async fn the_gates_limits_bypass_the_aligner() {
     assert_eq!(aligner.asked("e1"), 0);
     assert_eq!(aligner.asked("e0"), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_mapped_message_without_text_is_bypassed_and_nobody_is_paged() {
+    let log = MemoryLog::new("answers", 1);
+    for content in [r#""so""#, "null", "[]"] {
+        let chat = format!(r#"{{"q":"why?","message":{{"content":{content}}}}}"#);
+        log.append(0, None, Some(chat.into()), Vec::new());
+    }
+    let fields = serde_json::from_str(r#"{"question":"/q","answer":"/message/content"}"#)
+        .expect("a field map");
+    let aligner = Scripted::default();
+    let run = Pipeline::new(Parts {
+        source: log.source(Faults::default()),
+        sink: log.sink(Faults::default()),
+        aligner: Arc::new(aligner.clone()),
+        decoder: Arc::new(JsonDecoder::new(Some(fields))),
+        encoder: Arc::new(JsonEncoder),
+        settings: Settings::default(),
+        connector: "test".to_owned(),
+        task: 0,
+        wall_clock: Arc::new(|| 1_700_000_000_000),
+    })
+    .run(log.delivered());
+    tokio::time::timeout(Duration::from_secs(3_600), run)
+        .await
+        .expect("every record ends within bounded time")
+        .expect("nothing stops the pipeline");
+    assert_eq!(of_kind(&log, OutputKind::DeadLetter).len(), 0);
+    for silent in &corrections(&log)[1..] {
+        assert_eq!(silent.disposition, Disposition::Bypassed);
+        assert_eq!(silent.reason.as_deref(), Some("no_text"));
+        assert_eq!(silent.question.as_deref(), Some("why?"));
+        assert_eq!((&silent.answer, &silent.correction), (&None, &None));
+        assert_eq!(aligner.asked(&silent.event_id), 0);
+    }
+}

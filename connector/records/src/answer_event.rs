@@ -14,9 +14,9 @@ pub struct AnswerEvent {
     /// The producer's id; where absent the source position stands in for it.
     #[serde(default)]
     pub event_id: Option<String>,
-    /// What the user asked.
+    /// What the user asked. Empty only where somebody else's log has no text for it.
     pub question: String,
-    /// What the upstream model answered.
+    /// What the upstream model answered. Empty as `question`.
     pub answer: String,
     /// Name of the upstream model.
     #[serde(default)]

@@ -14,7 +14,7 @@ pub struct Correction {
     pub correction_id: String,
     /// Id of the answer event: the producer's, or its source position.
     pub event_id: String,
-    /// What the user asked.
+    /// What the user asked; null where there is no text.
     pub question: Option<String>,
     /// What the upstream model answered.
     pub answer: Option<String>,

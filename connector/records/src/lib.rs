@@ -18,8 +18,8 @@ mod schema;
 
 pub use answer_event::{AnswerEvent, INSTANTS};
 pub use codec::{
-    DecodeError, FieldMap, FieldMapError, JsonPointer, JsonPointerError, avro, framing, json,
-    reason,
+    DecodeError, FieldMap, FieldMapError, JsonPointer, JsonPointerError, TimeUnit, avro, framing,
+    json, reason,
 };
 pub use correction::Correction;
 pub use correction_id::correction_id;

@@ -15,6 +15,8 @@ use serde::de::DeserializeOwned;
 use super::{
     draft::{Draft, Kind, OwnNames, Slot},
     error::{DecodeError, reason},
+    time_unit::TimeUnit,
+    tree::Tree,
 };
 use crate::{AnswerEvent, FieldMap, Record};
 
@@ -88,7 +90,7 @@ impl AnswerReader {
     pub fn decode(&self, datum: &[u8]) -> Result<AnswerEvent, DecodeError> {
         let value = read(datum, &self.writer, &self.references)?;
         if let Some(fields) = &self.fields {
-            return fields.event(&json(value));
+            return fields.event(&tree(value, fields.created_at_unit));
         }
         let Value::Record(fields) = value else {
             return Err(DecodeError::new(
@@ -214,36 +216,34 @@ fn kind(value: &Value) -> Kind {
     }
 }
 
-/// A value as JSON, for pointers to walk. What JSON cannot say is null.
-fn json(value: Value) -> serde_json::Value {
-    use serde_json::Value as Json;
-    if let Some(integer) = millis(&value) {
-        return integer.into();
-    }
+/// A value for pointers to walk, with timestamps in the unit that plain numbers are in. What JSON
+/// cannot say is null.
+fn tree(value: Value, unit: Option<TimeUnit>) -> Tree<'static> {
+    let text = |text: String| Tree::Text(text.into());
+    let members = |members: Vec<(String, Value)>| {
+        let member = |(name, value): (String, Value)| (name.into(), tree(value, unit));
+        Tree::Object(members.into_iter().map(member).collect())
+    };
     match value {
-        Value::Union(_, value) => json(*value),
-        Value::Boolean(value) => value.into(),
-        Value::Float(value) => value.into(),
-        Value::Double(value) => value.into(),
-        Value::String(text) | Value::Enum(_, text) => Json::String(text),
-        Value::Uuid(uuid) => Json::String(uuid.to_string()),
-        Value::Bytes(bytes) => String::from_utf8(bytes).map_or(Json::Null, Json::String),
-        Value::Date(days) => days.into(),
-        Value::TimeMillis(millis) => millis.into(),
-        Value::TimeMicros(micros) => micros.into(),
-        Value::Array(items) => items.into_iter().map(json).collect(),
-        Value::Map(entries) => Json::Object(
-            entries
-                .into_iter()
-                .map(|(name, value)| (name, json(value)))
-                .collect(),
-        ),
-        Value::Record(fields) => Json::Object(
-            fields
-                .into_iter()
-                .map(|(name, value)| (name, json(value)))
-                .collect(),
-        ),
-        _ => Json::Null,
+        Value::Union(_, value) => tree(*value, unit),
+        Value::Boolean(value) => Tree::Bool(value),
+        Value::Int(number) => Tree::Number(number.into()),
+        Value::Long(number) => Tree::Number(number.into()),
+        Value::Float(number) => Tree::number(number.into()),
+        Value::Double(number) => Tree::number(number),
+        Value::String(value) | Value::Enum(_, value) => text(value),
+        Value::Uuid(uuid) => text(uuid.to_string()),
+        Value::Bytes(bytes) => String::from_utf8(bytes).map_or(Tree::Null, text),
+        Value::Date(days) => Tree::Number(days.into()),
+        Value::TimeMillis(millis) => Tree::Number(millis.into()),
+        Value::TimeMicros(micros) => Tree::Number(micros.into()),
+        Value::Array(items) => {
+            Tree::Array(items.into_iter().map(|item| tree(item, unit)).collect())
+        }
+        Value::Map(entries) => members(entries.into_iter().collect()),
+        Value::Record(fields) => members(fields),
+        instant => millis(&instant).map_or(Tree::Null, |millis| {
+            unit.unwrap_or(TimeUnit::Milliseconds).tree(millis)
+        }),
     }
 }

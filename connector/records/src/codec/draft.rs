@@ -70,6 +70,11 @@ pub(super) trait Places {
     fn instant(&self) -> &'static str {
         "an integer of epoch milliseconds, in the years 1 to 9999"
     }
+
+    /// Whether there are questions and answers without text. What was written for us has none.
+    fn texts_may_be_empty(&self) -> bool {
+        false
+    }
 }
 
 /// Fields stand under their own names at the top of the record.
@@ -129,8 +134,10 @@ fn required(
         Slot::Null => "null",
         _ => "",
     };
+    let may_be_empty = slot != Slot::Absent && places.texts_may_be_empty();
     match optional(slot, field, "a string", places)? {
         Some(text) if !text.trim().is_empty() => Ok(text),
+        _ if may_be_empty => Ok(String::new()),
         None => Err(DecodeError::new(
             missing,
             format!("{} is {found}: write a string there", places.place(field)),

@@ -11,11 +11,10 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-use serde_json::Value;
-
 use super::{
     draft::{Draft, Kind, OwnNames, Slot},
     error::{DecodeError, reason},
+    tree::Tree,
 };
 use crate::{AnswerEvent, FieldMap, Record};
 
@@ -44,7 +43,7 @@ pub fn decode_answer(bytes: &[u8]) -> Result<AnswerEvent, DecodeError> {
 /// If the bytes are not JSON, or lack a question or an answer where `fields` points.
 pub fn decode_mapped(bytes: &[u8], fields: &FieldMap) -> Result<AnswerEvent, DecodeError> {
     let text = utf8(bytes)?;
-    let document: Value = serde_json::from_str(text).map_err(|error| syntax(&error))?;
+    let document: Tree<'_> = serde_json::from_str(text).map_err(|error| syntax(&error))?;
     match first_byte(text) {
         // An array is a shape that pointers can walk, too.
         Some(b'{' | b'[') => fields.event(&document),
@@ -76,8 +75,9 @@ pub fn decode<R: Record + DeserializeOwned>(bytes: &[u8]) -> Result<R, DecodeErr
     })
 }
 
+/// The text, without the byte order mark that some editors put first.
 fn utf8(bytes: &[u8]) -> Result<&str, DecodeError> {
-    std::str::from_utf8(bytes).map_err(|error| {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
         DecodeError::new(
             reason::INVALID_UTF8,
             format!(
@@ -86,7 +86,8 @@ fn utf8(bytes: &[u8]) -> Result<&str, DecodeError> {
                 bytes.len()
             ),
         )
-    })
+    })?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
 /// The parser's own words say what it expected and where, never what it found.

@@ -9,6 +9,11 @@ pub(crate) mod error;
 mod field_map;
 pub mod framing;
 pub mod json;
+mod pointer;
+mod time_unit;
+mod tree;
 
 pub use error::{DecodeError, reason};
-pub use field_map::{FieldMap, FieldMapError, JsonPointer, JsonPointerError};
+pub use field_map::{FieldMap, FieldMapError};
+pub use pointer::{JsonPointer, JsonPointerError};
+pub use time_unit::TimeUnit;

@@ -12,6 +12,7 @@ mod sections;
 
 use std::collections::BTreeMap;
 
+use aligner_records::TimeUnit;
 use serde::{Deserialize, Serialize};
 
 pub use load::{Layers, read};
@@ -243,6 +244,8 @@ pub struct Input {
     /// Where each field of an answer event lies, as JSON Pointers (RFC 6901). With none given,
     /// answers are read in our own layout.
     pub fields: InputFields,
+    /// What numbers at `fields.created_at` count.
+    pub created_at_unit: Option<TimeUnit>,
 }
 
 /// `input.fields`.

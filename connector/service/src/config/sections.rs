@@ -59,8 +59,9 @@ pub fn fields(settings: &Settings) -> Result<Option<FieldMap>, FieldMapError> {
         .filter_map(|(name, pointer)| Some((name.to_owned(), pointer.clone()?)))
         .collect();
     if given.is_empty() {
-        Ok(None)
-    } else {
-        FieldMap::try_from(given).map(Some)
+        return Ok(None);
     }
+    let mut fields = FieldMap::try_from(given)?;
+    fields.created_at_unit = settings.input.created_at_unit;
+    Ok(Some(fields))
 }

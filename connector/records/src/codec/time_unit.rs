@@ -1,0 +1,98 @@
+//! The unit of the numbers that stand for instants in somebody else's log.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Number;
+
+use super::tree::Tree;
+
+/// What a number counts, from 1970 on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeUnit {
+    /// As OpenAI's `created` does.
+    Seconds,
+    /// As we do.
+    Milliseconds,
+    /// A thousandth of that.
+    Microseconds,
+    /// A millionth of that.
+    Nanoseconds,
+}
+
+impl TimeUnit {
+    /// How many of these make a second.
+    fn per_second(self) -> i64 {
+        match self {
+            Self::Seconds => 1,
+            Self::Milliseconds => 1_000,
+            Self::Microseconds => 1_000_000,
+            Self::Nanoseconds => 1_000_000_000,
+        }
+    }
+
+    /// Epoch milliseconds, unless they are too many for an `i64`.
+    pub(super) fn millis(self, number: &Number) -> Option<i64> {
+        let per_second = self.per_second();
+        if let Some(count) = number.as_i64() {
+            return if per_second < 1_000 {
+                count.checked_mul(1_000 / per_second)
+            } else {
+                Some(count.div_euclid(per_second / 1_000))
+            };
+        }
+        /// 2⁵³, up to which every integer is a float.
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        let millis = number.as_f64()? * 1_000.0 / per_second as f64;
+        #[expect(clippy::cast_possible_truncation, reason = "the range was checked")]
+        (millis.abs() <= EXACT).then(|| millis.round() as i64)
+    }
+
+    /// The number for epoch milliseconds.
+    pub(super) fn tree(self, millis: i64) -> Tree<'static> {
+        let per_second = self.per_second();
+        if per_second < 1_000 {
+            if millis % 1_000 == 0 {
+                Tree::Number((millis / 1_000).into())
+            } else {
+                Tree::number(millis as f64 / 1_000.0)
+            }
+        } else {
+            millis
+                .checked_mul(per_second / 1_000)
+                .map_or(Tree::Null, |count| Tree::Number(count.into()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [TimeUnit; 4] = [
+        TimeUnit::Seconds,
+        TimeUnit::Milliseconds,
+        TimeUnit::Microseconds,
+        TimeUnit::Nanoseconds,
+    ];
+
+    #[test]
+    fn milliseconds_survive_every_unit() {
+        for unit in ALL {
+            for millis in [0, 1_766_000_068_280, 1_766_000_068_000, -1, -1_500] {
+                let Tree::Number(number) = unit.tree(millis) else {
+                    unreachable!("it is a number");
+                };
+                assert_eq!(unit.millis(&number), Some(millis), "{unit:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_integer_holds_is_no_instant() {
+        assert_eq!(TimeUnit::Seconds.millis(&i64::MAX.into()), None);
+        assert_eq!(TimeUnit::Milliseconds.millis(&u64::MAX.into()), None);
+        let huge = Number::from_f64(1e300).expect("a number");
+        assert_eq!(TimeUnit::Nanoseconds.millis(&huge), None);
+        assert_eq!(TimeUnit::Nanoseconds.tree(i64::MAX), Tree::Null);
+    }
+}
