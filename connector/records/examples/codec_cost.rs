@@ -92,7 +92,8 @@ fn main() {
     };
     let text = json::encode(&event);
     let datum = avro::encode(&event);
-    let reader = AnswerReader::new(AnswerEvent::schema().clone(), None);
+    let reader =
+        AnswerReader::new(AnswerEvent::schema().clone(), Vec::new(), None).expect("our own schema");
 
     measure("read answer event, json", text.len(), || {
         json::decode_answer(&text)

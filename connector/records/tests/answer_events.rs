@@ -1,9 +1,9 @@
 //! What is an answer event and what is not, in JSON and in Avro.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use aligner_records::{
-    AnswerEvent, DecodeError, FieldMap, Record,
+    AnswerEvent, DecodeError, FieldMap, Record, TimeUnit,
     avro::{self, AnswerReader},
     json, reason,
 };
@@ -27,6 +27,12 @@ fn an_event_needs_a_question_and_an_answer_only_and_other_fields_are_ignored() {
             ..AnswerEvent::default()
         }
     );
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_event() {
+    let event = json::decode_answer("\u{feff}{\"question\":\"q\",\"answer\":\"a\"}".as_bytes());
+    assert_eq!(event.expect("valid").answer, "a");
 }
 
 #[test]
@@ -153,6 +159,17 @@ fn each_mistake_has_its_reason_and_names_its_field() {
             "\"created_at\"",
         ),
         (
+            // Today in microseconds.
+            br#"{"question":"q","answer":"a","created_at":1766000068280000}"#,
+            reason::OUT_OF_RANGE,
+            "the years 1 to 9999",
+        ),
+        (
+            br#"{"question":"q","answer":"a","created_at":-9223372036854775808}"#,
+            reason::OUT_OF_RANGE,
+            "\"created_at\"",
+        ),
+        (
             br#"{"question":"q","answer":"a","answer":"b"}"#,
             reason::DUPLICATE_FIELD,
             "\"answer\" stands twice",
@@ -252,7 +269,8 @@ fn an_event_of_another_writer_is_fitted_by_name() {
             ("upstream_model", Value::Enum(1, "large".into())),
         ],
     );
-    let event = AnswerReader::new(writer, None)
+    let event = AnswerReader::new(writer, Vec::new(), None)
+        .expect("a usable schema")
         .decode(&bytes)
         .expect("valid");
     assert_eq!(
@@ -292,7 +310,8 @@ fn a_nested_avro_log_is_read_through_pointers() {
             "metadata_json":"/response"}"#,
     )
     .expect("valid");
-    let event = AnswerReader::new(writer, Some(Arc::new(fields)))
+    let event = AnswerReader::new(writer, Vec::new(), Some(Arc::new(fields)))
+        .expect("a usable schema")
         .decode(&bytes)
         .expect("valid");
     assert_eq!(
@@ -308,11 +327,63 @@ fn a_nested_avro_log_is_read_through_pointers() {
 }
 
 #[test]
+fn timestamps_of_avro_bring_their_unit_and_plain_numbers_have_the_maps() {
+    let writer = schema(
+        r#"{"name":"q","type":"string"},{"name":"a","type":"string"},
+           {"name":"logical","type":{"type":"long","logicalType":"timestamp-micros"}},
+           {"name":"plain","type":"long"}"#,
+    );
+    let bytes = datum(
+        &writer,
+        vec![
+            ("q", Value::String("Q".into())),
+            ("a", Value::String("A".into())),
+            ("logical", Value::TimestampMicros(1_766_000_068_280_999)),
+            ("plain", Value::Long(1_766_000_068)),
+        ],
+    );
+    for (pointer, expected) in [
+        ("/logical", 1_766_000_068_280),
+        ("/plain", 1_766_000_068_000),
+    ] {
+        let fields = [
+            ("question", "/q"),
+            ("answer", "/a"),
+            ("created_at", pointer),
+        ]
+        .map(|(field, pointer)| (field.to_owned(), pointer.to_owned()));
+        let mut fields = FieldMap::try_from(BTreeMap::from(fields)).expect("a field map");
+        fields.created_at_unit = Some(TimeUnit::Seconds);
+        let reader = AnswerReader::new(writer.clone(), Vec::new(), Some(Arc::new(fields)))
+            .expect("a usable schema");
+        let event = reader.decode(&bytes).expect("valid");
+        assert_eq!(event.created_at, Some(expected), "{pointer}");
+    }
+}
+
+#[test]
+fn an_event_in_a_nullable_union_is_read_and_its_null_is_none() {
+    let own = Schema::parse_str(&format!(r#"["null",{}]"#, AnswerEvent::AVSC)).expect("a schema");
+    let event = AnswerEvent {
+        question: "Q".into(),
+        answer: "A".into(),
+        ..AnswerEvent::default()
+    };
+    let reader = AnswerReader::new(own, Vec::new(), None).expect("a usable schema");
+    let bytes = [&b"\x02"[..], &avro::encode(&event)].concat();
+    assert_eq!(reader.decode(&bytes), Ok(event));
+    assert_eq!(
+        reader.decode(b"\0").expect_err("null").reason,
+        reason::NOT_AN_OBJECT
+    );
+}
+
+#[test]
 fn avro_mistakes_have_the_same_reasons_as_in_json() {
     let writer = schema(
         r#"{"name":"question","type":["null","string","int"]},{"name":"answer","type":"string"}"#,
     );
-    let reader = AnswerReader::new(writer.clone(), None);
+    let reader = AnswerReader::new(writer.clone(), Vec::new(), None).expect("a usable schema");
     let reason_of = |question: Value, answer: &str| {
         let bytes = datum(
             &writer,
@@ -344,7 +415,8 @@ fn avro_mistakes_have_the_same_reasons_as_in_json() {
         vec![("question", Value::String("Q".into()))],
     );
     assert_eq!(
-        AnswerReader::new(without_answer, None)
+        AnswerReader::new(without_answer, Vec::new(), None)
+            .expect("a usable schema")
             .decode(&bytes)
             .expect_err("invalid")
             .reason,
@@ -352,7 +424,8 @@ fn avro_mistakes_have_the_same_reasons_as_in_json() {
     );
     let text = Schema::parse_str(r#""string""#).expect("a schema");
     assert_eq!(
-        AnswerReader::new(text, None)
+        AnswerReader::new(text, Vec::new(), None)
+            .expect("a usable schema")
             .decode(&[2, b'a'])
             .expect_err("invalid")
             .reason,
@@ -369,7 +442,8 @@ fn a_datum_that_is_cut_off_or_too_long_is_invalid_wherever_it_is_cut() {
         ..AnswerEvent::default()
     };
     let bytes = avro::encode(&event);
-    let reader = AnswerReader::new(AnswerEvent::schema().clone(), None);
+    let reader =
+        AnswerReader::new(AnswerEvent::schema().clone(), Vec::new(), None).expect("our own schema");
     assert_eq!(reader.decode(&bytes), Ok(event));
     for len in 0..bytes.len() {
         assert_eq!(

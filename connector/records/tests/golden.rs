@@ -202,7 +202,7 @@ fn answer_events_of_every_version_are_read() {
         let golden = Golden::of::<AnswerEvent>(&version);
         let writer = Schema::parse_str(&text(&golden.avsc)).expect("a schema");
         let event = json::decode_answer(text(&golden.json).as_bytes()).expect("JSON");
-        let reader = avro::AnswerReader::new(writer, None);
+        let reader = avro::AnswerReader::new(writer, Vec::new(), None).expect("a usable schema");
         assert_eq!(reader.decode(&unhex(&text(&golden.avro))), Ok(event));
     }
 }

@@ -11,7 +11,10 @@ use aligner_records::{AnswerEvent, DecodeError, FieldMap, avro::AnswerReader, fr
 use apache_avro::Schema;
 use schema_registry_converter::schema_registry_common::SchemaType;
 
-use crate::{Registry, RegistryError, client::SchemaText};
+use crate::{
+    Registry, RegistryError,
+    client::{Lookup, SchemaText},
+};
 
 /// Why bytes have no answer event, yet or ever.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,11 +77,14 @@ impl AnswerDecoder {
     /// If the registry could not say; nothing follows for the record, ask again.
     pub async fn fetch(&self, id: u32) -> Result<(), RegistryError> {
         let known = match self.registry.schema(id).await? {
-            Some(text) => match parse(id, &text, self.fields.clone()) {
+            Lookup::Schema(text) => match parse(id, &text, self.fields.clone()) {
                 Ok(reader) => Known::Readable(Arc::new(reader)),
                 Err(error) => Known::Unreadable(error),
             },
-            None => Known::Unknown(Instant::now()),
+            Lookup::Unusable(cause) => {
+                Known::Unreadable(DecodeError::new(reason::INVALID_AVRO, cause))
+            }
+            Lookup::Nothing => Known::Unknown(Instant::now()),
         };
         // A panic elsewhere leaves the map whole: every change of it is one insertion.
         self.schemas
@@ -160,7 +166,10 @@ fn parse(
                 format!("schema id {id} is not a schema that can be read: {error}"),
             )
         })?;
-    Ok(AnswerReader::new(writer, fields).with_references(references))
+    AnswerReader::new(writer, references, fields).map_err(|error| DecodeError {
+        message: format!("schema id {id}: {}", error.message),
+        ..error
+    })
 }
 
 #[cfg(test)]

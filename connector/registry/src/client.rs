@@ -42,6 +42,15 @@ enum Open {
     Leave(String),
 }
 
+/// What the registry has under an id.
+pub(crate) enum Lookup {
+    Schema(SchemaText),
+    /// A schema, but not one that we read; the cause is a sentence about it.
+    Unusable(String),
+    /// It says that there is none.
+    Nothing,
+}
+
 /// A schema's text and the texts of those that it refers to, each after those that it needs.
 pub(crate) struct SchemaText {
     pub schema_type: SchemaType,
@@ -55,24 +64,32 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Settings`] if the URL cannot be used.
     pub fn new(mut settings: RegistrySettings) -> Result<Self, RegistryError> {
-        let fault = |what: &str| Err(RegistryError::Settings(what.to_owned()));
+        let fault = |field, what: &str| {
+            Err(RegistryError::Settings {
+                field,
+                fault: what.to_owned(),
+            })
+        };
         let Some(rest) = settings
             .url
             .strip_prefix("http://")
             .or_else(|| settings.url.strip_prefix("https://"))
         else {
-            return fault("the url must begin with http:// or https://");
+            return fault("url", "the url must begin with http:// or https://");
         };
         let authority = rest.split('/').next().unwrap_or_default();
         if authority.is_empty() {
-            return fault("the url names no host");
+            return fault("url", "the url names no host");
         }
         if authority.contains('@') {
             // It would be printed in errors.
-            return fault("the url holds a user or a password: set username and password_file");
+            return fault(
+                "url",
+                "the url holds a user or a password: set username and password_file",
+            );
         }
         if settings.password.is_some() && settings.username.is_none() {
-            return fault("there is a password but no username");
+            return fault("username", "there is a password but no username");
         }
         // The client joins paths with a slash of its own.
         settings
@@ -85,9 +102,10 @@ impl Registry {
             let password = settings.password.as_ref().map(|password| password.expose());
             builder.set_basic_authorization(username, password);
         }
-        let client = builder
-            .build()
-            .map_err(|error| RegistryError::Settings(error.error))?;
+        let client = builder.build().map_err(|error| RegistryError::Settings {
+            field: "url",
+            fault: error.error,
+        })?;
         Ok(Self {
             client: Arc::new(client),
             settings: Arc::new(settings),
@@ -154,13 +172,13 @@ impl Registry {
         }
     }
 
-    /// The schema of an id, or `None` if the registry says that there is none.
-    pub(crate) async fn schema(&self, id: u32) -> Result<Option<SchemaText>, RegistryError> {
+    /// Looks an id up.
+    pub(crate) async fn schema(&self, id: u32) -> Result<Lookup, RegistryError> {
         let what = format!("schema id {id}");
         match self.with_references(id).await {
-            Ok(schema) => Ok(Some(schema)),
+            Ok(lookup) => Ok(lookup),
             Err(error) => match Failure::of(&error, &self.settings.url, &what) {
-                Failure::UnknownSchema => Ok(None),
+                Failure::UnknownSchema => Ok(Lookup::Nothing),
                 // Only a reference can lead there, and that the registry keeps whole.
                 Failure::UnknownSubject => Err(RegistryError::Unavailable {
                     url: self.settings.url.clone(),
@@ -171,7 +189,7 @@ impl Registry {
         }
     }
 
-    async fn with_references(&self, id: u32) -> Result<SchemaText, SRCError> {
+    async fn with_references(&self, id: u32) -> Result<Lookup, SRCError> {
         let RegisteredSchema {
             schema_type,
             schema,
@@ -193,18 +211,19 @@ impl Registry {
                 continue;
             }
             if seen.len() > MAX_REFERENCES {
-                return Err(SRCError::non_retryable_without_cause(&format!(
-                    "schema id {id} refers to more than {MAX_REFERENCES} others"
+                return Ok(Lookup::Unusable(format!(
+                    "schema id {id} refers to more than {MAX_REFERENCES} others: write the record \
+                     with one that refers to fewer"
                 )));
             }
             let referenced = get_referenced_schema(&self.client, &reference).await?;
             open.push(Open::Leave(referenced.schema));
             open.extend(referenced.references.into_iter().map(Open::Visit));
         }
-        Ok(SchemaText {
+        Ok(Lookup::Schema(SchemaText {
             schema_type,
             text: schema,
             references: texts,
-        })
+        }))
     }
 }

@@ -28,8 +28,13 @@ pub enum RegistryError {
         cause: String,
     },
     /// The settings cannot be used.
-    #[error("the schema registry's settings cannot be used: {0}")]
-    Settings(String),
+    #[error("the schema registry's settings cannot be used: {fault}")]
+    Settings {
+        /// The field of [`RegistrySettings`](crate::RegistrySettings) to change.
+        field: &'static str,
+        /// What is wrong with it.
+        fault: String,
+    },
 }
 
 /// What came of a request, as far as this crate tells results apart.

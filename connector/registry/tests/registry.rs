@@ -285,6 +285,55 @@ async fn schemas_that_refer_to_others_are_read_and_mapped() {
 }
 
 #[tokio::test]
+async fn a_schema_that_refers_to_too_many_others_is_invalid_for_good_and_stalls_nobody() {
+    let fake = Fake::start(|line| {
+        // Each refers to the next one, without end.
+        let number: u32 = line
+            .split_once("/subjects/s")
+            .and_then(|(_, rest)| rest.split('/').next()?.parse().ok())
+            .unwrap_or(0);
+        let next = number + 1;
+        let body = json!({
+            "subject": format!("s{number}"), "version": 1, "id": 100 + number,
+            "schema": "\"string\"",
+            "references": [{ "name": "n", "subject": format!("s{next}"), "version": 1 }],
+        });
+        (200, body.to_string())
+    })
+    .await;
+    let decoder = AnswerDecoder::new(fake.registry(), None);
+    decoder.fetch(7).await.expect("the registry answered");
+    let failure = decoder.decode(&framed(7, b"")).expect_err("invalid");
+    let DecodeFailure::Invalid(error) = failure else {
+        unreachable!("the schema was fetched");
+    };
+    assert_eq!(error.reason, reason::INVALID_AVRO);
+    assert!(error.message.contains("more than 64"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn a_schema_that_holds_itself_is_invalid_and_its_data_are_not_read() {
+    let fake = Fake::start(|_| {
+        let schema = r#"{"type":"record","name":"N","fields":[
+            {"name":"question","type":"string"},{"name":"answer","type":"string"},
+            {"name":"next","type":["null","N"]}]}"#;
+        (200, schema_body(schema))
+    })
+    .await;
+    let decoder = AnswerDecoder::new(fake.registry(), None);
+    decoder.fetch(7).await.expect("the registry answered");
+    // A million levels, each of three bytes.
+    let failure = decoder.decode(&framed(7, &b"\0\0\x02".repeat(1_000_000)));
+    let Err(DecodeFailure::Invalid(error)) = failure else {
+        unreachable!("the schema was fetched and is refused");
+    };
+    assert_eq!(error.reason, reason::INVALID_AVRO);
+    for part in ["schema id 7", "type N holds itself"] {
+        assert!(error.message.contains(part), "{}", error.message);
+    }
+}
+
+#[tokio::test]
 async fn output_schemas_are_registered_under_their_topics_and_frame_the_outputs() {
     let fake = Fake::start(|line| {
         let id = if line.contains("corrections") { 11 } else { 12 };

@@ -7,9 +7,14 @@
 //! as milliseconds). The fitting is our own, so that a bad event gets the same reasons as in JSON
 //! and so that no error quotes its text, as those of the library's resolution do.
 
+mod growth;
+
 use std::{io, sync::Arc};
 
-use apache_avro::{Schema, reader::datum::GenericDatumReader, types::Value};
+use apache_avro::{
+    Schema, reader::datum::GenericDatumReader, schema::ResolvedSchema, types::Value,
+    util::max_allocation_bytes,
+};
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -19,6 +24,10 @@ use super::{
     tree::Tree,
 };
 use crate::{AnswerEvent, FieldMap, Record};
+
+/// Most memory that the library sets aside for one text or list because a datum says that it is so
+/// long, before it has seen it.
+const MAX_ALLOCATION_BYTES: usize = 128 << 20;
 
 /// Writes a record with its own schema.
 pub fn encode<R: Record>(record: &R) -> Vec<u8> {
@@ -65,22 +74,34 @@ pub struct AnswerReader {
 }
 
 impl AnswerReader {
-    /// A reader of what `writer` wrote. With `fields`, the values stand elsewhere than under their
-    /// own names; pointers walk records and maps by name and arrays by index.
-    pub fn new(writer: Schema, fields: Option<Arc<FieldMap>>) -> Self {
-        Self {
-            writer,
-            references: Vec::new(),
-            fields,
+    /// A reader of what `writer` wrote; `references` are the schemas whose types it names, each
+    /// after those that it needs itself. With `fields`, the values stand elsewhere than under
+    /// their own names; pointers walk records and maps by name and arrays by index.
+    ///
+    /// # Errors
+    /// If the schema names a type that is nowhere defined, holds itself, nests too deeply, or can
+    /// say with few bytes that there are a great many values.
+    pub fn new(
+        writer: Schema,
+        references: Vec<Schema>,
+        fields: Option<Arc<FieldMap>>,
+    ) -> Result<Self, DecodeError> {
+        let fault =
+            match ResolvedSchema::new_with_schemata(references.iter().chain([&writer]).collect()) {
+                Ok(resolved) => growth::fault(&writer, resolved.get_names()),
+                Err(error) => Some(error.to_string()),
+            };
+        match fault {
+            None => Ok(Self {
+                writer,
+                references,
+                fields,
+            }),
+            Some(fault) => Err(DecodeError::new(
+                reason::INVALID_AVRO,
+                format!("the schema cannot be used: {fault}; write the record with another"),
+            )),
         }
-    }
-
-    /// The same, for a writer's schema that names types of other schemas; each of them stands after
-    /// those that it refers to itself.
-    #[must_use]
-    pub fn with_references(mut self, references: Vec<Schema>) -> Self {
-        self.references = references;
-        self
     }
 
     /// Reads one datum.
@@ -88,9 +109,12 @@ impl AnswerReader {
     /// # Errors
     /// If it is not a datum of the writer's schema, or breaks a rule of answer events.
     pub fn decode(&self, datum: &[u8]) -> Result<AnswerEvent, DecodeError> {
-        let value = read(datum, &self.writer, &self.references)?;
+        let mut value = read(datum, &self.writer, &self.references)?;
         if let Some(fields) = &self.fields {
             return fields.event(&tree(value, fields.created_at_unit));
+        }
+        if let Value::Union(_, inner) = value {
+            value = *inner;
         }
         let Value::Record(fields) = value else {
             return Err(DecodeError::new(
@@ -104,7 +128,8 @@ impl AnswerReader {
 
 /// Reads a whole datum, and nothing but it.
 fn read(datum: &[u8], writer: &Schema, references: &[Schema]) -> Result<Value, DecodeError> {
-    let mut bytes = Counted {
+    max_allocation_bytes(MAX_ALLOCATION_BYTES);
+    let mut bytes = Whole {
         rest: datum,
         exhausted: false,
     };
@@ -133,16 +158,20 @@ fn read(datum: &[u8], writer: &Schema, references: &[Schema]) -> Result<Value, D
     }
 }
 
-/// Remembers whether more was asked for than there is: the library reads a datum that is cut off
-/// as one whose last fields are null.
-struct Counted<'a> {
+/// A datum that must be there to its last byte. Of an ordinary end of input the library makes nulls
+/// and goes on: a datum that is cut off would be one whose last fields are null, and six bytes that
+/// announce ten million items would be ten million nulls.
+struct Whole<'a> {
     rest: &'a [u8],
     exhausted: bool,
 }
 
-impl io::Read for Counted<'_> {
+impl io::Read for Whole<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.exhausted |= buffer.len() > self.rest.len();
+        if buffer.len() > self.rest.len() {
+            self.exhausted = true;
+            return Err(io::Error::other("the datum ends here"));
+        }
         io::Read::read(&mut self.rest, buffer)
     }
 }
@@ -245,5 +274,37 @@ fn tree(value: Value, unit: Option<TimeUnit>) -> Tree<'static> {
         instant => millis(&instant).map_or(Tree::Null, |millis| {
             unit.unwrap_or(TimeUnit::Milliseconds).tree(millis)
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_announces_more_than_there_is_makes_no_nulls() {
+        for items in [r#"["null","string"]"#, r#""boolean""#, r#""string""#] {
+            let schema = Schema::parse_str(&format!(r#"{{"type":"array","items":{items}}}"#))
+                .expect("a schema");
+            // A thousand items, and then nothing.
+            let mut bytes = Whole {
+                rest: &[0xd0, 0x0f],
+                exhausted: false,
+            };
+            let value = GenericDatumReader::builder(&schema)
+                .build()
+                .and_then(|reader| reader.read_value(&mut bytes));
+            assert!(value.is_err(), "{items}");
+            assert!(bytes.exhausted);
+        }
+    }
+
+    #[test]
+    fn a_list_for_which_there_is_no_memory_is_invalid() {
+        let schema = Schema::parse_str(r#"{"type":"array","items":"string"}"#).expect("a schema");
+        // Ten million items: half a gigabyte, before the first one is read.
+        let error = read(&[0x80, 0xda, 0xc4, 0x09], &schema, &[]).expect_err("too long");
+        assert_eq!(error.reason, reason::INVALID_AVRO);
+        assert!(error.message.contains("not one of its schema"), "{error}");
     }
 }
