@@ -1,9 +1,12 @@
 //! `validate`, and a `run` that cannot start: every problem at once, each with its key.
 
-use std::{net::TcpListener, time::Duration};
+use std::{
+    ffi::OsStr, net::TcpListener, os::unix::ffi::OsStrExt, process::Command, time::Duration,
+};
 
 use aligner_tests::{
     command::call,
+    connector::binary,
     scratch::{Scratch, workspace},
 };
 
@@ -84,6 +87,70 @@ fn every_problem_is_named_at_once_with_its_key_and_a_fix() {
             done.stderr
         );
     }
+}
+
+#[test]
+fn what_lies_in_property_files_is_judged_before_anything_starts() {
+    let scratch = Scratch::new("configuration");
+    let secret = scratch
+        .file("secret", "hunter2-canary\n")
+        .display()
+        .to_string();
+    let path = scratch
+        .file(
+            "files.yaml",
+            format!(
+                "aligner: {{model: marker}}\nservice: {{listen: \"127.0.0.1:0\"}}\n\
+                 kafka:\n  property_files:\n    transactional.id: {secret}\n    \
+                 sasl.pasword: /no/such/file\n    socket.keepalive.enable: {secret}\n"
+            ),
+        )
+        .display()
+        .to_string();
+    for command in ["validate", "run"] {
+        let done = call(&[command, "--config", &path]).expect_code(2);
+        for name in [
+            "transactional.id",
+            "sasl.pasword",
+            "socket.keepalive.enable",
+        ] {
+            let key = format!("kafka.property_files.{name}");
+            assert!(done.stderr.contains(&key), "{key}: {}", done.stderr);
+        }
+        assert!(!done.stderr.contains("hunter2-canary"), "{}", done.stderr);
+    }
+}
+
+#[test]
+fn variables_of_other_programs_may_hold_any_bytes() {
+    let bytes = OsStr::from_bytes(b"\xff\xfe");
+    let validate = |name: &str| {
+        Command::new(binary())
+            .arg("validate")
+            .env(name, bytes)
+            .output()
+            .expect("the binary can be started")
+    };
+    let theirs = validate("LS_COLORS");
+    assert_eq!(theirs.status.code(), Some(0), "{theirs:?}");
+    let ours = validate("ALIGNER__NAME");
+    assert_eq!(ours.status.code(), Some(2), "{ours:?}");
+    let said = String::from_utf8_lossy(&ours.stderr);
+    assert!(said.contains("ALIGNER__NAME"), "{said}");
+}
+
+#[test]
+fn a_full_disk_is_1_and_no_panic() {
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .expect("linux has one");
+    let done = Command::new(binary())
+        .arg("validate")
+        .stdout(full)
+        .output()
+        .expect("the binary can be started");
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
 }
 
 #[test]

@@ -45,6 +45,7 @@ mod transaction;
 pub use connect::{Connected, connect};
 pub use mock::{MockBroker, MockError};
 pub use preflight::StartError;
+pub use properties::property_fault;
 pub use settings::{
     Connection, DeliveryGuarantee, KafkaSettings, Problem, StartFrom, TopicSettings, problems,
 };

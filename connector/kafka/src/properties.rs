@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use rdkafka::ClientConfig;
+use rdkafka::{ClientConfig, error::KafkaError, types::RDKafkaConfRes};
 
 use crate::settings::{Connection, DeliveryGuarantee, Problem};
 
@@ -58,15 +58,26 @@ const REFUSED: &[(&str, &str)] = &[
     ("transactional.id", "set name and kafka.instance_id"),
 ];
 
+/// Why no property of this name can be given, whatever its value.
+pub fn property_fault(name: &str) -> Option<String> {
+    if let Some((_, fix)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
+        return Some(format!("cannot be set here: {fix}"));
+    }
+    let mut alone = ClientConfig::new();
+    alone.set(name, "");
+    match alone.create_native_config() {
+        Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, message, ..)) => {
+            Some(format!("librdkafka says: {message}"))
+        }
+        _ => None,
+    }
+}
+
 /// What is wrong with the properties given.
 pub(crate) fn problems(given: &BTreeMap<String, String>) -> Vec<Problem> {
     let mut found = Vec::new();
     for (key, value) in given {
-        let problem = match REFUSED.iter().find(|(refused, _)| refused == key) {
-            Some((_, fix)) => Some(format!("cannot be set here: {fix}")),
-            None => unusable(key, value),
-        };
-        if let Some(message) = problem {
+        if let Some(message) = property_fault(key).or_else(|| unusable(key, value)) {
             found.push(Problem {
                 key: format!("kafka.properties.{key}"),
                 message,
@@ -84,7 +95,7 @@ fn unusable(key: &str, value: &str) -> Option<String> {
     match alone.create_native_config() {
         Ok(_) => None,
         Err(_) if is_secret(key) => Some("librdkafka does not take this value".to_owned()),
-        Err(rdkafka::error::KafkaError::ClientConfig(_, message, ..)) => {
+        Err(KafkaError::ClientConfig(_, message, ..)) => {
             Some(format!("librdkafka says: {message}"))
         }
         Err(error) => Some(format!("librdkafka says: {error}")),

@@ -22,5 +22,6 @@ mod reply;
 mod retry;
 mod settings;
 
+pub use client::url_fault;
 pub use remote::RemoteAligner;
 pub use settings::{ApiKey, RemoteError, RemoteSettings};

@@ -224,7 +224,11 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text
         .split_once('=')
         .ok_or_else(|| format!("`{text}` is not KEY=VALUE"))?;
-    Ok((key.trim().to_owned(), value.to_owned()))
+    let key = key.trim();
+    if key.split('.').any(str::is_empty) {
+        return Err(format!("`{key}` is no dotted key, such as topics.answers"));
+    }
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 #[cfg(test)]

@@ -4,10 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use aligner_pipeline::{Decoder, Encoder, JsonDecoder, JsonEncoder, SourceRecord, Undecoded};
 use aligner_records::{AnswerEvent, Correction, DecodeError, PreferencePair};
-use aligner_registry::{
-    AnswerDecoder, DecodeFailure, Password, RegisteredEncoder, Registry, RegistryError,
-    RegistrySettings,
-};
+use aligner_registry::{AnswerDecoder, DecodeFailure, RegisteredEncoder, Registry, RegistryError};
 use anyhow::Context;
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -59,15 +56,14 @@ fn registry(settings: &Settings) -> anyhow::Result<Registry> {
     let given = &settings.formats.schema_registry;
     let url = given
         .url
-        .clone()
+        .as_deref()
         .context("formats.schema_registry.url is not set")?;
     let password = models::secret(given.password.as_ref(), given.password_file.as_deref())?;
-    Ok(Registry::new(RegistrySettings {
-        username: given.username.clone(),
-        password: password.map(|password| Password::new(password.expose())),
-        auto_register: given.auto_register,
-        ..RegistrySettings::new(url)
-    })?)
+    Ok(Registry::new(config::registry(
+        settings,
+        url,
+        password.as_ref(),
+    ))?)
 }
 
 async fn outputs(registry: &Registry, settings: &Settings) -> anyhow::Result<RegisteredEncoder> {

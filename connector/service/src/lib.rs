@@ -36,10 +36,15 @@ pub fn main(cli: Cli) -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            let usage = error.is::<config::Problems>() || error.is::<commands::Usage>();
-            ExitCode::from(if usage { 2 } else { 1 })
+            exit_code(&error)
         }
     }
+}
+
+/// 2 for what only other words or settings can mend, else 1.
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let usage = error.is::<config::Problems>() || error.is::<commands::Usage>();
+    ExitCode::from(if usage { 2 } else { 1 })
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -36,7 +36,7 @@ impl fmt::Display for Usage {
 fn settings(args: &cli::Run) -> Result<Settings, Problems> {
     let layers = Layers {
         file: args.config.clone(),
-        environment: std::env::vars().collect(),
+        environment: std::env::vars_os().collect(),
         flags: args.set.clone(),
     };
     config::read(&layers)

@@ -56,7 +56,7 @@ pub fn run(args: &cli::Run) -> anyhow::Result<ExitCode> {
         }
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "the service cannot go on");
-            ExitCode::FAILURE
+            crate::exit_code(&error)
         }
     };
     runtime.shutdown_timeout(HTTP_GRACE);

@@ -1,6 +1,9 @@
 //! `validate`: what is wrong with a configuration, all at once, without opening a connection.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use crate::{cli, commands};
 
@@ -11,7 +14,9 @@ pub fn run(args: &cli::Run) -> anyhow::Result<ExitCode> {
         || "the defaults".to_owned(),
         |path| path.display().to_string(),
     );
-    println!(
+    // Not println!, which panics where nobody reads it.
+    writeln!(
+        io::stdout(),
         "{from}: valid. Connector {} reads {} as group {} and writes {}, {} and {}.",
         settings.name.0,
         settings.topics.answers.join(", "),
@@ -19,6 +24,6 @@ pub fn run(args: &cli::Run) -> anyhow::Result<ExitCode> {
         settings.topics.corrections,
         settings.topics.pairs,
         settings.topics.dead_letters,
-    );
+    )?;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,12 +3,13 @@
 //! Serde stops at the first mistake, so each given value is tried on its own: the defaults with
 //! just that value replaced must deserialise. What passes one by one passes together.
 
-use std::path::PathBuf;
+use serde_json::Value;
 
-use config::{Config, Environment, File};
-use serde_json::{Map, Value};
-
-use super::{Problem, Problems, Settings, check::check};
+use super::{
+    Problem, Problems, Settings,
+    check::check,
+    layers::{Layers, set},
+};
 
 /// Sections whose keys are the user's own.
 const FREE_MAPS: [&str; 2] = ["kafka.properties", "kafka.property_files"];
@@ -21,27 +22,15 @@ const SECRETS: [&str; 4] = [
     "formats.schema_registry.url",
 ];
 
-/// Where settings come from, the later winning.
-#[derive(Debug, Clone, Default)]
-pub struct Layers {
-    /// A YAML or TOML file.
-    pub file: Option<PathBuf>,
-    /// `ALIGNER__SECTION__KEY` variables, as (name, value).
-    pub environment: Vec<(String, String)>,
-    /// Dotted keys from command-line flags.
-    pub flags: Vec<(String, String)>,
-}
-
 /// Reads the settings: merges the layers, types every value, and judges the whole.
 ///
 /// # Errors
 /// With every problem there is. A value that cannot be typed is reported and then left at its
 /// default, so that what else is wrong is found as well.
 pub fn read(layers: &Layers) -> Result<Settings, Problems> {
-    let given = merge(layers).map_err(|problem| Problems(vec![problem]))?;
+    let (given, mut problems) = layers.merged();
     let defaults = serde_json::to_value(Settings::default()).expect("settings serialise");
     let mut settings = defaults.clone();
-    let mut problems = Vec::new();
     for (path, value) in leaves(&given, &defaults) {
         match fit(&defaults, &path, value) {
             Ok(value) => set(&mut settings, &path, value),
@@ -58,67 +47,6 @@ pub fn read(layers: &Layers) -> Result<Settings, Problems> {
     }
 }
 
-fn merge(layers: &Layers) -> Result<Value, Problem> {
-    let mut builder = Config::builder();
-    if let Some(path) = &layers.file {
-        builder = builder.add_source(File::from(path.as_path()));
-    }
-    let (properties, variables): (Vec<_>, Vec<_>) = layers
-        .environment
-        .iter()
-        .filter(|(name, _)| name.starts_with("ALIGNER__"))
-        .map(|(name, value)| (name, Value::String(value.clone())))
-        .partition(|(name, _)| property(name).is_some());
-    let variables = variables
-        .into_iter()
-        .map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()))
-        .collect();
-    builder = builder.add_source(
-        Environment::with_prefix("ALIGNER")
-            .prefix_separator("__")
-            .separator("__")
-            .source(Some(variables)),
-    );
-    let unreadable = |error: config::ConfigError| Problem {
-        key: "--config".to_owned(),
-        value: layers.file.as_ref().map(|path| path.display().to_string()),
-        message: error.to_string(),
-        fix: Some("give a readable YAML or TOML file, such as config/connector.yaml".to_owned()),
-    };
-    let mut given = builder
-        .build()
-        .and_then(Config::try_deserialize::<Value>)
-        .map_err(unreadable)?;
-    for (name, value) in properties {
-        set(
-            &mut given,
-            &property(name).expect("partitioned by it"),
-            value,
-        );
-    }
-    for (key, value) in &layers.flags {
-        let path: Vec<String> = key.split('.').map(str::to_owned).collect();
-        set(&mut given, &path, Value::String(value.clone()));
-    }
-    Ok(given)
-}
-
-/// Shells allow no dots in names, and librdkafka's properties have no underscores: in
-/// `ALIGNER__KAFKA__PROPERTIES__SASL_PASSWORD` the last part stands for `sasl.password`.
-fn property(variable: &str) -> Option<[String; 3]> {
-    const MAPS: [(&str, &str); 2] = [
-        ("ALIGNER__KAFKA__PROPERTIES__", "properties"),
-        ("ALIGNER__KAFKA__PROPERTY_FILES__", "property_files"),
-    ];
-    MAPS.iter().find_map(|(prefix, map)| {
-        let name = variable
-            .strip_prefix(prefix)?
-            .to_lowercase()
-            .replace('_', ".");
-        Some(["kafka".to_owned(), (*map).to_owned(), name])
-    })
-}
-
 /// Every given value with its path; a mapping is descended into where the defaults have one.
 fn leaves<'a>(given: &'a Value, defaults: &Value) -> Vec<(Vec<String>, &'a Value)> {
     fn walk<'a>(
@@ -131,18 +59,34 @@ fn leaves<'a>(given: &'a Value, defaults: &Value) -> Vec<(Vec<String>, &'a Value
         match (given, default) {
             (Value::Object(map), Some(Value::Object(known))) => {
                 for (key, value) in map {
-                    path.push(key.clone());
                     if free {
-                        found.push((path.clone(), value));
+                        dotted(path, key, value, found);
                     } else {
+                        path.push(key.clone());
                         walk(value, known.get(key), path, found);
+                        path.pop();
                     }
-                    path.pop();
                 }
             }
             // An empty section in YAML is null: nothing was said.
             (Value::Null, Some(Value::Object(_))) => {}
             _ => found.push((path.clone(), given)),
+        }
+    }
+    /// A mapping within spells a dotted name, as `sasl.username` without quotes does in TOML.
+    fn dotted<'a>(
+        map: &[String],
+        name: &str,
+        value: &'a Value,
+        found: &mut Vec<(Vec<String>, &'a Value)>,
+    ) {
+        match value {
+            Value::Object(parts) if !parts.is_empty() => {
+                for (part, value) in parts {
+                    dotted(map, &format!("{name}.{part}"), value, found);
+                }
+            }
+            _ => found.push(([map, &[name.to_owned()]].concat(), value)),
         }
     }
     let mut found = Vec::new();
@@ -169,7 +113,7 @@ fn fit(defaults: &Value, path: &[String], value: &Value) -> Result<Value, Proble
     Err(Problem {
         value: Some(shown(&key, value)),
         message: if is_secret(&key) {
-            "the value is not of the expected type".to_owned()
+            "a text belongs here".to_owned()
         } else {
             refusal.expect("there is at least one candidate")
         },
@@ -254,30 +198,6 @@ fn collect_keys(value: &Value, path: &mut String, keys: &mut Vec<String>) {
     }
 }
 
-fn set(target: &mut Value, path: &[String], value: Value) {
-    let Some((last, parents)) = path.split_last() else {
-        return;
-    };
-    let mut target = target;
-    for key in parents {
-        if !target.is_object() {
-            *target = Value::Object(Map::new());
-        }
-        target = target
-            .as_object_mut()
-            .expect("made an object above")
-            .entry(key.clone())
-            .or_insert(Value::Null);
-    }
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    target
-        .as_object_mut()
-        .expect("made an object above")
-        .insert(last.clone(), value);
-}
-
 fn is_secret(key: &str) -> bool {
     SECRETS.iter().any(|secret| key.starts_with(secret))
 }
@@ -292,7 +212,7 @@ fn shown(key: &str, value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::{ffi::OsString, io::Write};
 
     use super::*;
 
@@ -323,10 +243,7 @@ mod tests {
             read(&layers).expect("valid").kafka.bootstrap_servers,
             "file:1"
         );
-        layers.environment = vec![(
-            "ALIGNER__KAFKA__BOOTSTRAP_SERVERS".to_owned(),
-            "env:1".to_owned(),
-        )];
+        layers.environment = vec![("ALIGNER__KAFKA__BOOTSTRAP_SERVERS".into(), "env:1".into())];
         assert_eq!(
             read(&layers).expect("valid").kafka.bootstrap_servers,
             "env:1"
@@ -353,18 +270,14 @@ mod tests {
     #[test]
     fn variables_stand_for_numbers_lists_and_dotted_properties() {
         let layers = Layers {
-            environment: vec![
-                (
-                    "ALIGNER__ALIGNER__MAX_NEW_TOKENS".to_owned(),
-                    "64".to_owned(),
-                ),
-                ("ALIGNER__TOPICS__ANSWERS".to_owned(), "a, b".to_owned()),
-                ("ALIGNER__KAFKA__INSTANCE_ID".to_owned(), "0".to_owned()),
-                (
-                    "ALIGNER__KAFKA__PROPERTIES__SASL_PASSWORD".to_owned(),
-                    "12345".to_owned(),
-                ),
-            ],
+            environment: [
+                ("ALIGNER__ALIGNER__MAX_NEW_TOKENS", "64"),
+                ("ALIGNER__TOPICS__ANSWERS", "a, b"),
+                ("ALIGNER__KAFKA__INSTANCE_ID", "0"),
+                ("ALIGNER__KAFKA__PROPERTIES__SASL_PASSWORD", "12345"),
+            ]
+            .map(|(name, value)| (name.into(), value.into()))
+            .to_vec(),
             ..Layers::default()
         };
         let settings = read(&layers).expect("valid");
@@ -375,6 +288,21 @@ mod tests {
             Some(crate::config::InstanceId("0".to_owned()))
         );
         assert_eq!(settings.kafka.properties["sasl.password"].expose(), "12345");
+    }
+
+    #[test]
+    fn variables_of_others_may_hold_any_bytes_and_ours_must_be_text() {
+        use std::os::unix::ffi::OsStringExt;
+        let bytes = || OsString::from_vec(vec![0xff, 0xfe]);
+        let mut layers = Layers {
+            environment: vec![("LS_COLORS".into(), bytes()), (bytes(), bytes())],
+            ..Layers::default()
+        };
+        read(&layers).expect("none of them is ours");
+        layers.environment.push(("ALIGNER__NAME".into(), bytes()));
+        let Problems(problems) = read(&layers).expect_err("no text");
+        assert_eq!(problems[0].key, "ALIGNER__NAME");
+        assert!(problems[0].message.contains("UTF-8"));
     }
 
     #[test]
@@ -393,6 +321,42 @@ mod tests {
             settings.kafka.properties["fetch.wait.max.ms"].expose(),
             "10"
         );
+    }
+
+    #[test]
+    fn properties_may_be_written_as_mappings_and_set_by_flags() {
+        let file = file(
+            ".toml",
+            "[kafka.properties]\nsecurity.protocol = \"plaintext\"\nsasl.username = \"ada\"\n",
+        );
+        let mut layers = layers(&file);
+        layers.flags = vec![("kafka.properties.sasl.password".into(), "hunter2".into())];
+        let properties = read(&layers).expect("valid").kafka.properties;
+        for (name, value) in [
+            ("security.protocol", "plaintext"),
+            ("sasl.username", "ada"),
+            ("sasl.password", "hunter2"),
+        ] {
+            assert_eq!(properties[name].expose(), value, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_known_ending_is_yaml_and_so_is_json() {
+        for (ending, text) in [("", "name: other\n"), (".json", "{\"name\": \"other\"}")] {
+            let file = file(ending, text);
+            assert_eq!(read(&layers(&file)).expect("valid").name.0, "other");
+        }
+    }
+
+    #[test]
+    fn devices_from_a_variable_are_a_list() {
+        let layers = Layers {
+            environment: vec![("ALIGNER__ALIGNER__DEVICE".into(), "cpu, cpu".into())],
+            ..Layers::default()
+        };
+        let settings = read(&layers).expect("valid");
+        assert_eq!(settings.aligner.device.values(), ["cpu", "cpu"]);
     }
 
     #[test]
@@ -437,12 +401,28 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_file_is_named() {
-        let layers = Layers {
-            file: Some("no/such.yaml".into()),
-            ..Layers::default()
-        };
-        let problems = read(&layers).expect_err("no file");
-        assert!(problems.to_string().contains("no/such.yaml"), "{problems}");
+    fn a_file_that_cannot_be_read_hides_no_other_problem() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let latin1 = folder.path().join("latin1.yaml");
+        std::fs::write(&latin1, b"name: caf\xe9\n").expect("written");
+        for (path, cause) in [
+            (folder.path().join("no-such.yaml"), "cannot be read"),
+            (folder.path().to_owned(), "cannot be read"),
+            (latin1, "not UTF-8"),
+        ] {
+            let layers = Layers {
+                file: Some(path.clone()),
+                flags: vec![("kafak".to_owned(), "x".to_owned())],
+                ..Layers::default()
+            };
+            let Problems(problems) = read(&layers).expect_err("no file");
+            assert_eq!(problems[0].value, Some(path.display().to_string()));
+            assert!(
+                problems[0].message.contains(cause),
+                "{}",
+                problems[0].message
+            );
+            assert_eq!(problems[1].key, "kafak");
+        }
     }
 }

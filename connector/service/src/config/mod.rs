@@ -5,20 +5,24 @@
 //! default *is* the list of known keys; [`read`] refuses any other, with the nearest known one.
 
 mod check;
+mod layers;
 mod load;
 mod problem;
 mod secret;
 mod sections;
+mod values;
 
 use std::collections::BTreeMap;
 
 use aligner_records::TimeUnit;
 use serde::{Deserialize, Serialize};
 
-pub use load::{Layers, read};
+pub use layers::Layers;
+pub use load::read;
 pub use problem::{Problem, Problems};
 pub use secret::Secret;
-pub use sections::{fields, kafka_sections};
+pub use sections::{fields, kafka_sections, registry};
+pub use values::{InstanceId, OneOrMany};
 
 /// Everything that `aligner-connector run` can be told.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -115,26 +119,6 @@ impl Default for Kafka {
             properties: BTreeMap::new(),
             property_files: BTreeMap::new(),
         }
-    }
-}
-
-/// An instance id; a bare number (a StatefulSet ordinal) is taken as its digits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct InstanceId(pub String);
-
-impl<'de> Deserialize<'de> for InstanceId {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Text(String),
-            Number(u64),
-        }
-        Ok(match Written::deserialize(deserializer)? {
-            Written::Text(text) => Self(text),
-            Written::Number(number) => Self(number.to_string()),
-        })
     }
 }
 
@@ -311,26 +295,6 @@ impl Default for Aligner {
             top_p: None,
             seed: 0,
             remote: Remote::default(),
-        }
-    }
-}
-
-/// One value or a list of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum OneOrMany {
-    /// One.
-    One(String),
-    /// Several.
-    Many(Vec<String>),
-}
-
-impl OneOrMany {
-    /// The values, in order.
-    pub fn values(&self) -> &[String] {
-        match self {
-            Self::One(value) => std::slice::from_ref(value),
-            Self::Many(values) => values,
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use aligner_kafka::{DeliveryGuarantee, KafkaSettings, TopicSettings};
 use aligner_records::{FieldMap, FieldMapError};
+use aligner_registry::{Password, RegistrySettings};
 
-use super::{Delivery, Settings, StartFrom};
+use super::{Delivery, Secret, Settings, StartFrom};
 
 /// `kafka` and `topics`, without the properties that are still in files.
 pub fn kafka_sections(settings: &Settings) -> (KafkaSettings, TopicSettings) {
@@ -64,4 +65,15 @@ pub fn fields(settings: &Settings) -> Result<Option<FieldMap>, FieldMapError> {
     let mut fields = FieldMap::try_from(given)?;
     fields.created_at_unit = settings.input.created_at_unit;
     Ok(Some(fields))
+}
+
+/// `formats.schema_registry` at `url`, with its password wherever that came from.
+pub fn registry(settings: &Settings, url: &str, password: Option<&Secret>) -> RegistrySettings {
+    let given = &settings.formats.schema_registry;
+    RegistrySettings {
+        username: given.username.clone(),
+        password: password.map(|password| Password::new(password.expose())),
+        auto_register: given.auto_register,
+        ..RegistrySettings::new(url)
+    }
 }

@@ -1,0 +1,144 @@
+//! `aligner`: the model and how it decodes.
+
+use std::path::Path;
+
+use super::{Found, Settings};
+use crate::{config::Remote, models};
+
+impl Found {
+    pub(super) fn aligner(&mut self, settings: &Settings) {
+        let aligner = &settings.aligner;
+        match aligner.model.as_str() {
+            "bundled" | "identity" | "marker" | "marker-all" => {}
+            "remote" => {
+                for (key, value) in [
+                    ("aligner.remote.url", &aligner.remote.url),
+                    ("aligner.remote.model", &aligner.remote.model),
+                ] {
+                    if value.is_none() {
+                        self.add(
+                            key,
+                            None,
+                            "aligner.model is remote",
+                            "name the completions server and its model, for example \
+                             http://vllm:8000/v1 and aligner-2b",
+                        );
+                    }
+                }
+            }
+            path if Path::new(path).exists() => {}
+            other => self.add(
+                "aligner.model",
+                other.to_owned(),
+                "neither a built-in Aligner nor a file or folder that exists",
+                "use bundled, identity, marker, marker-all, remote, or the path of a folder in \
+                 Hugging Face layout",
+            ),
+        }
+        for device in aligner.device.values() {
+            let cuda = device
+                .strip_prefix("cuda:")
+                .is_some_and(|n| n.parse::<usize>().is_ok());
+            if device != "cpu" && !cuda {
+                self.add(
+                    "aligner.device",
+                    device.clone(),
+                    "not a device",
+                    "use cpu, cuda:0, or a list such as [cuda:0, cuda:1]",
+                );
+            } else if cuda && !cfg!(feature = "cuda") {
+                self.add(
+                    "aligner.device",
+                    device.clone(),
+                    "this binary was built without CUDA",
+                    "use cpu, or build with `cargo build --release --features cuda`",
+                );
+            }
+        }
+        if aligner.threads == Some(0) {
+            self.add(
+                "aligner.threads",
+                "0".to_owned(),
+                "no threads",
+                "use null for all cores",
+            );
+        }
+        if aligner.max_new_tokens == 0 {
+            self.add(
+                "aligner.max_new_tokens",
+                "0".to_owned(),
+                "nothing could be decoded",
+                "write 1024",
+            );
+        }
+        if !(0.0..=2.0).contains(&aligner.temperature) {
+            self.add(
+                "aligner.temperature",
+                aligner.temperature.to_string(),
+                "a temperature lies between 0 (greedy) and 2",
+                "write 0",
+            );
+        }
+        if let Some(top_p) = aligner.top_p
+            && !(top_p > 0.0 && top_p <= 1.0)
+        {
+            self.add(
+                "aligner.top_p",
+                top_p.to_string(),
+                "a probability above 0 and up to 1",
+                "write 0.95, or null",
+            );
+        }
+        if let Some(profile) = &aligner.profile
+            && let Err(error) = models::profile(profile)
+        {
+            self.add(
+                "aligner.profile",
+                profile.clone(),
+                format!("{error:#}"),
+                "use paper, alpaca-eval, or a JSON file like the aligner.json beside weights",
+            );
+        }
+        self.remote(&aligner.remote);
+    }
+
+    fn remote(&mut self, remote: &Remote) {
+        if let Some(url) = &remote.url
+            && let Some(fault) = aligner_remote::url_fault(url)
+        {
+            self.add(
+                "aligner.remote.url",
+                None,
+                fault,
+                "write for example http://vllm:8000/v1",
+            );
+        }
+        if remote.max_concurrency == 0 {
+            self.add(
+                "aligner.remote.max_concurrency",
+                "0".to_owned(),
+                "nothing could be asked",
+                "write 64",
+            );
+        }
+        if remote.timeout_ms == 0 {
+            self.add(
+                "aligner.remote.timeout_ms",
+                "0".to_owned(),
+                "no request could be answered in time",
+                "write 60000",
+            );
+        }
+        if let Some(path) = &remote.api_key_file {
+            self.secret("aligner.remote.api_key_file", path);
+            if remote.api_key.is_some() {
+                self.add(
+                    "aligner.remote.api_key_file",
+                    path.clone(),
+                    "the key is given twice",
+                    "remove aligner.remote.api_key",
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! `formats` and `input`: how bytes are read and written.
+
+use aligner_records::{JsonPointer, JsonPointerError};
+use aligner_registry::{Registry, RegistryError};
+
+use super::{Found, Secret, Settings};
+use crate::config::{self, Format};
+
+impl Found {
+    pub(super) fn formats(&mut self, settings: &Settings) {
+        let formats = &settings.formats;
+        let avro = formats.answers == Format::Avro || formats.outputs == Format::Avro;
+        let registry = &formats.schema_registry;
+        match &registry.url {
+            None if avro => self.add(
+                "formats.schema_registry.url",
+                None,
+                "avro needs a Schema Registry",
+                "set it, for example to http://localhost:8081, or use json",
+            ),
+            Some(url) => {
+                // Which password it is does not matter, only that there is one.
+                let password = registry
+                    .password
+                    .clone()
+                    .or(registry.password_file.clone().map(Secret::new));
+                let registry = config::registry(settings, url, password.as_ref());
+                if let Err(RegistryError::Settings { field, fault }) = Registry::new(registry) {
+                    self.add(
+                        &format!("formats.schema_registry.{field}"),
+                        None,
+                        fault,
+                        "write for example http://localhost:8081, with username and password_file \
+                         where it wants them",
+                    );
+                }
+            }
+            None => {}
+        }
+        if let Some(path) = &registry.password_file {
+            self.secret("formats.schema_registry.password_file", path);
+            if registry.password.is_some() {
+                self.add(
+                    "formats.schema_registry.password_file",
+                    path.clone(),
+                    "the password is given twice",
+                    "remove formats.schema_registry.password",
+                );
+            }
+        }
+    }
+
+    pub(super) fn input(&mut self, settings: &Settings) {
+        let all = settings.input.fields.pointers();
+        let any = all.iter().any(|(_, pointer)| pointer.is_some());
+        for (name, pointer) in all {
+            match pointer {
+                None if any && matches!(name, "question" | "answer") => self.add(
+                    &format!("input.fields.{name}"),
+                    None,
+                    "a mapping must say where question and answer lie",
+                    format!("write for example {name}: /messages/role=user/content"),
+                ),
+                None => {}
+                Some(pointer) => {
+                    let fix = match JsonPointer::new(pointer.clone()) {
+                        Ok(_) => continue,
+                        Err(JsonPointerError::NoSlash(path)) => {
+                            let path = path.trim_start_matches("$.").replace('.', "/");
+                            format!("write /{path}")
+                        }
+                        Err(JsonPointerError::Empty) => {
+                            "write for example /answer, or null".to_owned()
+                        }
+                        Err(JsonPointerError::Escape(_)) => {
+                            "write ~0 for ~ and ~1 for / within a name".to_owned()
+                        }
+                    };
+                    self.add(
+                        &format!("input.fields.{name}"),
+                        format!("{pointer:?}"),
+                        "this is no JSON Pointer (RFC 6901)",
+                        fix,
+                    );
+                }
+            }
+        }
+        if settings.input.created_at_unit.is_some() && settings.input.fields.created_at.is_none() {
+            self.add(
+                "input.created_at_unit",
+                None,
+                "there is no input.fields.created_at that it could be the unit of",
+                "map that field, or write null",
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::check::{check, tests::keys};
+
+    #[test]
+    fn avro_needs_a_registry() {
+        let mut settings = Settings::default();
+        settings.formats.outputs = Format::Avro;
+        assert_eq!(keys(&settings), ["formats.schema_registry.url"]);
+    }
+
+    #[test]
+    fn a_password_of_the_registry_needs_a_user() {
+        let mut settings = Settings::default();
+        settings.formats.schema_registry.url = Some("http://localhost:8081".to_owned());
+        settings.formats.schema_registry.password = Some(Secret::new("hunter2"));
+        assert_eq!(keys(&settings), ["formats.schema_registry.username"]);
+    }
+
+    #[test]
+    fn a_mapping_needs_question_and_answer_as_pointers() {
+        let mut settings = Settings::default();
+        settings.input.fields.question = Some("messages.0.content".to_owned());
+        let problems = check(&settings);
+        assert_eq!(problems[0].key, "input.fields.question");
+        assert_eq!(
+            problems[0].fix.as_deref(),
+            Some("write /messages/0/content")
+        );
+        assert_eq!(problems[1].key, "input.fields.answer");
+    }
+
+    #[test]
+    fn every_pointer_is_parsed_and_a_unit_needs_its_field() {
+        let mut settings = Settings::default();
+        let fields = &mut settings.input.fields;
+        fields.question = Some("/messages/role=user/content".to_owned());
+        fields.answer = Some("/a~2".to_owned());
+        fields.user_id = Some(String::new());
+        fields.conversation_id = Some("$.trace.id".to_owned());
+        settings.input.created_at_unit = Some(aligner_records::TimeUnit::Seconds);
+        let problems = check(&settings);
+        let found: Vec<_> = problems
+            .iter()
+            .map(|problem| (problem.key.as_str(), problem.fix.as_deref().unwrap_or("")))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                (
+                    "input.fields.answer",
+                    "write ~0 for ~ and ~1 for / within a name"
+                ),
+                ("input.fields.conversation_id", "write /trace/id"),
+                ("input.fields.user_id", "write for example /answer, or null"),
+                ("input.created_at_unit", "map that field, or write null"),
+            ]
+        );
+    }
+}

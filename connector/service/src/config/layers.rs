@@ -1,0 +1,173 @@
+//! Where settings come from: a file, the environment, the command line.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use config::{Config, ConfigError, Environment, File, FileFormat};
+use serde_json::{Map, Value};
+
+use super::Problem;
+
+/// What our variables begin with.
+const PREFIX: &str = "ALIGNER__";
+
+/// Where settings come from, the later winning.
+#[derive(Debug, Clone, Default)]
+pub struct Layers {
+    /// A YAML or TOML file.
+    pub file: Option<PathBuf>,
+    /// Variables, as (name, value); those named `ALIGNER__SECTION__KEY` are read.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Dotted keys from command-line flags.
+    pub flags: Vec<(String, String)>,
+}
+
+impl Layers {
+    /// Everything that was given, and what could not be read. Of a layer that cannot be read
+    /// nothing is taken.
+    pub(super) fn merged(&self) -> (Value, Vec<Problem>) {
+        let (variables, mut problems) = variables(&self.environment);
+        let (properties, variables): (Vec<_>, Vec<_>) = variables
+            .into_iter()
+            .partition(|(name, _)| property(name).is_some());
+        let mut builder = Config::builder();
+        if let Some(path) = &self.file {
+            match file(path) {
+                Ok(source) => builder = builder.add_source(source),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        let environment = Environment::with_prefix("ALIGNER")
+            .prefix_separator("__")
+            .separator("__")
+            .source(Some(variables.into_iter().collect()));
+        let merged = builder
+            .add_source(environment)
+            .build()
+            .and_then(Config::try_deserialize::<Value>);
+        let mut given = merged.unwrap_or_else(|error| {
+            problems.push(Problem {
+                key: "ALIGNER__…".to_owned(),
+                value: None,
+                message: error.to_string(),
+                fix: Some("name variables like ALIGNER__KAFKA__BOOTSTRAP_SERVERS".to_owned()),
+            });
+            Value::Object(Map::new())
+        });
+        for (name, value) in properties {
+            let path = property(&name).expect("partitioned by it");
+            set(&mut given, &path, Value::String(value));
+        }
+        for (key, value) in &self.flags {
+            let path: Vec<String> = key.split('.').map(str::to_owned).collect();
+            set(&mut given, &path, Value::String(value.clone()));
+        }
+        (given, problems)
+    }
+}
+
+/// A file that was read and parsed once: what is wrong with it is its own problem.
+fn file(path: &Path) -> Result<Config, Problem> {
+    let problem = |message: String, fix: &str| Problem {
+        key: "--config".to_owned(),
+        value: Some(path.display().to_string()),
+        message,
+        fix: Some(fix.to_owned()),
+    };
+    let text = fs::read_to_string(path).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => {
+            problem("the file is not UTF-8".to_owned(), "write it in UTF-8")
+        }
+        _ => problem(
+            format!("the file cannot be read: {error}"),
+            "give a readable YAML or TOML file, such as config/connector.yaml",
+        ),
+    })?;
+    // JSON is YAML, too.
+    let toml = path
+        .extension()
+        .is_some_and(|extension| extension == "toml");
+    let format = if toml {
+        FileFormat::Toml
+    } else {
+        FileFormat::Yaml
+    };
+    Config::builder()
+        .add_source(File::from_str(&text, format))
+        .build()
+        .map_err(|error: ConfigError| {
+            problem(
+                error.to_string().trim_end().to_owned(),
+                if toml {
+                    "write TOML there, like config/connector.toml"
+                } else {
+                    "write YAML there, like config/connector.yaml, or name the file .toml"
+                },
+            )
+        })
+}
+
+/// Our variables; other programs' may hold anything.
+fn variables(environment: &[(OsString, OsString)]) -> (Vec<(String, String)>, Vec<Problem>) {
+    let mut ours = Vec::new();
+    let mut problems = Vec::new();
+    for (name, value) in environment {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else {
+            continue;
+        };
+        match value.to_str() {
+            Some(value) => ours.push((name.to_owned(), value.to_owned())),
+            None => problems.push(Problem {
+                key: name.to_owned(),
+                value: None,
+                message: "the value of this variable is not UTF-8".to_owned(),
+                fix: Some("write it in UTF-8, or give the key in a file".to_owned()),
+            }),
+        }
+    }
+    (ours, problems)
+}
+
+/// Shells allow no dots in names, and librdkafka's properties have no underscores: in
+/// `ALIGNER__KAFKA__PROPERTIES__SASL_PASSWORD` the last part stands for `sasl.password`.
+fn property(variable: &str) -> Option<[String; 3]> {
+    const MAPS: [(&str, &str); 2] = [
+        ("ALIGNER__KAFKA__PROPERTIES__", "properties"),
+        ("ALIGNER__KAFKA__PROPERTY_FILES__", "property_files"),
+    ];
+    MAPS.iter().find_map(|(prefix, map)| {
+        let name = variable
+            .strip_prefix(prefix)?
+            .to_lowercase()
+            .replace('_', ".");
+        Some(["kafka".to_owned(), (*map).to_owned(), name])
+    })
+}
+
+/// Puts a value at a path, making what is missing on the way.
+pub(super) fn set(target: &mut Value, path: &[String], value: Value) {
+    let Some((last, parents)) = path.split_last() else {
+        return;
+    };
+    let mut target = target;
+    for key in parents {
+        if !target.is_object() {
+            *target = Value::Object(Map::new());
+        }
+        target = target
+            .as_object_mut()
+            .expect("made an object above")
+            .entry(key.clone())
+            .or_insert(Value::Null);
+    }
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    target
+        .as_object_mut()
+        .expect("made an object above")
+        .insert(last.clone(), value);
+}
