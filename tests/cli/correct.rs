@@ -1,7 +1,13 @@
 //! `correct`: JSON Lines in, JSON Lines out, one for each, in order.
 
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    process::{Command, Stdio},
+};
+
 use aligner_tests::{
     command::{call, call_with},
+    connector::binary,
     ledger::{CORRECTION_FIELDS, MARK},
     scratch::Scratch,
 };
@@ -175,4 +181,105 @@ fn text_shows_the_change_and_json_is_the_default_without_a_terminal() {
     let text = call(&[&arguments[..], &["--format", "text"]].concat()).expect_code(0);
     assert!(text.stdout.contains("[marked]"), "{}", text.stdout);
     assert!(serde_json::from_str::<Value>(&text.stdout).is_err());
+}
+
+#[test]
+fn a_dead_lettered_line_keeps_every_field_that_can_be_read() {
+    let input = lines(&[
+        json!({"event_id": "x", "question": "q", "user_id": "u", "created_at": 7}),
+        json!({"event_id": "", "question": 1, "answer": "a", "created_at": 1_780_000_000_000_000_i64}),
+        json!(["no object"]),
+    ]);
+    let records = call_with(&["correct", "--model", "marker-all"], input)
+        .expect_code(1)
+        .records();
+    let kept: Vec<_> = records
+        .iter()
+        .map(|record| {
+            ["event_id", "question", "answer", "user_id", "created_at"].map(|field| &record[field])
+        })
+        .collect();
+    let null = &Value::Null;
+    assert_eq!(
+        kept,
+        [
+            [&json!("x"), &json!("q"), null, &json!("u"), &json!(7)],
+            [&json!("line-2"), null, &json!("a"), null, null],
+            [&json!("line-3"), null, null, null, null],
+        ]
+    );
+}
+
+#[test]
+fn blank_lines_a_byte_order_mark_and_a_missing_last_line_break_are_no_mistakes() {
+    let line = r#"{"question":"q","answer":"a"}"#;
+    let input = format!("\u{feff}{line}\r\n\r\n  \t\n{line}");
+    let records = call_with(&["correct", "--model", "marker-all"], input)
+        .expect_code(0)
+        .records();
+    let ids: Vec<_> = records.iter().map(|record| &record["event_id"]).collect();
+    assert_eq!(ids, ["line-1", "line-4"]);
+}
+
+#[test]
+fn the_output_may_not_be_the_input_by_any_name() {
+    let scratch = Scratch::new("correct");
+    let text = lines(&[json!({"question": "q", "answer": "a"})]);
+    let input = scratch.file("in.jsonl", &text).display().to_string();
+    let other = scratch.path().join("link.jsonl").display().to_string();
+    std::fs::hard_link(&input, &other).expect("one folder");
+    for output in [&input, &other] {
+        let done = call(&[
+            "correct", "--model", "marker", "--input", &input, "--output", output,
+        ])
+        .expect_code(2);
+        assert!(done.stderr.contains(output), "{}", done.stderr);
+        let left = std::fs::read_to_string(&input).expect("the input is still there");
+        assert_eq!(left, text);
+    }
+}
+
+#[test]
+fn an_input_that_cannot_be_read_is_1() {
+    let scratch = Scratch::new("correct");
+    let folder = scratch.path().display().to_string();
+    let done = call(&["correct", "--model", "marker", "--input", &folder]).expect_code(1);
+    assert_eq!(done.stdout, "");
+    assert!(done.stderr.contains("line 1"), "{}", done.stderr);
+}
+
+#[test]
+fn an_interrupted_run_is_1_and_says_that_lines_are_missing() {
+    let mut child = Command::new(binary())
+        .args(["correct", "--model", "marker-all"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary can be started");
+    let mut stdin = child.stdin.take().expect("stdin was asked for");
+    let line = lines(&[json!({"question": "q", "answer": "a"})]);
+    stdin
+        .write_all(line.as_bytes())
+        .expect("the command reads its input");
+    let mut stdout = BufReader::new(child.stdout.take().expect("stdout was asked for"));
+    let mut first = String::new();
+    stdout
+        .read_line(&mut first)
+        .expect("a correction is written while more lines may follow");
+    assert!(first.contains("[marked]"), "{first}");
+    let pid = libc::pid_t::try_from(child.id()).expect("pids fit their own type");
+    // SAFETY: the child is waited for below, so the pid is still its own.
+    unsafe { libc::kill(pid, libc::SIGINT) };
+    let mut stderr = String::new();
+    child
+        .stderr
+        .take()
+        .expect("stderr was asked for")
+        .read_to_string(&mut stderr)
+        .expect("stderr is text");
+    let status = child.wait().expect("our own child can be waited for");
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("interrupted: 1 lines"), "{stderr}");
+    drop(stdin);
 }

@@ -1,6 +1,10 @@
 //! Lines of text as a source: one partition, whose offsets are line numbers.
 
-use std::{io::BufRead, sync::Arc, time::Duration};
+use std::{
+    io::{self, BufRead, Read},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use aligner_pipeline::{
     Decoder, Flow, JsonDecoder, Partition, PartitionEpoch, Source, SourceError, SourceEvent,
@@ -11,6 +15,8 @@ use tokio::{sync::mpsc, time::timeout};
 
 use super::Input;
 
+/// Longest line that is corrected; longer ones are dead letters.
+pub const MAX_LINE_BYTES: usize = 64 << 20;
 /// Lines that are read ahead of the pipeline.
 const READ_AHEAD: usize = 256;
 /// Most lines in one event.
@@ -24,14 +30,29 @@ pub fn event_id(line: i64) -> String {
 /// Reads lines on a thread of its own, since stdin blocks.
 #[derive(Debug)]
 pub struct LineSource {
-    lines: mpsc::Receiver<Result<SourceRecord, SourceError>>,
+    lines: mpsc::Receiver<io::Result<SourceRecord>>,
     assigned: Option<Arc<PartitionEpoch>>,
     stopped: bool,
+    end: InputEnd,
+}
+
+/// How the input ended, once the source is over; nothing if it was stopped before.
+///
+/// An input that cannot be read any further is no error of the source: the lines before it count.
+#[derive(Debug, Clone, Default)]
+pub struct InputEnd(Arc<OnceLock<io::Result<()>>>);
+
+impl InputEnd {
+    /// The end that was reached.
+    pub fn reached(&self) -> Option<&io::Result<()>> {
+        self.0.get()
+    }
 }
 
 impl LineSource {
-    /// A source of the lines of `input`; empty lines are skipped, but counted.
-    pub fn new(input: Input) -> Self {
+    /// A source of the lines of `input`, and how it will have ended; lines of white space are
+    /// skipped, but counted.
+    pub fn new(input: Input) -> (Self, InputEnd) {
         let partition = Arc::new(PartitionEpoch {
             partition: Partition {
                 topic: "line".into(),
@@ -42,33 +63,41 @@ impl LineSource {
         let (sender, lines) = mpsc::channel(READ_AHEAD);
         let tenure = Arc::clone(&partition);
         std::thread::spawn(move || read(input, &tenure, &sender));
-        Self {
+        let end = InputEnd::default();
+        let source = Self {
             lines,
             assigned: Some(partition),
             stopped: false,
-        }
+            end: end.clone(),
+        };
+        (source, end)
+    }
+
+    fn ended(&mut self, end: io::Result<()>) {
+        self.stopped = true;
+        // It ends once.
+        let _ = self.end.0.set(end);
     }
 }
 
 fn read(
     mut input: Input,
     partition: &Arc<PartitionEpoch>,
-    lines: &mpsc::Sender<Result<SourceRecord, SourceError>>,
+    lines: &mpsc::Sender<io::Result<SourceRecord>>,
 ) {
     let mut offset = 0;
     loop {
         offset += 1;
-        let mut line = Vec::new();
-        let record = match input.read_until(b'\n', &mut line) {
-            Ok(0) => return,
-            Ok(_) => {
+        let record = match read_line(&mut input) {
+            Ok(None) => return,
+            Ok(Some(mut line)) => {
                 while line
                     .last()
                     .is_some_and(|byte| matches!(byte, b'\n' | b'\r'))
                 {
                     line.pop();
                 }
-                if line.is_empty() {
+                if line.trim_ascii().is_empty() {
                     continue;
                 }
                 Ok(SourceRecord {
@@ -80,9 +109,10 @@ fn read(
                     timestamp: None,
                 })
             }
-            Err(error) => Err(SourceError {
-                message: format!("reading line {offset}: {error}"),
-            }),
+            Err(error) => Err(io::Error::new(
+                error.kind(),
+                format!("reading line {offset}: {error}"),
+            )),
         };
         let failed = record.is_err();
         // The receiver is gone when the command is over.
@@ -90,6 +120,18 @@ fn read(
             return;
         }
     }
+}
+
+/// The next line with its end. Of one that is too long so much is kept as tells that it is, since
+/// a file without line breaks may be larger than the memory.
+fn read_line(input: &mut Input) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let limit = MAX_LINE_BYTES as u64 + 1;
+    let read = input.by_ref().take(limit).read_until(b'\n', &mut line)?;
+    if line.len() > MAX_LINE_BYTES && line.last() != Some(&b'\n') {
+        input.skip_until(b'\n')?;
+    }
+    Ok((read > 0).then_some(line))
 }
 
 impl Source for LineSource {
@@ -100,18 +142,23 @@ impl Source for LineSource {
         if self.stopped {
             return None;
         }
-        let first = match self.lines.recv().await? {
-            Ok(record) => record,
-            Err(error) => return Some(Err(error)),
+        let first = match self.lines.recv().await {
+            Some(Ok(record)) => record,
+            None => {
+                self.ended(Ok(()));
+                return None;
+            }
+            Some(Err(error)) => {
+                self.ended(Err(error));
+                return None;
+            }
         };
         let mut records = vec![first];
         while records.len() < CHUNK {
             match self.lines.try_recv() {
                 Ok(Ok(record)) => records.push(record),
-                // An error ends the source at its next call: what was read before it counts.
                 Ok(Err(error)) => {
-                    tracing::error!(%error, "the input ended early");
-                    self.stopped = true;
+                    self.ended(Err(error));
                     break;
                 }
                 Err(_) => break,
@@ -154,5 +201,75 @@ impl Decoder for LineDecoder {
         record: &'a SourceRecord,
     ) -> futures::future::BoxFuture<'a, Result<(), String>> {
         self.json.make_ready(record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufReader, Cursor};
+
+    use super::*;
+
+    /// A disk that fails.
+    struct Broken;
+
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("the disk is gone"))
+        }
+    }
+
+    async fn offsets(source: &mut LineSource) -> Vec<i64> {
+        let mut offsets = Vec::new();
+        while let Some(event) = source.next().await {
+            if let SourceEvent::Records(records) = event.expect("the source itself does not fail") {
+                offsets.extend(records.iter().map(|record| record.offset));
+            }
+        }
+        offsets
+    }
+
+    #[tokio::test]
+    async fn lines_before_a_failure_are_handed_out_and_the_failure_is_kept() {
+        // The reader runs beside us, so that the failure is met by one call or the other.
+        for lines in 0..200 {
+            let text = "{}\n".repeat(lines);
+            let input = BufReader::new(Cursor::new(text).chain(Broken));
+            let (mut source, end) = LineSource::new(Box::new(input));
+            let expected: Vec<i64> = (1..).take(lines).collect();
+            assert_eq!(offsets(&mut source).await, expected);
+            let error = end
+                .reached()
+                .and_then(|end| end.as_ref().err())
+                .expect("it failed");
+            assert!(error.to_string().contains(&format!("line {}", lines + 1)));
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_cut_and_the_next_one_is_whole() {
+        let endless = io::repeat(b'x').take(3 * MAX_LINE_BYTES as u64);
+        let text = endless.chain(Cursor::new("\nnext\n"));
+        let mut input: Input = Box::new(BufReader::new(text));
+        let line = read_line(&mut input).expect("readable").expect("a line");
+        assert_eq!(line.len(), MAX_LINE_BYTES + 1);
+        let line = read_line(&mut input).expect("readable");
+        assert_eq!(line.as_deref(), Some(&b"next\n"[..]));
+        assert_eq!(read_line(&mut input).expect("readable"), None);
+    }
+
+    #[tokio::test]
+    async fn a_source_that_was_stopped_has_reached_no_end() {
+        let (mut source, end) = LineSource::new(Box::new(Cursor::new("{}\n{}\n")));
+        assert!(matches!(
+            source.next().await,
+            Some(Ok(SourceEvent::Assigned(_)))
+        ));
+        source.stop();
+        assert!(source.next().await.is_none());
+        assert!(end.reached().is_none());
+        let (mut source, end) = LineSource::new(Box::new(Cursor::new("{}\n{}\n")));
+        assert_eq!(offsets(&mut source).await, [1, 2]);
+        assert!(matches!(end.reached(), Some(Ok(()))));
     }
 }

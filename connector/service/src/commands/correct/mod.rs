@@ -6,20 +6,21 @@ mod raw;
 mod writer;
 
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     io::{self, BufRead, BufReader, BufWriter, IsTerminal, Write},
+    os::unix::fs::MetadataExt,
     path::Path,
     process::ExitCode,
     sync::Arc,
 };
 
 use aligner_pipeline::{Parts, Pipeline, Settings, system_clock};
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use crate::{
     cli::{self, OutputFormat},
     commands::{self, Usage},
-    models, telemetry,
+    models, serve, telemetry,
 };
 
 /// Runs the command.
@@ -27,6 +28,7 @@ pub fn run(args: &cli::Correct) -> anyhow::Result<ExitCode> {
     telemetry::install_quiet();
     let settings = commands::model(&args.model)?;
     let input = input(args)?;
+    refuse_own_input(args)?;
     let format = args.format.unwrap_or_else(|| {
         let terminal = args.output.as_os_str() == "-" && io::stdout().is_terminal();
         if terminal {
@@ -45,8 +47,9 @@ pub fn run(args: &cli::Correct) -> anyhow::Result<ExitCode> {
     let progress = commands::progress_bar(total_lines(args)?);
     let (sink, ending) =
         writer::LineSink::new(output, format, aligner.identity().clone(), progress);
+    let (source, input_end) = lines::LineSource::new(input);
     let pipeline = Pipeline::new(Parts {
-        source: lines::LineSource::new(input),
+        source,
         sink,
         decoder: Arc::new(lines::LineDecoder::default()),
         encoder: Arc::new(writer::LineEncoder::new(&aligner.identity().revision)),
@@ -56,18 +59,27 @@ pub fn run(args: &cli::Correct) -> anyhow::Result<ExitCode> {
         task: 0,
         wall_clock: system_clock(),
     });
-    let interrupted = async {
-        // Without a handler the default action ends the process, which is as good.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    let summary = runtime.block_on(pipeline.run(interrupted));
+    let summary = runtime.block_on(async {
+        let stop = serve::stop_signal()?;
+        let interrupted = async {
+            stop.await;
+            eprintln!("stopping: what the Aligner has is finished; a second signal ends at once");
+        };
+        anyhow::Ok(pipeline.run(interrupted).await?)
+    });
     let ending = ending.wait();
     if let Some(error) = ending.write_error {
         return Err(anyhow::Error::new(error).context("writing corrections"));
     }
-    summary?;
+    let summary = summary?;
+    match input_end.reached() {
+        Some(Ok(())) if summary.left == 0 => {}
+        Some(Err(error)) => bail!("{error}; the lines before it are done"),
+        _ => bail!(
+            "interrupted: {} lines were done, the others are not in the output",
+            summary.received - summary.left
+        ),
+    }
     Ok(if ending.dead_lettered == 0 {
         ExitCode::SUCCESS
     } else {
@@ -79,8 +91,7 @@ pub fn run(args: &cli::Correct) -> anyhow::Result<ExitCode> {
 fn patient() -> Settings {
     Settings {
         drain_timeout_ms: 24 * 3_600_000,
-        // One line may be as long as anybody likes.
-        max_input_bytes: 64 << 20,
+        max_input_bytes: lines::MAX_LINE_BYTES,
         max_output_bytes: 256 << 20,
         ..Settings::default()
     }
@@ -108,6 +119,25 @@ fn input(args: &cli::Correct) -> anyhow::Result<Input> {
         )
         .into()),
     }
+}
+
+/// Making the output empties it: the answers would be gone before they are read.
+fn refuse_own_input(args: &cli::Correct) -> anyhow::Result<()> {
+    let identity = |path: &Path| {
+        let file = std::fs::metadata(path).ok().filter(Metadata::is_file)?;
+        Some((file.dev(), file.ino()))
+    };
+    if let Some(input) = &args.input
+        && let Some(file) = identity(input)
+        && identity(&args.output) == Some(file)
+    {
+        return Err(Usage(format!(
+            "--output {} is the file that --input reads: name another one",
+            args.output.display()
+        ))
+        .into());
+    }
+    Ok(())
 }
 
 fn output(path: &Path) -> anyhow::Result<Output> {

@@ -10,11 +10,12 @@ use aligner_pipeline::{
     Delivery, DeliveryError, Encoder, JsonEncoder, Outbound, OutputKind, PartitionEpoch, Sink,
 };
 use aligner_records::{
-    AnswerEvent, CONNECT_HEADER_PREFIX, Correction, Disposition, PreferencePair, REASON_HEADER,
+    CONNECT_HEADER_PREFIX, Correction, Disposition, INSTANTS, PreferencePair, REASON_HEADER,
     correction_id, json,
 };
 use bytes::Bytes;
 use indicatif::ProgressBar;
+use serde_json::Value;
 
 use super::{Output, lines::event_id};
 use crate::{
@@ -174,22 +175,25 @@ fn position(outbound: &Outbound, otherwise: i64) -> i64 {
         .unwrap_or(otherwise)
 }
 
-/// The record that stands in a dead-lettered line's place. What can be read of the event is kept.
+/// The record that stands in a dead-lettered line's place. Each field that can be read is kept.
 fn dead_letter(outbound: &Outbound, line: i64, identity: &Identity) -> Correction {
-    let event: AnswerEvent = outbound
+    let event: Value = outbound
         .value
         .as_deref()
         .and_then(|value| serde_json::from_slice(value).ok())
         .unwrap_or_default();
-    let event_id = event.event_id.unwrap_or_else(|| event_id(line));
-    let filled = |text: String| (!text.is_empty()).then_some(text);
+    let text = |field: &str| {
+        let text = event.get(field)?.as_str()?;
+        (!text.is_empty()).then(|| text.to_owned())
+    };
+    let event_id = text("event_id").unwrap_or_else(|| event_id(line));
     let decoding = &identity.decoding;
     Correction {
         correction_id: correction_id(None, &event_id, &identity.revision),
         event_id,
-        question: filled(event.question),
-        correction: filled(event.answer.clone()),
-        answer: filled(event.answer),
+        question: text("question"),
+        correction: text("answer"),
+        answer: text("answer"),
         disposition: Disposition::DeadLettered,
         reason: header(outbound, REASON_HEADER).map(str::to_owned),
         message: header(
@@ -198,11 +202,14 @@ fn dead_letter(outbound: &Outbound, line: i64, identity: &Identity) -> Correctio
         )
         .map(str::to_owned),
         similarity: None,
-        upstream_model: event.upstream_model,
-        conversation_id: event.conversation_id,
-        user_id: event.user_id,
-        metadata_json: event.metadata_json,
-        created_at: event.created_at,
+        upstream_model: text("upstream_model"),
+        conversation_id: text("conversation_id"),
+        user_id: text("user_id"),
+        metadata_json: text("metadata_json"),
+        created_at: event
+            .get("created_at")
+            .and_then(Value::as_i64)
+            .filter(|at| INSTANTS.contains(at)),
         aligner_name: identity.name.clone(),
         aligner_revision: identity.revision.clone(),
         template_hash: identity.template_hash.clone(),
@@ -231,7 +238,7 @@ fn text(correction: &Correction, paint: Paint) -> String {
     let head = format!(
         "{} {}{}",
         correction.disposition.as_str(),
-        diff::harmless(&correction.event_id),
+        diff::harmless(&correction.event_id).replace('\n', " "),
         because.unwrap_or_default()
     );
     let body = match correction.disposition {
