@@ -3,14 +3,16 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aligner_tests::{
-    client::{Outgoing, Reader},
-    connector::{Connector, Topics},
+    client::{Outgoing, Reader, Writer},
+    connector::{Config, Connector, Topics},
     events,
     kafka::Kafka,
     ledger::{Expected, Input},
     oracle::Oracle,
     story::Story,
+    wait,
 };
+use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -93,7 +95,7 @@ fn invalid_records_are_dead_lettered_for_their_reason_and_the_source_goes_on() {
     let mut corrections = Reader::open(story.kafka.settings(), &[&story.topics.corrections]);
     for record in corrections.read_to_end(LIMIT) {
         let value = record.value.expect("corrections are no tombstones");
-        let value: serde_json::Value = serde_json::from_slice(&value).expect("JSON");
+        let value: Value = serde_json::from_slice(&value).expect("JSON");
         let created_at = value["created_at"].as_i64().expect("an instant");
         assert!(created_at >= started_at, "{created_at}");
     }
@@ -107,7 +109,7 @@ fn an_answer_of_two_megabytes_is_dead_lettered_with_its_size_and_those_around_it
     topics.create_outputs(kafka, 1);
     let name = topics.answers.clone();
     let oracle = Oracle::watch(kafka, &topics, &name);
-    let config = aligner_tests::connector::Config::new(&name, kafka.bootstrap(), &topics)
+    let config = Config::new(&name, kafka.bootstrap(), &topics)
         .set(&["pipeline", "max_output_bytes"], 1_000_000);
 
     // Incompressible enough that no codec hides its size.
@@ -162,8 +164,8 @@ fn with_the_default_limits_half_a_megabyte_is_corrected_and_two_are_kept_in_thei
     topics.create_outputs(kafka, 1);
     let name = topics.answers.clone();
     let oracle = Oracle::watch(kafka, &topics, &name);
-    let config = aligner_tests::connector::Config::new(&name, kafka.bootstrap(), &topics)
-        .set(&["aligner", "model"], "marker-all");
+    let config =
+        Config::new(&name, kafka.bootstrap(), &topics).set(&["aligner", "model"], "marker-all");
     let text = |bytes: usize| "one word after another ".repeat(bytes / 23);
     // The pair and the correction hold it twice: over a megabyte, which the broker's limit of one
     // takes compressed.
@@ -195,7 +197,7 @@ fn an_answer_of_two_megabytes_is_corrected_where_limits_are_raised() {
     }
     let name = topics.answers.clone();
     let oracle = Oracle::watch(kafka, &topics, &name);
-    let config = aligner_tests::connector::Config::new(&name, kafka.bootstrap(), &topics)
+    let config = Config::new(&name, kafka.bootstrap(), &topics)
         .set(&["pipeline", "max_input_bytes"], 8_000_000)
         .set(&["pipeline", "max_output_bytes"], 15_000_000)
         .set(&["aligner", "model"], "marker-all");
@@ -204,4 +206,78 @@ fn an_answer_of_two_megabytes_is_corrected_where_limits_are_raised() {
     oracle.send([(outgoing, input)]);
     let _connector = Connector::ready(&name, &config);
     oracle.settled(LIMIT);
+}
+
+#[test]
+fn a_chat_log_is_read_as_it_is_and_calls_of_tools_page_nobody() {
+    let kafka = Kafka::shared();
+    let topics = Topics::create(kafka, "chat-log", 1);
+    let name = topics.answers.clone();
+    let pointers = [
+        ("event_id", "/id"),
+        ("question", "/messages/role=user/content"),
+        ("answer", "/choices/0/message/content"),
+        ("created_at", "/created"),
+    ];
+    let config = pointers
+        .into_iter()
+        .fold(
+            Config::new(&name, kafka.bootstrap(), &topics),
+            |config, (field, pointer)| config.set(&["input", "fields", field], pointer),
+        )
+        .set(&["input", "created_at_unit"], "seconds")
+        .set(&["aligner", "model"], "marker-all");
+    let mut writer = Writer::open(kafka.settings());
+    for (id, content) in [
+        ("spoken", json!("A cat.")),
+        ("called", Value::Null),
+        (
+            "in-parts",
+            json!([{"type": "text", "text": "A "}, {"type": "text", "text": "cat."}]),
+        ),
+    ] {
+        let log = json!({
+            "id": id, "created": 1_741_569_952,
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": "What is this?"},
+                {"role": "tool", "content": "{}"},
+            ],
+            "choices": [{"message": {"role": "assistant", "content": content}}],
+        });
+        let record = Outgoing {
+            value: Some(log.to_string().into_bytes()),
+            ..Outgoing::default()
+        };
+        writer.send(&topics.answers, &record);
+    }
+    writer.settle(LIMIT);
+    let mut connector = Connector::ready(&name, &config);
+    let outputs = [topics.corrections.as_str(), topics.dead_letters.as_str()];
+    let mut reader = Reader::open(kafka.settings(), &outputs);
+    let mut records = Vec::new();
+    wait::until("three outputs", LIMIT, || {
+        records.extend(reader.read_to_end(LIMIT));
+        records.len() >= 3
+    });
+    assert!(connector.sigterm().success());
+    let ends: Vec<Value> = records
+        .into_iter()
+        .map(|record| {
+            assert_eq!(record.topic, topics.corrections);
+            let value = record.value.expect("corrections are no tombstones");
+            let value: Value = serde_json::from_slice(&value).expect("JSON");
+            assert_eq!(value["question"], "What is this?");
+            assert_eq!(value["created_at"], 1_741_569_952_000_i64);
+            json!([value["event_id"], value["reason"], value["correction"]])
+        })
+        .collect();
+    assert_eq!(
+        ends,
+        [
+            json!(["spoken", null, "A cat. [marked]"]),
+            json!(["called", "no_text", null]),
+            json!(["in-parts", null, "A cat. [marked]"]),
+        ]
+    );
 }
