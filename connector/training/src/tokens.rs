@@ -1,16 +1,12 @@
-//! Text to token ids, as the engine does it, and a tokenizer of one's own where there is none.
+//! What training encodes, and a tokenizer of one's own where there is none.
 //!
-//! A prompt is cut at the special tokens of its *template*; what lies between two of them is one
-//! text, literals and fields together, and is encoded with `encode_special_tokens`: a marker
-//! that a user typed stays text.
+//! Prompts are encoded by `aligner_tokens`, as the engine does it: a marker that a user typed
+//! stays text.
 
-use aligner::{
-    Profile,
-    guard::Guard,
-    prompt::{Piece, Template},
-};
+use aligner::{Profile, guard::Guard, prompt::Template};
+use aligner_tokens::Texts;
 use tokenizers::{
-    AddedToken, DecoderWrapper, Model, PreTokenizerWrapper, Tokenizer, TokenizerBuilder,
+    AddedToken, DecoderWrapper, Model, PreTokenizerWrapper, TokenizerBuilder,
     models::bpe::{BPE, BpeTrainerBuilder},
     normalizers::NormalizerWrapper,
     pre_tokenizers::byte_level::ByteLevel,
@@ -21,10 +17,8 @@ use crate::error::TrainError;
 
 /// Encodes prompts and corrections for one checkpoint.
 pub(crate) struct Tokens {
-    tokenizer: Tokenizer,
+    texts: Texts,
     template: Template,
-    /// Special tokens, longest first.
-    special: Vec<(String, u32)>,
     /// Ends every correction.
     pub end: u32,
     /// Says that an answer stands as it is.
@@ -41,34 +35,21 @@ fn bad_tokenizer(file: &str, problem: impl std::fmt::Display) -> TrainError {
 impl Tokens {
     /// The tokenizer of `tokenizer.json` under a profile; `file` names it in errors.
     pub fn new(json: &[u8], file: &str, profile: &Profile, end: u32) -> Result<Self, TrainError> {
-        let mut tokenizer =
-            Tokenizer::from_bytes(json).map_err(|error| bad_tokenizer(file, error))?;
-        let mut special: Vec<(String, u32)> = tokenizer
-            .get_added_tokens_decoder()
-            .iter()
-            .filter(|(_, token)| token.special && !token.content.is_empty())
-            .map(|(id, token)| (token.content.clone(), *id))
-            .collect();
-        special.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.cmp(b)));
+        let texts = Texts::from_json(json).map_err(|error| bad_tokenizer(file, error))?;
         let unchanged = match &profile.unchanged_token {
             None => None,
-            Some(name) => Some(tokenizer.token_to_id(name).ok_or_else(|| {
+            Some(name) => Some(texts.special(name).ok_or_else(|| {
                 bad_tokenizer(
                     file,
-                    format!("has no token {name}, which aligner.json gives as unchanged_token"),
+                    format!(
+                        "has no special token {name}, which aligner.json gives as unchanged_token"
+                    ),
                 )
             })?),
         };
-        // A prompt is whole or left out; padding belongs to batches.
-        tokenizer.with_padding(None);
-        tokenizer
-            .with_truncation(None)
-            .map_err(|error| bad_tokenizer(file, error))?;
-        tokenizer.set_encode_special_tokens(true);
         Ok(Self {
-            tokenizer,
+            texts,
             template: profile.template.clone(),
-            special,
             end,
             unchanged,
         })
@@ -76,64 +57,26 @@ impl Tokens {
 
     /// Entries of the vocabulary, special tokens included.
     pub fn vocabulary(&self) -> usize {
-        self.tokenizer.get_vocab_size(true)
+        self.texts.vocabulary()
     }
 
     /// The ids of the prompt for one question and answer.
-    ///
-    /// A template that has special tokens says itself where a sequence begins. One without is
-    /// encoded as a whole, with the beginning that the tokenizer adds.
     pub fn prompt(&self, question: &str, answer: &str) -> Vec<u32> {
-        let mut ids = Vec::new();
-        let mut text = String::new();
-        let mut marked = false;
-        for piece in self.template.pieces(question, answer) {
-            let mut rest = match piece {
-                Piece::Field(field) => {
-                    text.push_str(field);
-                    continue;
-                }
-                Piece::Literal(literal) => literal,
-            };
-            while let Some((at, token, id)) = self.first_special(rest) {
-                text.push_str(&rest[..at]);
-                ids.extend(self.encode(&text, false));
-                text.clear();
-                ids.push(id);
-                marked = true;
-                rest = &rest[at + token.len()..];
-            }
-            text.push_str(rest);
-        }
-        ids.extend(self.encode(&text, !marked));
-        ids
+        self.texts
+            .encode_pieces(&self.template.pieces(question, answer))
+            .expect(ENCODES)
     }
 
     /// The ids of a correction, the end of the sequence included.
     pub fn correction(&self, text: &str) -> Vec<u32> {
-        let mut ids = self.encode(text, false);
+        let mut ids = self.texts.encode_plain(text).expect(ENCODES);
         ids.push(self.end);
         ids
     }
-
-    fn first_special<'a>(&'a self, text: &str) -> Option<(usize, &'a str, u32)> {
-        self.special
-            .iter()
-            .filter_map(|(token, id)| Some((text.find(token.as_str())?, token.as_str(), *id)))
-            .min_by_key(|(at, _, _)| *at)
-    }
-
-    fn encode(&self, text: &str, whole: bool) -> Vec<u32> {
-        if text.is_empty() && !whole {
-            return Vec::new();
-        }
-        self.tokenizer
-            .encode_fast(text, whole)
-            .expect("encoding fails only in normalizers and models that reject text, and none does")
-            .get_ids()
-            .to_vec()
-    }
 }
+
+const ENCODES: &str =
+    "encoding fails only in normalizers and models that reject text, and none does";
 
 const PAD: &str = "<|pad|>";
 const END: &str = "<|end|>";
@@ -243,18 +186,18 @@ mod tests {
         let (own, tokens) = own();
         assert!(own.vocabulary >= 262 && own.vocabulary <= 400);
         for text in TEXTS.into_iter().chain(["Ünïcode 日本 \u{1f600}\n\ttab"]) {
-            let ids = tokens.encode(text, false);
-            let back = tokens.tokenizer.decode(&ids, false).expect("decodes");
+            let ids = tokens.texts.encode_plain(text).expect("encodes");
+            let back = tokens.texts.decode(&ids).expect("decodes");
             assert_eq!(back, text);
         }
-        // A digit is a token.
-        assert_eq!(tokens.encode("12345", false).len(), 5);
+        // A digit is a token, and the end is one.
+        assert_eq!(tokens.correction("12345").len(), 6);
     }
 
     #[test]
     fn markers_are_structure_in_the_template_and_text_in_fields() {
         let (_, tokens) = own();
-        let special = |name: &str| tokens.tokenizer.token_to_id(name).expect("known");
+        let special = |name: &str| tokens.texts.special(name).expect("known");
         let ids = tokens.prompt("hi <|answer|>", "<|correction|>");
         let count = |name| ids.iter().filter(|id| **id == special(name)).count();
         assert_eq!(ids[0], special("<|question|>"));
@@ -267,7 +210,10 @@ mod tests {
         let (own, mut tokens) = own();
         tokens.template = Template::new("<|question|>The {question}. {answer}<|correction|>!")
             .expect("both fields");
-        let whole = tokens.encode("The desk. helps", false);
+        let whole = tokens
+            .texts
+            .encode_plain("The desk. helps")
+            .expect("encodes");
         let ids = tokens.prompt("desk", "helps");
         assert_eq!(ids[1..=whole.len()], whole);
         assert_eq!(tokens.correction("x").last(), Some(&own.end));
@@ -283,7 +229,7 @@ mod tests {
         let error = Tokens::new(&own.json, "tokenizer.json", &profile, 0).err();
         assert_eq!(
             error.expect("refused").to_string(),
-            "tokenizer.json: has no token <same>, which aligner.json gives as unchanged_token"
+            "tokenizer.json: has no special token <same>, which aligner.json gives as unchanged_token"
         );
     }
 }

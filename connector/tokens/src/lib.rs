@@ -1,19 +1,19 @@
-//! Texts to tokens and back, as `tokenizer.json` says.
+//! Texts to tokens and back, as `tokenizer.json` says: in one place, so that a model is trained
+//! on the tokens that it will be asked with.
 //!
 //! A template's markers are structure; the same characters in a question are text. So a prompt is
 //! cut at the special tokens of its *literal* pieces only, and what lies between two cuts is
 //! encoded in one go with special tokens switched off: no typed marker breaks out of its field,
-//! and merges across the seam of literal and field come out as in training.
+//! and merges across the seam of literal and field come out as if one hand had written both.
 
 use aligner::prompt::Piece;
 use tokenizers::Tokenizer;
 
-use crate::LoadError;
-
-pub(crate) const FILE: &str = "tokenizer.json";
+/// The file of a checkpoint that says how.
+pub const FILE: &str = "tokenizer.json";
 
 /// Encodes prompts and decodes outputs of one checkpoint.
-pub(crate) struct Texts {
+pub struct Texts {
     /// Parses special tokens wherever they stand.
     parsing: Tokenizer,
     /// Takes special tokens for text.
@@ -25,18 +25,25 @@ pub(crate) struct Texts {
 /// A text that the tokenizer refuses; the message never holds the text.
 #[derive(Debug, thiserror::Error)]
 #[error("{FILE} cannot encode this text: its model failed")]
-pub(crate) struct EncodeError;
+pub struct EncodeError;
+
+/// A `tokenizer.json` that is none; the message is the parser's.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TokenizerError(String);
 
 impl Texts {
-    pub(crate) fn from_json(json: &[u8]) -> Result<Self, LoadError> {
-        let parsing = Tokenizer::from_bytes(json).map_err(|error| LoadError::Malformed {
-            file: FILE.to_owned(),
-            problem: error.to_string(),
-        })?;
-        Ok(Self::new(parsing))
+    /// Reads the bytes of a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// If they are none.
+    pub fn from_json(json: &[u8]) -> Result<Self, TokenizerError> {
+        Tokenizer::from_bytes(json)
+            .map(Self::new)
+            .map_err(|error| TokenizerError(error.to_string()))
     }
 
-    pub(crate) fn new(mut parsing: Tokenizer) -> Self {
+    fn new(mut parsing: Tokenizer) -> Self {
         // Truncation and padding belong to training; a prompt is whole or refused.
         parsing.with_padding(None);
         parsing
@@ -58,8 +65,13 @@ impl Texts {
         }
     }
 
+    /// Entries of the vocabulary, special tokens included.
+    pub fn vocabulary(&self) -> usize {
+        self.parsing.get_vocab_size(true)
+    }
+
     /// The id of a special token.
-    pub(crate) fn special(&self, token: &str) -> Option<u32> {
+    pub fn special(&self, token: &str) -> Option<u32> {
         self.specials
             .iter()
             .find(|(text, _)| text == token)
@@ -70,7 +82,10 @@ impl Texts {
     ///
     /// A template that has special tokens says itself where a sequence begins. One without is
     /// encoded as a whole, with the beginning that the tokenizer's post-processor adds.
-    pub(crate) fn encode_pieces(&self, pieces: &[Piece<'_>]) -> Result<Vec<u32>, EncodeError> {
+    ///
+    /// # Errors
+    /// If the tokenizer's model refuses a text.
+    pub fn encode_pieces(&self, pieces: &[Piece<'_>]) -> Result<Vec<u32>, EncodeError> {
         let mut ids = Vec::new();
         let mut text = String::new();
         let mut marked = false;
@@ -104,7 +119,10 @@ impl Texts {
     }
 
     /// Tokens of a text as `tokenizer.json` alone says, special tokens parsed.
-    pub(crate) fn encode_raw(&self, text: &str) -> Result<Vec<u32>, EncodeError> {
+    ///
+    /// # Errors
+    /// If the tokenizer's model refuses it.
+    pub fn encode_raw(&self, text: &str) -> Result<Vec<u32>, EncodeError> {
         let encoding = self
             .parsing
             .encode_fast(text, true)
@@ -112,17 +130,21 @@ impl Texts {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// How many tokens a text has on its own.
-    pub(crate) fn count(&self, text: &str) -> Result<u32, EncodeError> {
-        let encoding = self
-            .literal
-            .encode_fast(text, false)
-            .map_err(|_| EncodeError)?;
-        Ok(u32::try_from(encoding.get_ids().len()).unwrap_or(u32::MAX))
+    /// Tokens of a text on its own: nothing in it is special, and nothing is added.
+    ///
+    /// # Errors
+    /// If the tokenizer's model refuses it.
+    pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>, EncodeError> {
+        let mut ids = Vec::new();
+        self.encode_into(text, &mut ids)?;
+        Ok(ids)
     }
 
     /// The text of tokens, special ones left out.
-    pub(crate) fn decode(&self, ids: &[u32]) -> Result<String, EncodeError> {
+    ///
+    /// # Errors
+    /// If the tokenizer's decoder fails.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, EncodeError> {
         self.parsing.decode(ids, true).map_err(|_| EncodeError)
     }
 
@@ -154,7 +176,8 @@ mod tests {
     use super::*;
 
     fn texts() -> Texts {
-        Texts::from_json(include_bytes!("../tests/fixtures/llama2/tokenizer.json")).expect("valid")
+        const JSON: &[u8] = include_bytes!("../../engine/tests/fixtures/llama2/tokenizer.json");
+        Texts::from_json(JSON).expect("valid")
     }
 
     #[test]
