@@ -2,19 +2,24 @@
 //!
 //! One [`Config`] describes every family: Llama 2 and 3, Mistral, Qwen2, Qwen3, Gemma 1, 2 and 3
 //! (text). Both spellings are read, that of transformers 4 (`rope_theta`, `rope_scaling`) and
-//! that of 5 (`rope_parameters`, per layer type for Gemma 3). A value that would change the
+//! that of 5 (`rope_parameters`, per layer type for Gemma 3). What a file leaves out is what the
+//! family's class in transformers takes for it, see [`Defaults`]. A value that would change the
 //! output and is not implemented is an error, never ignored.
 //!
 //! Absent: encoders, mixtures of experts, vision towers.
 
 use serde_json::Value;
 
-use crate::{LoadError, json::Json, kernels::Activation, rope::Rope};
+use crate::{
+    LoadError,
+    family::{self, Defaults},
+    json::Json,
+    kernels::Activation,
+    rope::Rope,
+};
 
 /// Name of the file, for errors.
 pub(crate) const FILE: &str = "config.json";
-
-const FAMILIES: &str = "llama, mistral, qwen2, qwen3, gemma, gemma2, gemma3, gemma3_text";
 
 /// The decoder's shape and switches.
 #[derive(Debug, Clone)]
@@ -70,43 +75,50 @@ impl Config {
                 "checkpoints in f32, f16 or bf16, and GGUF files",
             ));
         }
+        let defaults = Defaults::of(&family)
+            .ok_or_else(|| root.unsupported("model_type", family::SUPPORTED))?;
         let nested = root.object("text_config")?;
-        let json = match (family.as_str(), &nested) {
-            ("gemma3", Some(text)) => text,
-            ("llama" | "mistral" | "qwen2" | "qwen3" | "gemma" | "gemma2" | "gemma3_text", _) => {
-                &root
-            }
-            _ => return Err(root.unsupported("model_type", FAMILIES)),
-        };
-        Reader {
+        let json = nested
+            .as_ref()
+            .filter(|_| family == "gemma3")
+            .unwrap_or(&root);
+        let mut config = Reader {
             json,
             family: &family,
+            defaults,
             gemma: family.starts_with("gemma"),
         }
-        .read()
+        .read()?;
+        // Multimodal files name the end of a text outside of its description.
+        if root.has("eos_token_id") {
+            config.eos = root.ids("eos_token_id")?;
+        }
+        Ok(config)
     }
 }
 
 struct Reader<'a> {
     json: &'a Json,
     family: &'a str,
+    defaults: Defaults,
     gemma: bool,
 }
 
 impl Reader<'_> {
     fn read(&self) -> Result<Config, LoadError> {
         let json = self.json;
+        let Defaults {
+            hidden, heads, ffn, ..
+        } = self.defaults;
         let gemma3 = self.family.starts_with("gemma3");
-        // The text half of a multimodal file leaves out what equals the class's defaults.
-        let default = |value: usize| if gemma3 { Some(value) } else { None };
-        let hidden = json.size_or("hidden_size", default(2304))?;
-        let heads = json.size_or("num_attention_heads", default(8))?;
-        let kv_heads = json.size_or("num_key_value_heads", default(4).or(Some(heads)))?;
-        let head = match self.family {
-            "gemma" | "gemma2" | "gemma3" | "gemma3_text" => json.size_or("head_dim", Some(256))?,
-            "qwen3" => json.size_or("head_dim", Some(128))?,
-            _ => json.size_or("head_dim", Some(hidden / heads))?,
+        let hidden = json.size_or("hidden_size", hidden)?;
+        let heads = json.size_or("num_attention_heads", heads)?;
+        let kv_heads = match self.defaults.kv_heads {
+            // Null, other than nothing, means as many as heads.
+            Some(kv_heads) if !json.mentions("num_key_value_heads") => kv_heads,
+            _ => json.size_or("num_key_value_heads", heads)?,
         };
+        let head = json.size_or("head_dim", self.defaults.head.unwrap_or(hidden / heads))?;
         if heads % kv_heads != 0 {
             return Err(json.problem(
                 "num_key_value_heads",
@@ -116,8 +128,11 @@ impl Reader<'_> {
         if head % 2 != 0 {
             return Err(json.problem("head_dim", format!("is {head}; it must be even")));
         }
-        let count = json.size_or("num_hidden_layers", default(26))?;
-        let context = json.size_or("max_position_embeddings", self.default_context())?;
+        if json.flag_or("use_bidirectional_attention", false)? {
+            return Err(json.unsupported("use_bidirectional_attention", "false"));
+        }
+        let count = json.size_or("num_hidden_layers", self.defaults.layers)?;
+        let context = json.size_or("max_position_embeddings", self.defaults.context)?;
         let (layers, ropes) = self.layers(count, head, context)?;
         let query_scale = match self.family {
             "gemma2" | "gemma3" | "gemma3_text" => {
@@ -126,29 +141,23 @@ impl Reader<'_> {
             _ => (head as f64).powf(-0.5),
         };
         let gemma2 = self.family == "gemma2";
-        let softcap = |key, default| -> Result<Option<f32>, LoadError> {
-            Ok(json.optional_number(key)?.or(default).map(|cap| cap as f32))
+        // Null, other than nothing, switches a cap off.
+        let softcap = |key, default: f64| -> Result<Option<f32>, LoadError> {
+            let absent = gemma2 && !json.mentions(key);
+            let cap = json.optional_number(key)?.or(absent.then_some(default));
+            Ok(cap.filter(|_| gemma2 || gemma3).map(|cap| cap as f32))
         };
-        let (attention_softcap, final_softcap) =
-            if gemma2 && !json.mentions("attn_logit_softcapping") {
-                (Some(50.0), softcap("final_logit_softcapping", Some(30.0))?)
-            } else if self.gemma {
-                (
-                    softcap("attn_logit_softcapping", None)?,
-                    softcap("final_logit_softcapping", None)?,
-                )
-            } else {
-                (None, None)
-            };
-        let attention_bias = json.flag_or("attention_bias", false)?;
+        // The other two classes do not read it.
+        let attention_bias =
+            !matches!(self.family, "mistral" | "qwen2") && json.flag_or("attention_bias", false)?;
         Ok(Config {
             family: self.family.to_owned(),
             hidden,
-            ffn: json.size_or("intermediate_size", default(9216))?,
+            ffn: json.size_or("intermediate_size", ffn)?,
             heads,
             kv_heads,
             head,
-            vocab: json.size_or("vocab_size", default(262_208))?,
+            vocab: json.size_or("vocab_size", self.defaults.vocab)?,
             context,
             epsilon: json.number_or("rms_norm_eps", 1e-6)? as f32,
             activation: self.activation()?,
@@ -157,28 +166,23 @@ impl Reader<'_> {
             tied: json.flag_or("tie_word_embeddings", self.gemma)?,
             qkv_bias: attention_bias || self.family == "qwen2",
             out_bias: attention_bias,
-            mlp_bias: json.flag_or("mlp_bias", false)?,
+            mlp_bias: self.family == "llama" && json.flag_or("mlp_bias", false)?,
             qk_norm: self.family == "qwen3" || gemma3,
             norm_offset: self.gemma,
             post_norms: gemma2 || gemma3,
-            attention_softcap,
-            final_softcap,
+            attention_softcap: softcap("attn_logit_softcapping", 50.0)?,
+            final_softcap: softcap("final_logit_softcapping", 30.0)?,
             query_scale: query_scale as f32,
             embed_scale: if self.gemma {
                 (hidden as f64).sqrt() as f32
             } else {
                 1.0
             },
-            eos: json.ids("eos_token_id")?,
-        })
-    }
-
-    fn default_context(&self) -> Option<usize> {
-        Some(match self.family {
-            "gemma" | "gemma2" => 8192,
-            "gemma3" | "gemma3_text" => 131_072,
-            "llama" => 2048,
-            _ => 32_768,
+            eos: if json.mentions("eos_token_id") {
+                json.ids("eos_token_id")?
+            } else {
+                self.defaults.eos.into_iter().collect()
+            },
         })
     }
 
@@ -197,11 +201,9 @@ impl Reader<'_> {
         match json.text_or(key, default)? {
             "silu" | "swish" => Ok(Activation::Silu),
             "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::GeluTanh),
-            // Gemma's first config.json said "gelu" and meant the tanh form, as transformers 4
-            // reads it; what transformers 5 writes means what it says.
-            "gelu" if self.family == "gemma" && !json.has("rope_parameters") => {
-                Ok(Activation::GeluTanh)
-            }
+            // Gemma's first config.json said "gelu" and meant the tanh form, as transformers reads
+            // it to this day.
+            "gelu" if self.family == "gemma" => Ok(Activation::GeluTanh),
             "gelu" => Ok(Activation::Gelu),
             _ => Err(json.unsupported(key, "silu, gelu, gelu_new, gelu_pytorch_tanh")),
         }
@@ -215,13 +217,7 @@ impl Reader<'_> {
         context: usize,
     ) -> Result<(Vec<Layer>, Vec<Rope>), LoadError> {
         let sliding = self.sliding(count)?;
-        let window = match self.json.optional_size("sliding_window")? {
-            None if sliding.contains(&true) => match self.family {
-                "gemma2" | "gemma3" | "gemma3_text" | "qwen2" | "qwen3" => Some(4096),
-                _ => None,
-            },
-            window => window,
-        };
+        let window = self.window()?;
         let gemma3 = self.family.starts_with("gemma3");
         let ropes = if gemma3 {
             vec![
@@ -241,12 +237,19 @@ impl Reader<'_> {
         Ok((layers, ropes))
     }
 
+    /// Keys that a layer with a window sees. Null, other than nothing, is no window.
+    fn window(&self) -> Result<Option<usize>, LoadError> {
+        let absent = !self.json.mentions("sliding_window");
+        let window = self.json.optional_size("sliding_window")?;
+        Ok(window.or(absent.then_some(family::WINDOW)))
+    }
+
     /// Which layers look through a window.
     fn sliding(&self, count: usize) -> Result<Vec<bool>, LoadError> {
         let json = self.json;
         // Mistral has no layer types: a window, if any, is everywhere.
         if self.family == "mistral" {
-            return Ok(vec![json.optional_size("sliding_window")?.is_some(); count]);
+            return Ok(vec![true; count]);
         }
         if matches!(self.family, "llama" | "gemma") {
             return Ok(vec![false; count]);
@@ -271,11 +274,11 @@ impl Reader<'_> {
         Ok(match self.family {
             "gemma2" => (0..count).map(|layer| layer % 2 == 0).collect(),
             "gemma3" | "gemma3_text" => {
-                let pattern = json.size_or("sliding_window_pattern", Some(6))?;
+                let pattern = json.size_or("sliding_window_pattern", 6)?;
                 (0..count).map(|layer| (layer + 1) % pattern != 0).collect()
             }
             _ => {
-                let full = json.size_or("max_window_layers", Some(28))?;
+                let full = json.count_or("max_window_layers", 28)?;
                 (0..count).map(|layer| layer >= full).collect()
             }
         })
@@ -289,35 +292,31 @@ impl Reader<'_> {
     ) -> Result<Rope, LoadError> {
         let json = self.json;
         let local = layer_type == Some("sliding_attention");
-        let default_theta = match self.family {
-            "gemma3" | "gemma3_text" if !local => 1e6,
-            _ => 1e4,
-        };
-        // transformers 5: one object, or one for each layer type.
-        if let Some(parameters) = json.object("rope_parameters")? {
-            let nested = match layer_type {
-                Some(kind) if parameters.has(kind) => parameters.object(kind)?,
-                // A file converted from transformers 4 keeps its theta outside.
-                _ => None,
-            };
-            let parameters = nested.unwrap_or(parameters);
-            let theta = match parameters.optional_number("rope_theta")? {
-                Some(theta) => theta,
-                None => json.number_or("rope_theta", default_theta)?,
-            };
-            return Rope::from_json(&parameters, theta, head, context);
-        }
-        let theta_key = if local {
-            "rope_local_base_freq"
+        let theta = if local {
+            json.number_or("rope_local_base_freq", 1e4)?
         } else {
-            "rope_theta"
+            let default = if layer_type.is_some() { 1e6 } else { 1e4 };
+            json.number_or("rope_theta", default)?
         };
-        let theta = json.number_or(theta_key, default_theta)?;
-        match json.object("rope_scaling")? {
-            // Gemma 3 scales its global layers only.
-            Some(scaling) if !local => Rope::from_json(&scaling, theta, head, context),
-            _ => Ok(Rope::plain(theta, head)),
+        // transformers 4 keeps what scales the rotation apart; of Gemma 3's, the global layers only.
+        // Where a file has both, transformers 5 goes by this one.
+        if let (Some(scaling), false) = (json.object("rope_scaling")?, local) {
+            return Rope::from_json(&scaling, theta, head, context);
         }
+        // transformers 5: one object, or one for each layer type. A file converted from
+        // transformers 4 may keep its theta outside.
+        let Some(parameters) = json.object("rope_parameters")? else {
+            return Rope::checked_plain(json, theta, head);
+        };
+        let parameters = match layer_type {
+            None => Some(parameters),
+            Some(kind) => parameters.object(kind)?,
+        };
+        let Some(parameters) = parameters else {
+            return Rope::checked_plain(json, theta, head);
+        };
+        let theta = parameters.number_or("rope_theta", theta)?;
+        Rope::from_json(&parameters, theta, head, context)
     }
 }
 
@@ -327,5 +326,93 @@ pub(crate) fn generation_eos(bytes: &[u8]) -> Result<Vec<u32>, LoadError> {
     match json.get("eos_token_id") {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(_) => json.ids("eos_token_id"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(json: Value) -> Result<Config, String> {
+        Config::from_json(json.to_string().as_bytes()).map_err(|error| error.to_string())
+    }
+
+    fn windows(json: Value) -> Vec<Option<usize>> {
+        let config = read(json).expect("valid");
+        config.layers.iter().map(|layer| layer.window).collect()
+    }
+
+    #[test]
+    fn what_a_file_leaves_out_is_what_its_class_takes() {
+        let mistral = read(json!({"model_type": "mistral"})).expect("valid");
+        assert_eq!(
+            (mistral.heads, mistral.kv_heads, mistral.head),
+            (32, 8, 128)
+        );
+        assert_eq!(
+            (mistral.layers[0].window, &mistral.eos[..]),
+            (Some(4096), &[2][..])
+        );
+        let llama = read(json!({"model_type": "llama", "num_attention_heads": 16}));
+        assert_eq!(llama.expect("valid").kv_heads, 16);
+        let gemma = read(json!({"model_type": "gemma2"})).expect("valid");
+        assert!(gemma.tied && gemma.head == 256 && gemma.layers.len() == 26);
+        assert_eq!(
+            (gemma.attention_softcap, gemma.final_softcap),
+            (Some(50.0), Some(30.0))
+        );
+    }
+
+    #[test]
+    fn null_is_not_nothing() {
+        let gemma = json!({"model_type": "gemma2", "attn_logit_softcapping": null});
+        let gemma = read(gemma).expect("valid");
+        assert_eq!(
+            (gemma.attention_softcap, gemma.final_softcap),
+            (None, Some(30.0))
+        );
+        let mistral = json!({"model_type": "mistral", "num_hidden_layers": 1,
+            "sliding_window": null, "num_key_value_heads": null});
+        assert_eq!(windows(mistral.clone()), [None]);
+        assert_eq!(read(mistral).expect("valid").kv_heads, 32);
+    }
+
+    #[test]
+    fn windows_begin_where_the_file_says() {
+        let qwen = |full: usize, on: bool| {
+            json!({"model_type": "qwen2", "num_hidden_layers": 3, "sliding_window": 7,
+                "use_sliding_window": on, "max_window_layers": full})
+        };
+        assert_eq!(windows(qwen(0, true)), [Some(7); 3]);
+        assert_eq!(windows(qwen(2, true)), [None, None, Some(7)]);
+        assert_eq!(windows(qwen(0, false)), [None; 3]);
+    }
+
+    #[test]
+    fn ntk_scaling_is_none_within_the_trained_context() {
+        let with = |kind: &str| {
+            let rope = json!({"rope_type": kind, "rope_theta": 5e5, "factor": 4.0});
+            read(json!({"model_type": "llama", "rope_parameters": rope})).expect("valid")
+        };
+        let (dynamic, plain) = (with("dynamic"), with("default"));
+        assert_eq!(dynamic.ropes, plain.ropes);
+        assert_eq!(dynamic.context, 2048);
+    }
+
+    #[test]
+    fn what_would_change_the_output_and_is_not_computed_is_refused() {
+        for (key, value) in [
+            ("use_bidirectional_attention", json!(true)),
+            ("partial_rotary_factor", json!(0.5)),
+            ("quantization_config", json!({"bits": 4})),
+            ("hidden_act", json!("relu2")),
+        ] {
+            let mut config = json!({"model_type": "gemma"});
+            config[key] = value;
+            let error = read(config).expect_err("it is refused");
+            assert!(error.contains(key), "{error}");
+        }
     }
 }

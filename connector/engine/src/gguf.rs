@@ -281,7 +281,8 @@ impl GgufFile {
         format!("blk.{layer}.{own}.{suffix}")
     }
 
-    fn has(&self, tensor: &str) -> bool {
+    /// Whether it has a tensor of this name of its own.
+    pub(crate) fn has(&self, tensor: &str) -> bool {
         self.content.tensor_infos.contains_key(tensor)
     }
 

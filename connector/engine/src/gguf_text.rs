@@ -25,7 +25,7 @@ const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{
 pub(crate) fn tokenizer_json(
     metadata: &HashMap<String, Value>,
 ) -> Result<Option<Vec<u8>>, Problem> {
-    let Some(model) = text(metadata, "model") else {
+    let Some(model) = text(metadata, "model").filter(|&model| model != "none") else {
         return Ok(None);
     };
     let vocabulary = Vocabulary::read(metadata)?;

@@ -89,6 +89,16 @@ impl Json {
         Ok(self.optional_number(key)?.unwrap_or(default))
     }
 
+    /// A number of things, none included.
+    pub(crate) fn count_or(&self, key: &str, default: usize) -> Result<usize, LoadError> {
+        self.get(key).map_or(Ok(default), |value| {
+            value
+                .as_u64()
+                .and_then(|count| usize::try_from(count).ok())
+                .ok_or_else(|| self.problem(key, format!("is {value}, not a count")))
+        })
+    }
+
     /// A positive size; the limit keeps products of sizes far from overflow.
     pub(crate) fn optional_size(&self, key: &str) -> Result<Option<usize>, LoadError> {
         self.get(key)
@@ -102,10 +112,8 @@ impl Json {
             .transpose()
     }
 
-    pub(crate) fn size_or(&self, key: &str, default: Option<usize>) -> Result<usize, LoadError> {
-        self.optional_size(key)?
-            .or(default)
-            .ok_or_else(|| self.problem(key, "is missing".to_owned()))
+    pub(crate) fn size_or(&self, key: &str, default: usize) -> Result<usize, LoadError> {
+        Ok(self.optional_size(key)?.unwrap_or(default))
     }
 
     /// A token id or a list of them.

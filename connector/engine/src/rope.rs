@@ -29,6 +29,14 @@ impl Rope {
         }
     }
 
+    /// Unscaled, unless `json` says that only a part of a head is rotated.
+    pub(crate) fn checked_plain(json: &Json, theta: f64, head: usize) -> Result<Self, LoadError> {
+        if json.number_or("partial_rotary_factor", 1.0)? != 1.0 {
+            return Err(json.unsupported("partial_rotary_factor", "1.0"));
+        }
+        Ok(Self::plain(theta, head))
+    }
+
     /// From `rope_scaling` or `rope_parameters`.
     pub(crate) fn from_json(
         json: &Json,
@@ -36,21 +44,19 @@ impl Rope {
         head: usize,
         context: usize,
     ) -> Result<Self, LoadError> {
-        if json.number_or("partial_rotary_factor", 1.0)? != 1.0 {
-            return Err(json.unsupported("partial_rotary_factor", "1.0"));
-        }
         let key = if json.has("rope_type") {
             "rope_type"
         } else {
             "type"
         };
-        let plain = Self::plain(theta, head);
+        let plain = Self::checked_plain(json, theta, head)?;
         let factor = || match json.optional_number("factor")? {
             Some(factor) if factor > 0.0 => Ok(factor),
             _ => Err(json.problem("factor", "must be a number above 0".to_owned())),
         };
         match json.text_or(key, "default")? {
-            "default" => Ok(plain),
+            // NTK scaling begins where the trained context ends, and no sequence here goes beyond it.
+            "default" | "dynamic" => Ok(plain),
             "linear" => Ok(plain.linear(factor()?)),
             "llama3" => {
                 let number = |key| match json.optional_number(key)? {
@@ -90,12 +96,18 @@ impl Rope {
                     factor,
                     original,
                     magnitude: json.number_or("attention_factor", inferred)?,
-                    fast: json.number_or("beta_fast", 32.0)?,
-                    slow: json.number_or("beta_slow", 1.0)?,
+                    fast: json
+                        .optional_number("beta_fast")?
+                        .filter(|&fast| fast != 0.0)
+                        .unwrap_or(32.0),
+                    slow: json
+                        .optional_number("beta_slow")?
+                        .filter(|&slow| slow != 0.0)
+                        .unwrap_or(1.0),
                     truncate: json.flag_or("truncate", true)?,
                 }))
             }
-            _ => Err(json.unsupported(key, "default, linear, llama3, yarn")),
+            _ => Err(json.unsupported(key, "default, linear, dynamic, llama3, yarn")),
         }
     }
 

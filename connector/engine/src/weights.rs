@@ -22,7 +22,7 @@ pub(crate) struct Weights<'a> {
     origin: String,
     tensors: Tensors<'a>,
     /// What stands before `embed_tokens.weight`.
-    prefix: String,
+    prefix: &'static str,
     sha256: [u8; 32],
 }
 
@@ -68,7 +68,7 @@ impl<'a> Weights<'a> {
         let mut weights = Self {
             origin,
             tensors,
-            prefix: String::new(),
+            prefix: "",
             sha256,
         };
         weights.prefix = weights.find_prefix()?;
@@ -86,7 +86,7 @@ impl<'a> Weights<'a> {
         Self {
             origin,
             tensors: Tensors::Gguf(file),
-            prefix: String::new(),
+            prefix: "",
             sha256,
         }
     }
@@ -100,7 +100,7 @@ impl<'a> Weights<'a> {
     }
 
     /// Text models call it `model.`, multimodal ones nest it.
-    fn find_prefix(&self) -> Result<String, LoadError> {
+    fn find_prefix(&self) -> Result<&'static str, LoadError> {
         [
             "model.",
             "",
@@ -108,17 +108,19 @@ impl<'a> Weights<'a> {
             "model.language_model.",
         ]
         .into_iter()
-        .find(|prefix| self.view(&format!("{prefix}embed_tokens.weight")).is_ok())
-        .map(str::to_owned)
-        .ok_or_else(|| self.problem("model.embed_tokens.weight", "is missing".to_owned()))
+        .find(|prefix| self.view(&format!("{prefix}norm.weight")).is_ok())
+        .ok_or_else(|| self.missing("model.norm.weight"))
     }
 
-    /// Name of the output head, which is not below the prefix.
-    pub(crate) fn head_name(&self) -> String {
-        match self.prefix.strip_suffix("model.") {
-            Some(outer) => format!("{outer}lm_head.weight"),
-            None => "lm_head.weight".to_owned(),
-        }
+    /// The output head, which is not below the prefix, if the checkpoint has one.
+    pub(crate) fn head(&self, vocab: usize, hidden: usize) -> Result<Option<Rows<'_>>, LoadError> {
+        const NAMES: [&str; 2] = ["lm_head.weight", "language_model.lm_head.weight"];
+        let name = match &self.tensors {
+            Tensors::Gguf(file) => file.has("output.weight").then_some(NAMES[0]),
+            _ => NAMES.into_iter().find(|name| self.view(name).is_ok()),
+        };
+        name.map(|name| self.exactly(name, &[vocab, hidden]))
+            .transpose()
     }
 
     /// A tensor below the prefix, of the given shape.
@@ -136,9 +138,7 @@ impl<'a> Weights<'a> {
         if let Tensors::Gguf(file) = &self.tensors {
             return file.tensor(name, shape);
         }
-        let view = self
-            .view(name)
-            .map_err(|_| self.problem(name, "is missing".to_owned()))?;
+        let view = self.view(name).map_err(|_| self.missing(name))?;
         if view.shape() != shape {
             return Err(self.problem(
                 name,
@@ -165,6 +165,11 @@ impl<'a> Weights<'a> {
         let mut values = vec![0.0; len];
         rows.row(0, &mut values);
         Ok(values)
+    }
+
+    /// That a tensor is not there.
+    pub(crate) fn missing(&self, name: &str) -> LoadError {
+        self.problem(name, "is missing".to_owned())
     }
 
     fn problem(&self, name: &str, problem: String) -> LoadError {

@@ -339,7 +339,7 @@ fn a_checkpoint_that_cannot_be_used_is_refused_with_file_key_and_value() {
                 edit_config(folder, "rope_parameters", rope);
             }),
             "config.json: rope_parameters.rope_type = \"longrope\" is not supported; supported: \
-             default, linear, llama3, yarn",
+             default, linear, dynamic, llama3, yarn",
         ),
         (
             refusal(|folder| edit_config(folder, "hidden_size", "big".into())),

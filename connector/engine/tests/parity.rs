@@ -164,3 +164,42 @@ fn both_spellings_of_config_json_mean_the_same() {
         assert_eq!(older.logits(&prompts, 2, 64), newer, "{family}");
     }
 }
+
+#[test]
+fn a_head_beside_tied_embeddings_is_used_and_either_may_stand_for_both() {
+    let copy = tempfile::tempdir().expect("a temporary folder");
+    let folder = fixture("llama2");
+    let config = std::fs::read_to_string(folder.join("config.json")).expect("readable");
+    let tied = config.replace(
+        "\"tie_word_embeddings\": false",
+        "\"tie_word_embeddings\": true",
+    );
+    assert_ne!(config, tied, "the fixture's head is its own");
+    std::fs::write(copy.path().join("config.json"), tied).expect("written");
+    let weights = copy.path().join("model.safetensors");
+    std::fs::copy(folder.join("model.safetensors"), &weights).expect("copied");
+    let load = || {
+        let options = EngineOptions::new(ModelSource::Folder(copy.path().to_owned()));
+        Probe::load(&options).expect("loads")
+    };
+    let prompts = vec![(3..40).collect::<Vec<u32>>()];
+    assert_eq!(
+        load().logits(&prompts, 2, 64),
+        probe("llama2").logits(&prompts, 2, 64),
+        "both are used"
+    );
+
+    let mut tensors =
+        candle_core::safetensors::load(&weights, &candle_core::Device::Cpu).expect("readable");
+    let head = tensors.remove("lm_head.weight").expect("a head");
+    candle_core::safetensors::save(&tensors, &weights).expect("written");
+    tensors.insert("model.embed_tokens.weight".to_owned(), head.clone());
+    let with_embeddings = load().logits(&prompts, 2, 64);
+    candle_core::safetensors::save(&tensors, &weights).expect("written");
+    let of_the_head = load().logits(&prompts, 2, 64);
+    assert_ne!(with_embeddings, of_the_head);
+    tensors.remove("model.embed_tokens.weight");
+    tensors.insert("lm_head.weight".to_owned(), head);
+    candle_core::safetensors::save(&tensors, &weights).expect("written");
+    assert_eq!(load().logits(&prompts, 2, 64), of_the_head);
+}
