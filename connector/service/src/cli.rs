@@ -60,7 +60,8 @@ pub struct Run {
 /// Which Aligner, and how it decodes.
 #[derive(Debug, Args)]
 pub struct Model {
-    /// bundled, identity, marker, marker-all, a folder in Hugging Face layout, or a GGUF file.
+    /// bundled, identity, marker, marker-all, a folder in Hugging Face layout, a GGUF file, or
+    /// owner/name@revision on the Hugging Face hub.
     #[arg(long, default_value = "bundled")]
     pub model: String,
     /// paper, alpaca-eval, or a profile file; the model's own otherwise.

@@ -10,6 +10,7 @@ mod commands;
 pub mod config;
 mod diff;
 mod http;
+mod hub;
 mod models;
 mod serve;
 mod telemetry;

@@ -16,7 +16,10 @@ use aligner_engine::{Device, EmbeddedModel, Engine, EngineOptions, ModelSource};
 use aligner_remote::{ApiKey, RemoteAligner, RemoteError, RemoteSettings};
 use anyhow::{Context, bail};
 
-use crate::config::{self, Dtype, Secret};
+use crate::{
+    config::{self, Dtype, Secret},
+    hub::{Hub, HubId},
+};
 
 /// Between two tries to reach a completions server at start.
 const REMOTE_RETRY: Duration = Duration::from_secs(2);
@@ -45,12 +48,13 @@ impl Loaded {
             Self::Engine(engine) => {
                 let model = engine.describe();
                 format!(
-                    "{} {:.1} M parameters, {}, {} kernels, {} threads",
+                    "{} {:.1} M parameters, {}, {} kernels, {} threads, weights sha256 {}",
                     model.family,
                     model.parameters as f64 / 1e6,
                     model.dtype,
                     model.kernels,
-                    model.threads
+                    model.threads,
+                    &model.weights_sha256[..16]
                 )
             }
             Self::Other(aligner) => aligner.identity().name.clone(),
@@ -85,9 +89,10 @@ pub async fn load(settings: &config::Aligner) -> anyhow::Result<Loaded> {
         "marker-all" => builtin(Rule::MarkerAll),
         "remote" => remote(settings).await,
         model => {
-            let options = engine_options(settings, model)?;
-            // Reading and packing weights takes its time.
-            let engine = tokio::task::spawn_blocking(|| Engine::load(options))
+            let (settings, model) = (settings.clone(), model.to_owned());
+            // Fetching, reading and packing weights takes its time.
+            let load = move || anyhow::Ok(Engine::load(engine_options(&settings, &model)?)?);
+            let engine = tokio::task::spawn_blocking(load)
                 .await
                 .context("loading the model")??;
             Ok(Loaded::Engine(engine))
@@ -95,7 +100,8 @@ pub async fn load(settings: &config::Aligner) -> anyhow::Result<Loaded> {
     }
 }
 
-/// Options of the engine for `model`, which is `bundled` or a path.
+/// Options of the engine for `model`, which is `bundled`, a path, or a model of the Hugging Face
+/// hub, which is fetched first. Not for async code: it waits for the hub.
 ///
 /// # Errors
 /// If the model or its profile does not exist.
@@ -111,10 +117,12 @@ pub fn engine_options(settings: &config::Aligner, model: &str) -> anyhow::Result
                 ModelSource::Folder(path.to_owned())
             } else if path.is_file() {
                 ModelSource::Gguf(path.to_owned())
+            } else if let Ok(id) = model.parse::<HubId>() {
+                ModelSource::Folder(Hub::from_environment().folder(&id)?)
             } else {
                 bail!(
-                    "aligner.model = {model}: neither a built-in Aligner nor a file or folder \
-                     that exists"
+                    "aligner.model = {model}: neither a built-in Aligner, nor a file or folder \
+                     that exists, nor a model of the Hugging Face hub as owner/name@revision"
                 );
             }
         }

@@ -258,8 +258,8 @@ pub struct InputFields {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Aligner {
-    /// `bundled`, `identity`, `marker`, `marker-all`, `remote`, or a folder in Hugging Face
-    /// layout or a GGUF file.
+    /// `bundled`, `identity`, `marker`, `marker-all`, `remote`, a folder in Hugging Face layout,
+    /// a GGUF file, or `owner/name@revision` on the Hugging Face hub.
     pub model: String,
     /// Profile (template and guard): `paper`, `alpaca-eval`, or a JSON file; the model's own
     /// when null.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Found, Settings};
-use crate::{config::Remote, models};
+use crate::{config::Remote, hub::HubId, models};
 
 impl Found {
     pub(super) fn aligner(&mut self, settings: &Settings) {
@@ -27,12 +27,14 @@ impl Found {
                 }
             }
             path if Path::new(path).exists() => {}
+            id if id.parse::<HubId>().is_ok() => {}
             other => self.add(
                 "aligner.model",
                 other.to_owned(),
-                "neither a built-in Aligner nor a file or folder that exists",
-                "use bundled, identity, marker, marker-all, remote, or the path of a folder in \
-                 Hugging Face layout",
+                "neither a built-in Aligner, nor a file or folder that exists, nor a model of the \
+                 Hugging Face hub",
+                "use bundled, identity, marker, marker-all, remote, the path of a folder in \
+                 Hugging Face layout or of a GGUF file, or owner/name@revision",
             ),
         }
         for device in aligner.device.values() {

@@ -1,0 +1,337 @@
+//! Checkpoints by Hugging Face id: `owner/name@revision` becomes a folder on this machine.
+//!
+//! Files lie where `huggingface-cli download` puts them, so either finds what the other fetched.
+//! A revision that is a commit and was fetched before costs no request; a branch or tag is
+//! resolved to its commit, which is logged, so that it can be pinned. Large files are checked
+//! against the SHA-256 that the hub gives for them, and nothing half fetched is ever found under
+//! its own name.
+//!
+//! The variables are those of Hugging Face's own tools: `HF_ENDPOINT`, `HF_HUB_CACHE` or
+//! `HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN`. The `hf-hub` crate is not used: it would bring a
+//! second HTTP client and a second TLS library for three requests.
+
+use std::{
+    env, fmt, fs,
+    io::{Read, Write},
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use anyhow::{Context, bail, ensure};
+use reqwest::{StatusCode, blocking::Client, blocking::Response};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::config::Secret;
+
+/// A model on the hub, at a revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubId {
+    owner: String,
+    name: String,
+    revision: String,
+}
+
+impl FromStr for HubId {
+    type Err = ();
+
+    /// `owner/name@revision`, in the characters that the hub allows.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (model, revision) = text.split_once('@').ok_or(())?;
+        let (owner, name) = model.split_once('/').ok_or(())?;
+        // A part is a file name later, so it must be one.
+        let is_part = |part: &str| {
+            !part.is_empty()
+                && !part.starts_with('.')
+                && part
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        };
+        let id = Self {
+            owner: owner.to_owned(),
+            name: name.to_owned(),
+            revision: revision.to_owned(),
+        };
+        [owner, name, revision]
+            .into_iter()
+            .all(is_part)
+            .then_some(id)
+            .ok_or(())
+    }
+}
+
+impl fmt::Display for HubId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}@{}", self.owner, self.name, self.revision)
+    }
+}
+
+/// Where models come from and where they are kept.
+pub struct Hub {
+    endpoint: String,
+    cache: PathBuf,
+    token: Option<Secret>,
+    offline: bool,
+}
+
+/// What the hub says about a revision.
+#[derive(Deserialize)]
+struct Revision {
+    sha: String,
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+    lfs: Option<Lfs>,
+}
+
+#[derive(Deserialize)]
+struct Lfs {
+    sha256: String,
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A download may take long, but not without a byte for so long.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
+
+impl Hub {
+    /// As the environment says.
+    pub fn from_environment() -> Self {
+        let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
+        let home = || {
+            variable("HF_HOME").map_or_else(
+                || {
+                    let home = variable("HOME").unwrap_or_else(|| ".".to_owned());
+                    Path::new(&home).join(".cache/huggingface")
+                },
+                PathBuf::from,
+            )
+        };
+        Self {
+            endpoint: variable("HF_ENDPOINT")
+                .unwrap_or_else(|| "https://huggingface.co".to_owned())
+                .trim_end_matches('/')
+                .to_owned(),
+            cache: variable("HF_HUB_CACHE").map_or_else(|| home().join("hub"), PathBuf::from),
+            token: variable("HF_TOKEN").map(Secret::new),
+            offline: variable("HF_HUB_OFFLINE")
+                .is_some_and(|value| !matches!(value.as_str(), "0" | "false" | "no" | "off")),
+        }
+    }
+
+    /// The folder that holds the model, after what is missing there was fetched.
+    ///
+    /// # Errors
+    /// If the hub cannot be reached, does not have the model or refuses it, or if offline and the
+    /// model was not fetched before.
+    pub fn folder(&self, id: &HubId) -> anyhow::Result<PathBuf> {
+        let home = self
+            .cache
+            .join(format!("models--{}--{}", id.owner, id.name));
+        let snapshots = home.join("snapshots");
+        let reference = home.join("refs").join(&id.revision);
+        if self.offline {
+            let commit = fs::read_to_string(&reference).unwrap_or_else(|_| id.revision.clone());
+            let folder = snapshots.join(commit.trim());
+            ensure!(
+                folder.is_dir(),
+                "{id} is not in {}, and HF_HUB_OFFLINE forbids to fetch it: fetch it once \
+                 without, or copy the cache from a machine that has it",
+                self.cache.display()
+            );
+            return Ok(folder);
+        }
+        let pinned = snapshots.join(&id.revision);
+        if is_commit(&id.revision) && is_whole(&pinned) {
+            return Ok(pinned);
+        }
+        let client = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(OPERATION_TIMEOUT)
+            .build()
+            .context("making an HTTP client")?;
+        let revision = self.revision(&client, id)?;
+        let folder = snapshots.join(&revision.sha);
+        for file in needed(&revision.siblings).with_context(|| format!("model {id}"))? {
+            let path = folder.join(&file.rfilename);
+            if !path.is_file() {
+                self.fetch(&client, id, &revision.sha, file, &path)
+                    .with_context(|| format!("fetching {} of {id}", file.rfilename))?;
+            }
+        }
+        if revision.sha != id.revision {
+            let HubId { owner, name, .. } = id;
+            tracing::warn!(
+                model = %id,
+                pinned = format!("{owner}/{name}@{}", revision.sha),
+                "the revision may move; pin the commit to get the same model after a restart"
+            );
+            create_parent(&reference)?;
+            fs::write(&reference, &revision.sha)
+                .with_context(|| format!("writing {}", reference.display()))?;
+        }
+        Ok(folder)
+    }
+
+    fn revision(&self, client: &Client, id: &HubId) -> anyhow::Result<Revision> {
+        let HubId {
+            owner,
+            name,
+            revision,
+        } = id;
+        let url = format!(
+            "{}/api/models/{owner}/{name}/revision/{revision}?blobs=true",
+            self.endpoint
+        );
+        let found: Revision = self
+            .get(client, &url, id)?
+            .json()
+            .with_context(|| format!("{} does not answer as a hub does", self.endpoint))?;
+        // It names a folder.
+        ensure!(
+            is_commit(&found.sha),
+            "{} gives {:?} as the commit of {id}, which is none",
+            self.endpoint,
+            found.sha
+        );
+        Ok(found)
+    }
+
+    fn get(&self, client: &Client, url: &str, id: &HubId) -> anyhow::Result<Response> {
+        let mut request = client.get(url);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose());
+        }
+        let response = request.send().with_context(|| {
+            format!(
+                "asking {} for {id}; if this machine has no way there, set HF_ENDPOINT to a \
+                 mirror, or HF_HUB_OFFLINE=1 with a cache that holds the model",
+                self.endpoint
+            )
+        })?;
+        match response.status() {
+            status if status.is_success() => Ok(response),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => bail!(
+                "{} does not let us read {id}: it does not exist, or it is private or gated; set \
+                 HF_TOKEN to a token that may read it",
+                self.endpoint
+            ),
+            StatusCode::NOT_FOUND => bail!(
+                "{} has no {id}: check the name and the revision",
+                self.endpoint
+            ),
+            status => bail!("{} answers {status} for {id}", self.endpoint),
+        }
+    }
+
+    /// Fetches a file beside its place, checks it, and moves it there.
+    fn fetch(
+        &self,
+        client: &Client,
+        id: &HubId,
+        commit: &str,
+        file: &Sibling,
+        path: &Path,
+    ) -> anyhow::Result<()> {
+        let HubId { owner, name, .. } = id;
+        let url = format!(
+            "{}/{owner}/{name}/resolve/{commit}/{}",
+            self.endpoint, file.rfilename
+        );
+        let mut body = self.get(client, &url, id)?;
+        create_parent(path)?;
+        // Two processes that fetch the same model do not write into each other's file.
+        let folder = path.parent().context("a file of a snapshot has a folder")?;
+        let part = folder.join(format!(".{}.{}.part", file.rfilename, std::process::id()));
+        let written = copy(&mut body, &part).and_then(|(bytes, sha256)| {
+            if let Some(lfs) = &file.lfs {
+                ensure!(
+                    lfs.sha256 == sha256,
+                    "its SHA-256 is {sha256}, but the hub says {}: it was damaged on the way, try \
+                     again",
+                    lfs.sha256
+                );
+            }
+            tracing::info!(model = %id, file = file.rfilename, bytes, sha256, "fetched");
+            fs::rename(&part, path).context("moving it to its place")
+        });
+        if written.is_err() {
+            // It is of no use, and its absence is no error.
+            let _ = fs::remove_file(&part);
+        }
+        written
+    }
+}
+
+/// Writes what is read; how many bytes, and their SHA-256.
+fn copy(from: &mut impl Read, to: &Path) -> anyhow::Result<(u64, String)> {
+    let mut file = fs::File::create(to).with_context(|| format!("creating {}", to.display()))?;
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    let mut bytes = 0;
+    loop {
+        let count = from.read(&mut buffer).context("reading the answer")?;
+        if count == 0 {
+            break;
+        }
+        digest.update(&buffer[..count]);
+        file.write_all(&buffer[..count])
+            .with_context(|| format!("writing {}", to.display()))?;
+        bytes += count as u64;
+    }
+    file.sync_all()?;
+    let sha256 = digest
+        .finalize()
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    Ok((bytes, sha256))
+}
+
+fn create_parent(path: &Path) -> anyhow::Result<()> {
+    let folder = path.parent().context("a file of the cache has a folder")?;
+    fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))
+}
+
+/// The files of a checkpoint that the engine reads.
+fn needed(files: &[Sibling]) -> anyhow::Result<Vec<&Sibling>> {
+    let small = [
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "aligner.json",
+        "model.safetensors.index.json",
+    ];
+    // In the top folder only: others hold other formats of the same weights.
+    let is_weight = |name: &str| name.ends_with(".safetensors") && !name.contains('/');
+    let found: Vec<_> = files
+        .iter()
+        .filter(|file| small.contains(&file.rfilename.as_str()) || is_weight(&file.rfilename))
+        .collect();
+    ensure!(
+        found.iter().any(|file| is_weight(&file.rfilename)),
+        "it has no .safetensors files; of a repository with GGUF files, fetch one and give its path"
+    );
+    Ok(found)
+}
+
+/// Whether a snapshot holds a configuration, a tokenizer and all of its weights.
+fn is_whole(folder: &Path) -> bool {
+    let exists = |name: &str| folder.join(name).is_file();
+    let shards = || -> Option<bool> {
+        let index = fs::read(folder.join("model.safetensors.index.json")).ok()?;
+        let index: serde_json::Value = serde_json::from_slice(&index).ok()?;
+        let map = index.get("weight_map")?.as_object()?;
+        Some(map.values().all(|name| name.as_str().is_some_and(exists)))
+    };
+    exists("config.json")
+        && exists("tokenizer.json")
+        && (exists("model.safetensors") || shards().unwrap_or(false))
+}
+
+fn is_commit(revision: &str) -> bool {
+    revision.len() == 40 && revision.bytes().all(|b| b.is_ascii_hexdigit())
+}
