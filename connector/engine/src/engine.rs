@@ -24,14 +24,14 @@ use aligner::{
     AlignError, AlignRequest, Aligner, Alignment, Completion, Completions, Decoding, Identity,
     Outcome, Profile, Timing, Usage, guard::Confidence, reason,
 };
+use aligner_tokens::{EncodeError, Texts};
 use futures::{StreamExt, channel::mpsc};
 
 use crate::{
     Description, EngineOptions, LoadError, Speculation,
-    draft::{CopyDrafter, Drafter},
+    draft::{Drafter, Mixture, Past},
     load::Loaded,
     sampler::Sampler,
-    text::{EncodeError, Texts},
     worker::{End, Finished, Inbox, Job, Reply, Worker},
 };
 
@@ -76,7 +76,8 @@ struct Rules {
     unchanged: Option<u32>,
     context: usize,
     vocab: usize,
-    drafts: usize,
+    /// What drafts are made from; none without speculation.
+    past: Option<Arc<Past>>,
 }
 
 impl Engine {
@@ -85,7 +86,7 @@ impl Engine {
     /// # Errors
     /// If the checkpoint, the profile or an option cannot be used; nothing is left running.
     pub fn load(options: EngineOptions) -> Result<Self, LoadError> {
-        let loaded = Loaded::load(&options)?;
+        let mut loaded = Loaded::load(&options)?;
         let texts = loaded.texts()?;
         let profile = loaded.profile(options.profile.as_ref());
         let unchanged = profile
@@ -113,10 +114,9 @@ impl Engine {
             unchanged,
             context: loaded.description.context.min(capacity),
             vocab: loaded.description.vocab,
-            drafts: match (options.speculation, options.decoding.temperature > 0.0) {
-                (Speculation::Auto, false) => MAX_DRAFTS,
-                _ => 0,
-            },
+            // What is sampled is not guessed.
+            past: (options.speculation != Speculation::Off && options.decoding.temperature <= 0.0)
+                .then(|| Past::new(options.limits.history_tokens)),
             decoding: options.decoding,
         });
         let inbox = Arc::new(Inbox::new());
@@ -127,7 +127,12 @@ impl Engine {
             threads.push(thread.expect("the operating system gives a thread at start"));
         };
         for (index, &workers) in loaded.threads.iter().enumerate() {
-            let worker = Worker::new(loaded.cpu(workers), loaded.budget, Arc::clone(&inbox));
+            let worker = Worker::new(
+                loaded.cpu(workers),
+                loaded.budget,
+                options.speculation.thrift(),
+                Arc::clone(&inbox),
+            );
             start(
                 format!("aligner-worker-{index}"),
                 Box::new(move || worker.run()),
@@ -219,9 +224,6 @@ impl Engine {
         receiver
     }
 }
-
-/// Most drafts of one sequence in a step.
-const MAX_DRAFTS: usize = 32;
 
 impl Aligner for Engine {
     fn identity(&self) -> &Identity {
@@ -399,7 +401,10 @@ impl Rules {
                 question, answer, ..
             }) => {
                 let guard = &self.profile.guard;
-                let count = |text| self.texts.count(text).map_err(rejected);
+                let count = |text| -> Result<u32, AlignError> {
+                    let ids = self.texts.encode_plain(text).map_err(rejected)?;
+                    Ok(u32::try_from(ids.len()).unwrap_or(u32::MAX))
+                };
                 if question.len() + answer.len() > MOST_BYTES_PER_TOKEN * self.context {
                     return Ok(Prompt::Settled(reason::TOO_LONG));
                 }
@@ -433,7 +438,7 @@ impl Rules {
     fn job(&self, prompt: Vec<u32>, expected: usize, request: Request) -> Job {
         let most = (self.decoding.max_new_tokens.max(1) as usize).min(self.context - prompt.len());
         let drafter =
-            (self.drafts > 0).then(|| Box::new(CopyDrafter::new(self.drafts)) as Box<dyn Drafter>);
+            (self.past.as_ref()).map(|past| Box::new(Mixture::new(past)) as Box<dyn Drafter>);
         let templated = matches!(request.text, Text::Templated(_));
         Job {
             max_new: most,

@@ -10,6 +10,7 @@ use std::{
 };
 
 use aligner::{Profile, ProfileError};
+use aligner_tokens::{FILE as TOKENIZER, Texts};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -21,7 +22,6 @@ use crate::{
     model::{Cpu, Decoder, WeightPrecision},
     scheduler::Budget,
     source::Files,
-    text::{self, Texts},
     weights::{Weights, hash_file},
 };
 
@@ -35,6 +35,8 @@ pub(crate) struct Loaded {
     /// Threads of each worker.
     pub(crate) threads: Vec<NonZeroUsize>,
     tokenizer: Option<Vec<u8>>,
+    /// Why the file's own tokenizer cannot be used; no matter to those who count in tokens.
+    tokenizer_problem: Option<LoadError>,
     profile: Option<Profile>,
     weights_sha256: [u8; 32],
     config_bytes: Vec<u8>,
@@ -79,9 +81,8 @@ impl Loaded {
         let weights = Weights::open(&files)?;
         let weights_sha256 = weights.sha256();
         let decoder = Decoder::load(config, &weights, precision, Isa::detect())?;
-        let tokenizer = files
-            .optional(text::FILE)?
-            .map(std::borrow::Cow::into_owned);
+        let tokenizer = files.optional(TOKENIZER)?.map(std::borrow::Cow::into_owned);
+        let tokenizer = Ok(tokenizer);
         let profile = read_profile(&files)?;
         let parts = Parts {
             name: files.name(),
@@ -113,9 +114,9 @@ impl Loaded {
         let config = file.config()?;
         let eos = config.eos.clone();
         let folder = Files::Folder(path.parent().unwrap_or(Path::new(".")).to_owned());
-        let tokenizer = match folder.optional(text::FILE)? {
-            Some(json) => Some(json.into_owned()),
-            None => file.tokenizer()?,
+        let tokenizer = match folder.optional(TOKENIZER)? {
+            Some(json) => Ok(Some(json.into_owned())),
+            None => file.tokenizer(),
         };
         let profile = read_profile(&folder)?;
         let name = path
@@ -161,8 +162,14 @@ impl Loaded {
                 KvPrecision::F16 => "f16",
             },
             step_bytes: decoder.bytes(),
+            row_multiply_adds: decoder.row_multiply_adds(),
+            head_multiply_adds: config.vocab * config.hidden,
             weights_sha256: hex(&weights_sha256),
             threads: threads[0].get(),
+        };
+        let (tokenizer, tokenizer_problem) = match parts.tokenizer {
+            Ok(tokenizer) => (tokenizer, None),
+            Err(problem) => (None, Some(problem)),
         };
         let budget = budget(config, decoder.kv_precision().bytes(), options);
         Self {
@@ -172,7 +179,8 @@ impl Loaded {
             description,
             budget,
             threads,
-            tokenizer: parts.tokenizer,
+            tokenizer,
+            tokenizer_problem,
             profile: parts.profile,
             weights_sha256,
             config_bytes: parts.config_bytes,
@@ -185,16 +193,22 @@ impl Loaded {
     }
 
     /// Encodes and decodes; an error if the checkpoint brought no tokenizer.
-    pub(crate) fn texts(&self) -> Result<Texts, LoadError> {
+    pub(crate) fn texts(&mut self) -> Result<Texts, LoadError> {
+        if let Some(problem) = self.tokenizer_problem.take() {
+            return Err(problem);
+        }
         let json = self
             .tokenizer
             .as_ref()
             .ok_or_else(|| LoadError::MissingFile {
-                file: text::FILE.to_owned(),
+                file: TOKENIZER.to_owned(),
                 origin: self.name.clone(),
                 hint: "prompts are tokenised as it says",
             })?;
-        Texts::from_json(json)
+        Texts::from_json(json).map_err(|error| LoadError::Malformed {
+            file: TOKENIZER.to_owned(),
+            problem: error.to_string(),
+        })
     }
 
     /// The profile to use: the configured one, the checkpoint's, or the paper's template.
@@ -239,7 +253,7 @@ impl Loaded {
 struct Parts {
     name: String,
     eos: Vec<u32>,
-    tokenizer: Option<Vec<u8>>,
+    tokenizer: Result<Option<Vec<u8>>, LoadError>,
     profile: Option<Profile>,
     config_bytes: Vec<u8>,
 }

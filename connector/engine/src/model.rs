@@ -67,14 +67,22 @@ impl Decoder {
             precision,
             isa,
         };
-        let embeddings = weights.matrix("embed_tokens.weight", vocab, hidden)?;
-        let head = if config.tied {
-            loader.packed(&[("embed_tokens", vocab)], hidden, false)?
-        } else {
-            loader.packed_rows(
-                &[weights.exactly(&weights.head_name(), &[vocab, hidden])?],
-                hidden,
-            )
+        let head = weights.head(vocab, hidden)?;
+        let embeddings = match weights.matrix("embed_tokens.weight", vocab, hidden) {
+            Ok(embeddings) => embeddings,
+            // Of two tied matrices a file may hold either.
+            Err(error) => match (config.tied, weights.head(vocab, hidden)?) {
+                (true, Some(head)) => head,
+                _ => return Err(error),
+            },
+        };
+        // A head that stands in the file is used: files that say "tied" and hold two different
+        // matrices exist, and transformers reads them so.
+        let tied = head.is_none();
+        let head = match &head {
+            Some(head) => loader.packed_rows(std::slice::from_ref(head), hidden),
+            None if config.tied => loader.packed_rows(std::slice::from_ref(&embeddings), hidden),
+            None => return Err(weights.missing("lm_head.weight")),
         };
         let layers = (0..config.layers.len())
             .map(|index| loader.layer(index))
@@ -83,7 +91,7 @@ impl Decoder {
         let embeddings = embeddings.into_owned();
         let count = |matrix: &Matrix| matrix.n * matrix.k;
         let parameters = vocab * hidden
-            + if config.tied { 0 } else { count(&head) }
+            + if tied { 0 } else { count(&head) }
             + layers
                 .iter()
                 .map(|layer| {
@@ -131,6 +139,20 @@ impl Decoder {
             (false, true) => "mixed f32 and q8_0",
             (false, false) => "f32",
         }
+    }
+
+    /// Of most of its products.
+    pub(crate) fn main_precision(&self) -> Precision {
+        self.layers[0].gate_up.precision()
+    }
+
+    /// Multiply-adds of a row in all layers.
+    pub(crate) fn row_multiply_adds(&self) -> usize {
+        let layers = self.layers.iter();
+        layers
+            .flat_map(|layer| [&layer.qkv, &layer.out, &layer.gate_up, &layer.down])
+            .map(|matrix| matrix.n * matrix.k)
+            .sum()
     }
 
     /// How keys and values are held.

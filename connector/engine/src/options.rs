@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use aligner::{Decoding, Profile};
 
-use crate::ModelSource;
+use crate::{ModelSource, worker::Thrift};
 
 /// How to load an [`Engine`](crate::Engine).
 #[derive(Debug, Clone)]
@@ -86,11 +86,23 @@ pub enum Device {
 /// When steps check drafts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Speculation {
-    /// Where it pays: while few sequences decode.
+    /// Where it pays by the measured cost of steps: while few sequences decode.
     #[default]
     Auto,
+    /// Wherever there is something to guess, whatever it costs: for tests and for measuring how
+    /// often drafts are right.
+    Always,
     /// Never.
     Off,
+}
+
+impl Speculation {
+    pub(crate) fn thrift(self) -> Thrift {
+        match self {
+            Self::Always => Thrift::Lavish,
+            Self::Auto | Self::Off => Thrift::Measured,
+        }
+    }
 }
 
 /// What one worker may hold and compute at a time.
@@ -102,6 +114,8 @@ pub struct Limits {
     pub max_running: usize,
     /// Tokens whose keys and values fit; `None` chooses by the model's size.
     pub kv_tokens: Option<usize>,
+    /// Tokens of past corrections that drafts are made from, about twelve bytes each.
+    pub history_tokens: usize,
     /// Most requests that wait or run in the whole engine; more are refused as unavailable.
     pub max_queued: usize,
 }
@@ -112,6 +126,7 @@ impl Default for Limits {
             max_step_tokens: 256,
             max_running: 32,
             kv_tokens: None,
+            history_tokens: 1 << 19,
             max_queued: 65_536,
         }
     }
@@ -138,6 +153,10 @@ pub struct Description {
     pub layers: usize,
     /// Bytes of weights that a decoding step reads.
     pub step_bytes: usize,
+    /// Multiply-adds of a row in the layers' products.
+    pub row_multiply_adds: usize,
+    /// Multiply-adds of a row in the output head.
+    pub head_multiply_adds: usize,
     /// Hex SHA-256 of the weight files.
     pub weights_sha256: String,
     /// Threads of each worker.

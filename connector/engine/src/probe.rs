@@ -14,8 +14,10 @@ use aligner::AlignError;
 use crate::{
     Description, EngineOptions, LoadError, Speculation,
     backend::{Backend, Outcome, PAGE_TOKENS, Step},
-    draft::{CopyDrafter, Drafter},
+    draft::{Drafter, Mixture, Past},
+    kernels::measure,
     load::Loaded,
+    scheduler::Budget,
     worker::{Finished, Inbox, Job, Reply, Work, Worker},
 };
 
@@ -24,6 +26,7 @@ pub struct Probe {
     loaded: Loaded,
     threads: NonZeroUsize,
     speculation: Speculation,
+    past: Arc<Past>,
 }
 
 /// A request of [`Probe::run`].
@@ -69,6 +72,7 @@ impl Probe {
             loaded,
             threads,
             speculation: options.speculation,
+            past: Past::new(options.limits.history_tokens),
         })
     }
 
@@ -129,10 +133,26 @@ impl Probe {
     /// # Panics
     /// If the operating system gives no thread.
     pub fn run(&self, requests: &[TokenRequest]) -> Result<Run, AlignError> {
+        self.run_in(requests, self.loaded.budget.running)
+    }
+
+    /// The same with at most `slots` sequences at a time.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    ///
+    /// # Panics
+    /// As [`Self::run`].
+    pub fn run_in(&self, requests: &[TokenRequest], slots: usize) -> Result<Run, AlignError> {
         let inbox = Arc::new(Inbox::new());
+        let budget = Budget {
+            running: slots.max(1),
+            ..self.loaded.budget
+        };
         let worker = Worker::new(
             self.loaded.cpu(self.threads),
-            self.loaded.budget,
+            budget,
+            self.speculation.thrift(),
             Arc::clone(&inbox),
         );
         let work = worker.work();
@@ -167,10 +187,8 @@ impl Probe {
                 stop_first: None,
                 forced,
                 sampler: None,
-                drafter: match self.speculation {
-                    Speculation::Off => None,
-                    Speculation::Auto => Some(Box::new(CopyDrafter::new(32)) as Box<dyn Drafter>),
-                },
+                drafter: (self.speculation != Speculation::Off)
+                    .then(|| Box::new(Mixture::new(&self.past)) as Box<dyn Drafter>),
                 submitted,
                 reply: Box::new(Channel {
                     index,
@@ -200,6 +218,77 @@ impl Probe {
             work,
         })
     }
+}
+
+/// What this machine can do at best.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine {
+    /// Multiply-adds of the engine's own product of 1,024 × 4,096 × 4,096.
+    pub multiply_adds_per_s: f64,
+    /// Bytes read from memory.
+    pub bytes_per_s: f64,
+}
+
+/// Measures the machine with a model's threads and precision; takes a second or two.
+pub fn measure_machine(probe: &Probe) -> Machine {
+    let (multiply_adds_per_s, bytes_per_s) =
+        measure(probe.threads, probe.loaded.decoder.main_precision());
+    Machine {
+        multiply_adds_per_s,
+        bytes_per_s,
+    }
+}
+
+/// What drafting came to in [`replay_drafts`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Drafting {
+    /// Decoded tokens, the first of each output excepted: it comes from the prompt's pass.
+    pub tokens: usize,
+    /// Passes that decode them.
+    pub steps: usize,
+    /// Drafts checked in them.
+    pub drafts: usize,
+    /// Time that the drafter took.
+    pub elapsed: Duration,
+}
+
+/// Replays recorded outputs against the drafter alone, without a model: each draft is accepted if
+/// it is what was recorded. `requests` are prompts and outputs; drafts are checked from a chance
+/// of `worth` on. Outputs are remembered only where they are given as `history`.
+pub fn replay_drafts(
+    history: &[&[u32]],
+    requests: &[(&[u32], &[u32])],
+    worth: f32,
+    most: usize,
+) -> Drafting {
+    let past = Past::new(usize::MAX);
+    history.iter().for_each(|output| past.remember(output));
+    let mut total = Drafting::default();
+    let mut drafts = Vec::new();
+    for (prompt, output) in requests {
+        let mut tokens = [prompt, &output[..output.len().min(1)]].concat();
+        let first = tokens.len();
+        let started = Instant::now();
+        let mut drafter = Mixture::new(&past);
+        while tokens.len() - prompt.len() < output.len() {
+            let done = tokens.len() - prompt.len();
+            drafts.clear();
+            drafter.propose(
+                &tokens,
+                most.min(output.len() - done - 1),
+                worth,
+                &mut drafts,
+            );
+            let follows = drafts.iter().zip(&output[done..]);
+            let right = follows.take_while(|(draft, token)| draft == token).count();
+            tokens.extend_from_slice(&output[done..=done + right]);
+            total.steps += 1;
+            total.drafts += drafts.len();
+        }
+        total.elapsed += started.elapsed();
+        total.tokens += tokens.len() - first;
+    }
+    total
 }
 
 struct Channel {

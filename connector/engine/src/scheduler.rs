@@ -136,13 +136,8 @@ impl Scheduler {
         &self.running[self.find(id)].pages
     }
 
-    /// Plans the next step. `drafts` says how many draft rows a decoding sequence would like, at
-    /// most the number it is given.
-    pub(crate) fn plan(
-        &mut self,
-        plan: &mut Vec<Planned>,
-        mut drafts: impl FnMut(Id, &[u32], usize) -> usize,
-    ) {
+    /// Plans the next step, without drafts.
+    pub(crate) fn plan(&mut self, plan: &mut Vec<Planned>) {
         plan.clear();
         self.admit();
         let decoding = self
@@ -180,16 +175,17 @@ impl Scheduler {
             });
             index += 1;
         }
-        self.plan_drafts(plan, left, &mut drafts);
     }
 
-    /// Gives what is left of the budget to drafts, where free pages allow.
-    fn plan_drafts(
+    /// Gives what is left of the budget to drafts, where free pages allow. `drafts` says how many
+    /// rows a decoding sequence would like, at most the number it is given.
+    pub(crate) fn plan_drafts(
         &mut self,
         plan: &mut [Planned],
-        mut left: usize,
-        drafts: &mut impl FnMut(Id, &[u32], usize) -> usize,
+        mut drafts: impl FnMut(Id, &[u32], usize) -> usize,
     ) {
+        let rows: usize = plan.iter().map(|planned| planned.rows).sum();
+        let mut left = self.budget.step_tokens - rows;
         for planned in plan.iter_mut().filter(|planned| planned.decodes) {
             if left == 0 {
                 break;
@@ -375,7 +371,7 @@ mod tests {
 
     fn planned(scheduler: &mut Scheduler) -> Vec<(Id, usize, usize, bool)> {
         let mut plan = Vec::new();
-        scheduler.plan(&mut plan, |_, _, _| 0);
+        scheduler.plan(&mut plan);
         plan.iter()
             .map(|row| (row.id, row.start, row.rows, row.decodes))
             .collect()
@@ -454,7 +450,8 @@ mod tests {
         step(&mut s);
         let before = s.pool.free();
         let mut plan = Vec::new();
-        s.plan(&mut plan, |_, tokens, most| {
+        s.plan(&mut plan);
+        s.plan_drafts(&mut plan, |_, tokens, most| {
             assert_eq!((tokens.len(), most), (15, 39));
             30
         });
@@ -501,7 +498,8 @@ mod tests {
             // Each step computes at least one row; recomputation after preemption is bounded too.
             for _ in 0..20_000 {
                 if s.is_idle() { break }
-                s.plan(&mut plan, |_, _, most| draft.min(most));
+                s.plan(&mut plan);
+                s.plan_drafts(&mut plan, |_, _, most| draft.min(most));
                 prop_assert!(!plan.is_empty(), "a step makes progress");
                 let rows: usize = plan.iter().map(|row| row.rows + row.drafts).sum();
                 prop_assert!(rows <= step_tokens);

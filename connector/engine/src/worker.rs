@@ -17,6 +17,7 @@ use aligner::AlignError;
 use crate::{
     backend::{Backend, Outcome, Reading, Step},
     draft::Drafter,
+    pace::Pace,
     sampler::Sampler,
     scheduler::{Budget, Id, Planned, Scheduler},
 };
@@ -142,6 +143,8 @@ impl Inbox {
 pub struct Work {
     /// Forward passes.
     pub steps: u64,
+    /// Sequences in them.
+    pub sequences: u64,
     /// Rows of prompts.
     pub prompt_rows: u64,
     /// Rows of decoded tokens.
@@ -182,11 +185,28 @@ pub(crate) struct Worker<B> {
     drafts: HashMap<Id, Vec<u32>>,
     row: Vec<u32>,
     arrivals: Vec<Job>,
+    pace: Pace,
+    thrift: Thrift,
     work: Arc<Mutex<Work>>,
 }
 
+/// How a worker chooses drafts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Thrift {
+    /// Those that pay by measured costs.
+    Measured,
+    /// All that have a chance.
+    Lavish,
+}
+
+/// Most drafts of one sequence in a step.
+const MOST_DRAFTS: usize = 24;
+
+/// The chance from which on drafts are checked whatever they cost.
+const LAVISH: f32 = 0.02;
+
 impl<B: Backend> Worker<B> {
-    pub(crate) fn new(backend: B, budget: Budget, inbox: Arc<Inbox>) -> Self {
+    pub(crate) fn new(backend: B, budget: Budget, thrift: Thrift, inbox: Arc<Inbox>) -> Self {
         Self {
             backend,
             scheduler: Scheduler::new(budget),
@@ -200,6 +220,8 @@ impl<B: Backend> Worker<B> {
             drafts: HashMap::new(),
             row: Vec::new(),
             arrivals: Vec::new(),
+            pace: Pace::default(),
+            thrift,
             work: Arc::default(),
         }
     }
@@ -220,21 +242,11 @@ impl<B: Backend> Worker<B> {
             }
             self.accept();
             self.drop_abandoned();
-            self.scheduler.plan(&mut self.plan, |id, tokens, most| {
-                let Some(active) = self.active.get_mut(&id) else {
-                    return 0;
-                };
-                let Some(drafter) = &mut active.job.drafter else {
-                    return 0;
-                };
-                let drafts = self.drafts.entry(id).or_default();
-                drafts.clear();
-                drafter.propose(tokens, most, drafts);
-                drafts.len()
-            });
+            self.scheduler.plan(&mut self.plan);
             if self.plan.is_empty() {
                 continue;
             }
+            self.draft();
             let result = catch_unwind(AssertUnwindSafe(|| self.compute()));
             match result {
                 Ok(()) => self.settle(),
@@ -261,6 +273,34 @@ impl<B: Backend> Worker<B> {
             };
             self.active.insert(id, active);
         }
+    }
+
+    /// Adds the drafts that pay to the plan.
+    fn draft(&mut self) {
+        let worth = match self.thrift {
+            Thrift::Lavish => LAVISH,
+            Thrift::Measured => {
+                let rows = self.plan.iter().map(|planned| planned.rows).sum();
+                let decoding = self.plan.iter().filter(|planned| planned.decodes).count();
+                self.pace.worth(rows, decoding)
+            }
+        };
+        if worth >= 1.0 {
+            return;
+        }
+        self.scheduler
+            .plan_drafts(&mut self.plan, |id, tokens, most| {
+                let Some(active) = self.active.get_mut(&id) else {
+                    return 0;
+                };
+                let Some(drafter) = &mut active.job.drafter else {
+                    return 0;
+                };
+                let drafts = self.drafts.entry(id).or_default();
+                drafts.clear();
+                drafter.propose(tokens, most.min(MOST_DRAFTS), worth, drafts);
+                drafts.len()
+            });
     }
 
     fn drop_abandoned(&mut self) {
@@ -308,8 +348,10 @@ impl<B: Backend> Worker<B> {
         }
         self.backend.forward(&self.step, &mut self.outcome);
         let elapsed = started.elapsed();
+        self.pace.learn(self.step.tokens.len(), elapsed);
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         work.steps += 1;
+        work.sequences += self.plan.len() as u64;
         work.prompt_rows += prompt_rows as u64;
         work.decode_rows += (self.plan.iter().filter(|planned| planned.rows == 1)).count() as u64;
         work.draft_rows += self
@@ -370,9 +412,6 @@ impl<B: Backend> Worker<B> {
                     break;
                 }
             }
-            if let Some(drafter) = &mut active.job.drafter {
-                drafter.observe(planned.drafts, self.row.len().saturating_sub(1));
-            }
             if let Some(error) = problem {
                 self.finish(planned.id, Err(error));
                 continue;
@@ -397,15 +436,15 @@ impl<B: Backend> Worker<B> {
         let (Some(active), Some(mut tokens)) = (self.active.remove(&id), tokens) else {
             return;
         };
-        let Active { job, said, .. } = active;
+        let Active { mut job, said, .. } = active;
         let prompt_tokens = job.prompt.len();
         let started = active.started.unwrap_or(job.submitted);
+        let output = tokens.split_off(prompt_tokens);
+        if let (Ok(End::Stop | End::Length), Some(drafter)) = (&result, &mut job.drafter) {
+            drafter.finish(&output);
+        }
         let result = result.map(|end| Finished {
-            tokens: if job.forced.is_some() {
-                said
-            } else {
-                tokens.split_off(prompt_tokens)
-            },
+            tokens: if job.forced.is_some() { said } else { output },
             prompt_tokens,
             end,
             logprob_sum: active.logprob_sum,
@@ -548,7 +587,7 @@ mod tests {
             running,
             pages: 64,
         };
-        let worker = Worker::new(Scripted, budget, inbox);
+        let worker = Worker::new(Scripted, budget, Thrift::Measured, inbox);
         thread::spawn(|| worker.run())
             .join()
             .expect("a worker never panics");

@@ -69,7 +69,7 @@ proptest! {
         let expected = alone(family, dtype);
         let options = EngineOptions {
             threads: NonZeroUsize::new(threads),
-            speculation: if speculation { Speculation::Auto } else { Speculation::Off },
+            speculation: if speculation { Speculation::Always } else { Speculation::Off },
             limits: Limits {
                 max_step_tokens,
                 max_running,

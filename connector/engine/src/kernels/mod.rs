@@ -17,6 +17,7 @@ mod lanes;
 mod matmul;
 mod matmul_f32;
 mod matmul_q8;
+mod peak;
 mod pool;
 mod readout;
 
@@ -29,6 +30,7 @@ pub(crate) use heads::{HeadShape, Place, split_heads};
 pub(crate) use kv::{KvPrecision, KvStore};
 pub(crate) use lanes::LANES;
 pub(crate) use matmul::{Epilogue, Matrix, Precision, QuantizedRows, matmul};
+pub(crate) use peak::measure;
 pub(crate) use pool::Pool;
 pub(crate) use readout::{Reading, read};
 
