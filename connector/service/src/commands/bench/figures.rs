@@ -1,0 +1,135 @@
+//! What a run came to, beside what the machine could do at best.
+
+use aligner_engine::{
+    Description,
+    probe::{Machine, Run, TokenRequest},
+};
+use serde::Serialize;
+
+/// What a run came to; `seconds` is from the first admission to the last token.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Figures {
+    pub(super) requests: usize,
+    /// Sequences that may run at once.
+    pub(super) slots: usize,
+    corrections_per_s: f64,
+    prefill_tokens_per_s: f64,
+    decode_tokens_per_s: f64,
+    tokens_per_step: f64,
+    /// Sequences in a step, of the slots.
+    batch_fill: f64,
+    /// Least time that this machine needs for the products or for reading the weights, of the
+    /// time taken. Attention, keys and values are not counted.
+    roofline_share: f64,
+    seconds: f64,
+}
+
+impl Figures {
+    pub(super) fn new(
+        requests: &[TokenRequest],
+        run: &Run,
+        slots: usize,
+        model: &Description,
+        machine: &Machine,
+    ) -> Self {
+        let seconds = run.elapsed.as_secs_f64();
+        let prompt: usize = requests.iter().map(|request| request.prompt.len()).sum();
+        let decoded: usize = run.tokens.iter().map(Vec::len).sum();
+        let work = &run.work;
+        // Each sequence's first token comes from its prompt's last pass.
+        let decoding_passes = work.decode_rows as f64 + requests.len() as f64;
+        let rows = work.prompt_rows + work.decode_rows + work.draft_rows;
+        let outputs = decoding_passes + work.draft_rows as f64;
+        let products = model.row_multiply_adds as f64 * rows as f64
+            + model.head_multiply_adds as f64 * outputs;
+        let arithmetic = products / machine.multiply_adds_per_s;
+        let memory = model.step_bytes as f64 * work.steps as f64 / machine.bytes_per_s;
+        let rate = |count: f64, seconds: f64| if seconds > 0.0 { count / seconds } else { 0.0 };
+        Self {
+            requests: requests.len(),
+            slots,
+            corrections_per_s: rate(requests.len() as f64, seconds),
+            // Passes that hold prompts and pure decoding passes are timed apart; in a queue they
+            // mix, so these are rates of the passes, and corrections_per_s is that of the whole.
+            prefill_tokens_per_s: rate(prompt as f64, work.prompt_time.as_secs_f64()),
+            decode_tokens_per_s: rate(
+                work.decode_rows as f64 + work.accepted_drafts as f64,
+                work.decode_time.as_secs_f64(),
+            ),
+            tokens_per_step: rate(decoded as f64, decoding_passes),
+            batch_fill: rate(work.sequences as f64, work.steps as f64 * slots as f64),
+            roofline_share: rate(arithmetic.max(memory), seconds),
+            seconds,
+        }
+    }
+}
+
+/// The object that `--json` prints.
+#[derive(Serialize)]
+pub(super) struct Report {
+    pub(super) model: String,
+    pub(super) family: String,
+    pub(super) parameters: usize,
+    pub(super) dtype: String,
+    pub(super) kernels: String,
+    pub(super) kv: &'static str,
+    pub(super) threads: usize,
+    pub(super) speculation: bool,
+    /// The best of the engine's own product of 1,024 × 4,096 × 4,096, in this precision.
+    pub(super) peak_multiply_adds_per_s: f64,
+    pub(super) read_bytes_per_s: f64,
+    #[serde(flatten)]
+    pub(super) figures: Figures,
+    /// Without a queue of one's own: batches of equal sequences.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) batches: Vec<Figures>,
+    /// And a ragged queue at several numbers of slots.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) queues: Vec<Figures>,
+}
+
+impl Report {
+    pub(super) fn print(&self) {
+        println!(
+            "{} ({}, {:.1} M parameters, {}, {} kernels, kv {}, {} threads)",
+            self.model,
+            self.family,
+            self.parameters as f64 / 1e6,
+            self.dtype,
+            self.kernels,
+            self.kv,
+            self.threads
+        );
+        println!(
+            "peak {:.0} G multiply-adds/s, reads {:.1} GB/s",
+            self.peak_multiply_adds_per_s / 1e9,
+            self.read_bytes_per_s / 1e9
+        );
+        println!(
+            "            requests  slots  corrections/s  prefill tok/s  decode tok/s  tok/step  \
+             batch fill  of roofline  seconds"
+        );
+        let alone = std::slice::from_ref(&self.figures);
+        let own = if self.batches.is_empty() { alone } else { &[] };
+        for (name, rows) in [
+            ("queue", own),
+            ("equal batch", &self.batches),
+            ("ragged", &self.queues),
+        ] {
+            for row in rows {
+                println!(
+                    "{name:11} {:8}  {:5}  {:13.2}  {:13.0}  {:12.0}  {:8.2}  {:9.0}%  {:10.0}%  {:7.2}",
+                    row.requests,
+                    row.slots,
+                    row.corrections_per_s,
+                    row.prefill_tokens_per_s,
+                    row.decode_tokens_per_s,
+                    row.tokens_per_step,
+                    100.0 * row.batch_fill,
+                    100.0 * row.roofline_share,
+                    row.seconds
+                );
+            }
+        }
+    }
+}
