@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help needs-build needs-test build demo test test-faults soak bench eval lint clean
+.PHONY: help needs-build needs-test build demo test test-faults test-checkpoints soak bench bench-engine-peers eval lint clean
 
 BINARY := target/release/aligner-connector
 CARGO_BUILD := cargo build --release --workspace
@@ -14,7 +14,7 @@ TRIPLES ?= 2000
 
 help: ## list the targets
 	@echo "Aligner Connector. Targets:"
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 needs-build:
 	@.ci/needs build
@@ -42,6 +42,13 @@ soak: needs-test build ## random faults for MINUTES=30 from a printed seed, then
 
 bench: build ## how fast the bundled Aligner is on this machine
 	@$(BINARY) bench
+
+test-checkpoints: needs-build build ## a real model and real tokenizers, fetched once (260 MB)
+	@$(SUITES) checkpoints
+
+bench-engine-peers: needs-build ## the engine beside llama.cpp and candle-transformers; PEERS="--shape 150m"
+	@$(CARGO_BUILD) --bins --examples
+	@python3 connector/engine/peers/run.py $(PEERS)
 
 eval: build ## measure the bundled Aligner on triples whose templates and values it never saw
 	@mkdir -p target/eval
