@@ -128,7 +128,7 @@ fn connect_blocking(
     let mut deliveries = DeliveryThread::open(
         parts,
         connection.transaction_timeout(),
-        connection.kafka.instance_id.is_some(),
+        connection.news_of_a_duplicate(),
         Arc::clone(&sink_closing),
     );
     claim(&mut deliveries, connection, &given_up)?;

@@ -217,10 +217,18 @@ impl ConsumerThread {
             KafkaError::MessageConsumption(code) => (*code, false),
             _ => return Ok(()),
         };
+        // A fatal error only says that it is fatal; which it was, the client has to be asked.
+        let code = if fatal {
+            let asked = self.consumer.client().fatal_error();
+            asked.map_or(code, |(code, _)| code)
+        } else {
+            code
+        };
         let cause = match code {
             RDKafkaErrorCode::FencedInstanceId => Some(
                 "another process runs with the same kafka.instance_id and has taken this one's \
-                 place; give each process its own"
+                 place; give each process its own (where there is none, the broker's answer to a \
+                 join was lost, and starting again is enough)"
                     .to_owned(),
             ),
             RDKafkaErrorCode::InvalidSessionTimeout => Some(

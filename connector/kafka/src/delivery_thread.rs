@@ -35,6 +35,8 @@ const COMMITTED_TIMEOUT: Duration = Duration::from_secs(5);
 /// Attempts within one call, for failures that are repaired on our side.
 const ATTEMPTS_PER_CALL: u32 = 4;
 
+/// How soon a wait for news from the group notices them.
+const NEWS_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// A producer that only aborts is replaced after so many.
 const ABORTS_PER_PRODUCER: u32 = 3;
 
@@ -67,6 +69,9 @@ pub(crate) struct DeliveryThread {
     /// Whether an output was refused since outputs are sent one by one.
     refused: bool,
     fencings: Fencings,
+    /// How long the group takes to tell that another process has our instance id; `None` without
+    /// one.
+    news_of_a_duplicate: Option<Duration>,
 }
 
 impl DeliveryThread {
@@ -75,10 +80,10 @@ impl DeliveryThread {
     pub(crate) fn open(
         parts: OutletParts,
         timeout: Duration,
-        has_instance_id: bool,
+        news_of_a_duplicate: Option<Duration>,
         closing: Arc<AtomicBool>,
     ) -> Self {
-        let fencings = Fencings::new(parts.identity.clone(), has_instance_id);
+        let fencings = Fencings::new(parts.identity.clone(), news_of_a_duplicate.is_some());
         Self {
             parts,
             timeout,
@@ -88,6 +93,7 @@ impl DeliveryThread {
             aborts: 0,
             refused: false,
             fencings,
+            news_of_a_duplicate,
         }
     }
 
@@ -256,7 +262,26 @@ impl DeliveryThread {
         self.parts.stats.fenced("own");
         match self.fencings.note(Instant::now()) {
             Some(cause) => Err(DeliveryError::Stopped(cause)),
-            None => Ok(()),
+            None => {
+                self.wait_for_news_of_a_duplicate();
+                Ok(())
+            }
+        }
+    }
+
+    /// Of two processes with one instance id, the newer stays: the group tells the older one with
+    /// its next heartbeat that its place is taken. Claiming the transactional id back before that
+    /// would fence the newer one, and both would end as duplicates.
+    fn wait_for_news_of_a_duplicate(&self) {
+        let Some(wait) = self.news_of_a_duplicate else {
+            return;
+        };
+        let deadline = Instant::now() + wait;
+        while Instant::now() < deadline
+            && !self.closing.load(Ordering::Acquire)
+            && !self.parts.tenures.current().is_empty()
+        {
+            thread::sleep(NEWS_CHECK_INTERVAL);
         }
     }
 

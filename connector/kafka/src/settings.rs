@@ -204,6 +204,13 @@ impl Connection {
     pub(crate) fn close_timeout(&self) -> Duration {
         millis(self.kafka.close_timeout_ms)
     }
+
+    /// With an instance id: how long the group takes to tell that another process has it. Two
+    /// heartbeats, because the first may be under way.
+    pub(crate) fn news_of_a_duplicate(&self) -> Option<Duration> {
+        let _ = self.kafka.instance_id.as_ref()?;
+        Some(2 * millis(self.kafka.heartbeat_interval_ms))
+    }
 }
 
 fn millis(value: u32) -> Duration {

@@ -139,7 +139,7 @@ impl Coordinator {
             Event::Source(Some(Ok(event))) => self.source_event(event, now),
             Event::Source(Some(Err(error))) => {
                 self.source_over = true;
-                self.stop(error.into(), source, now);
+                self.stop(PipelineError::Source(error), source, now);
             }
             Event::Source(None) => {
                 self.source_over = true;

@@ -80,7 +80,7 @@ pub struct Summary {
 pub enum PipelineError {
     /// The source cannot go on.
     #[error("source: {0}")]
-    Source(#[from] SourceError),
+    Source(SourceError),
     /// The sink cannot go on.
     #[error("sink: {0}")]
     Sink(String),
