@@ -20,10 +20,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     outlet::OutletParts,
-    producer_thread::{NoProducer, ProducerThread},
+    producer_thread::{NoProducer, ProducerThread, Purpose},
     recovery::{Batching, Fencings, Settlement, settle},
     stats::DeliveryEnd,
     transaction::End,
+    unended::Unended,
 };
 
 /// Between attempts to get a producer or an answer while brokers are away.
@@ -69,6 +70,7 @@ pub(crate) struct DeliveryThread {
     /// Whether an output was refused since outputs are sent one by one.
     refused: bool,
     fencings: Fencings,
+    unended: Unended,
     /// How long the group takes to tell that another process has our instance id; `None` without
     /// one.
     news_of_a_duplicate: Option<Duration>,
@@ -93,6 +95,7 @@ impl DeliveryThread {
             aborts: 0,
             refused: false,
             fencings,
+            unended: Unended::default(),
             news_of_a_duplicate,
         }
     }
@@ -129,16 +132,14 @@ impl DeliveryThread {
             if let Err(error) = self.prepare() {
                 return Err(self.without_producer(error));
             }
+            self.end_again()?;
             let started = Instant::now();
             let chosen: Vec<_> = live
                 .iter()
                 .map(|index| deliveries[*index].clone())
                 .collect();
             let chosen = Arc::new(chosen);
-            let end = match &self.producer {
-                Some(producer) => producer.deliver(Arc::clone(&chosen), self.timeout),
-                None => unreachable!("prepare() leaves a producer or an error"),
-            };
+            let end = self.transact(Purpose::Deliver, &chosen);
             let took = started.elapsed();
             self.count(&end, took);
             match end {
@@ -181,6 +182,7 @@ impl DeliveryThread {
                 End::Broken { cause: why, fenced } => {
                     tracing::warn!(cause = %why, fenced, "producer given up, nothing delivered");
                     self.producer = None;
+                    self.left_open(&chosen);
                     self.judge_fencing(fenced, took)?;
                     return Err(DeliveryError::Aborted(why));
                 }
@@ -194,13 +196,61 @@ impl DeliveryThread {
                             Ok(ended)
                         }
                         Settled::NotOurs => Ok(self.split(&deliveries).1),
-                        Settled::NotDelivered => Err(DeliveryError::Aborted(why)),
+                        Settled::NotDelivered => {
+                            self.left_open(&chosen);
+                            Err(DeliveryError::Aborted(why))
+                        }
                     };
                 }
                 End::Stopped(why) => return Err(DeliveryError::Stopped(why)),
+                End::EndedAgain => unreachable!("only what was asked for is done"),
             }
         }
         Err(DeliveryError::Aborted(cause))
+    }
+
+    fn transact(&self, purpose: Purpose, deliveries: &Arc<Vec<Delivery>>) -> End {
+        match &self.producer {
+            Some(producer) => producer.run(purpose, Arc::clone(deliveries), self.timeout),
+            None => unreachable!("prepare() leaves a producer or an error"),
+        }
+    }
+
+    fn left_open(&mut self, deliveries: &Arc<Vec<Delivery>>) {
+        if self.parts.transactional {
+            self.unended.remember(deliveries);
+        }
+    }
+
+    /// Before anything is committed: see [`crate::unended`].
+    fn end_again(&mut self) -> Result<(), DeliveryError> {
+        while let Some(deliveries) = self.unended.attempt() {
+            let started = Instant::now();
+            match self.transact(Purpose::EndAgain, &deliveries) {
+                End::EndedAgain => {
+                    let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    tracing::info!(took_ms, "ended again what a failed delivery had left open");
+                    self.unended.ended();
+                }
+                // Aborted, or a producer that is finished: what was left open stays to be ended.
+                End::Stopped(cause) => return Err(DeliveryError::Stopped(cause)),
+                End::Aborted(cause) => {
+                    return Err(DeliveryError::Aborted(cause));
+                }
+                End::Refused { cause, .. } | End::RefusedTogether(cause) => {
+                    // The broker took none of them the first time either.
+                    tracing::debug!(%cause, "nothing was left open");
+                    self.unended.ended();
+                }
+                End::Broken { cause, fenced } | End::Ambiguous { cause, fenced } => {
+                    self.producer = None;
+                    self.judge_fencing(fenced, started.elapsed())?;
+                    return Err(DeliveryError::Aborted(cause));
+                }
+                End::Committed => unreachable!("what is ended again is never committed"),
+            }
+        }
+        Ok(())
     }
 
     /// Indexes of deliveries whose tenure goes on, and the tenures of the others.
@@ -222,7 +272,9 @@ impl DeliveryThread {
             End::Committed => DeliveryEnd::Committed,
             End::Refused { .. } | End::RefusedTogether(_) => DeliveryEnd::Refused,
             End::Ambiguous { .. } => DeliveryEnd::Ambiguous,
-            End::Aborted(_) | End::Broken { .. } | End::Stopped(_) => DeliveryEnd::Aborted,
+            End::Aborted(_) | End::Broken { .. } | End::Stopped(_) | End::EndedAgain => {
+                DeliveryEnd::Aborted
+            }
         };
         self.parts.stats.ended(end, took);
     }

@@ -41,6 +41,7 @@ mod tap;
 mod tenure;
 mod topics;
 mod transaction;
+mod unended;
 
 pub use connect::{Connected, connect};
 pub use mock::{MockBroker, MockError};

@@ -95,17 +95,39 @@ impl Outlet {
         started: Instant,
         timeout: Duration,
     ) -> End {
-        let attempt = Attempt {
+        let attempt = self.attempt(deliveries, phase, started, timeout);
+        if self.parts.transactional {
+            crate::transaction::run(attempt)
+        } else {
+            attempt.deliver_at_least_once()
+        }
+    }
+
+    /// Ends a transaction again that never ended properly; see [`crate::unended`].
+    pub(crate) fn end_again(
+        &self,
+        deliveries: &[Delivery],
+        phase: &Phase,
+        started: Instant,
+        timeout: Duration,
+    ) -> End {
+        crate::transaction::end_again(self.attempt(deliveries, phase, started, timeout))
+            .map_or_else(|end| end, |()| End::EndedAgain)
+    }
+
+    fn attempt<'a>(
+        &'a self,
+        deliveries: &'a [Delivery],
+        phase: &'a Phase,
+        started: Instant,
+        timeout: Duration,
+    ) -> Attempt<'a> {
+        Attempt {
             outlet: self,
             deliveries,
             phase,
             write_deadline: started + timeout * WRITING_TENTHS / 10,
             deadline: started + timeout,
-        };
-        if self.parts.transactional {
-            crate::transaction::run(attempt)
-        } else {
-            attempt.deliver_at_least_once()
         }
     }
 

@@ -35,7 +35,17 @@ pub(crate) enum NoProducer {
     Lasting(String),
 }
 
+/// What a transaction is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Delivering.
+    Deliver,
+    /// Ending one again that never ended properly.
+    EndAgain,
+}
+
 struct Job {
+    purpose: Purpose,
     deliveries: Arc<Vec<Delivery>>,
     started: Instant,
     timeout: Duration,
@@ -78,7 +88,17 @@ impl ProducerThread {
                     if !its_phase.begin() {
                         return;
                     }
-                    let end = outlet.deliver(&job.deliveries, &its_phase, job.started, job.timeout);
+                    let run = match job.purpose {
+                        Purpose::Deliver => Outlet::deliver,
+                        Purpose::EndAgain => Outlet::end_again,
+                    };
+                    let end = run(
+                        &outlet,
+                        &job.deliveries,
+                        &its_phase,
+                        job.started,
+                        job.timeout,
+                    );
                     if done.send(end).is_err() {
                         return;
                     }
@@ -99,9 +119,15 @@ impl ProducerThread {
         }
     }
 
-    /// Delivers, or gives up on the thread when the transaction's time is over.
-    pub(crate) fn deliver(&self, deliveries: Arc<Vec<Delivery>>, timeout: Duration) -> End {
+    /// Makes one transaction, or gives up on the thread when the transaction's time is over.
+    pub(crate) fn run(
+        &self,
+        purpose: Purpose,
+        deliveries: Arc<Vec<Delivery>>,
+        timeout: Duration,
+    ) -> End {
         let job = Job {
+            purpose,
             deliveries,
             started: Instant::now(),
             timeout,

@@ -1,0 +1,265 @@
+//! Every way through a transaction, with a script in the place of a client.
+
+use std::{cell::RefCell, rc::Rc};
+
+use super::*;
+
+/// A client that does what the script says and writes down what was asked of it.
+#[derive(Clone)]
+struct Script {
+    calls: Rc<RefCell<Vec<&'static str>>>,
+    begin: Result<(), TransactionError>,
+    write: Result<(), WriteFailure>,
+    offsets: Result<(), OffsetsFailure>,
+    may_commit: bool,
+    commit: Result<(), TransactionError>,
+    abort: Result<(), TransactionError>,
+}
+
+impl Script {
+    fn smooth() -> Self {
+        Self {
+            calls: Rc::default(),
+            begin: Ok(()),
+            write: Ok(()),
+            offsets: Ok(()),
+            may_commit: true,
+            commit: Ok(()),
+            abort: Ok(()),
+        }
+    }
+
+    fn run(self) -> (End, Vec<&'static str>) {
+        let calls = Rc::clone(&self.calls);
+        let end = run(self);
+        let calls = calls.borrow().clone();
+        (end, calls)
+    }
+}
+
+impl TransactionalClient for Script {
+    fn begin(&mut self) -> Result<(), TransactionError> {
+        self.calls.borrow_mut().push("begin");
+        self.begin.clone()
+    }
+    fn write(&mut self) -> Result<(), WriteFailure> {
+        self.calls.borrow_mut().push("write");
+        self.write.clone()
+    }
+    fn send_offsets(&mut self) -> Result<(), OffsetsFailure> {
+        self.calls.borrow_mut().push("offsets");
+        self.offsets.clone()
+    }
+    fn may_commit(&mut self) -> bool {
+        self.may_commit
+    }
+    fn commit(&mut self) -> Result<(), TransactionError> {
+        self.calls.borrow_mut().push("commit");
+        self.commit.clone()
+    }
+    fn abort(&mut self) -> Result<(), TransactionError> {
+        self.calls.borrow_mut().push("abort");
+        self.abort.clone()
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Retriable,
+    Abortable,
+    Fatal,
+}
+
+fn error(code: RDKafkaErrorCode, kind: Kind) -> TransactionError {
+    TransactionError {
+        code,
+        message: "scripted".to_owned(),
+        fatal: matches!(kind, Kind::Fatal),
+        retriable: matches!(kind, Kind::Retriable),
+        abortable: matches!(kind, Kind::Abortable),
+    }
+}
+
+fn kind_of(end: &End) -> &'static str {
+    match end {
+        End::Committed => "committed",
+        End::Aborted(_) => "aborted",
+        End::Refused { .. } => "refused",
+        End::RefusedTogether(_) => "refused together",
+        End::Broken { fenced: true, .. } => "broken, fenced",
+        End::Broken { fenced: false, .. } => "broken",
+        End::Ambiguous { fenced: true, .. } => "ambiguous, fenced",
+        End::Ambiguous { fenced: false, .. } => "ambiguous",
+        End::Stopped(_) => "stopped",
+        End::EndedAgain => "ended again",
+    }
+}
+
+#[test]
+fn a_smooth_transaction_commits() {
+    let (end, calls) = Script::smooth().run();
+    assert_eq!(end, End::Committed);
+    assert_eq!(calls, ["begin", "write", "offsets", "commit"]);
+}
+
+#[test]
+fn a_transaction_that_is_ended_again_writes_its_outputs_and_aborts() {
+    let script = Script::smooth();
+    let calls = Rc::clone(&script.calls);
+    assert_eq!(end_again(script), Ok(()));
+    assert_eq!(*calls.borrow(), ["begin", "write", "abort"]);
+    let passing = WriteFailure::Passing("timed out".to_owned());
+    let script = Script {
+        write: Err(passing),
+        ..Script::smooth()
+    };
+    let calls = Rc::clone(&script.calls);
+    assert_eq!(
+        end_again(script).map_err(|end| kind_of(&end)),
+        Err("aborted")
+    );
+    assert_eq!(*calls.borrow(), ["begin", "write", "abort"]);
+}
+
+#[test]
+fn no_failure_before_the_commit_is_followed_by_one() {
+    use RDKafkaErrorCode as Code;
+    let cases: Vec<(&str, Script)> = vec![
+        (
+            "broken, fenced",
+            Script {
+                begin: Err(error(Code::Fenced, Kind::Fatal)),
+                ..Script::smooth()
+            },
+        ),
+        (
+            "aborted",
+            Script {
+                write: Err(WriteFailure::Passing("timed out".to_owned())),
+                ..Script::smooth()
+            },
+        ),
+        (
+            "refused",
+            Script {
+                write: Err(WriteFailure::Refused {
+                    delivery: 0,
+                    output: 1,
+                    cause: "too large".to_owned(),
+                }),
+                ..Script::smooth()
+            },
+        ),
+        (
+            "refused together",
+            Script {
+                write: Err(WriteFailure::RefusedTogether("too large".to_owned())),
+                ..Script::smooth()
+            },
+        ),
+        (
+            "stopped",
+            Script {
+                write: Err(WriteFailure::Lasting("no such topic".to_owned())),
+                ..Script::smooth()
+            },
+        ),
+        (
+            "aborted",
+            Script {
+                offsets: Err(OffsetsFailure::NotOurs("not joined".to_owned())),
+                ..Script::smooth()
+            },
+        ),
+        (
+            "aborted",
+            Script {
+                offsets: Err(OffsetsFailure::Failed(error(
+                    Code::OperationTimedOut,
+                    Kind::Retriable,
+                ))),
+                ..Script::smooth()
+            },
+        ),
+        (
+            "aborted",
+            Script {
+                offsets: Err(OffsetsFailure::Failed(error(
+                    Code::IllegalGeneration,
+                    Kind::Abortable,
+                ))),
+                ..Script::smooth()
+            },
+        ),
+        (
+            "broken, fenced",
+            Script {
+                offsets: Err(OffsetsFailure::Failed(error(Code::Fenced, Kind::Fatal))),
+                ..Script::smooth()
+            },
+        ),
+        (
+            "stopped",
+            Script {
+                offsets: Err(OffsetsFailure::Failed(error(
+                    Code::GroupAuthorizationFailed,
+                    Kind::Abortable,
+                ))),
+                ..Script::smooth()
+            },
+        ),
+        (
+            "broken",
+            Script {
+                may_commit: false,
+                ..Script::smooth()
+            },
+        ),
+        (
+            "broken",
+            Script {
+                offsets: Err(OffsetsFailure::Failed(error(
+                    Code::OperationTimedOut,
+                    Kind::Retriable,
+                ))),
+                abort: Err(error(Code::OperationTimedOut, Kind::Retriable)),
+                ..Script::smooth()
+            },
+        ),
+    ];
+    for (expected, script) in cases {
+        let (end, calls) = script.run();
+        assert_eq!(kind_of(&end), expected, "{end:?}");
+        assert!(!calls.contains(&"commit"), "{expected}: {calls:?}");
+    }
+}
+
+#[test]
+fn a_commit_without_a_clear_answer_is_ambiguous() {
+    use RDKafkaErrorCode as Code;
+    for (expected, code, kind) in [
+        ("ambiguous", Code::OperationTimedOut, Kind::Retriable),
+        ("ambiguous, fenced", Code::Fenced, Kind::Fatal),
+        ("ambiguous, fenced", Code::InvalidProducerEpoch, Kind::Fatal),
+        ("aborted", Code::IllegalGeneration, Kind::Abortable),
+    ] {
+        let script = Script {
+            commit: Err(error(code, kind)),
+            ..Script::smooth()
+        };
+        let (end, calls) = script.run();
+        assert_eq!(kind_of(&end), expected, "{end:?}");
+        let aborts = calls.iter().filter(|call| **call == "abort").count();
+        assert_eq!(aborts, usize::from(expected == "aborted"));
+    }
+}
+
+#[test]
+fn what_was_not_committed_is_never_ambiguous_even_when_the_abort_fails() {
+    let script = Script {
+        commit: Err(error(RDKafkaErrorCode::IllegalGeneration, Kind::Abortable)),
+        abort: Err(error(RDKafkaErrorCode::Fenced, Kind::Fatal)),
+        ..Script::smooth()
+    };
+    assert_eq!(kind_of(&script.run().0), "broken, fenced");
+}
