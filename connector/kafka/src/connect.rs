@@ -10,7 +10,7 @@ use std::{
         mpsc::{self, SyncSender},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use aligner_pipeline::Partition;
@@ -105,6 +105,7 @@ fn connect_blocking(
         closing: Arc::clone(&source_closing),
         revoke_timeout: connection.revoke_timeout(),
         start_from: connection.kafka.start_from,
+        offsets_patience: connection.transaction_timeout() + ABORT_SCAN,
         arrivals,
         suspended: AtomicBool::new(false),
         changes: AtomicU64::new(0),
@@ -154,6 +155,9 @@ fn connect_blocking(
     })
 }
 
+/// A broker looks for transactions that are older than their timeout every ten seconds; this is long
+/// enough for a slow one.
+const ABORT_SCAN: Duration = Duration::from_secs(30);
 /// Arrivals that wait while an earlier takeover goes on.
 const WAITING_ARRIVALS: usize = 16;
 

@@ -29,7 +29,11 @@ use rdkafka::{
 use tokio::sync::oneshot;
 
 use crate::{
-    context::Listener, handoff::Handoff, settings::StartFrom, start_position, stats::ClientStats,
+    context::Listener,
+    handoff::Handoff,
+    settings::StartFrom,
+    start_position::{self, Positions},
+    stats::ClientStats,
     tenure::Tenures,
 };
 
@@ -46,6 +50,9 @@ pub(crate) struct Membership {
     pub(crate) closing: Arc<AtomicBool>,
     pub(crate) revoke_timeout: Duration,
     pub(crate) start_from: StartFrom,
+    /// How long stable committed offsets are waited for: whatever transaction is open on them, the
+    /// broker has ended it by then.
+    pub(crate) offsets_patience: Duration,
     /// Told about partitions that came to us, so that a vanished owner's transactions are ended.
     pub(crate) arrivals: Option<std::sync::mpsc::SyncSender<Vec<Partition>>>,
     /// Whether fetching is suspended, so that new partitions begin suspended too.
@@ -69,42 +76,67 @@ impl Membership {
                 .collect();
             let _ = arrivals.try_send(gained);
         }
-        let (positions, pins) = match self.start_from {
-            StartFrom::Latest if list.count() > 0 => {
-                let give_up = || self.closing.load(Ordering::Acquire);
-                match start_position::pinned_to_the_end(consumer, list, give_up) {
-                    Ok(found) => found,
-                    Err(error) => {
-                        // Beginning anywhere else would skip records or correct a whole history.
-                        self.handoff.end(Some(SourceError {
-                            message: format!(
-                                "the end of new partitions could not be looked up, where \
-                                 kafka.start_from latest begins: {error}"
-                            ),
-                        }));
-                        return;
-                    }
-                }
-            }
-            StartFrom::Latest | StartFrom::Earliest => (list.clone(), TopicPartitionList::new()),
+        let positions = if tenures.is_empty() {
+            None
+        } else {
+            self.positions(consumer, list, &tenures)
         };
-        if !tenures.is_empty() {
+        if positions.is_some() {
             tracing::info!(partitions = %shown(&tenures), "partitions assigned");
             // The news first: records may follow as soon as librdkafka knows.
             self.handoff.put_news(SourceEvent::Assigned(tenures));
         }
+        let assignment = positions.as_ref().map_or(list, |found| &found.assignment);
         let assigned = match consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => consumer.incremental_assign(&positions),
-            RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(&positions),
+            RebalanceProtocol::Cooperative => consumer.incremental_assign(assignment),
+            RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(assignment),
         };
         if let Err(error) = assigned {
             tracing::error!(%error, "librdkafka did not take the assignment");
         }
-        start_position::commit(consumer, &pins);
+        if let Some(positions) = positions {
+            positions.commit(consumer);
+        }
         if self.suspended.load(Ordering::Relaxed)
             && let Err(error) = consumer.pause(list)
         {
             tracing::warn!(%error, "new partitions could not be suspended");
+        }
+    }
+
+    /// Where these begin; where that cannot be learned, nothing of them is read.
+    fn positions(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        list: &TopicPartitionList,
+        tenures: &[Arc<PartitionEpoch>],
+    ) -> Option<Positions> {
+        let is_over = || self.closing.load(Ordering::Acquire) || consumer.assignment_lost();
+        let found = start_position::find(
+            consumer,
+            list,
+            self.start_from,
+            self.offsets_patience,
+            is_over,
+        );
+        match found {
+            Ok(positions) => {
+                positions.tell(&self.stats);
+                Some(positions)
+            }
+            Err(cause) => {
+                self.tenures.end(tenures);
+                if !is_over() {
+                    self.handoff.end(Some(SourceError {
+                        message: format!(
+                            "committed offsets of {} were not to be had for {} s: {cause}",
+                            shown(tenures),
+                            self.offsets_patience.as_secs()
+                        ),
+                    }));
+                }
+                None
+            }
         }
     }
 

@@ -1,77 +1,124 @@
-//! Where reading begins at the end of a partition that the group has never committed.
+//! Where reading begins in a partition that came to us.
 //!
-//! "Latest" means from the moment the group first had the partition. Left to librdkafka it would
-//! mean from the moment some process last started, and records between a first start and a crash
-//! before the first commit would be skipped. So the end is looked up once and committed.
+//! Left to librdkafka, it would be where its own question about committed offsets leads, and that
+//! goes wrong in two ways. While a transaction on these offsets is open, as when its owner has just
+//! died, the broker answers "unstable"; if the assignment changes meanwhile, or the retries are used
+//! up, librdkafka 2.12 takes that for "none" and begins at the start of the partition, or skips to its
+//! end. And "latest" would mean since some process last started, so that records between a first
+//! start and a crash before the first commit would be skipped; it means since the group first had the
+//! partition, so the end is looked up once and committed.
+//!
+//! So we ask ourselves, until the answer is stable, and begin at an offset that we know.
 
 use std::{
     thread,
     time::{Duration, Instant},
 };
 
+use aligner_pipeline::Partition;
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
     error::KafkaResult,
 };
 
-/// How long one question may take. Heartbeats go on meanwhile.
-const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long brokers are asked, within librdkafka's `max.poll.interval.ms`.
-const LONGEST_OUTAGE: Duration = Duration::from_secs(240);
-/// Between two questions.
-const PAUSE: Duration = Duration::from_millis(500);
+use crate::{settings::StartFrom, stats::ClientStats};
 
-/// The assignment with a position for every partition that has no committed offset, and those
-/// positions alone. Asks again while brokers are away, until `give_up`.
-pub(crate) fn pinned_to_the_end<C: ConsumerContext>(
+/// How long one question about a partition may take. Heartbeats go on meanwhile.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between questions.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where to begin.
+pub(crate) struct Positions {
+    /// The assignment, with an offset for each partition.
+    pub(crate) assignment: TopicPartitionList,
+    /// Those that are to be committed, so that the next owner begins there too.
+    pins: TopicPartitionList,
+}
+
+/// Looks positions up, for as long as `patience` allows and nobody gives up.
+///
+/// # Errors
+///
+/// Why they are still not known.
+pub(crate) fn find<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     assigned: &TopicPartitionList,
+    start_from: StartFrom,
+    patience: Duration,
     give_up: impl Fn() -> bool,
-) -> KafkaResult<(TopicPartitionList, TopicPartitionList)> {
-    let began = Instant::now();
+) -> Result<Positions, String> {
+    let started = Instant::now();
     loop {
-        match pinned(consumer, assigned) {
-            Err(error) if began.elapsed() < LONGEST_OUTAGE && !give_up() => {
-                tracing::warn!(%error, "the end of new partitions is asked for again");
-                thread::sleep(PAUSE);
-            }
-            answer => return answer,
+        let error = match look(consumer, assigned, start_from) {
+            Ok(positions) => return Ok(positions),
+            Err(error) => error,
+        };
+        if give_up() || started.elapsed() >= patience {
+            return Err(error.to_string());
         }
+        tracing::debug!(%error, "committed offsets are not known yet");
+        thread::sleep(RETRY_PAUSE);
     }
 }
 
-fn pinned<C: ConsumerContext>(
+fn look<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     assigned: &TopicPartitionList,
-) -> KafkaResult<(TopicPartitionList, TopicPartitionList)> {
-    let mut list = consumer.committed_offsets(assigned.clone(), QUESTION_TIMEOUT)?;
-    let mut ends = TopicPartitionList::new();
-    for element in list.elements() {
+    start_from: StartFrom,
+) -> KafkaResult<Positions> {
+    let mut assignment = consumer.committed_offsets(assigned.clone(), QUESTION_TIMEOUT)?;
+    let mut pins = TopicPartitionList::new();
+    let mut fresh = TopicPartitionList::new();
+    for element in assignment.elements() {
         element.error()?;
-        if element.offset() == Offset::Invalid {
-            ends.add_partition_offset(element.topic(), element.partition(), Offset::End)?;
+        if matches!(element.offset(), Offset::Offset(_)) {
+            continue;
+        }
+        let (topic, partition) = (element.topic(), element.partition());
+        match start_from {
+            StartFrom::Earliest => {
+                fresh.add_partition_offset(topic, partition, Offset::Beginning)?;
+            }
+            StartFrom::Latest => {
+                let (_, end) = consumer.fetch_watermarks(topic, partition, QUESTION_TIMEOUT)?;
+                fresh.add_partition_offset(topic, partition, Offset::Offset(end))?;
+                pins.add_partition_offset(topic, partition, Offset::Offset(end))?;
+            }
         }
     }
-    if ends.count() == 0 {
-        return Ok((list, ends));
+    for element in fresh.elements() {
+        assignment.set_partition_offset(element.topic(), element.partition(), element.offset())?;
     }
-    // One question for all of them: the end is the "time" -1 of Kafka's ListOffsets.
-    let pins = consumer.offsets_for_times(ends, QUESTION_TIMEOUT)?;
-    for pin in pins.elements() {
-        pin.error()?;
-        list.set_partition_offset(pin.topic(), pin.partition(), pin.offset())?;
-    }
-    Ok((list, pins))
+    Ok(Positions { assignment, pins })
 }
 
-/// Commits the positions; one that fails is looked up again by the next owner.
-pub(crate) fn commit<C: ConsumerContext>(consumer: &BaseConsumer<C>, pins: &TopicPartitionList) {
-    if pins.count() == 0 {
-        return;
+impl Positions {
+    /// Tells the figures where each partition stands.
+    pub(crate) fn tell(&self, stats: &ClientStats) {
+        for element in self.assignment.elements() {
+            if let Offset::Offset(offset) = element.offset() {
+                let partition = Partition {
+                    topic: element.topic().into(),
+                    number: element.partition(),
+                };
+                stats.begins(&partition, offset);
+            }
+        }
     }
-    match consumer.commit(pins, CommitMode::Async) {
-        Ok(()) => tracing::info!(partitions = pins.count(), "reading begins at the end"),
-        Err(error) => tracing::warn!(%error, "the position to begin at was not committed"),
+
+    /// Commits the positions that only we know; one that fails is looked up again by the next
+    /// owner.
+    pub(crate) fn commit<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) {
+        if self.pins.count() == 0 {
+            return;
+        }
+        match consumer.commit(&self.pins, CommitMode::Async) {
+            Ok(()) => {
+                tracing::info!(partitions = self.pins.count(), "reading begins at the end");
+            }
+            Err(error) => tracing::warn!(%error, "the position to begin at was not committed"),
+        }
     }
 }

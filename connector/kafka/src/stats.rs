@@ -258,6 +258,11 @@ impl ClientStats {
             .insert(partition.clone(), next_offset);
     }
 
+    /// A tenure begins at this committed offset.
+    pub(crate) fn begins(&self, partition: &Partition, offset: i64) {
+        self.figures().committed.insert(partition.clone(), offset);
+    }
+
     /// A new tenure starts from what is committed, whatever we delivered in an earlier one.
     pub(crate) fn forget(&self, partition: &Partition) {
         let mut figures = self.figures();
