@@ -4,6 +4,7 @@
 //! watches. A producer lives until something fatal happens to it.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -35,6 +36,8 @@ use crate::{
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
 /// Share of the transaction's time that writing may use, in tenths; the rest is for its end.
 const WRITING_TENTHS: u32 = 7;
+/// How long looks at topics that did not take their outputs may take together.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time given to an abort even when the transaction's own time is over.
 const LEAST_ABORT_TIME: Duration = Duration::from_millis(250);
 
@@ -212,14 +215,16 @@ impl Attempt<'_> {
         }
     }
 
+    /// The topic of the output with this index.
+    fn topic_of(&self, index: usize) -> &str {
+        let (delivery, output) = self.locate(index);
+        self.outlet
+            .topic(self.deliveries[delivery].outputs[output].kind)
+    }
+
     /// Sorts reports by what is to be done. `exact` tells whether a refusal can only mean the
     /// very output that it was reported for.
     fn judge(&self, undelivered: &[Undelivered], exact: bool) -> WriteFailure {
-        let topic_of = |index: usize| {
-            let (delivery, output) = self.locate(index);
-            self.outlet
-                .topic(self.deliveries[delivery].outputs[output].kind)
-        };
         for failed in undelivered {
             match failed.code {
                 RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidRecord => {
@@ -234,14 +239,14 @@ impl Attempt<'_> {
                 | RDKafkaErrorCode::InvalidTopic => {
                     return WriteFailure::Lasting(format!(
                         "output topic \"{}\" is not there ({}); create it, then start again",
-                        topic_of(failed.index),
+                        self.topic_of(failed.index),
                         failed.code
                     ));
                 }
                 RDKafkaErrorCode::TopicAuthorizationFailed => {
                     return WriteFailure::Lasting(format!(
                         "this user may not write to topic \"{}\"; allow WRITE and DESCRIBE on it",
-                        topic_of(failed.index)
+                        self.topic_of(failed.index)
                     ));
                 }
                 _ => {}
@@ -254,6 +259,10 @@ impl Attempt<'_> {
             .map_or(RDKafkaErrorCode::Fail, |failed| failed.code);
         match stopping_cause(first) {
             Some(cause) => WriteFailure::Lasting(cause.to_owned()),
+            None if first == RDKafkaErrorCode::InvalidTimestamp => WriteFailure::Passing(format!(
+                "the broker finds this machine's clock wrong ({first}); set it right, or look at \
+                 the output topics' message.timestamp.after.max.ms"
+            )),
             None => WriteFailure::Passing(format!("outputs were not delivered: {first}")),
         }
     }
@@ -407,9 +416,50 @@ impl Attempt<'_> {
             Err(RoundFailure::Undelivered(undelivered)) => {
                 Err(self.judge(&undelivered, self.outlet.one_by_one))
             }
-            Err(RoundFailure::Outstanding(count)) => Err(WriteFailure::Passing(format!(
-                "{count} outputs were not acknowledged in time"
-            ))),
+            Err(RoundFailure::Outstanding(indexes)) => {
+                Err(WriteFailure::Passing(self.unacknowledged(&indexes)))
+            }
         }
+    }
+
+    /// Which topics did not take their outputs, and what the brokers say about them: a topic that
+    /// was deleted is waited for by the client in silence.
+    fn unacknowledged(&self, indexes: &[usize]) -> String {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for index in indexes {
+            *counts.entry(self.topic_of(*index)).or_default() += 1;
+        }
+        let looks_end = Instant::now() + LOOK_TIMEOUT;
+        let topics: Vec<_> = counts
+            .iter()
+            .map(|(topic, count)| {
+                let left = looks_end.saturating_duration_since(Instant::now());
+                let remark = match self.look_at(topic, left) {
+                    Some(remark) => format!(", {remark}"),
+                    None => String::new(),
+                };
+                format!("{count} of topic \"{topic}\"{remark}")
+            })
+            .collect();
+        format!(
+            "outputs were not acknowledged in time: {}",
+            topics.join("; ")
+        )
+    }
+
+    fn look_at(&self, topic: &str, timeout: Duration) -> Option<String> {
+        let client = self.outlet.producer.client();
+        let metadata = client.fetch_metadata(Some(topic), timeout).ok()?;
+        let found = metadata.topics().iter().find(|t| t.name() == topic)?;
+        if let Some(error) = found.error() {
+            return Some(match RDKafkaErrorCode::from(error) {
+                RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
+                    "which is not there: create it".to_owned()
+                }
+                other => other.to_string(),
+            });
+        }
+        let leaderless = found.partitions().iter().filter(|p| p.leader() < 0).count();
+        (leaderless > 0).then(|| format!("which has {leaderless} partitions without a leader"))
     }
 }

@@ -47,8 +47,8 @@ impl Undelivered {
 pub(crate) enum RoundFailure {
     /// At least these were not written; more reports may be on their way.
     Undelivered(Vec<Undelivered>),
-    /// The deadline passed with so many outstanding.
-    Outstanding(usize),
+    /// The deadline passed without a report of these, by index.
+    Outstanding(Vec<usize>),
 }
 
 /// The count of one round.
@@ -62,6 +62,8 @@ pub(crate) struct Tally {
 struct Round {
     number: u32,
     outstanding: usize,
+    /// By index, whether it was reported.
+    reported: Vec<bool>,
     undelivered: Vec<Undelivered>,
 }
 
@@ -77,6 +79,7 @@ impl Tally {
         *round = Round {
             number: round.number.wrapping_add(1),
             outstanding: outputs,
+            reported: vec![false; outputs],
             undelivered: Vec::new(),
         };
         round.number
@@ -92,12 +95,11 @@ impl Tally {
         if label >> INDEX_BITS != round.number as usize {
             return;
         }
+        let index = label & u32::MAX as usize;
         round.outstanding = round.outstanding.saturating_sub(1);
+        round.reported[index] = true;
         if let Some(code) = error {
-            round.undelivered.push(Undelivered {
-                index: label & u32::MAX as usize,
-                code,
-            });
+            round.undelivered.push(Undelivered { index, code });
         }
         if round.outstanding == 0 || error.is_some() {
             drop(round);
@@ -119,7 +121,11 @@ impl Tally {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(RoundFailure::Outstanding(round.outstanding));
+                let silent = (0..).zip(&round.reported);
+                let silent = silent.filter(|(_, reported)| !**reported);
+                return Err(RoundFailure::Outstanding(
+                    silent.map(|(index, _)| index).collect(),
+                ));
             }
             round = self
                 .changed
@@ -219,7 +225,7 @@ mod tests {
         tally.report(Tally::label(round, 1), Some(RDKafkaErrorCode::PurgeQueue));
         assert_eq!(
             tally.wait(Instant::now()),
-            Err(RoundFailure::Outstanding(1))
+            Err(RoundFailure::Outstanding(vec![0]))
         );
         tally.report(
             Tally::label(round, 0),
@@ -240,7 +246,7 @@ mod tests {
         tally.report(Tally::label(old, 0), None);
         assert_eq!(
             tally.wait(Instant::now()),
-            Err(RoundFailure::Outstanding(1))
+            Err(RoundFailure::Outstanding(vec![0]))
         );
         tally.report(Tally::label(new, 0), None);
         assert_eq!(tally.wait(soon()), Ok(()));
