@@ -32,6 +32,7 @@ const MAX_REFUSALS: u32 = 3;
 
 struct InFlight {
     portions: Vec<Portion>,
+    records: usize,
     since: Instant,
 }
 
@@ -67,6 +68,9 @@ pub(crate) enum Haste {
 pub(crate) struct Deliveries {
     to_sink: mpsc::Sender<Vec<Delivery>>,
     budget: Budget,
+    /// Most records of the next delivery. An abort halves it, since a log that is starved may not
+    /// take as many in one transaction's time; a success doubles it, up to the budget.
+    records: usize,
     pacing: Pacing,
     backoff: Backoff,
     in_flight: Option<InFlight>,
@@ -82,6 +86,7 @@ impl Deliveries {
         Self {
             to_sink,
             budget: settings.delivery_budget(),
+            records: settings.max_delivery_records,
             pacing: Pacing::new(
                 Duration::from_millis(settings.commit_interval_min_ms),
                 Duration::from_millis(settings.commit_interval_max_ms),
@@ -128,7 +133,7 @@ impl Deliveries {
                     untried.extend(ending.partitions.iter().cloned());
                 }
             }
-            let portions = offsets.portions(self.budget, Some(&untried));
+            let portions = offsets.portions(self.next_budget(), Some(&untried));
             if portions.is_empty() {
                 forgot |= self.forget(offsets, |_| true);
             } else {
@@ -142,7 +147,7 @@ impl Deliveries {
                 .earliest(haste, ready)
                 .is_none_or(|moment| moment <= now)
         {
-            let portions = offsets.portions(self.budget, None);
+            let portions = offsets.portions(self.next_budget(), None);
             self.begin(portions, offsets, now);
         }
         forgot
@@ -158,7 +163,7 @@ impl Deliveries {
     }
 
     fn earliest(&self, haste: Haste, ready: usize) -> Option<Instant> {
-        let paced = if haste == Haste::Urgent || ready >= self.budget.records {
+        let paced = if haste == Haste::Urgent || ready >= self.records {
             self.pacing.earliest_urgent()
         } else {
             self.pacing.earliest()
@@ -185,9 +190,17 @@ impl Deliveries {
         // One delivery at a time, and a place for it; without a sink, its end is reported.
         let _ = self.to_sink.try_send(deliveries);
         self.in_flight = Some(InFlight {
+            records: portions.iter().map(|portion| portion.records).sum(),
             portions,
             since: now,
         });
+    }
+
+    fn next_budget(&self) -> Budget {
+        Budget {
+            records: self.records,
+            ..self.budget
+        }
     }
 
     /// The sink has answered.
@@ -200,7 +213,12 @@ impl Deliveries {
         instruments: &Instruments,
         now: Instant,
     ) -> Settled {
-        let Some(InFlight { portions, since }) = self.in_flight.take() else {
+        let Some(InFlight {
+            portions,
+            records,
+            since,
+        }) = self.in_flight.take()
+        else {
             return Settled::GoOn;
         };
         self.pacing.ends(now);
@@ -212,11 +230,13 @@ impl Deliveries {
                 progress.add(Gauge::Deliveries, 1);
                 progress.set_moment(Gauge::ProgressAt, now);
                 self.aborts = 0;
+                self.records = self.records.saturating_mul(2).min(self.budget.records);
                 self.not_before = None;
                 Settled::GoOn
             }
             Err(DeliveryError::Aborted(cause)) => {
                 progress.add(Gauge::Aborted, 1);
+                self.records = (records / 2).max(1);
                 self.retry(&cause, now);
                 Settled::GoOn
             }

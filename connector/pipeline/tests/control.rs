@@ -369,6 +369,36 @@ async fn an_aborted_delivery_is_tried_again_with_the_same_results() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_abort_halves_the_next_delivery_and_a_success_doubles_it() {
+    let mut bench = Bench::start(Settings::default());
+    let p0 = tenure(0, 1);
+    bench.assign(&[&p0]).await;
+    bench.records(&p0, 0, &["q"]).await;
+    let (first, answer) = bench.next().await;
+    assert_eq!(advances(&first), [(0, 1)]);
+    // Finished while the first delivery is under way, so that the next ones are as large as they
+    // may be.
+    bench.records(&p0, 1, &["q"; 40]).await;
+    let mut answer = Some(answer);
+    let (mut start, mut end) = (0, 1);
+    for (is_aborted, records) in [(true, 1), (false, 2), (false, 4), (true, 2), (false, 4)] {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let told = if is_aborted {
+            Err(DeliveryError::Aborted("told to".to_owned()))
+        } else {
+            Ok(vec![])
+        };
+        let waiting = answer.take().expect("a delivery is under way");
+        waiting.send(told).expect("the sink waits");
+        let (delivery, next) = bench.next().await;
+        start = if is_aborted { start } else { end };
+        end = delivery[0].next_offset;
+        assert_eq!(end - start, records, "from offset {start}");
+        answer = Some(next);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_partition_that_the_sink_says_is_gone_is_forgotten() {
     let mut bench = Bench::start(single());
     let p0 = tenure(0, 1);
