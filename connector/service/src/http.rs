@@ -6,13 +6,16 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use aligner_pipeline::progress::{Progress, Snapshot, State};
+use aligner_pipeline::progress::{Snapshot, State};
 use anyhow::Context;
 use axum::{Json, Router, extract, http::StatusCode, response::IntoResponse, routing::get};
 use serde::Serialize;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
-use crate::{serve::ProgressCell, telemetry::Metrics};
+use crate::{
+    serve::{Running, RunningCell},
+    telemetry::Metrics,
+};
 
 /// The coordinator turns once a second at least.
 const HEARTBEAT_LIMIT: Duration = Duration::from_secs(30);
@@ -21,7 +24,7 @@ const HEARTBEAT_LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct Watched {
     /// The pipeline, once it runs.
-    pub progress: ProgressCell,
+    pub running: RunningCell,
     /// Time without any result, while the Aligner has records, after which it counts as stuck.
     pub stall_timeout: Duration,
     /// Metrics of the process.
@@ -113,7 +116,7 @@ fn answer(snapshot: Option<&Snapshot>, reason: Option<&'static str>) -> impl Int
 }
 
 async fn livez(extract::State(watched): extract::State<Watched>) -> impl IntoResponse {
-    let snapshot = watched.progress.get().map(Progress::snapshot);
+    let snapshot = watched.running.get().map(snapshot);
     // Loading a model and waiting for a broker are no reasons to restart.
     let reason = snapshot
         .as_ref()
@@ -122,12 +125,17 @@ async fn livez(extract::State(watched): extract::State<Watched>) -> impl IntoRes
 }
 
 async fn readyz(extract::State(watched): extract::State<Watched>) -> impl IntoResponse {
-    let snapshot = watched.progress.get().map(Progress::snapshot);
-    let reason = match &snapshot {
-        None => Some("starting"),
-        Some(found) => not_ready(found, watched.stall_timeout),
+    let Some(running) = watched.running.get() else {
+        return answer(None, Some("starting"));
     };
-    answer(snapshot.as_ref(), reason)
+    let snapshot = snapshot(running);
+    let brokers_up = running.kafka.state().brokers_up;
+    let reason = not_ready(&snapshot, brokers_up, watched.stall_timeout);
+    answer(Some(&snapshot), reason)
+}
+
+fn snapshot(running: &Running) -> Snapshot {
+    running.progress.snapshot()
 }
 
 async fn metrics(extract::State(watched): extract::State<Watched>) -> impl IntoResponse {
@@ -160,11 +168,16 @@ fn not_live(snapshot: &Snapshot, stall_timeout: Duration) -> Option<&'static str
 }
 
 /// Why records do not move.
-fn not_ready(snapshot: &Snapshot, stall_timeout: Duration) -> Option<&'static str> {
+fn not_ready(
+    snapshot: &Snapshot,
+    brokers_up: usize,
+    stall_timeout: Duration,
+) -> Option<&'static str> {
     match snapshot.state {
         State::Starting => Some("starting"),
         State::Draining => Some("draining"),
         State::Stopped => Some("stopped"),
+        State::Running if brokers_up == 0 => Some("kafka_unreachable"),
         State::Running if snapshot.decoder_waits => Some("schema_registry_unavailable"),
         State::Running if snapshot.idle_with_work > stall_timeout => Some("no_progress"),
         State::Running => not_live(snapshot, stall_timeout),

@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use aligner_kafka::{Connection, TopicSettings};
+use aligner_kafka::{ClientStats, Connection, TopicSettings};
 use aligner_pipeline::{Parts, Pipeline, Summary, progress::Progress, system_clock};
 use anyhow::Context;
 use tokio::sync::oneshot;
@@ -14,32 +14,44 @@ use crate::{
     tolerance::Tolerant,
 };
 
-/// Runs until `shutdown` is ready or something cannot go on; `started` gets a handle to the
-/// pipeline's progress once records can flow.
+/// What can be looked at while the service runs.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// What the pipeline is doing.
+    pub progress: Progress,
+    /// What the clients know of Kafka.
+    pub kafka: Arc<ClientStats>,
+}
+
+/// Runs until `shutdown` is ready or something cannot go on; `started` is told once records can
+/// flow.
 ///
 /// # Errors
 /// If the model cannot be loaded, Kafka refuses us, or the pipeline cannot go on.
 pub async fn serve(
     settings: &Settings,
     shutdown: impl Future<Output = ()> + Send,
-    started: oneshot::Sender<Progress>,
+    started: oneshot::Sender<Running>,
 ) -> anyhow::Result<Option<Summary>> {
     let mut shutdown = Box::pin(shutdown);
     let begun = std::time::Instant::now();
-    let pipeline = tokio::select! {
+    let (pipeline, kafka) = tokio::select! {
         pipeline = build(settings) => pipeline?,
         // Nothing was read yet, so there is nothing to finish.
         () = &mut shutdown => return Ok(None),
     };
     tracing::info!(seconds = begun.elapsed().as_secs_f64(), "reading answers");
     // Nobody may be interested.
-    let _ = started.send(pipeline.progress());
+    let _ = started.send(Running {
+        progress: pipeline.progress(),
+        kafka,
+    });
     Ok(Some(pipeline.run(shutdown).await?))
 }
 
 type KafkaPipeline = Pipeline<aligner_kafka::KafkaSource, Tolerant<aligner_kafka::KafkaSink>>;
 
-async fn build(settings: &Settings) -> anyhow::Result<KafkaPipeline> {
+async fn build(settings: &Settings) -> anyhow::Result<(KafkaPipeline, Arc<ClientStats>)> {
     let connection = connection(settings)?;
     let loaded = models::load(&settings.aligner).await?;
     let aligner = loaded.aligner();
@@ -68,7 +80,7 @@ async fn build(settings: &Settings) -> anyhow::Result<KafkaPipeline> {
         "connecting to kafka"
     );
     let kafka = aligner_kafka::connect(connection).await?;
-    Ok(Pipeline::new(Parts {
+    let pipeline = Pipeline::new(Parts {
         source: kafka.source,
         sink: Tolerant::new(kafka.sink, settings.errors.tolerance),
         aligner,
@@ -78,7 +90,8 @@ async fn build(settings: &Settings) -> anyhow::Result<KafkaPipeline> {
         connector: settings.name.0.clone(),
         task: 0,
         wall_clock: system_clock(),
-    }))
+    });
+    Ok((pipeline, kafka.stats))
 }
 
 /// The connection, with the secrets that lie in files.
@@ -149,4 +162,4 @@ pub fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static
 pub const HTTP_GRACE: Duration = Duration::from_secs(1);
 
 /// A cell that is filled once the pipeline runs.
-pub type ProgressCell = Arc<std::sync::OnceLock<Progress>>;
+pub type RunningCell = Arc<std::sync::OnceLock<Running>>;

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use crate::{
     cli, commands,
     http::{Server, Watched},
-    serve::{self, HTTP_GRACE, ProgressCell},
+    serve::{self, HTTP_GRACE, RunningCell},
     telemetry,
 };
 
@@ -18,11 +18,11 @@ pub fn run(args: &cli::Run) -> anyhow::Result<ExitCode> {
     let runtime = commands::runtime()?;
     let outcome = runtime.block_on(async {
         let stop = serve::stop_signal()?;
-        let progress = ProgressCell::default();
+        let cell = RunningCell::default();
         let server = Server::start(
             &settings.service.listen,
             Watched {
-                progress: Arc::clone(&progress),
+                running: Arc::clone(&cell),
                 stall_timeout: Duration::from_millis(settings.service.stall_timeout_ms),
                 metrics: installed.metrics.clone(),
             },
@@ -33,7 +33,7 @@ pub fn run(args: &cli::Run) -> anyhow::Result<ExitCode> {
         let watch = tokio::spawn(async move {
             // The sender is dropped if the service ends before it has started.
             if let Ok(handle) = running.await {
-                let _ = progress.set(handle);
+                let _ = cell.set(handle);
             }
         });
         let outcome = serve::serve(&settings, stop, started).await;

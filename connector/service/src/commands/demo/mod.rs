@@ -71,10 +71,15 @@ async fn demo(args: &cli::Demo) -> anyhow::Result<ExitCode> {
     });
     let progress = tokio::select! {
         running = timeout(CONNECT, running) => match running {
-            Ok(Ok(progress)) => progress,
+            Ok(Ok(running)) => running.progress,
             // The service ended before it began: its own error says why.
             Ok(Err(_)) => return Err(service.await?.err().context("the service did not start")?),
-            Err(_) => bail!("the service did not start within {} s", CONNECT.as_secs()),
+            Err(_) => bail!(
+                "kafka at {} did not let the service start within {} s: is it up, and does it \
+                 let this machine in?",
+                settings.kafka.bootstrap_servers,
+                CONNECT.as_secs()
+            ),
         },
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
