@@ -6,7 +6,8 @@ use std::{
 };
 
 use aligner_tests::{
-    command::{call, call_with},
+    command::{call, call_in, call_with},
+    completions::{Completions, MODEL},
     connector::binary,
     ledger::{CORRECTION_FIELDS, MARK},
     scratch::Scratch,
@@ -282,4 +283,31 @@ fn an_interrupted_run_is_1_and_says_that_lines_are_missing() {
     assert_eq!(status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("interrupted: 1 lines"), "{stderr}");
     drop(stdin);
+}
+
+#[test]
+fn a_remote_aligner_that_answers_nothing_is_waited_for_aloud_and_not_for_ever() {
+    let server = Completions::start();
+    server.fail_on("", 503);
+    let url = server.url();
+    let environment = [
+        ("ALIGNER__ALIGNER__REMOTE__URL", url.as_str()),
+        ("ALIGNER__ALIGNER__REMOTE__MODEL", MODEL),
+    ];
+    let line = lines(&[json!({"event_id": "one", "question": "q", "answer": "a"})]);
+    let done = call_in(&environment, &["correct", "--model", "remote"], line).expect_code(1);
+    assert!(
+        done.stderr.contains("unanswered") && done.stderr.contains("again_in_ms"),
+        "nothing says that it waits: {}",
+        done.stderr
+    );
+    assert!(
+        done.took < std::time::Duration::from_secs(120),
+        "{:?}",
+        done.took
+    );
+    let records = done.records();
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0]["disposition"], "dead_lettered");
+    assert_eq!(records[0]["reason"], "aligner_unavailable");
 }

@@ -62,5 +62,9 @@ fn it_runs_on_a_kafka_of_the_users_own() {
 fn without_a_broker_it_says_so_and_the_exit_code_is_1() {
     let nobody = format!("127.0.0.1:{}", aligner_tests::kafka::free_port());
     let done = call(&["demo", "--events", "5", "--bootstrap-servers", &nobody]).expect_code(1);
-    assert!(done.stderr.contains("kafka"), "{}", done.stderr);
+    assert!(
+        done.stderr.contains(&format!("kafka at {nobody}")),
+        "{}",
+        done.stderr
+    );
 }

@@ -61,9 +61,16 @@ pub fn call(arguments: &[&str]) -> Done {
 /// Calls `aligner-connector` with `arguments` and `input` on stdin.
 #[track_caller]
 pub fn call_with(arguments: &[&str], input: impl AsRef<[u8]>) -> Done {
+    call_in(&[], arguments, input)
+}
+
+/// The same, with environment variables.
+#[track_caller]
+pub fn call_in(environment: &[(&str, &str)], arguments: &[&str], input: impl AsRef<[u8]>) -> Done {
     let started = Instant::now();
     let mut child = Command::new(binary())
         .args(arguments)
+        .envs(environment.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

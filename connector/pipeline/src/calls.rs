@@ -145,14 +145,21 @@ impl Calls {
         if unanswered.is_empty() {
             return Ended::default();
         }
-        let (_, first) = &unanswered[0];
+        let records = unanswered.len();
+        let cause = unanswered[0].1.clone();
+        let next = retry::next(unanswered, asked, self.answered, self.limits, now);
+        let pause = next
+            .later
+            .iter()
+            .map(|(failures, _)| self.backoff.pause(*failures))
+            .max();
         tracing::warn!(
-            records = unanswered.len(),
+            records,
             asked,
-            cause = %first,
+            %cause,
+            again_in_ms = pause.map(|pause| pause.as_millis()),
             "the aligner left records unanswered"
         );
-        let next = retry::next(unanswered, asked, self.answered, self.limits, now);
         let mut retries = 0;
         for batch in next.isolate.into_iter().rev() {
             retries += batch.len();

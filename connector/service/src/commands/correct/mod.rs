@@ -91,6 +91,9 @@ pub fn run(args: &cli::Correct) -> anyhow::Result<ExitCode> {
 fn patient() -> Settings {
     Settings {
         drain_timeout_ms: 24 * 3_600_000,
+        // Somebody is looking on: an Aligner that answers nothing is waited for while each line
+        // of the log says so, and then the lines that it did not answer are named.
+        max_outage_ms: 60_000,
         max_input_bytes: lines::MAX_LINE_BYTES,
         max_output_bytes: 256 << 20,
         ..Settings::default()

@@ -55,7 +55,7 @@ async fn demo(args: &cli::Demo) -> anyhow::Result<ExitCode> {
         let topics: Vec<(&str, i32)> = topics.iter().map(|topic| (*topic, PARTITIONS)).collect();
         create_topics(&connection, &topics)
             .await
-            .context("making the demo's topics")?;
+            .with_context(|| at(&settings, "making the demo's topics"))?;
     }
     let outputs = outputs(connection.clone(), &settings).await?;
 
@@ -174,6 +174,11 @@ fn topics(settings: &Settings) -> [&str; 4] {
     ]
 }
 
+/// What was tried, and with which brokers.
+fn at(settings: &Settings, what: &str) -> String {
+    format!("{what} on kafka at {}", settings.kafka.bootstrap_servers)
+}
+
 fn mock() -> anyhow::Result<MockBroker> {
     let settings = settings("");
     let topics: Vec<(&str, i32)> = topics(&settings)
@@ -193,5 +198,7 @@ async fn outputs(connection: Connection, settings: &Settings) -> anyhow::Result<
             aligner_kafka::StartFrom::Latest,
         )
     });
-    opened.await?.context("reading the demo's output topics")
+    opened
+        .await?
+        .with_context(|| at(settings, "reading the demo's output topics"))
 }
