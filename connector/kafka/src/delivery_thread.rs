@@ -102,7 +102,7 @@ impl DeliveryThread {
 
     /// Answers calls until there can be no more.
     pub(crate) fn run(mut self, mut calls: mpsc::Receiver<Call>) {
-        while let Some(call) = calls.blocking_recv() {
+        while let Some(call) = self.next(&mut calls) {
             let delivered = self.deliver(call.deliveries);
             if let Err(error @ DeliveryError::Stopped(_)) = &delivered {
                 tracing::error!(%error, "delivery cannot go on");
@@ -110,6 +110,22 @@ impl DeliveryThread {
             // The caller may have given up waiting; committed offsets tell the next one.
             let _ = call.answer.send(delivered);
         }
+    }
+
+    /// The next call. Until there is one, what a failed delivery left open is ended again: no
+    /// partition can begin while its offsets are undecided.
+    fn next(&mut self, calls: &mut mpsc::Receiver<Call>) -> Option<Call> {
+        while !self.unended.is_empty() && !self.closing.load(Ordering::Acquire) {
+            match calls.try_recv() {
+                Ok(call) => return Some(call),
+                Err(mpsc::error::TryRecvError::Disconnected) => return None,
+                Err(mpsc::error::TryRecvError::Empty) => {}
+            }
+            if self.prepare().is_err() || self.end_again().is_err() {
+                thread::sleep(RETRY_PAUSE);
+            }
+        }
+        calls.blocking_recv()
     }
 
     /// Gets a producer if there is none, one attempt only.

@@ -129,7 +129,9 @@ impl Membership {
                 if !is_over() {
                     self.handoff.end(Some(SourceError {
                         message: format!(
-                            "committed offsets of {} were not to be had for {} s: {cause}",
+                            "committed offsets of {} were not to be had for {} s: {cause}; if the \
+                             brokers are well, kafka-transactions.sh find-hanging names a \
+                             transaction that keeps them undecided",
                             shown(tenures),
                             self.offsets_patience.as_secs()
                         ),

@@ -114,8 +114,12 @@ impl Outlet {
         started: Instant,
         timeout: Duration,
     ) -> End {
-        crate::transaction::end_again(self.attempt(deliveries, phase, started, timeout))
-            .map_or_else(|end| end, |()| End::EndedAgain)
+        let attempt = self.attempt(deliveries, phase, started, timeout);
+        // Without a place in the group, the offsets could not be brought in.
+        if let Err(cause) = attempt.standing() {
+            return End::Aborted(cause);
+        }
+        crate::transaction::end_again(attempt).map_or_else(|end| end, |()| End::EndedAgain)
     }
 
     fn attempt<'a>(
@@ -299,6 +303,15 @@ impl Attempt<'_> {
         }
     }
 
+    fn send_offsets_as(&self, standing: &GroupStanding) -> Result<(), OffsetsFailure> {
+        let offsets = self
+            .offsets()
+            .map_err(|error| OffsetsFailure::NotOurs(error.to_string()))?;
+        let client = self.outlet.producer.client();
+        native::send_offsets(client, &offsets, standing, self.left())
+            .map_err(OffsetsFailure::Failed)
+    }
+
     fn offsets(&self) -> KafkaResult<TopicPartitionList> {
         let mut list = TopicPartitionList::with_capacity(self.deliveries.len());
         for delivery in self.deliveries {
@@ -381,16 +394,12 @@ impl TransactionalClient for Attempt<'_> {
     fn send_offsets(&mut self) -> Result<(), OffsetsFailure> {
         let standing = self.standing().map_err(OffsetsFailure::NotOurs)?;
         self.check_tenures().map_err(OffsetsFailure::NotOurs)?;
-        let offsets = self
-            .offsets()
-            .map_err(|error| OffsetsFailure::NotOurs(error.to_string()))?;
-        native::send_offsets(
-            self.outlet.producer.client(),
-            &offsets,
-            &standing,
-            self.left(),
-        )
-        .map_err(OffsetsFailure::Failed)
+        self.send_offsets_as(&standing)
+    }
+
+    fn touch_offsets(&mut self) -> Result<(), OffsetsFailure> {
+        let standing = self.standing().map_err(OffsetsFailure::NotOurs)?;
+        self.send_offsets_as(&standing)
     }
 
     fn may_commit(&mut self) -> bool {

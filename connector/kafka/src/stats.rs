@@ -97,10 +97,18 @@ struct Figures {
     committed: HashMap<Partition, i64>,
     delivered: HashMap<Partition, i64>,
     brokers: HashMap<&'static str, BTreeMap<String, (bool, u64)>>,
+    timeouts: HashMap<&'static str, Timeouts>,
     state: ClientState,
     paused_since: Option<Instant>,
     paused: Duration,
     counts: BTreeMap<DeliveryEnd, u64>,
+}
+
+/// Requests of one client that were never answered.
+#[derive(Debug, Default)]
+struct Timeouts {
+    of_earlier: u64,
+    of_present: u64,
 }
 
 impl ClientStats {
@@ -303,9 +311,19 @@ impl Figures {
         self.brokers.insert(client, brokers);
         let mut up = BTreeMap::new();
         let mut timeouts = 0;
-        for (name, (is_up, broker_timeouts)) in self.brokers.values().flatten() {
-            *up.entry(name).or_insert(false) |= *is_up;
-            timeouts += broker_timeouts;
+        for (client, brokers) in &self.brokers {
+            let mut of_client = 0;
+            for (name, (is_up, broker_timeouts)) in brokers {
+                *up.entry(name).or_insert(false) |= *is_up;
+                of_client += broker_timeouts;
+            }
+            let counted = self.timeouts.entry(client).or_default();
+            // A client that was replaced begins at zero.
+            if of_client < counted.of_present {
+                counted.of_earlier += counted.of_present;
+            }
+            counted.of_present = of_client;
+            timeouts += counted.of_earlier + of_client;
         }
         self.state.brokers_up = up.values().filter(|is_up| **is_up).count();
         self.state.request_timeouts = timeouts;
@@ -449,6 +467,14 @@ mod tests {
         let state = stats.state();
         assert_eq!(state.brokers_up, 2);
         assert_eq!(state.request_timeouts, 3);
+        // The producer is replaced.
+        stats.take_report(
+            "producer",
+            br#"{"brokers": {
+                "a:1/1": {"nodeid": 1, "nodename": "a:1", "state": "UP", "req_timeouts": 0}},
+                "topics": {}, "eos": {"txn_state": "Ready"}}"#,
+        );
+        assert_eq!(stats.state().request_timeouts, 3);
         assert_eq!(state.transaction_state, "Ready");
         assert_eq!(state.rebalances, 3);
     }

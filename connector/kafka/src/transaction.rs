@@ -23,6 +23,8 @@ pub(crate) trait TransactionalClient {
     fn write(&mut self) -> Result<(), WriteFailure>;
     /// Takes the group's standing, checks it and our tenures, and adds the offsets.
     fn send_offsets(&mut self) -> Result<(), OffsetsFailure>;
+    /// Adds the offsets whoever has the partitions now, in a transaction that is only aborted.
+    fn touch_offsets(&mut self) -> Result<(), OffsetsFailure>;
     /// Whether the one who waits for us still does. Once true, the outcome is ours to tell.
     fn may_commit(&mut self) -> bool;
     /// Commits.
@@ -90,14 +92,23 @@ pub(crate) fn run<C: TransactionalClient>(client: C) -> End {
         .map_or_else(|end| end, Complete::commit)
 }
 
-/// Writes the outputs of a transaction that never ended once more, and aborts: where its own abort
-/// was lost, this one counts for both.
+/// Writes the outputs of a transaction that never ended once more, brings in the group's offsets, and
+/// aborts: where its own abort was lost, this one counts for both.
 ///
 /// # Errors
 ///
 /// How the attempt ended instead.
 pub(crate) fn end_again<C: TransactionalClient>(client: C) -> Result<(), End> {
     let Written(mut client) = Opened::begin(client).and_then(Opened::write)?;
+    match client.touch_offsets() {
+        Ok(()) => {}
+        Err(OffsetsFailure::NotOurs(cause)) => return Err(abort(client, End::Aborted(cause))),
+        Err(OffsetsFailure::Failed(error)) if error.fatal => {
+            return Err(broken("send_offsets", &error));
+        }
+        // They are part of the transaction by now, and shall not be taken anyway.
+        Err(OffsetsFailure::Failed(_)) => {}
+    }
     client
         .abort()
         .map_err(|error| stopped(&error).unwrap_or_else(|| broken("abort", &error)))

@@ -50,6 +50,10 @@ impl TransactionalClient for Script {
         self.calls.borrow_mut().push("offsets");
         self.offsets.clone()
     }
+    fn touch_offsets(&mut self) -> Result<(), OffsetsFailure> {
+        self.calls.borrow_mut().push("touch");
+        self.offsets.clone()
+    }
     fn may_commit(&mut self) -> bool {
         self.may_commit
     }
@@ -103,22 +107,34 @@ fn a_smooth_transaction_commits() {
 }
 
 #[test]
-fn a_transaction_that_is_ended_again_writes_its_outputs_and_aborts() {
-    let script = Script::smooth();
-    let calls = Rc::clone(&script.calls);
-    assert_eq!(end_again(script), Ok(()));
-    assert_eq!(*calls.borrow(), ["begin", "write", "abort"]);
-    let passing = WriteFailure::Passing("timed out".to_owned());
+fn a_transaction_that_is_ended_again_touches_everything_and_aborts() {
+    use RDKafkaErrorCode as Code;
+    let run = |script: Script| {
+        let calls = Rc::clone(&script.calls);
+        let end = end_again(script).map_err(|end| kind_of(&end));
+        (end, calls.borrow().clone())
+    };
+    let all = vec!["begin", "write", "touch", "abort"];
+    assert_eq!(run(Script::smooth()), (Ok(()), all.clone()));
+    let refused = error(Code::IllegalGeneration, Kind::Abortable);
     let script = Script {
-        write: Err(passing),
+        offsets: Err(OffsetsFailure::Failed(refused)),
         ..Script::smooth()
     };
-    let calls = Rc::clone(&script.calls);
+    assert_eq!(run(script), (Ok(()), all.clone()));
+    let script = Script {
+        offsets: Err(OffsetsFailure::NotOurs("not joined".to_owned())),
+        ..Script::smooth()
+    };
+    assert_eq!(run(script), (Err("aborted"), all));
+    let script = Script {
+        write: Err(WriteFailure::Passing("timed out".to_owned())),
+        ..Script::smooth()
+    };
     assert_eq!(
-        end_again(script).map_err(|end| kind_of(&end)),
-        Err("aborted")
+        run(script),
+        (Err("aborted"), vec!["begin", "write", "abort"])
     );
-    assert_eq!(*calls.borrow(), ["begin", "write", "abort"]);
 }
 
 #[test]

@@ -4,8 +4,10 @@
 //! partition that was written to. Apache Kafka 4.3.0 leaves the marker out where a partition has no
 //! leader at that moment, as after the crash of a broker, and calls the transaction aborted all the
 //! same. What was written stays there undecided, and the next commit of the same transactional id
-//! would commit it too: outputs twice. So the outputs of such a transaction are written once more,
-//! to the same partitions, and aborted, before anything else is committed.
+//! would commit it too: outputs twice. Offsets of the group that it held stay undecided as well, and
+//! no partition can begin at them. So the outputs of such a transaction are written once more, to the
+//! same partitions, the group's offsets are brought in, and all is aborted, before anything else is
+//! committed.
 //!
 //! Bounded: outputs that cannot be written, as to a topic that is gone, hold nothing up for long.
 
@@ -16,7 +18,7 @@ use aligner_pipeline::Delivery;
 /// Transactions that are remembered.
 const MAX_REMEMBERED: usize = 4;
 /// Attempts to end the oldest of them.
-const MAX_ATTEMPTS: u32 = 5;
+const MAX_ATTEMPTS: u32 = 60;
 
 /// The transactions to end again, oldest first.
 #[derive(Debug, Default)]
@@ -32,6 +34,11 @@ impl Unended {
             self.give_up();
         }
         self.left.push_back(Arc::clone(deliveries));
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.left.is_empty()
     }
 
     /// The next one to end again, counting the attempt; one that was attempted too often is left.
