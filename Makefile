@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help needs-build needs-test build demo test test-faults test-checkpoints soak bench bench-engine-peers eval lint clean
+.PHONY: help needs-build needs-test build demo test test-faults test-checkpoints soak bench bench-engine-peers failover overload eval lint clean
 
 BINARY := target/release/aligner-connector
 CARGO_BUILD := cargo build --release --workspace
@@ -34,8 +34,14 @@ test: needs-test ## run every test, on a real Apache Kafka and real Helm; ends w
 	@$(CARGO_BUILD)
 	@$(SUITES)
 
-test-faults: needs-test build ## every cell of the fault matrix, on real brokers
-	@$(SUITES) --include-ignored faults
+test-faults: needs-test build ## every fault, the long ones too, on real brokers
+	@SUITE_LIMIT_MINUTES=90 $(SUITES) --include-ignored faults
+
+failover: needs-test build ## seconds until a killed process is replaced, over ten kills each
+	@cargo test --release --workspace --test faults -- --ignored --nocapture --test-threads 1 failover::
+
+overload: needs-test build ## ten minutes of five times more than the Aligner can take
+	@cargo test --release --workspace --test faults -- --ignored --nocapture overload::
 
 soak: needs-test build ## random faults for MINUTES=30 from a printed seed, then the books are checked
 	@ALIGNER_SOAK_MINUTES=$(MINUTES) SUITE_LIMIT_MINUTES=$$(($(MINUTES) + 15)) $(SUITES) soak

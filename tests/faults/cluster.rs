@@ -1,55 +1,182 @@
-//! Three brokers, bounced under load.
+//! Three brokers, one cluster for all stories: bounced, and robbed of coordinators and leaders.
 
-use std::{sync::atomic::AtomicBool, sync::atomic::Ordering, thread, time::Duration};
+use std::{
+    panic,
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use aligner_tests::{
     client,
     connector::Connector,
     events::{self, Events},
-    kafka::Kafka,
+    kafka::{Kafka, Options},
+    proxy::{ApiKey, Fault, Proxy},
     story::Story,
+    wait,
 };
 
+/// Generous, because three brokers and a connector share what cores there are.
 const LIMIT: Duration = Duration::from_secs(180);
+/// Events per second; a cluster on one machine takes some hundred milliseconds a transaction.
+const PER_SECOND: usize = 100;
 
-#[test]
-fn three_brokers_killed_and_restarted_one_after_another_lose_and_double_nothing() {
-    let kafka = Kafka::three();
-    let story = Story::new(&kafka, "bounce", 3);
-    let mut connector = Connector::ready(&story.name, &story.config);
+/// The cluster, for one test at a time. Leaders that had to move go back as soon as they can, so
+/// that every restart is also a move of leaders between brokers that are all there.
+fn cluster() -> MutexGuard<'static, Kafka> {
+    static CLUSTER: OnceLock<Mutex<Kafka>> = OnceLock::new();
+    CLUSTER
+        .get_or_init(|| {
+            let options = Options {
+                nodes: 3,
+                ..Options::default()
+            };
+            Mutex::new(Kafka::with(
+                options
+                    .quick()
+                    .with("leader.imbalance.check.interval.seconds", "1")
+                    .with("leader.imbalance.per.broker.percentage", "0"),
+            ))
+        })
+        .lock()
+        // A story that failed may have left brokers dead; the next one says so by its own failure.
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tells a story while events come in, and wants every one of them exactly once at its end.
+fn under_load(story: &Story<'_>, tell: impl FnOnce(&dyn Fn()) + Send) {
     let enough = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
-            let mut events = Events::new(events::seed("bounce"), "bounce");
-            story.feed(&mut events, 100_000, 100, &enough);
+            let mut events = Events::new(events::seed(&story.name), "event");
+            story.feed(&mut events, 100_000, PER_SECOND, &enough);
         });
         let told = scope
             .spawn(|| {
-                let some_more = || story.oracle.wait_done(story.oracle.done() + 100, LIMIT);
-                let consumer = client::silent_consumer(kafka.settings());
-                some_more();
-                for broker in 1..=3 {
-                    let leaders = client::leaders(&consumer, &story.topics.corrections);
-                    eprintln!("bounce: kill -9 of broker {broker}; leaders {leaders:?}");
-                    kafka.kill(broker);
-                    some_more();
-                    kafka.restart(broker);
-                    some_more();
-                }
-                eprintln!("bounce: a clean stop of broker 1");
-                kafka.stop(1);
-                some_more();
-                kafka.restart(1);
-                some_more();
+                tell(&|| {
+                    story
+                        .oracle
+                        .wait_done(story.oracle.done() + PER_SECOND, LIMIT);
+                });
             })
             .join();
+        // A panic must end the feeding too, or the scope would wait for it.
         enough.store(true, Ordering::Relaxed);
         if let Err(panic) = told {
-            std::panic::resume_unwind(panic);
+            panic::resume_unwind(panic);
         }
     });
     let summary = story.oracle.settled(LIMIT);
-    eprintln!("bounce: {summary:?}");
+    eprintln!("{}: {summary:?}", story.name);
+}
+
+#[test]
+fn three_brokers_killed_one_after_another_lose_and_double_nothing() {
+    let kafka = cluster();
+    let story = Story::new(&kafka, "hard-bounce", 3);
+    let mut connector = Connector::ready(&story.name, &story.config);
+    under_load(&story, |some_more| {
+        some_more();
+        for broker in 1..=3 {
+            eprintln!("hard bounce: kill -9 of broker {broker}");
+            kafka.kill(broker);
+            some_more();
+            kafka.restart(broker);
+            some_more();
+        }
+    });
+    assert!(connector.sigterm().success());
+    connector.assert_log_is_clean();
+}
+
+#[test]
+fn three_brokers_stopped_one_after_another_lose_and_double_nothing() {
+    let kafka = cluster();
+    let story = Story::new(&kafka, "rolling-bounce", 3);
+    let mut connector = Connector::ready(&story.name, &story.config);
+    under_load(&story, |some_more| {
+        some_more();
+        for broker in 1..=3 {
+            eprintln!("rolling bounce: broker {broker} stops the clean way");
+            kafka.stop(broker);
+            some_more();
+            kafka.restart(broker);
+            some_more();
+        }
+    });
+    assert!(connector.sigterm().success());
+    connector.assert_log_is_clean();
+}
+
+#[test]
+fn the_coordinators_of_transactions_and_of_the_group_are_killed_and_replaced() {
+    let kafka = cluster();
+    let mut story = Story::new(&kafka, "coordinators", 3);
+    story.config = story.config.clone().instance("0");
+    let transactional_id = format!("{}-0", story.name);
+    let group = format!("connect-{}", story.name);
+    let mut connector = Connector::ready(&story.name, &story.config);
+    let consumer = client::silent_consumer(kafka.settings());
+    under_load(&story, |some_more| {
+        some_more();
+        for (what, topic, key) in [
+            ("transactions", "__transaction_state", &transactional_id),
+            ("the group", "__consumer_offsets", &group),
+        ] {
+            let coordinator = wait::for_value(&format!("the coordinator of {what}"), LIMIT, || {
+                client::coordinator(&consumer, topic, key)
+            });
+            eprintln!("coordinators: kill -9 of broker {coordinator}, which coordinates {what}");
+            kafka.kill(coordinator);
+            some_more();
+            let next = client::coordinator(&consumer, topic, key);
+            assert_ne!(next, Some(coordinator), "another broker coordinates {what}");
+            kafka.restart(coordinator);
+            some_more();
+        }
+    });
+    assert!(connector.sigterm().success());
+    connector.assert_log_is_clean();
+}
+
+#[test]
+fn a_leader_that_moves_while_outputs_are_on_their_way_to_it_costs_nothing() {
+    let kafka = cluster();
+    let story = Story::new(&kafka, "leader", 1);
+    let proxy = Proxy::before(&kafka.addresses());
+    let config = story
+        .config
+        .clone()
+        .set(&["kafka", "bootstrap_servers"], proxy.bootstrap());
+    let mut connector = Connector::ready(&story.name, &config);
+    let consumer = client::silent_consumer(kafka.settings());
+    let leader = || {
+        client::leaders(&consumer, &story.topics.corrections)
+            .and_then(|leaders| usize::try_from(leaders[0]).ok())
+    };
+    let first = wait::for_value("a leader", LIMIT, leader);
+    under_load(&story, |some_more| {
+        some_more();
+        let held = proxy.on(ApiKey::Produce).does(Fault::HoldRequest);
+        held.wait_hit(LIMIT);
+        eprintln!("leader: broker {first} leads, and hands over while outputs wait");
+        kafka.stop(first);
+        let second = wait::for_value("another leader", LIMIT, || {
+            leader().filter(|&now| now != first)
+        });
+        held.release();
+        some_more();
+        eprintln!("leader: broker {second} leads now; the first one comes back and takes over");
+        kafka.restart(first);
+        wait::until("the first leader to lead again", LIMIT, || {
+            leader() == Some(first)
+        });
+        some_more();
+    });
     assert!(connector.sigterm().success());
     connector.assert_log_is_clean();
 }

@@ -13,7 +13,6 @@ use aligner_tests::{
     group::Group,
     kafka::Kafka,
     story::Story,
-    wait,
 };
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -105,42 +104,4 @@ fn members_grow_from_one_to_three_and_shrink_to_one_under_load() {
             panic::resume_unwind(panic);
         }
     });
-}
-
-#[test]
-fn sigterm_ends_it_in_every_state_within_its_limits() {
-    let kafka = Kafka::start();
-    let story = Story::new(&kafka, "sigterm", 3);
-    let mut events = Events::new(events::seed("sigterm"), "sigterm");
-    let limit = Duration::from_secs(45);
-
-    // At once, before anything was set up.
-    let mut early = Connector::start("early", &story.config);
-    wait::until("the log to begin", LIMIT, || !early.log().is_empty());
-    assert!(early.sigterm_within(limit).success());
-
-    // Idle, and at work.
-    for count in [0, 5_000] {
-        let mut connector = Connector::ready("ready", &story.config);
-        if count > 0 {
-            story.send(&mut events, count);
-        }
-        assert!(connector.sigterm_within(limit).success());
-    }
-
-    // Without a broker: frozen, then gone.
-    story.send(&mut events, 2_000);
-    let mut connector = Connector::ready("stranded", &story.config);
-    kafka.sigstop(1);
-    let frozen = connector.sigterm_within(Duration::from_secs(60));
-    kafka.sigcont(1);
-    eprintln!("sigterm: with a frozen broker: {frozen}");
-    let mut connector = Connector::ready("orphaned", &story.config);
-    kafka.kill(1);
-    let gone = connector.sigterm_within(Duration::from_secs(60));
-    eprintln!("sigterm: without a broker: {gone}");
-    kafka.restart(1);
-
-    let _last = Connector::ready("last", &story.config);
-    story.oracle.settled(LIMIT);
 }

@@ -6,7 +6,12 @@
 //! `make test-faults`.
 
 mod cluster;
+mod failover;
 mod identity;
+mod machine;
 mod matrix;
+mod metrics;
+mod overload;
+mod sigterm;
 mod topics;
 mod zombies;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use aligner_tests::{
-    client::{self, Outgoing, Silent},
+    client::{self, Silent},
     connector::{Connector, Topics},
     events::{self, Events},
-    kafka::Kafka,
+    kafka::{Kafka, Options},
     oracle::Oracle,
     story::Story,
     wait,
@@ -101,45 +101,182 @@ fn aborted_transactions_and_gaps_upstream_are_stepped_over() {
     assert!(connector.sigterm().success());
 }
 
-#[test]
-fn a_dead_letter_topic_that_is_gone_stops_the_source_and_is_an_alarm() {
-    let kafka = Kafka::start();
-    let story = Story::new(&kafka, "no-letters", 1);
+/// One good record, one that must become a dead letter, and a good one behind it.
+fn good_bad_good(story: &Story<'_>, connector: &Connector, spoil: impl FnOnce()) {
     story
         .oracle
         .send([events::event(Some("one"), "why?", "because")]);
-    let mut connector = Connector::ready(&story.name, &story.config);
     story.oracle.wait_done(1, LIMIT);
-    client::delete_topic(kafka.settings(), &story.topics.dead_letters);
-    let mut writer = client::Writer::open(kafka.settings());
-    for value in [&b"broken"[..], b"{\"question\": \"q\", \"answer\": \"a\"}"] {
-        writer.send(
-            &story.topics.answers,
-            &Outgoing {
-                value: Some(value.to_vec()),
-                ..Outgoing::default()
-            },
-        );
-    }
-    writer.settle(LIMIT);
-    // Either it stops with a cause, or it says that it is not ready; never silence.
-    connector.allow_error("cannot go on");
-    connector.allow_error("ended");
-    wait::until("an alarm", LIMIT, || {
-        connector.log().contains("a delivery was aborted") || connector.exited().is_some()
+    spoil();
+    story.oracle.send([
+        events::broken(None, Some(b"broken"), "invalid_json"),
+        events::event(Some("two"), "why?", "because"),
+    ]);
+    // Whoever is paged must find the topic in the log, and the probe must say that nothing moves.
+    wait::until("the log to name the topic", LIMIT, || {
+        connector.log().lines().any(|line| {
+            line.contains("a delivery was aborted") && line.contains(&story.topics.dead_letters)
+        })
     });
+    wait::until("the alarm", LIMIT, || {
+        connector
+            .get("/readyz")
+            .is_some_and(|answer| answer.status == 503 && answer.body.contains("no_progress"))
+    });
+    assert!(
+        connector
+            .metric("aligner_deliveries_total", &["result=\"aborted\""])
+            .is_some_and(|aborted| aborted >= 1.0),
+        "aborted deliveries are counted"
+    );
+    assert_committed(story, 1);
+}
+
+/// The source has advanced so far and no further.
+fn assert_committed(story: &Story<'_>, offset: i64) {
     let mut committed = client::Committed::of(
-        kafka.settings(),
+        story.kafka.settings(),
         &format!("connect-{}", story.name),
         &story.topics.answers,
     );
     let offsets = wait::for_value("committed offsets", LIMIT, || committed.fetch());
-    assert_eq!(
-        offsets.get(&0),
-        Some(&1),
-        "the source did not advance past the bad record"
-    );
+    assert_eq!(offsets.get(&0), Some(&offset));
+}
+
+#[test]
+fn a_dead_letter_topic_that_is_gone_stops_the_source_is_named_and_is_an_alarm() {
+    let kafka = Kafka::shared();
+    let mut story = Story::new(kafka, "no-letters", 1);
+    story.config = story
+        .config
+        .clone()
+        .set(&["service", "stall_timeout_ms"], 5_000);
+    let mut connector = Connector::ready(&story.name, &story.config);
+    let letters = &story.topics.dead_letters;
+    good_bad_good(&story, &connector, || {
+        client::delete_topic(kafka.settings(), letters);
+    });
+    assert!(connector.log().contains("which is not there: create it"));
+    // Somebody does, and all is well again without a restart.
+    kafka.create_topic(letters, 1);
+    wait::until("the source to go on", LIMIT, || {
+        story.oracle.assert_clean();
+        story.oracle.missing() == 0
+    });
+    assert!(connector.exited().is_none());
     connector.kill9();
+}
+
+#[test]
+fn a_dead_letter_topic_that_takes_no_dead_letter_stops_the_connector_and_is_named() {
+    let kafka = Kafka::shared();
+    let story = Story::new(kafka, "unwritable", 1);
+    let mut connector = Connector::ready(&story.name, &story.config);
+    connector.allow_error("cannot go on");
+    story
+        .oracle
+        .send([events::event(Some("one"), "why?", "because")]);
+    story.oracle.wait_done(1, LIMIT);
+    let letters = &story.topics.dead_letters;
+    client::alter_topic(kafka.settings(), letters, &[("max.message.bytes", "100")]);
+    story.oracle.send([
+        events::broken(None, Some(b"broken"), "invalid_json"),
+        events::event(Some("two"), "why?", "because"),
+    ]);
+    assert_eq!(connector.wait_exit(LIMIT).code(), Some(1));
+    let log = connector.log();
+    let cause = log.lines().find(|line| line.contains("cannot go on"));
+    assert!(
+        cause.is_some_and(|cause| cause.contains(letters)),
+        "the topic is not named: {log}"
+    );
+    assert_committed(&story, 1);
+    client::alter_topic(
+        kafka.settings(),
+        letters,
+        &[("max.message.bytes", "1000000")],
+    );
+    connector.restart();
+    assert_eq!(story.oracle.settled(LIMIT).inputs, 3);
+    assert!(connector.sigterm().success());
+}
+
+#[test]
+fn records_that_compaction_removed_are_stepped_over() {
+    let kafka = Kafka::with(
+        Options::default()
+            .quick()
+            .with("log.cleaner.backoff.ms", "200"),
+    );
+    let topics = Topics::named("compacted");
+    kafka.create_topic_with(
+        &topics.answers,
+        1,
+        &[
+            ("cleanup.policy", "compact"),
+            ("segment.ms", "500"),
+            ("min.cleanable.dirty.ratio", "0.01"),
+            ("max.compaction.lag.ms", "1000"),
+        ],
+    );
+    topics.create_outputs(&kafka, 1);
+    let name = topics.answers.clone();
+    let mut writer = client::Writer::open(kafka.settings());
+    let mut inputs = Vec::new();
+    let write = |writer: &mut client::Writer, inputs: &mut Vec<_>, key: usize| {
+        let id = format!("compacted-{}", inputs.len());
+        let (mut outgoing, mut input) = events::event(Some(&id), "why?", "because");
+        outgoing.key = Some(format!("key-{key}").into_bytes());
+        input.key.clone_from(&outgoing.key);
+        writer.send(&topics.answers, &outgoing);
+        inputs.push(input);
+    };
+    // Every third record stays, and what lies between them goes.
+    for number in 0..300 {
+        let key = if number % 3 == 0 {
+            number
+        } else {
+            1_000 + number % 7
+        };
+        write(&mut writer, &mut inputs, key);
+    }
+    let mut landings = writer.settle(LIMIT);
+    // The active segment is never compacted, and a segment ends when something is written after
+    // its time: so a record follows now and then, each under a key of its own.
+    let mut reader = client::Reader::open(kafka.settings(), &[&topics.answers]);
+    let mut survivors: Vec<i64> = Vec::new();
+    let mut key = 10_000;
+    wait::until("compaction", LIMIT, || {
+        key += 1;
+        write(&mut writer, &mut inputs, key);
+        landings.extend(writer.settle(LIMIT));
+        std::thread::sleep(Duration::from_millis(600));
+        reader = client::Reader::open(kafka.settings(), &[&topics.answers]);
+        survivors = reader
+            .read_to_the_last(&landings, LIMIT)
+            .iter()
+            .map(|record| record.offset)
+            .collect();
+        survivors.len() < landings.len() / 2
+    });
+    let gaps = survivors.windows(2).filter(|w| w[1] > w[0] + 1).count();
+    eprintln!(
+        "compacted: {} of {} records are left, with {gaps} gaps",
+        survivors.len(),
+        landings.len()
+    );
+    assert!(gaps > 50, "compaction left no gaps");
+    let oracle = Oracle::watch(&kafka, &topics, &name);
+    let (landings, inputs): (Vec<_>, Vec<_>) = landings
+        .into_iter()
+        .zip(inputs)
+        .filter(|(landing, _)| survivors.contains(&landing.offset))
+        .unzip();
+    oracle.note(landings, inputs);
+    let config = aligner_tests::connector::Config::new(&name, kafka.bootstrap(), &topics);
+    let mut connector = Connector::ready(&name, &config);
+    assert_eq!(oracle.settled(LIMIT).inputs, survivors.len());
+    assert!(connector.sigterm().success());
 }
 
 /// Whether the group began at the oldest record or at its first day's end.

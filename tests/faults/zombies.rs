@@ -136,3 +136,105 @@ fn a_frozen_broker_outlasting_the_transaction_leads_to_no_outputs_without_offset
     assert_eq!(summary.inputs, 400);
     assert!(connector.sigterm().success());
 }
+
+#[test]
+fn a_broker_killed_under_an_open_transaction_aborts_it_in_every_partition() {
+    // Whatever the broker forgets: it looks for transactions that are too old as soon as it is
+    // back, when some partitions have no leader yet, and calls them aborted without a marker
+    // there. The next commit must not commit what lies in those.
+    let kafka = Kafka::start();
+    let mut story = Story::new(&kafka, "crashed-broker", 12);
+    story.config = story
+        .config
+        .clone()
+        .set(&["kafka", "transaction_timeout_ms"], 3_000)
+        .property("socket.timeout.ms", "2500");
+    let mut events = Events::new(events::seed("crashed-broker"), "crashed");
+    let proxy = Proxy::before(&kafka.addresses());
+    let through = story
+        .config
+        .clone()
+        .set(&["kafka", "bootstrap_servers"], proxy.bootstrap());
+    let mut connector = Connector::ready("crashed-broker", &through);
+    story.send(&mut events, 200);
+    story.oracle.wait_done(200, LIMIT);
+    for round in 1..=4 {
+        // Outputs are there, their offsets are not.
+        let held = proxy.on(ApiKey::TxnOffsetCommit).does(Fault::HoldRequest);
+        story.send(&mut events, 200);
+        held.wait_hit(LIMIT);
+        kafka.kill(1);
+        // The transaction is too old when the broker comes back.
+        thread::sleep(Duration::from_secs(4));
+        held.release();
+        kafka.restart(1);
+        wait::until("the events around the crash", LIMIT, || {
+            story.oracle.assert_clean();
+            story.oracle.missing() == 0
+        });
+        eprintln!(
+            "crashed-broker: round {round}: {} done",
+            story.oracle.done()
+        );
+    }
+    assert_eq!(story.oracle.settled(LIMIT).inputs, 1_000);
+    assert!(connector.sigterm().success());
+}
+
+#[test]
+fn offsets_under_an_open_transaction_are_waited_for_while_the_group_changes() {
+    // A client that takes "not stable yet" for "none" reads partitions again from their beginning.
+    let kafka = Kafka::shared();
+    let mut story = Story::new(kafka, "unstable", 4);
+    let mut events = Events::new(events::seed("unstable"), "unstable");
+    story.config = story
+        .config
+        .clone()
+        .set(&["kafka", "session_timeout_ms"], 3_000)
+        .set(&["kafka", "heartbeat_interval_ms"], 800)
+        .set(&["kafka", "transaction_timeout_ms"], 20_000);
+    let through = |proxy: &Proxy| {
+        story
+            .config
+            .clone()
+            .set(&["kafka", "bootstrap_servers"], proxy.bootstrap())
+    };
+    let (before_victim, before_heir) = (
+        Proxy::before(&kafka.addresses()),
+        Proxy::before(&kafka.addresses()),
+    );
+    let mut victim = Connector::ready("victim", &through(&before_victim));
+    let mut heir = Connector::ready("heir", &through(&before_heir));
+    let group = Group::of(kafka, &story.name);
+    group.wait_stable(2, LIMIT);
+    story.send(&mut events, 400);
+    story.oracle.wait_done(400, LIMIT);
+
+    // Outputs and offsets are there, and nobody has decided on them.
+    let commit = before_victim
+        .on(ApiKey::EndTxn)
+        .commits()
+        .does(Fault::HoldRequest);
+    story.send(&mut events, 200);
+    commit.wait_hit(LIMIT);
+    // Nor may the heir decide for now.
+    let claim = before_heir
+        .on(ApiKey::InitProducerId)
+        .does(Fault::HoldRequest);
+    let asked = before_heir.count(ApiKey::OffsetFetch);
+    victim.kill9();
+    wait::until("the heir to ask where to begin", LIMIT, || {
+        before_heir.count(ApiKey::OffsetFetch) > asked
+    });
+    let mut third = Connector::start("third", &story.config);
+    wait::until("the group to change again", LIMIT, || {
+        group.look().is_some_and(|look| look.state != "Stable")
+    });
+    thread::sleep(Duration::from_secs(2));
+    claim.release();
+    third.wait_ready();
+    story.send(&mut events, 200);
+    assert_eq!(story.oracle.settled(LIMIT).inputs, 800);
+    assert!(heir.sigterm().success());
+    assert!(third.sigterm().success());
+}

@@ -9,7 +9,10 @@ use std::{
 
 use rdkafka::{
     ClientConfig, ClientContext, Message as _, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+        TopicReplication,
+    },
     client::DefaultClientContext,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext},
@@ -46,8 +49,6 @@ pub fn settings(bootstrap: &str) -> ClientConfig {
     let mut settings = ClientConfig::new();
     settings
         .set("bootstrap.servers", bootstrap)
-        // Tests change topics, and want that to be seen soon.
-        .set("topic.metadata.refresh.interval.ms", "2000")
         // Tests change topics, and want that to be seen soon.
         .set("topic.metadata.refresh.interval.ms", "2000")
         .set("reconnect.backoff.max.ms", "1000");
@@ -137,6 +138,21 @@ pub fn delete_topic(settings: &ClientConfig, topic: &str) {
     );
 }
 
+/// Changes settings of a topic; those that are not given go back to their defaults.
+pub fn alter_topic(settings: &ClientConfig, topic: &str, config: &[(&str, &str)]) {
+    let admin = admin(settings);
+    let mut altered = AlterConfig::new(ResourceSpecifier::Topic(topic));
+    for (key, value) in config {
+        altered = altered.set(key, value);
+    }
+    let options = AdminOptions::new().operation_timeout(Some(ADMIN_LIMIT));
+    let result = block_on(admin.alter_configs([&altered], &options));
+    assert!(
+        matches!(result.as_deref(), Ok([Ok(_)])),
+        "alter {topic}: {result:?}"
+    );
+}
+
 /// Deletes the records of a partition before `offset`, as retention does.
 pub fn delete_records(settings: &ClientConfig, topic: &str, partition: i32, offset: i64) {
     let admin = admin(settings);
@@ -166,6 +182,18 @@ pub fn leaders(consumer: &BaseConsumer<Silent>, topic: &str) -> Option<Vec<i32>>
             .map(|partition| partition.leader())
             .collect(),
     )
+}
+
+/// The broker that coordinates `key`: a group, with `__consumer_offsets`, or a transactional id,
+/// with `__transaction_state`. It leads the partition that the key's hash, as Java computes it,
+/// falls on.
+pub fn coordinator(consumer: &BaseConsumer<Silent>, topic: &str, key: &str) -> Option<usize> {
+    let leaders = leaders(consumer, topic)?;
+    let hash = key.encode_utf16().fold(0_i32, |hash, unit| {
+        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
+    });
+    let partition = usize::try_from(hash.unsigned_abs()).ok()? % leaders.len();
+    usize::try_from(leaders[partition]).ok()
 }
 
 /// One record as a reader sees it.
@@ -334,6 +362,18 @@ impl Reader {
     /// Whether everything before `mark` was handed out.
     pub fn passed(&self, mark: u64) -> bool {
         self.marks.get(&mark).is_none_or(BTreeSet::is_empty)
+    }
+
+    /// Everything up to the last of `landings`, which must be there. Writes no mark, for topics
+    /// whose content is the test's business.
+    pub fn read_to_the_last(&mut self, landings: &[Landing], limit: Duration) -> Vec<Record> {
+        let last = landings.iter().map(|landing| landing.offset).max();
+        let mut records: Vec<Record> = Vec::new();
+        wait::until("the last record was read", limit, || {
+            records.extend(self.next(Duration::from_millis(50)));
+            records.last().map(|record| record.offset) == last
+        });
+        records
     }
 
     /// Everything that is readable now.

@@ -1,4 +1,5 @@
-//! A completions server that does as the test says: holds its answers, fails on one prompt.
+//! A completions server that does as the test says: holds its answers, takes its time, fails on one
+//! prompt.
 //!
 //! It stands where a real vLLM would, behind the real `remote` Aligner over real HTTP. Tests use
 //! it where an Aligner must be slow or must fail, which no Aligner without weights does.
@@ -7,6 +8,8 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -35,6 +38,9 @@ struct Script {
 struct State {
     held: bool,
     waiting: usize,
+    /// Time from one answer to the next, whatever is asked at once.
+    pace: Duration,
+    next_answer: Option<Instant>,
     /// Text in a prompt, to the status it is answered with.
     failures: BTreeMap<String, u16>,
     /// How often a prompt that contains the text was asked.
@@ -77,6 +83,16 @@ impl Completions {
         self.script.changed.notify_all();
     }
 
+    /// Answers so many requests a second from now on, and no more.
+    pub fn answer_per_second(&self, answers: u32) {
+        self.lock().pace = Duration::from_secs(1) / answers;
+    }
+
+    /// Answers as fast as it can from now on.
+    pub fn hurry(&self) {
+        self.lock().pace = Duration::ZERO;
+    }
+
     /// How many requests wait for [`Completions::release`].
     pub fn waiting(&self) -> usize {
         self.lock().waiting
@@ -107,6 +123,23 @@ impl Completions {
     }
 }
 
+impl State {
+    /// Takes the next turn to answer, or says how long to wait for it.
+    fn turn(&mut self) -> Option<Duration> {
+        if self.pace.is_zero() {
+            return None;
+        }
+        let now = Instant::now();
+        match self.next_answer {
+            Some(next) if next > now => Some(next - now),
+            _ => {
+                self.next_answer = Some(now + self.pace);
+                None
+            }
+        }
+    }
+}
+
 impl Script {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -122,6 +155,11 @@ impl Script {
                 .changed
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
+        }
+        while let Some(wait) = state.turn() {
+            drop(state);
+            thread::sleep(wait);
+            state = self.lock();
         }
         state.waiting -= 1;
         let failure = state

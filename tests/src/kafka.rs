@@ -283,6 +283,23 @@ impl Kafka {
         self.signal(id, Signal::Cont);
     }
 
+    /// Lets no file of broker `id` grow any more: its writes fail as on a full disk (with another
+    /// errno, which Java does not tell apart). A restart has room again.
+    pub fn fill_disk(&self, id: usize) {
+        if let Some(process) = &self.lock()[id - 1].process {
+            process.limit_files(0);
+        }
+    }
+
+    /// Waits until broker `id` has ended by itself.
+    #[track_caller]
+    pub fn wait_dead(&self, id: usize, limit: Duration) {
+        let taken = self.lock()[id - 1].process.take();
+        if let Some(mut process) = taken {
+            process.wait(limit);
+        }
+    }
+
     fn signal(&self, id: usize, signal: Signal) {
         if let Some(process) = &mut self.lock()[id - 1].process {
             process.signal(signal);

@@ -136,6 +136,25 @@ impl Process {
         }
     }
 
+    /// Lets none of its files grow beyond `bytes` from now on.
+    pub fn limit_files(&self, bytes: u64) {
+        let pid = libc::pid_t::try_from(self.child.id()).expect("pids fit their own type");
+        let limit = libc::rlimit {
+            rlim_cur: bytes,
+            rlim_max: libc::RLIM_INFINITY,
+        };
+        // SAFETY: the limit lives through the call, and the old one is not asked for.
+        let result = unsafe {
+            libc::prlimit(
+                pid,
+                libc::RLIMIT_FSIZE,
+                &raw const limit,
+                std::ptr::null_mut(),
+            )
+        };
+        assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    }
+
     /// Process id.
     pub fn id(&self) -> u32 {
         self.child.id()

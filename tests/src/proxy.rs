@@ -90,6 +90,8 @@ struct Shared {
     routes: Mutex<HashMap<SocketAddr, SocketAddr>>,
     rules: Mutex<Vec<Arc<Rule>>>,
     counts: Mutex<HashMap<ApiKey, u64>>,
+    /// Bytes of the brokers' answers, by what was asked.
+    answered_bytes: Mutex<HashMap<ApiKey, u64>>,
     mode: watch::Sender<Mode>,
     /// Raised to cut every connection that was made before.
     cuts: watch::Sender<u64>,
@@ -139,6 +141,7 @@ impl Proxy {
             routes: Mutex::default(),
             rules: Mutex::default(),
             counts: Mutex::default(),
+            answered_bytes: Mutex::default(),
             mode: watch::Sender::new(Mode::Open),
             cuts: watch::Sender::new(0),
             handle: runtime.handle().clone(),
@@ -198,6 +201,14 @@ impl Proxy {
     /// How many requests of a kind have come so far.
     pub fn count(&self, api: ApiKey) -> u64 {
         lock(&self.shared.counts).get(&api).copied().unwrap_or(0)
+    }
+
+    /// Bytes that brokers have answered requests of a kind with so far.
+    pub fn answered_bytes(&self, api: ApiKey) -> u64 {
+        lock(&self.shared.answered_bytes)
+            .get(&api)
+            .copied()
+            .unwrap_or(0)
     }
 }
 
@@ -439,6 +450,9 @@ impl Line {
             let Some((header, rule)) = lock(&self.in_flight).remove(&correlation) else {
                 return Err(malformed(wire::Malformed));
             };
+            *lock(&self.shared.answered_bytes)
+                .entry(header.api)
+                .or_default() += frame.len() as u64;
             if let Some(rule) = rule {
                 rule.applied.fetch_add(1, Ordering::SeqCst);
                 match rule.fault {

@@ -1,0 +1,105 @@
+//! Each metric that operations rest on moves under the fault that it is for.
+//!
+//! Paused time and bytes in flight are watched under overload, and the number of brokers where the
+//! broker's disk is full.
+
+use std::time::Duration;
+
+use aligner_tests::{
+    connector::Connector,
+    events::{self, Events},
+    kafka::Kafka,
+    proxy::{ApiKey, Fault, Proxy},
+    story::Story,
+    wait,
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// ILLEGAL_GENERATION: what a member meets while its group is being rebalanced.
+const ILLEGAL_GENERATION: i16 = 22;
+
+/// Waits until a metric is at least this.
+#[track_caller]
+fn reaches(connector: &Connector, name: &str, labels: &[&str], least: f64) {
+    wait::until(&format!("{name} {labels:?} >= {least}"), LIMIT, || {
+        connector
+            .metric(name, labels)
+            .is_some_and(|value| value >= least)
+    });
+}
+
+#[test]
+fn the_metrics_of_delivery_move_under_the_faults_that_they_are_for() {
+    let kafka = Kafka::shared();
+    let mut story = Story::new(kafka, "metrics", 2);
+    story.config = story
+        .config
+        .clone()
+        .set(&["kafka", "transaction_timeout_ms"], 6_000)
+        .property("socket.timeout.ms", "2500");
+    let proxy = Proxy::before(&kafka.addresses());
+    let config = story
+        .config
+        .clone()
+        .set(&["kafka", "bootstrap_servers"], proxy.bootstrap());
+    let mut connector = Connector::ready("metrics", &config);
+    let mut events = Events::new(events::seed("metrics"), "metrics");
+
+    // Dispositions by reason, and the time that transactions take.
+    story.send(&mut events, 100);
+    story
+        .oracle
+        .send([events::broken(None, Some(b"broken"), "invalid_json")]);
+    story.oracle.wait_done(101, LIMIT);
+    reaches(
+        &connector,
+        "aligner_records_total",
+        &["disposition=\"dead_lettered\"", "reason=\"invalid_json\""],
+        1.0,
+    );
+    reaches(
+        &connector,
+        "aligner_records_total",
+        &["disposition=\"corrected\""],
+        10.0,
+    );
+    let ends = "aligner_kafka_deliveries_total";
+    reaches(&connector, ends, &["end=\"committed\""], 1.0);
+    reaches(
+        &connector,
+        "aligner_kafka_delivery_duration_seconds_count",
+        &["end=\"committed\""],
+        1.0,
+    );
+    reaches(&connector, "aligner_kafka_brokers_up", &[], 1.0);
+
+    // An abort.
+    let refused = proxy
+        .on(ApiKey::TxnOffsetCommit)
+        .does(Fault::Refuse(ILLEGAL_GENERATION));
+    story.send(&mut events, 20);
+    refused.wait_hit(LIMIT);
+    reaches(&connector, ends, &["end=\"aborted\""], 1.0);
+    story.oracle.wait_done(121, LIMIT);
+
+    // What waits, and since when: a delivery whose commit is not answered.
+    let held = proxy
+        .on(ApiKey::EndTxn)
+        .commits()
+        .times(100)
+        .does(Fault::HoldRequest);
+    story.send(&mut events, 20);
+    held.wait_hit(LIMIT);
+    reaches(&connector, "aligner_record_oldest_age_seconds", &[], 2.0);
+    reaches(&connector, "aligner_records_undelivered", &[], 20.0);
+    reaches(&connector, "aligner_kafka_lag", &[], 20.0);
+    // And it ends in doubt.
+    reaches(&connector, ends, &["end=\"ambiguous\""], 1.0);
+    reaches(&connector, "aligner_kafka_request_timeouts", &[], 1.0);
+    held.release();
+    story.oracle.settled(LIMIT);
+    wait::until("nothing to be old any more", LIMIT, || {
+        connector.metric("aligner_record_oldest_age_seconds", &[]) == Some(0.0)
+    });
+    assert!(connector.sigterm().success());
+}

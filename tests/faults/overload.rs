@@ -1,0 +1,146 @@
+//! Five times more than the Aligner can take: the source waits, memory stays within the limits
+//! that the configuration names, the membership is kept, and nothing is fetched twice.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use aligner_tests::{
+    completions::{Completions, MODEL},
+    connector::Connector,
+    events,
+    group::Group,
+    kafka::Kafka,
+    ledger::Expected,
+    proxy::{ApiKey, Proxy},
+    story::Story,
+};
+
+const LIMIT: Duration = Duration::from_secs(120);
+/// What the Aligner answers in a second while it is slow.
+const ANSWERS_PER_SECOND: u32 = 40;
+const OVERLOAD: usize = 5;
+/// Large enough that a minute of overload is far more than may be in flight.
+const ANSWER_BYTES: usize = 16_000;
+
+const MEBIBYTE: u64 = 1 << 20;
+/// `pipeline.max_bytes_in_flight`: undelivered records with their outputs.
+const IN_FLIGHT: u64 = 8 * MEBIBYTE;
+/// `kafka.fetch_buffer_bytes` by default: records that were fetched and not yet taken. A smaller one
+/// is stopped and filled more often, and every stop throws away what the client has prefetched.
+const FETCH_BUFFER: u64 = 32 * MEBIBYTE;
+/// librdkafka's own queue (8 MiB) and the answer to a fetch that is under way, allocator included.
+const CLIENT: u64 = 32 * MEBIBYTE;
+
+fn overloaded_for(duration: Duration) {
+    let kafka = Kafka::start();
+    let server = Completions::start();
+    server.answer_per_second(ANSWERS_PER_SECOND);
+    let story = Story::new(&kafka, "overload", 3);
+    let proxy = Proxy::before(&kafka.addresses());
+    let config = story
+        .config
+        .clone()
+        .set(&["kafka", "bootstrap_servers"], proxy.bootstrap())
+        .set(&["pipeline", "max_bytes_in_flight"], IN_FLIGHT)
+        .set(&["aligner", "model"], "remote")
+        .set(&["aligner", "remote", "url"], server.url())
+        .set(&["aligner", "remote", "model"], MODEL);
+    let mut connector = Connector::ready(&story.name, &config);
+    let group = Group::of(&kafka, &story.name);
+    let member = group.wait_stable(1, LIMIT);
+    let watch = group.watch();
+    let idle = connector.resident_bytes().expect("it runs");
+
+    let mut input_bytes = 0;
+    let mut highest = idle;
+    let mut most_in_flight: f64 = 0.0;
+    let enough = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let fed = scope.spawn(|| {
+            let per_second = ANSWERS_PER_SECOND as usize * OVERLOAD;
+            let mut bytes = 0_u64;
+            let mut number = 0;
+            let started = Instant::now();
+            while !enough.load(Ordering::Relaxed) {
+                let due = per_second * (started.elapsed().as_millis() as usize) / 1_000;
+                let records: Vec<_> = (number..due)
+                    .map(|number| {
+                        let id = format!("overload-{number}");
+                        let answer = "because ".repeat(ANSWER_BYTES / 8);
+                        let (outgoing, mut input) = events::event(Some(&id), "why?", &answer);
+                        input.expected = Expected::AnyCorrection;
+                        bytes += outgoing.value.as_ref().map_or(0, Vec::len) as u64;
+                        (outgoing, input)
+                    })
+                    .collect();
+                number = due;
+                story.oracle.send(records);
+                thread::sleep(Duration::from_millis(100));
+            }
+            bytes
+        });
+        let started = Instant::now();
+        while started.elapsed() < duration {
+            assert!(connector.exited().is_none(), "the connector ended");
+            highest = highest.max(connector.resident_bytes().unwrap_or(0));
+            let in_flight = connector.metric("aligner_bytes_in_flight_bytes", &[]);
+            most_in_flight = most_in_flight.max(in_flight.unwrap_or(0.0));
+            thread::sleep(Duration::from_millis(200));
+        }
+        enough.store(true, Ordering::Relaxed);
+        input_bytes = fed.join().expect("feeding does not panic");
+    });
+    let backlog = story.oracle.missing();
+    let paused = connector.metric("aligner_source_paused_time_seconds_total", &[]);
+    server.hurry();
+    // Everything that piled up, as fast as the rest allows.
+    let summary = story.oracle.settled(LIMIT + 2 * duration);
+    let fetched = proxy.answered_bytes(ApiKey::Fetch);
+    let ratio = fetched as f64 / input_bytes as f64;
+    let mib = |bytes: u64| bytes / MEBIBYTE;
+    eprintln!(
+        "overload: {} events of {ANSWER_BYTES} bytes in {duration:?}, {backlog} of them waiting at \
+         the end; memory {} MiB idle, {} MiB at most; {:.1} MiB in flight at most; paused {:.0} s; \
+         fetched {ratio:.2} times the input",
+        summary.inputs,
+        mib(idle),
+        mib(highest),
+        most_in_flight / MEBIBYTE as f64,
+        paused.unwrap_or(0.0),
+    );
+    assert!(
+        backlog > summary.inputs / 2,
+        "the Aligner was fast enough: nothing was tested"
+    );
+    assert!(paused.is_some_and(|seconds| seconds > 1.0), "{paused:?}");
+    // A batch may be taken in as a whole, and a result is larger than its record.
+    assert!(
+        most_in_flight <= 1.25 * IN_FLIGHT as f64,
+        "{most_in_flight} bytes in flight"
+    );
+    let bound = idle + 2 * IN_FLIGHT + FETCH_BUFFER + CLIENT;
+    assert!(
+        highest <= bound,
+        "{} MiB, more than {} MiB",
+        mib(highest),
+        mib(bound)
+    );
+    assert_eq!(watch.end(), [member], "the group changed");
+    assert!(ratio <= 1.2, "fetched {ratio:.2} times the input");
+    assert!(connector.sigterm().success());
+    connector.assert_log_is_clean();
+}
+
+#[test]
+fn a_minute_of_five_times_too_much_is_held_within_the_limits_and_then_worked_off() {
+    overloaded_for(Duration::from_secs(60));
+}
+
+#[test]
+#[ignore = "ten minutes and what they leave behind: make overload"]
+fn ten_minutes_of_five_times_too_much_are_held_within_the_limits_and_then_worked_off() {
+    overloaded_for(Duration::from_secs(600));
+}

@@ -1,0 +1,184 @@
+//! SIGTERM in every state: exit code 0, within a bound that the configuration names.
+
+use std::{
+    process::ExitStatus,
+    time::{Duration, Instant},
+};
+
+use aligner_tests::{
+    completions::{Completions, MODEL},
+    connector::{Config, Connector},
+    events::{self, Events},
+    group::Group,
+    kafka::{Kafka, free_port},
+    ledger::Expected,
+    proxy::{ApiKey, Fault, Proxy},
+    story::Story,
+    wait,
+};
+
+const LIMIT: Duration = Duration::from_secs(90);
+/// `pipeline.drain_timeout_ms`: for records that the Aligner has.
+const DRAIN: Duration = Duration::from_secs(4);
+/// `pipeline.close_timeout_ms`, for the last delivery, for the sink and for the source; and what
+/// the process itself takes on a busy machine.
+const CLOSE: Duration = Duration::from_secs(3);
+const BOUND: Duration = Duration::from_secs(4 + 3 * 3 + 6);
+
+fn bounded(config: &Config) -> Config {
+    config
+        .clone()
+        .set(&["pipeline", "drain_timeout_ms"], DRAIN.as_millis() as u64)
+        .set(&["pipeline", "close_timeout_ms"], CLOSE.as_millis() as u64)
+        .set(&["kafka", "close_timeout_ms"], CLOSE.as_millis() as u64)
+}
+
+#[track_caller]
+fn ends(state: &str, mut connector: Connector) {
+    let started = Instant::now();
+    let status: ExitStatus = connector.sigterm_within(2 * BOUND);
+    let took = started.elapsed();
+    eprintln!(
+        "sigterm: {state}: {status} after {:.1} s",
+        took.as_secs_f64()
+    );
+    assert!(status.success(), "{state}: {status}");
+    assert!(took <= BOUND, "{state}: {took:?}, more than {BOUND:?}");
+}
+
+#[test]
+fn sigterm_ends_it_before_it_has_begun() {
+    let kafka = Kafka::shared();
+    let story = Story::new(kafka, "sigterm-early", 3);
+    let config = bounded(&story.config);
+    let early = Connector::start("early", &config);
+    wait::until("the log to begin", LIMIT, || !early.log().is_empty());
+    ends("at once", early);
+
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let waiting = config.clone().set(&["kafka", "bootstrap_servers"], nobody);
+    let waiting = Connector::start("waiting", &waiting);
+    wait::until("it to wait for a broker", LIMIT, || {
+        waiting.log().contains("not reachable")
+    });
+    ends("waiting for a broker", waiting);
+
+    let proxy = Proxy::before(&kafka.addresses());
+    let through = config.set(&["kafka", "bootstrap_servers"], proxy.bootstrap());
+    let held = proxy.on(ApiKey::InitProducerId).does(Fault::HoldRequest);
+    let claiming = Connector::start("claiming", &through);
+    held.wait_hit(LIMIT);
+    ends("claiming its transactional id", claiming);
+
+    let held = proxy.on(ApiKey::JoinGroup).does(Fault::HoldRequest);
+    let joining = Connector::start("joining", &through);
+    held.wait_hit(LIMIT);
+    ends("joining the group", joining);
+}
+
+#[test]
+fn sigterm_ends_it_idle_at_work_and_with_each_request_of_a_transaction_under_way() {
+    let kafka = Kafka::shared();
+    let story = Story::new(kafka, "sigterm-work", 3);
+    let mut events = Events::new(events::seed("sigterm-work"), "work");
+    let config = bounded(&story.config);
+    ends("idle", Connector::ready("idle", &config));
+    let working = Connector::ready("working", &config);
+    story.send(&mut events, 5_000);
+    ends("at work", working);
+
+    let proxy = Proxy::before(&kafka.addresses());
+    let through = config
+        .clone()
+        .set(&["kafka", "bootstrap_servers"], proxy.bootstrap());
+    for api in [
+        ApiKey::AddPartitionsToTxn,
+        ApiKey::Produce,
+        ApiKey::AddOffsetsToTxn,
+        ApiKey::TxnOffsetCommit,
+        ApiKey::EndTxn,
+    ] {
+        let connector = Connector::ready("delivering", &through);
+        wait::until("everything so far to be done", LIMIT, || {
+            story.oracle.assert_clean();
+            story.oracle.missing() == 0
+        });
+        let held = proxy.on(api).does(Fault::HoldRequest);
+        story.send(&mut events, 200);
+        held.wait_hit(LIMIT);
+        ends(&format!("{api} under way"), connector);
+        held.release();
+    }
+    let _last = Connector::ready("last", &config);
+    story.oracle.settled(LIMIT);
+}
+
+#[test]
+fn sigterm_ends_it_with_a_busy_aligner_with_a_full_pipeline_and_in_a_rebalance() {
+    let kafka = Kafka::shared();
+    let story = Story::new(kafka, "sigterm-busy", 3);
+    let server = Completions::start();
+    let config = bounded(&story.config)
+        .set(&["aligner", "model"], "remote")
+        .set(&["aligner", "remote", "url"], server.url())
+        .set(&["aligner", "remote", "model"], MODEL)
+        .set(&["pipeline", "max_bytes_in_flight"], 200_000);
+    let send = |count: usize| {
+        story.oracle.send((0..count).map(|_| {
+            let (outgoing, mut input) = events::event(None, "why?", "because it is so");
+            input.expected = Expected::AnyCorrection;
+            (outgoing, input)
+        }));
+    };
+    server.hold();
+    let busy = Connector::ready("busy", &config);
+    send(5);
+    wait::until("the aligner to be busy", LIMIT, || server.waiting() > 0);
+    ends("with an Aligner that does not answer", busy);
+
+    let full = Connector::ready("full", &config);
+    send(2_000);
+    wait::until("the source to be paused", LIMIT, || {
+        full.metric("aligner_bytes_in_flight_bytes", &[])
+            .is_some_and(|bytes| bytes >= 160_000.0)
+    });
+    ends("with its source paused", full);
+
+    // It must give partitions to a newcomer, and its records are not answered.
+    let giving = Connector::ready("giving", &config);
+    wait::until("the aligner to be busy", LIMIT, || server.waiting() > 0);
+    let newcomer = Connector::start("newcomer", &config);
+    let group = Group::of(kafka, &story.name);
+    wait::until("a rebalance", LIMIT, || {
+        group.look().is_some_and(|look| look.state != "Stable")
+    });
+    ends("in a rebalance", giving);
+    server.release();
+    story.oracle.settled(LIMIT);
+    ends("after all that", newcomer);
+}
+
+#[test]
+fn sigterm_ends_it_without_a_broker() {
+    let kafka = Kafka::start();
+    let story = Story::new(&kafka, "sigterm-alone", 3);
+    let mut events = Events::new(events::seed("sigterm-alone"), "alone");
+    let config = bounded(&story.config);
+    for state in ["with a frozen broker", "without a broker"] {
+        let connector = Connector::ready("alone", &config);
+        let before = story.oracle.done();
+        story.send(&mut events, 2_000);
+        story.oracle.wait_done(before + 1, LIMIT);
+        match state {
+            "with a frozen broker" => kafka.sigstop(1),
+            _ => kafka.kill(1),
+        }
+        ends(state, connector);
+        match state {
+            "with a frozen broker" => kafka.sigcont(1),
+            _ => kafka.restart(1),
+        }
+    }
+    let _last = Connector::ready("last", &config);
+    story.oracle.settled(LIMIT);
+}
