@@ -1,8 +1,9 @@
 //! Checkpoints as one GGUF file, read by candle.
 //!
-//! Its metadata becomes a [`Config`], its tensors answer to their Hugging Face names. Q8_0 and
-//! Q4_0 stay in int8, which holds them exactly; every other type that candle knows (Q4_1, Q5,
-//! the K-quants, F16, BF16) is widened to f32 exactly, unless int8 was asked for.
+//! Its metadata becomes a [`Config`], its tensors answer to their Hugging Face names. Q8_0,
+//! Q4_0, Q4_K and Q6_K are computed with as they are stored; every other type that candle knows
+//! (Q4_1, Q5, the other K-quants, F16, BF16) is widened to f32 exactly, unless a smaller type was
+//! asked for.
 
 use std::{
     borrow::Cow,
@@ -220,6 +221,8 @@ impl GgufFile {
             GgmlDType::BF16 => Some(Stored::Bf16),
             GgmlDType::Q8_0 => Some(Stored::Q8_0),
             GgmlDType::Q4_0 => Some(Stored::Q4_0),
+            GgmlDType::Q4K => Some(Stored::Q4K),
+            GgmlDType::Q6K => Some(Stored::Q6K),
             _ => None,
         };
         let rows = match stored {

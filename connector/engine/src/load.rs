@@ -54,11 +54,12 @@ impl Loaded {
             Dtype::Auto => WeightPrecision::AsStored,
             Dtype::F32 => WeightPrecision::F32,
             Dtype::Q8_0 => WeightPrecision::Q8,
-            Dtype::Q4K | Dtype::Bf16 => {
+            Dtype::Q4K => WeightPrecision::Q4,
+            Dtype::Bf16 => {
                 return Err(LoadError::Setting {
                     setting: "dtype",
                     value: options.dtype.name().to_owned(),
-                    problem: "is not available on the CPU; use f32 or q8_0".to_owned(),
+                    problem: "is not available on the CPU; use f32, q8_0 or q4_k".to_owned(),
                 });
             }
         };

@@ -13,8 +13,8 @@ use crate::{
     config::Config,
     kernels::{
         Aligned, Attend, AttentionShape, Epilogue, HeadShape, Isa, KvPrecision, KvStore, LANES,
-        Matrix, Place, Pool, Precision, QuantizedRows, attend, glu, matmul, read, rms_norm,
-        softcap, split_heads,
+        Matrix, Place, Pool, Precision, QuantizedRows, attend, glu, matmul, matmul_columns, read,
+        rms_norm, softcap, split_heads,
     },
     rope::RopeTable,
     rows::Rows,
@@ -26,7 +26,8 @@ use crate::{
 pub(crate) enum WeightPrecision {
     F32,
     Q8,
-    /// In int8 what the file holds in a form that int8 holds exactly; the rest in f32.
+    Q4,
+    /// Without loss: blocks that the kernels compute with as they are, the rest in f32.
     AsStored,
 }
 
@@ -43,14 +44,22 @@ pub(crate) struct Decoder {
 
 struct Layer {
     before_attention: Vec<f32>,
-    qkv: Matrix,
+    /// Side by side; more than one where the file holds them in different types.
+    qkv: Vec<Matrix>,
     qk_norms: Option<(Vec<f32>, Vec<f32>)>,
     out: Matrix,
     after_attention: Option<Vec<f32>>,
     before_ffn: Vec<f32>,
-    gate_up: Matrix,
+    gate_up: Vec<Matrix>,
     down: Matrix,
     after_ffn: Option<Vec<f32>>,
+}
+
+impl Layer {
+    fn matrices(&self) -> impl Iterator<Item = &Matrix> {
+        let joined = self.qkv.iter().chain(&self.gate_up);
+        joined.chain([&self.out, &self.down])
+    }
 }
 
 impl Decoder {
@@ -94,12 +103,8 @@ impl Decoder {
             + if tied { 0 } else { count(&head) }
             + layers
                 .iter()
-                .map(|layer| {
-                    [&layer.qkv, &layer.out, &layer.gate_up, &layer.down]
-                        .iter()
-                        .map(|matrix| count(matrix))
-                        .sum::<usize>()
-                })
+                .flat_map(Layer::matrices)
+                .map(count)
                 .sum::<usize>()
             + (2 * config.layers.len() + 1) * hidden;
         Ok(Self {
@@ -126,52 +131,57 @@ impl Decoder {
         self.isa
     }
 
+    fn matrices(&self) -> impl Iterator<Item = &Matrix> {
+        self.layers
+            .iter()
+            .flat_map(Layer::matrices)
+            .chain([&self.head])
+    }
+
     /// How the products run.
     pub(crate) fn dtype(&self) -> &'static str {
-        let mut int8 = self
-            .layers
-            .iter()
-            .flat_map(|layer| [&layer.qkv, &layer.out, &layer.gate_up, &layer.down])
-            .chain([&self.head])
-            .map(|matrix| matrix.precision() == Precision::Q8);
-        match (int8.clone().all(|is| is), int8.any(|is| is)) {
-            (true, _) => "q8_0",
-            (false, true) => "mixed f32 and q8_0",
-            (false, false) => "f32",
+        let has = |precision| {
+            self.matrices()
+                .any(|matrix| matrix.precision() == precision)
+        };
+        let kinds = [Precision::F32, Precision::Q8, Precision::Q6, Precision::Q4];
+        match kinds.map(has) {
+            [true, false, false, false] => "f32",
+            [false, true, false, false] => "q8_0",
+            [false, false, true, false] => "q6_k",
+            [false, false, false, true] => "q4_k",
+            [true, true, false, false] => "mixed f32 and q8_0",
+            [false, true, false, true] => "mixed q4_k and q8_0",
+            [false, false, true, true] => "mixed q4_k and q6_k",
+            [true, ..] => "mixed, in part f32",
+            _ => "mixed",
         }
     }
 
     /// Of most of its products.
     pub(crate) fn main_precision(&self) -> Precision {
-        self.layers[0].gate_up.precision()
+        self.layers[0].gate_up[0].precision()
     }
 
     /// Multiply-adds of a row in all layers.
     pub(crate) fn row_multiply_adds(&self) -> usize {
-        let layers = self.layers.iter();
-        layers
-            .flat_map(|layer| [&layer.qkv, &layer.out, &layer.gate_up, &layer.down])
-            .map(|matrix| matrix.n * matrix.k)
-            .sum()
+        let matrices = self.layers.iter().flat_map(Layer::matrices);
+        matrices.map(|matrix| matrix.n * matrix.k).sum()
     }
 
     /// How keys and values are held.
     pub(crate) fn kv_precision(&self) -> KvPrecision {
-        if self.dtype() == "q8_0" {
-            KvPrecision::F16
-        } else {
+        let exact = |matrix: &Matrix| matrix.precision() == Precision::F32;
+        if self.matrices().any(exact) {
             KvPrecision::F32
+        } else {
+            KvPrecision::F16
         }
     }
 
     /// Bytes that one decoding step reads.
     pub(crate) fn bytes(&self) -> usize {
-        self.layers
-            .iter()
-            .flat_map(|layer| [&layer.qkv, &layer.out, &layer.gate_up, &layer.down])
-            .chain([&self.head])
-            .map(Matrix::bytes)
-            .sum()
+        self.matrices().map(Matrix::bytes).sum()
     }
 }
 
@@ -226,7 +236,7 @@ impl Loader<'_> {
                 config.qkv_bias,
             )?,
             qk_norms,
-            out: packed(&[("self_attn.o_proj", hidden)], q, config.out_bias)?,
+            out: single(packed(&[("self_attn.o_proj", hidden)], q, config.out_bias)?),
             after_attention,
             before_ffn,
             gate_up: packed(
@@ -234,37 +244,52 @@ impl Loader<'_> {
                 hidden,
                 config.mlp_bias,
             )?,
-            down: packed(&[("mlp.down_proj", hidden)], ffn, config.mlp_bias)?,
+            down: single(packed(&[("mlp.down_proj", hidden)], ffn, config.mlp_bias)?),
             after_ffn,
         })
     }
 
-    /// Several matrices of the same input as one.
-    fn packed(&self, parts: &[(&str, usize)], k: usize, bias: bool) -> Result<Matrix, LoadError> {
+    /// Several matrices of the same input, joined as far as they are held alike.
+    fn packed(
+        &self,
+        parts: &[(&str, usize)],
+        k: usize,
+        bias: bool,
+    ) -> Result<Vec<Matrix>, LoadError> {
         let rows = parts
             .iter()
             .map(|(name, n)| self.weights.matrix(&format!("{name}.weight"), *n, k))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut matrix = self.packed_rows(&rows, k);
-        let mut first = 0;
-        for &(name, n) in parts {
-            if bias {
-                matrix.set_bias(first, &self.weights.vector(&format!("{name}.bias"), n)?);
-            }
-            first += n;
-        }
-        Ok(matrix)
+        let mut names = parts.iter();
+        rows.chunk_by(|a, b| self.precision(a) == self.precision(b))
+            .map(|alike| {
+                let mut matrix = self.packed_rows(alike, k);
+                let mut first = 0;
+                for &(name, n) in names.by_ref().take(alike.len()) {
+                    if bias {
+                        let values = self.weights.vector(&format!("{name}.bias"), n)?;
+                        matrix.set_bias(first, &values);
+                    }
+                    first += n;
+                }
+                Ok(matrix)
+            })
+            .collect()
     }
 
-    fn packed_rows(&self, parts: &[Rows<'_>], k: usize) -> Matrix {
-        let precision = match self.precision {
+    fn precision(&self, rows: &Rows<'_>) -> Precision {
+        match self.precision {
             WeightPrecision::F32 => Precision::F32,
             WeightPrecision::Q8 => Precision::Q8,
-            WeightPrecision::AsStored if parts.iter().all(Rows::is_int8) => Precision::Q8,
-            WeightPrecision::AsStored => Precision::F32,
-        };
+            WeightPrecision::Q4 => Precision::Q4,
+            WeightPrecision::AsStored => rows.exact(),
+        }
+    }
+
+    /// Parts that are held alike, as one.
+    fn packed_rows(&self, parts: &[Rows<'_>], k: usize) -> Matrix {
         let n = parts.iter().map(Rows::count).sum();
-        let mut matrix = Matrix::empty(n, k, precision, self.isa);
+        let mut matrix = Matrix::empty(n, k, self.precision(&parts[0]), self.isa);
         let mut first = 0;
         for rows in parts {
             rows.pack(&mut matrix, first);
@@ -279,6 +304,38 @@ impl Loader<'_> {
             weight.iter_mut().for_each(|weight| *weight += 1.0);
         }
         Ok(weight)
+    }
+}
+
+/// The one matrix that one name gives.
+fn single(mut matrices: Vec<Matrix>) -> Matrix {
+    matrices.pop().expect("a matrix for each name")
+}
+
+/// `out = x · wᵀ` for matrices side by side.
+fn multiply(
+    pool: &mut Pool,
+    quantized: &mut QuantizedRows,
+    x: &[f32],
+    rows: usize,
+    matrices: &[Matrix],
+    out: &mut [f32],
+) {
+    let stride = matrices.iter().map(|matrix| matrix.n).sum();
+    let mut first = 0;
+    for matrix in matrices {
+        let out = &mut out[first..];
+        matmul_columns(
+            pool,
+            quantized,
+            x,
+            rows,
+            matrix,
+            Epilogue::Store,
+            out,
+            stride,
+        );
+        first += matrix.n;
     }
 }
 
@@ -422,17 +479,9 @@ impl Backend for Cpu {
                 epsilon,
                 normed,
             );
-            let qkv = buffers.qkv.of(rows * layer.qkv.n);
+            let qkv = buffers.qkv.of(rows * (heads + 2 * kv_heads) * head);
             let quantized = &mut buffers.quantized;
-            matmul(
-                pool,
-                quantized,
-                normed,
-                rows,
-                &layer.qkv,
-                Epilogue::Store,
-                qkv,
-            );
+            multiply(pool, quantized, normed, rows, &layer.qkv, qkv);
             let queries = buffers.queries.of(rows * heads * padded);
             let store = store.layer(index);
             split_heads(
@@ -526,15 +575,7 @@ impl Backend for Cpu {
                 normed,
             );
             let gate_up = buffers.gate_up.of(rows * 2 * ffn);
-            matmul(
-                pool,
-                quantized,
-                normed,
-                rows,
-                &layer.gate_up,
-                Epilogue::Store,
-                gate_up,
-            );
+            multiply(pool, quantized, normed, rows, &layer.gate_up, gate_up);
             let gated = buffers.gated.of(rows * ffn);
             glu(
                 pool,

@@ -47,7 +47,8 @@ impl EngineOptions {
 /// How weights are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Dtype {
-    /// f32 for safetensors; what the file holds for GGUF where int8 holds it exactly, else f32.
+    /// f32 for safetensors; for GGUF what the file holds, where the kernels compute with it (Q8_0,
+    /// Q4_0, Q4_K, Q6_K), else f32.
     /// The same on every machine.
     #[default]
     Auto,
@@ -55,7 +56,8 @@ pub enum Dtype {
     F32,
     /// Blocks of 32 int8, inputs quantised row by row.
     Q8_0,
-    /// 4-bit blocks.
+    /// Blocks of 32 four-bit weights with scale and minimum (llama.cpp's Q4_K), where a matrix has
+    /// rows of a multiple of 256, else as Q8_0.
     Q4K,
     /// 16-bit floats, on CUDA.
     Bf16,
@@ -114,7 +116,7 @@ pub struct Limits {
     pub max_running: usize,
     /// Tokens whose keys and values fit; `None` chooses by the model's size.
     pub kv_tokens: Option<usize>,
-    /// Tokens of past corrections that drafts are made from, about twelve bytes each.
+    /// Tokens of past corrections that drafts are made from, about twenty bytes each.
     pub history_tokens: usize,
     /// Most requests that wait or run in the whole engine; more are refused as unavailable.
     pub max_queued: usize,

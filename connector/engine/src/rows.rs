@@ -2,7 +2,15 @@
 
 use std::borrow::Cow;
 
-use crate::kernels::Matrix;
+use candle_core::{
+    Device, Tensor,
+    quantized::{GgmlDType, QTensor},
+};
+
+use crate::{
+    blocks::{self, BLOCK, Q4_0_BYTES, Q4_K_BYTES, Q4K, Q6_K_BYTES, Q8_0_BYTES, SUPER, half},
+    kernels::{Matrix, Precision},
+};
 
 /// How values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,13 +18,12 @@ pub(crate) enum Stored {
     F32,
     F16,
     Bf16,
-    /// llama.cpp's blocks of an f16 scale and 32 bytes.
+    /// llama.cpp's blocks.
     Q8_0,
-    /// llama.cpp's blocks of an f16 scale and 32 half bytes, 8 too large.
     Q4_0,
+    Q4K,
+    Q6K,
 }
-
-const BLOCK: usize = 32;
 
 impl Stored {
     /// Bytes of a row.
@@ -24,8 +31,10 @@ impl Stored {
         match self {
             Self::F32 => 4 * columns,
             Self::F16 | Self::Bf16 => 2 * columns,
-            Self::Q8_0 => columns / BLOCK * 34,
-            Self::Q4_0 => columns / BLOCK * 18,
+            Self::Q8_0 => columns / BLOCK * Q8_0_BYTES,
+            Self::Q4_0 => columns / BLOCK * Q4_0_BYTES,
+            Self::Q4K => columns / SUPER * Q4_K_BYTES,
+            Self::Q6K => columns / SUPER * Q6_K_BYTES,
         }
     }
 }
@@ -68,9 +77,14 @@ impl<'a> Rows<'a> {
         self.count
     }
 
-    /// Whether blocks of int8 hold the values exactly.
-    pub(crate) fn is_int8(&self) -> bool {
-        matches!(self.stored, Stored::Q8_0 | Stored::Q4_0)
+    /// The precision of a matrix that holds the values exactly.
+    pub(crate) fn exact(&self) -> Precision {
+        match self.stored {
+            Stored::F32 | Stored::F16 | Stored::Bf16 => Precision::F32,
+            Stored::Q8_0 | Stored::Q4_0 => Precision::Q8,
+            Stored::Q4K => Precision::Q4,
+            Stored::Q6K => Precision::Q6,
+        }
     }
 
     fn row_bytes(&self, index: usize) -> &[u8] {
@@ -104,57 +118,76 @@ impl<'a> Rows<'a> {
                     *value = half(bytes);
                 }
             }
-            Stored::Q8_0 | Stored::Q4_0 => {
-                let blocks = bytes.chunks_exact(self.stored.row_bytes(BLOCK));
-                for (to, block) in to.chunks_exact_mut(BLOCK).zip(blocks) {
-                    let mut integers = [0; BLOCK];
-                    let scale = self.block(block, &mut integers);
-                    for (value, integer) in to.iter_mut().zip(integers) {
-                        *value = f32::from(integer) * scale;
-                    }
+            Stored::Q4K => {
+                for (to, block) in to.chunks_exact_mut(SUPER).zip(q4(bytes)) {
+                    block.widen(to);
+                }
+            }
+            Stored::Q8_0 | Stored::Q4_0 | Stored::Q6K => {
+                let (mut integers, mut scales) = (vec![0; self.columns], Vec::new());
+                self.int8(index, &mut integers, &mut scales);
+                let width = self.columns / scales.len();
+                for (i, (value, integer)) in to.iter_mut().zip(integers).enumerate() {
+                    *value = f32::from(integer) * scales[i / width];
                 }
             }
         }
     }
 
-    /// Integers and scale of a block.
-    fn block(&self, block: &[u8], integers: &mut [i8]) -> f32 {
-        let (scale, values) = block.split_at(2);
-        if self.stored == Stored::Q8_0 {
-            integers
-                .iter_mut()
-                .zip(values)
-                .for_each(|(to, &byte)| *to = byte as i8);
-        } else {
-            for (i, &byte) in values.iter().enumerate() {
-                integers[i] = (byte & 15) as i8 - 8;
-                integers[i + BLOCK / 2] = (byte >> 4) as i8 - 8;
+    /// Integers and scales of row `index`, of a type that has them.
+    fn int8(&self, index: usize, integers: &mut [i8], scales: &mut Vec<f32>) {
+        let bytes = self.row_bytes(index);
+        scales.clear();
+        match self.stored {
+            Stored::Q6K => {
+                scales.resize(self.columns / 16, 0.0);
+                let blocks = bytes.chunks_exact(Q6_K_BYTES);
+                let parts = integers
+                    .chunks_exact_mut(SUPER)
+                    .zip(scales.chunks_exact_mut(16));
+                for (block, (integers, scales)) in blocks.zip(parts) {
+                    blocks::q6_k(block, integers, scales);
+                }
+            }
+            Stored::Q8_0 => {
+                let blocks = bytes.chunks_exact(Q8_0_BYTES);
+                let parts = blocks.zip(integers.chunks_exact_mut(BLOCK));
+                scales.extend(parts.map(|(block, integers)| blocks::q8_0(block, integers)));
+            }
+            _ => {
+                let blocks = bytes.chunks_exact(Q4_0_BYTES);
+                let parts = blocks.zip(integers.chunks_exact_mut(BLOCK));
+                scales.extend(parts.map(|(block, integers)| blocks::q4_0(block, integers)));
             }
         }
-        half(scale)
     }
 
     /// Copies all rows into a packed matrix, from its column `first` on.
     pub(crate) fn pack(&self, matrix: &mut Matrix, first: usize) {
-        if self.is_int8() {
-            let mut integers = vec![0; self.columns];
-            let mut scales = vec![0.0; self.columns / BLOCK];
-            for index in 0..self.count {
-                let blocks = self
-                    .row_bytes(index)
-                    .chunks_exact(self.stored.row_bytes(BLOCK));
-                let parts = integers.chunks_exact_mut(BLOCK).zip(&mut scales);
-                for ((integers, scale), block) in parts.zip(blocks) {
-                    *scale = self.block(block, integers);
-                }
-                matrix.set_row_q8(first + index, &integers, &scales);
-            }
-            return;
-        }
         let mut row = vec![0.0; self.columns];
+        let (mut integers, mut scales) = (vec![0; self.columns], Vec::new());
         for index in 0..self.count {
-            self.row(index, &mut row);
-            matrix.set_row(first + index, &row);
+            match self.stored {
+                Stored::Q4K => {
+                    let blocks: Vec<Q4K> = q4(self.row_bytes(index)).collect();
+                    matrix.set_row_q4(first + index, &blocks);
+                }
+                // What holds them exactly, or less exactly in f32.
+                Stored::Q8_0 | Stored::Q4_0 | Stored::Q6K
+                    if matrix.precision() != Precision::Q4 =>
+                {
+                    self.int8(index, &mut integers, &mut scales);
+                    matrix.set_row_q8(first + index, &integers, &scales);
+                }
+                _ => {
+                    self.row(index, &mut row);
+                    if matrix.precision() == Precision::Q4 {
+                        matrix.set_row_q4(first + index, &quantized(&row));
+                    } else {
+                        matrix.set_row(first + index, &row);
+                    }
+                }
+            }
         }
     }
 
@@ -170,10 +203,18 @@ impl<'a> Rows<'a> {
     }
 }
 
-fn pair(bytes: &[u8]) -> u16 {
-    u16::from_le_bytes([bytes[0], bytes[1]])
+fn q4(row: &[u8]) -> impl Iterator<Item = Q4K> {
+    row.chunks_exact(Q4_K_BYTES).map(Q4K::read)
 }
 
-fn half(bytes: &[u8]) -> f32 {
-    half::f16::from_bits(pair(bytes)).to_f32()
+/// Four-bit blocks of a row, by candle's quantisation.
+fn quantized(row: &[f32]) -> Vec<Q4K> {
+    let row = Tensor::from_slice(row, (1, row.len()), &Device::Cpu);
+    let quantized = row.and_then(|row| QTensor::quantize(&row, GgmlDType::Q4K));
+    let quantized = quantized.expect("a row of whole blocks on the CPU");
+    q4(&quantized.data().expect("its bytes lie in memory")).collect()
+}
+
+fn pair(bytes: &[u8]) -> u16 {
+    u16::from_le_bytes([bytes[0], bytes[1]])
 }

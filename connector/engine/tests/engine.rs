@@ -393,7 +393,7 @@ fn settings_that_this_build_cannot_serve_are_refused_with_what_would_work() {
             dtype: Dtype::Bf16,
             ..options()
         }),
-        "dtype = bf16 is not available on the CPU; use f32 or q8_0"
+        "dtype = bf16 is not available on the CPU; use f32, q8_0 or q4_k"
     );
     assert_eq!(
         refused(EngineOptions {

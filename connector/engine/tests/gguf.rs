@@ -259,3 +259,101 @@ fn a_gguf_file_that_cannot_be_used_is_refused_with_key_and_value() {
     let error = Engine::load(EngineOptions::new(ModelSource::Gguf(path))).err();
     assert!(matches!(error, Some(LoadError::Malformed { .. })));
 }
+
+/// A Llama with rows of 256, most of it in Q4_K and the rest in Q6_K, as `Q4_K_M` files have it.
+fn write_k_quants(path: &Path) {
+    const WIDTH: usize = 256;
+    let noise = |rows: usize, columns: usize, salt: usize| {
+        let values: Vec<f32> = (0..rows * columns)
+            .map(|i| ((i * 7_919 + salt * 104_729) % 1_009) as f32 / 5_000.0 - 0.1)
+            .collect();
+        Tensor::from_vec(values, (rows, columns), &Device::Cpu).expect("a matrix")
+    };
+    let ones = Tensor::ones(WIDTH, candle_core::DType::F32, &Device::Cpu).expect("a vector");
+    let mut tensors = vec![
+        (
+            "output_norm.weight".to_owned(),
+            quantized(&ones, GgmlDType::F32),
+        ),
+        (
+            "token_embd.weight".to_owned(),
+            quantized(&noise(320, WIDTH, 1), GgmlDType::Q6K),
+        ),
+    ];
+    for layer in 0..2 {
+        let matrices = [
+            ("attn_q", GgmlDType::Q4K),
+            ("attn_k", GgmlDType::Q4K),
+            ("attn_v", GgmlDType::Q6K),
+            ("attn_output", GgmlDType::Q4K),
+            ("ffn_gate", GgmlDType::Q4K),
+            ("ffn_up", GgmlDType::Q4K),
+            ("ffn_down", GgmlDType::Q6K),
+        ];
+        for (salt, (name, kind)) in matrices.into_iter().enumerate() {
+            let values = noise(WIDTH, WIDTH, 10 * layer + salt + 2);
+            tensors.push((
+                format!("blk.{layer}.{name}.weight"),
+                quantized(&values, kind),
+            ));
+        }
+        for name in ["attn_norm", "ffn_norm"] {
+            tensors.push((
+                format!("blk.{layer}.{name}.weight"),
+                quantized(&ones, GgmlDType::F32),
+            ));
+        }
+    }
+    let number = |value| Value::U32(value);
+    let metadata = [
+        ("general.architecture", Value::String("llama".to_owned())),
+        ("llama.embedding_length", number(256)),
+        ("llama.block_count", number(2)),
+        ("llama.feed_forward_length", number(256)),
+        ("llama.attention.head_count", number(4)),
+        ("llama.context_length", number(512)),
+    ];
+    let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(key, value)| (*key, value)).collect();
+    let tensors: Vec<(&str, &QTensor)> = tensors
+        .iter()
+        .map(|(name, tensor)| (name.as_str(), tensor))
+        .collect();
+    let mut file = BufWriter::new(File::create(path).expect("created"));
+    gguf_file::write(&mut file, &metadata, &tensors).expect("written");
+}
+
+fn quantized(tensor: &Tensor, kind: GgmlDType) -> QTensor {
+    QTensor::quantize(tensor, kind).expect("quantised")
+}
+
+#[test]
+fn k_quants_run_as_they_are_stored() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("k.gguf");
+    write_k_quants(&path);
+    let load = |dtype| logits(ModelSource::Gguf(path.clone()), dtype);
+    let (stored, held) = load(Dtype::Auto);
+    assert_eq!(held, "mixed q4_k and q6_k");
+    let (exact, held) = load(Dtype::F32);
+    assert_eq!(held, "f32");
+    let (fours, held) = load(Dtype::Q4K);
+    assert_eq!(held, "q4_k");
+    // The weights are the same; inputs are rounded to one part in 254 of their block's largest.
+    let error = |got: &[Vec<Vec<f32>>]| {
+        let pairs = got
+            .iter()
+            .flatten()
+            .flatten()
+            .zip(exact.iter().flatten().flatten());
+        let (difference, size) = pairs.fold((0.0_f64, 0.0_f64), |(difference, size), (a, b)| {
+            (
+                difference + f64::from(a - b).powi(2),
+                size + f64::from(*b).powi(2),
+            )
+        });
+        (difference / size).sqrt()
+    };
+    assert!(error(&stored) < 0.02, "{}", error(&stored));
+    // Here what was Q6_K is rounded to four bits too.
+    assert!(error(&fours) < 0.2, "{}", error(&fours));
+}

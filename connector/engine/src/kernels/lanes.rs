@@ -10,12 +10,13 @@
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
-    __m256, __m512, _mm_loadu_si128, _mm_packs_epi16, _mm_packs_epi32, _mm_storeu_si128,
-    _mm256_add_epi32, _mm256_add_ps, _mm256_castsi256_ps, _mm256_castsi256_si128, _mm256_cvtph_ps,
-    _mm256_cvtps_epi32, _mm256_cvtps_ph, _mm256_div_ps, _mm256_extracti128_si256, _mm256_fmadd_ps,
-    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps,
-    _mm256_round_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps,
-    _mm256_storeu_si256, _mm256_sub_ps, _mm512_add_epi32, _mm512_add_ps, _mm512_castsi512_ps,
+    __m256, __m512, _mm_loadl_epi64, _mm_loadu_si128, _mm_packs_epi16, _mm_packs_epi32,
+    _mm_storeu_si128, _mm256_add_epi32, _mm256_add_ps, _mm256_castsi256_ps, _mm256_castsi256_si128,
+    _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_cvtps_ph,
+    _mm256_div_ps, _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_round_ps, _mm256_set1_epi32,
+    _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_ps,
+    _mm512_add_epi32, _mm512_add_ps, _mm512_castsi512_ps, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32,
     _mm512_cvtph_ps, _mm512_cvtps_epi32, _mm512_cvtps_ph, _mm512_cvtsepi32_epi8, _mm512_div_ps,
     _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps,
     _mm512_roundscale_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps,
@@ -53,6 +54,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn exp2_of_integer(self) -> Self;
     /// Nearest integers, ties to even, of values within ±127.
     unsafe fn store_i8(self, to: *mut i8);
+    /// Widens sixteen unsigned bytes.
+    unsafe fn load_bytes(from: *const u8) -> Self;
     /// Widens sixteen f16.
     unsafe fn load_half(from: *const u16) -> Self;
     /// Rounds to f16, ties to even.
@@ -126,6 +129,13 @@ impl Lanes for Avx512 {
     unsafe fn store_i8(self, to: *mut i8) {
         unsafe {
             _mm_storeu_si128(to.cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(self.0)));
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Self {
+        unsafe {
+            let bytes = _mm_loadu_si128(from.cast());
+            Self(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)))
         }
     }
     #[inline(always)]
@@ -261,6 +271,16 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Self {
+        unsafe {
+            let half = |offset| {
+                let bytes = _mm_loadl_epi64(from.add(offset).cast());
+                _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes))
+            };
+            Self(half(0), half(8))
+        }
+    }
+    #[inline(always)]
     unsafe fn load_half(from: *const u16) -> Self {
         unsafe {
             let half = |offset| _mm256_cvtph_ps(_mm_loadu_si128(from.add(offset).cast()));
@@ -351,6 +371,11 @@ impl Lanes for Portable {
     unsafe fn store_i8(self, to: *mut i8) {
         let bytes = self.0.map(|x| x.round_ties_even() as i8);
         unsafe { to.cast::<[i8; LANES]>().write_unaligned(bytes) }
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Self {
+        let bytes = unsafe { from.cast::<[u8; LANES]>().read_unaligned() };
+        Self(bytes.map(f32::from))
     }
     #[inline(always)]
     unsafe fn load_half(from: *const u16) -> Self {

@@ -6,8 +6,10 @@
 
 use super::{
     Aligned, Bytes, Isa, LANES, Pool, Shared, matmul_f32,
+    matmul_q4::{self, CHUNK, CHUNK_SCALES, SUPER},
     matmul_q8::{self, BLOCK},
 };
+use crate::blocks::Q4K;
 
 pub(crate) use super::matmul_q8::QuantizedRows;
 
@@ -18,6 +20,10 @@ pub(crate) enum Precision {
     F32,
     /// Blocks of 32 int8 with one scale; the inputs are quantised alike, row by row.
     Q8,
+    /// The same with a scale for each sixteen.
+    Q6,
+    /// Blocks of 32 four-bit weights with a scale and a minimum.
+    Q4,
 }
 
 /// Packed weights of one product, with an optional bias.
@@ -32,10 +38,17 @@ pub(crate) struct Matrix {
 enum Packed {
     /// `[panel][k][16]`
     F32(Aligned<f32>),
-    /// `[panel][block][8][16][4]` and scales `[panel][block][16]`
+    /// `[panel][block][8][16][4]` and scales `[panel][block][parts][16]`
     Q8 {
         bytes: Aligned<u8>,
         scales: Aligned<f32>,
+        parts: usize,
+    },
+    /// See [`matmul_q4::Panels`].
+    Q4 {
+        nibbles: Aligned<u8>,
+        scales: Aligned<u8>,
+        supers: Aligned<f32>,
     },
 }
 
@@ -62,15 +75,26 @@ pub(super) struct Output {
 }
 
 impl Matrix {
-    /// An empty matrix; every row must be set with [`Self::set_row`] or [`Self::set_row_q8`].
-    /// Q8 needs `k` to be a multiple of 32; other shapes are held in f32.
+    /// An empty matrix; every row must be set, in the form of its [`Self::precision`] or in f32.
+    /// Q4 needs `k` to be a multiple of 256 and is Q8 otherwise, which needs a multiple of 32 and
+    /// is f32 otherwise.
     pub(crate) fn empty(n: usize, k: usize, precision: Precision, isa: Isa) -> Self {
         let panels = n.div_ceil(LANES);
+        let columns = panels * LANES;
         let packed = match precision {
-            Precision::Q8 if k.is_multiple_of(BLOCK) => Packed::Q8 {
-                bytes: Aligned::zeroed(panels * LANES * k),
-                scales: Aligned::zeroed(panels * LANES * (k / BLOCK)),
+            Precision::Q4 if k.is_multiple_of(SUPER) => Packed::Q4 {
+                nibbles: Aligned::zeroed(columns * k / 2),
+                scales: Aligned::zeroed(panels * (k / CHUNK) * CHUNK_SCALES),
+                supers: Aligned::zeroed(columns * (k / SUPER) * 2),
             },
+            Precision::Q8 | Precision::Q6 | Precision::Q4 if k.is_multiple_of(BLOCK) => {
+                let parts = if precision == Precision::Q6 { 2 } else { 1 };
+                Packed::Q8 {
+                    bytes: Aligned::zeroed(columns * k),
+                    scales: Aligned::zeroed(columns * (k / BLOCK) * parts),
+                    parts,
+                }
+            }
             _ => Packed::F32(Aligned::zeroed(panels * LANES * k)),
         };
         Self {
@@ -85,7 +109,9 @@ impl Matrix {
     pub(crate) fn precision(&self) -> Precision {
         match self.packed {
             Packed::F32(_) => Precision::F32,
-            Packed::Q8 { .. } => Precision::Q8,
+            Packed::Q8 { parts: 1, .. } => Precision::Q8,
+            Packed::Q8 { .. } => Precision::Q6,
+            Packed::Q4 { .. } => Precision::Q4,
         }
     }
 
@@ -93,7 +119,12 @@ impl Matrix {
     pub(crate) fn bytes(&self) -> usize {
         match &self.packed {
             Packed::F32(values) => values.len() * 4,
-            Packed::Q8 { bytes, scales } => bytes.len() + scales.len() * 4,
+            Packed::Q8 { bytes, scales, .. } => bytes.len() + scales.len() * 4,
+            Packed::Q4 {
+                nibbles,
+                scales,
+                supers,
+            } => nibbles.len() + scales.len() + supers.len() * 4,
         }
     }
 
@@ -117,6 +148,9 @@ impl Matrix {
                     panel[k * LANES + n % LANES] = weight;
                 }
             }
+            Packed::Q4 { .. } | Packed::Q8 { parts: 2.., .. } => {
+                unreachable!("rows of these matrices come quantised")
+            }
             Packed::Q8 { .. } => {
                 let (mut bytes, mut scales) = (vec![0; self.k], vec![0.0; self.k / BLOCK]);
                 for (block, values) in row.chunks_exact(BLOCK).enumerate() {
@@ -135,9 +169,12 @@ impl Matrix {
             self.k,
             "a row has as many weights as the input has values"
         );
-        let blocks = self.k / BLOCK;
         match &mut self.packed {
-            Packed::Q8 { bytes, scales } => {
+            Packed::Q8 {
+                bytes,
+                scales,
+                parts,
+            } if row_scales.len() == self.k / BLOCK * *parts => {
                 let unsigned = matmul_q8::weights_are_unsigned(self.isa.bytes);
                 let panel = n / LANES;
                 for (k, &weight) in row.iter().enumerate() {
@@ -148,17 +185,53 @@ impl Matrix {
                         weight as u8
                     };
                 }
-                for (block, &scale) in row_scales.iter().enumerate() {
-                    scales[(panel * blocks + block) * LANES + n % LANES] = scale;
+                for (part, &scale) in row_scales.iter().enumerate() {
+                    let at = panel * row_scales.len() + part;
+                    scales[at * LANES + n % LANES] = scale;
                 }
             }
-            Packed::F32(_) => {
+            _ => {
+                let width = self.k / row_scales.len();
                 let widened: Vec<f32> = row
                     .iter()
                     .enumerate()
-                    .map(|(k, &weight)| f32::from(weight) * row_scales[k / BLOCK])
+                    .map(|(k, &weight)| f32::from(weight) * row_scales[k / width])
                     .collect();
                 self.set_row(n, &widened);
+            }
+        }
+    }
+
+    /// Sets the weights of output column `n` from four-bit blocks as they are stored.
+    pub(crate) fn set_row_q4(&mut self, n: usize, row: &[Q4K]) {
+        let Packed::Q4 {
+            nibbles,
+            scales,
+            supers,
+        } = &mut self.packed
+        else {
+            let mut widened = vec![0.0; self.k];
+            for (block, to) in row.iter().zip(widened.chunks_exact_mut(SUPER)) {
+                block.widen(to);
+            }
+            return self.set_row(n, &widened);
+        };
+        let (panel, lane) = (n / LANES, n % LANES);
+        for (index, block) in row.iter().enumerate() {
+            let shared = (panel * row.len() + index) * 2 * LANES + lane;
+            (supers[shared], supers[shared + LANES]) = (block.scale, block.least);
+            for (part, quants) in block.quants.chunks_exact(CHUNK).enumerate() {
+                let chunk = (panel * row.len() + index) * (SUPER / CHUNK) + part;
+                let (low, high) = quants.split_at(BLOCK);
+                for (k, (&low, &high)) in low.iter().zip(high).enumerate() {
+                    let at = (chunk * BLOCK / 4 + k / 4) * 4 * LANES + lane * 4 + k % 4;
+                    nibbles[at] = low | high << 4;
+                }
+                for half in 0..2 {
+                    let at = chunk * CHUNK_SCALES + half * LANES + lane;
+                    scales[at] = block.scales[2 * part + half];
+                    scales[at + 2 * LANES] = block.minima[2 * part + half];
+                }
             }
         }
     }
@@ -180,15 +253,33 @@ pub(crate) fn matmul(
     epilogue: Epilogue,
     out: &mut [f32],
 ) {
+    matmul_columns(pool, quantized, x, m, matrix, epilogue, out, matrix.n);
+}
+
+/// The same where a row of `out` has `stride` columns, and those of this product come first.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a product's operands, none of them optional"
+)]
+pub(crate) fn matmul_columns(
+    pool: &mut Pool,
+    quantized: &mut QuantizedRows,
+    x: &[f32],
+    m: usize,
+    matrix: &Matrix,
+    epilogue: Epilogue,
+    out: &mut [f32],
+    stride: usize,
+) {
     let (n, k, isa) = (matrix.n, matrix.k, matrix.isa);
-    assert!(
-        x.len() >= m * k && out.len() >= m * n,
-        "input and output hold all rows"
-    );
     if m == 0 {
         return;
     }
-    if matrix.precision() == Precision::Q8 {
+    assert!(
+        x.len() >= m * k && stride >= n && out.len() >= (m - 1) * stride + n,
+        "input and output hold all rows"
+    );
+    if matrix.precision() != Precision::F32 {
         quantized.quantize(pool, isa, x, m, k);
     }
     let panels = n.div_ceil(LANES);
@@ -200,10 +291,10 @@ pub(crate) fn matmul(
     } else {
         units.min(4 * pool.threads())
     };
-    let input_bytes = if matrix.precision() == Precision::Q8 {
-        k
-    } else {
+    let input_bytes = if matrix.precision() == Precision::F32 {
         4 * k
+    } else {
+        k
     };
     let rows_at_once = (ROWS_IN_CACHE / input_bytes).max(24) / 12 * 12;
     let to = Shared::of(out);
@@ -215,8 +306,8 @@ pub(crate) fn matmul(
             let rows = rows_at_once.min(m - row);
             let output = Output {
                 // SAFETY: in bounds by the assertion above; chunks own disjoint columns.
-                to: unsafe { to.at(row * n + first * LANES) },
-                stride: n,
+                to: unsafe { to.at(row * stride + first * LANES) },
+                stride,
                 columns: n - first * LANES,
                 bias: match &matrix.bias {
                     Some(bias) => bias[first * LANES..].as_ptr(),
@@ -236,13 +327,38 @@ pub(crate) fn matmul(
                         last - first,
                         output,
                     ),
-                    Packed::Q8 { bytes, scales } => matmul_q8::columns(
+                    Packed::Q4 {
+                        nibbles,
+                        scales,
+                        supers,
+                    } => {
+                        let panels = matmul_q4::Panels {
+                            nibbles: nibbles.as_ptr(),
+                            scales: scales.as_ptr(),
+                            supers: supers.as_ptr(),
+                            count: last,
+                        };
+                        matmul_q4::columns(
+                            isa.bytes,
+                            quantized.rows_from(row),
+                            rows,
+                            k,
+                            panels.from(first, k),
+                            output,
+                        );
+                    }
+                    Packed::Q8 {
+                        bytes,
+                        scales,
+                        parts,
+                    } => matmul_q8::columns(
                         isa.bytes,
                         quantized.rows_from(row),
                         rows,
                         k,
                         bytes.as_ptr().add(first * LANES * k),
-                        scales.as_ptr().add(first * LANES * (k / BLOCK)),
+                        scales.as_ptr().add(first * LANES * (k / BLOCK) * parts),
+                        *parts,
                         last - first,
                         output,
                     ),
@@ -313,11 +429,28 @@ impl Output {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
+    use std::{borrow::Cow, num::NonZeroUsize};
 
+    use candle_core::{
+        Device, Tensor,
+        quantized::{GgmlDType, QTensor},
+    };
     use proptest::prelude::*;
 
     use super::*;
+    use crate::rows::{Rows, Stored};
+
+    /// The rows of `w` as a file would hold them.
+    fn stored(kind: GgmlDType, w: &[f32], k: usize) -> Rows<'static> {
+        let tensor = Tensor::from_slice(w, (w.len() / k, k), &Device::Cpu).expect("a matrix");
+        let quantized = QTensor::quantize(&tensor, kind).expect("quantised");
+        let bytes = quantized.data().expect("bytes").into_owned();
+        let stored = match kind {
+            GgmlDType::Q4K => Stored::Q4K,
+            _ => Stored::Q6K,
+        };
+        Rows::new(Cow::Owned(bytes), stored, &[w.len() / k, k])
+    }
 
     fn noise(len: usize, seed: u64) -> Vec<f32> {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -341,8 +474,15 @@ mod tests {
         bias: bool,
     ) -> Vec<f32> {
         let mut matrix = Matrix::empty(n, k, precision, isa);
-        for row in 0..n {
-            matrix.set_row(row, &w[row * k..][..k]);
+        // As a file holds them: the weights are rounded by whoever made the file.
+        let kind = match matrix.precision() {
+            Precision::Q4 => Some(GgmlDType::Q4K),
+            Precision::Q6 => Some(GgmlDType::Q6K),
+            Precision::Q8 | Precision::F32 => None,
+        };
+        match kind {
+            Some(kind) => stored(kind, w, k).pack(&mut matrix, 0),
+            None => (0..n).for_each(|row| matrix.set_row(row, &w[row * k..][..k])),
         }
         if bias {
             matrix.set_bias(0, &noise(n, 7));
@@ -392,30 +532,62 @@ mod tests {
             bias: bool, threads in 1_usize..4, seed: u64,
         ) {
             let k = blocks * BLOCK + odd * 5;
-            let (x, w) = (noise(m * k, seed), noise(n * k, seed ^ 99));
-            let expected = reference(&x, &w, (m, n, k), bias);
-            for precision in [Precision::F32, Precision::Q8] {
-                let isas = Isa::available();
-                let first = product(isas[0], precision, threads, &x, &w, (m, n, k), bias);
-                // Int8 rounds each factor to one part in 254 of its block's largest.
-                let tolerance = match precision {
-                    Precision::F32 => 1e-5 * k as f64,
-                    Precision::Q8 => 0.016 * (k as f64).sqrt(),
-                };
-                for (got, want) in first.iter().zip(&expected) {
-                    prop_assert!((f64::from(*got) - want).abs() < tolerance, "{got} {want}");
-                }
-                for &isa in &isas[1..] {
-                    let again = product(isa, precision, 1, &x, &w, (m, n, k), bias);
-                    prop_assert_eq!(&first, &again, "{} differs", isa);
-                }
-                for row in [0, m / 2, m - 1] {
-                    let alone = product(
-                        isas[0], precision, 1, &x[row * k..][..k], &w, (1, n, k), bias,
-                    );
-                    prop_assert_eq!(&first[row * n..][..n], &alone[..], "row {} alone", row);
-                }
+            check(m, n, k, bias, threads, seed, &[Precision::F32, Precision::Q8])?;
+        }
+
+        #[test]
+        fn products_of_k_quants_are_too(
+            m in 1_usize..30, n in 1_usize..150, supers in 1_usize..4,
+            bias: bool, threads in 1_usize..4, seed: u64,
+        ) {
+            let k = supers * SUPER;
+            check(m, n, k, bias, threads, seed, &[Precision::Q6, Precision::Q4])?;
+        }
+    }
+
+    /// What a precision computes is right, and alike everywhere.
+    fn check(
+        m: usize,
+        n: usize,
+        k: usize,
+        bias: bool,
+        threads: usize,
+        seed: u64,
+        precisions: &[Precision],
+    ) -> Result<(), TestCaseError> {
+        let (x, w) = (noise(m * k, seed), noise(n * k, seed ^ 99));
+        let expected = reference(&x, &w, (m, n, k), bias);
+        for &precision in precisions {
+            let isas = Isa::available();
+            let first = product(isas[0], precision, threads, &x, &w, (m, n, k), bias);
+            // Int8 rounds each factor to one part in 254 of its block's largest.
+            let tolerance = match precision {
+                Precision::F32 => 1e-5 * k as f64,
+                Precision::Q8 => 0.016 * (k as f64).sqrt(),
+                // Weights rounded to one part in 31 and 15 of their block's range.
+                Precision::Q6 => 0.06 * (k as f64).sqrt(),
+                Precision::Q4 => 0.25 * (k as f64).sqrt(),
+            };
+            for (got, want) in first.iter().zip(&expected) {
+                prop_assert!((f64::from(*got) - want).abs() < tolerance, "{got} {want}");
+            }
+            for &isa in &isas[1..] {
+                let again = product(isa, precision, 1, &x, &w, (m, n, k), bias);
+                prop_assert_eq!(&first, &again, "{} differs", isa);
+            }
+            for row in [0, m / 2, m - 1] {
+                let alone = product(
+                    isas[0],
+                    precision,
+                    1,
+                    &x[row * k..][..k],
+                    &w,
+                    (1, n, k),
+                    bias,
+                );
+                prop_assert_eq!(&first[row * n..][..n], &alone[..], "row {} alone", row);
             }
         }
+        Ok(())
     }
 }

@@ -4,16 +4,19 @@
 //! quantised the same way. A block's sum of products is an exact integer, so every instruction
 //! set agrees to the bit: only the order of the f32 sums over blocks matters, and it is fixed.
 //!
+//! What Q6_K holds is int8 too, with a scale for each sixteen: the same product in two parts.
+//!
 //! - AVX-512-VNNI multiplies *unsigned* by signed bytes. Weights are stored with their sign bit
 //!   flipped (`w + 128`), and a block's sum starts at `-128 · Σx`, one number for all columns.
 //! - AVX2 multiplies `|w|` by `x · sign(w)`: pairs stay below 2¹⁵, so nothing saturates.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
-    __m256i, __m512i, _mm256_abs_epi8, _mm256_add_epi32, _mm256_cvtepi32_ps, _mm256_loadu_si256,
-    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi16, _mm256_set1_epi32,
-    _mm256_sign_epi8, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_loadu_si512,
-    _mm512_set1_epi32,
+    __m256i, __m512i, _mm256_abs_epi8, _mm256_add_epi32, _mm256_and_si256, _mm256_cvtepi32_ps,
+    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8,
+    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_sign_epi8, _mm256_srli_epi16, _mm512_and_si512,
+    _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_set1_epi8,
+    _mm512_set1_epi32, _mm512_srli_epi16,
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -53,8 +56,8 @@ pub(crate) struct QuantizedRows {
     bytes: Aligned<i8>,
     /// `[m][k / 32]`
     scales: Aligned<f32>,
-    /// `[m][k / 32]`: where the integer sum of a block starts.
-    starts: Aligned<i32>,
+    /// `[m][k / 16]`: sums of each half of a block.
+    sums: Aligned<i32>,
     k: usize,
 }
 
@@ -63,7 +66,7 @@ impl Default for QuantizedRows {
         Self {
             bytes: Aligned::zeroed(0),
             scales: Aligned::zeroed(0),
-            starts: Aligned::zeroed(0),
+            sums: Aligned::zeroed(0),
             k: 0,
         }
     }
@@ -72,9 +75,23 @@ impl Default for QuantizedRows {
 /// Quantised rows from some row on.
 #[derive(Clone, Copy)]
 pub(super) struct Rows {
-    bytes: *const i8,
-    scales: *const f32,
-    starts: *const i32,
+    pub(super) bytes: *const i8,
+    pub(super) scales: *const f32,
+    pub(super) sums: *const i32,
+}
+
+impl Rows {
+    /// Those from `row` on, of rows of `k` values.
+    #[inline(always)]
+    pub(super) unsafe fn from(self, row: usize, k: usize) -> Self {
+        unsafe {
+            Self {
+                bytes: self.bytes.add(row * k),
+                scales: self.scales.add(row * (k / BLOCK)),
+                sums: self.sums.add(row * (k / BLOCK) * 2),
+            }
+        }
+    }
 }
 
 impl QuantizedRows {
@@ -82,13 +99,12 @@ impl QuantizedRows {
         let blocks = k / BLOCK;
         self.bytes.ensure(m * k);
         self.scales.ensure(m * blocks);
-        self.starts.ensure(m * blocks);
+        self.sums.ensure(2 * m * blocks);
         self.k = k;
-        let unsigned = weights_are_unsigned(isa.bytes);
-        let (bytes, scales, starts) = (
+        let (bytes, scales, sums) = (
             Shared::of(&mut self.bytes),
             Shared::of(&mut self.scales),
-            Shared::of(&mut self.starts),
+            Shared::of(&mut self.sums),
         );
         // A few rows cost less than handing them out.
         let chunks = if m * k < 32_768 {
@@ -104,10 +120,9 @@ impl QuantizedRows {
                     isa.floats,
                     x.as_ptr().add(first * k),
                     (last - first) * blocks,
-                    unsigned,
                     bytes.at(first * k),
                     scales.at(first * blocks),
-                    starts.at(first * blocks),
+                    sums.at(2 * first * blocks),
                 );
             }
         });
@@ -118,7 +133,7 @@ impl QuantizedRows {
         Rows {
             bytes: self.bytes[row * self.k..].as_ptr(),
             scales: self.scales[row * blocks..].as_ptr(),
-            starts: self.starts[row * blocks..].as_ptr(),
+            sums: self.sums[2 * row * blocks..].as_ptr(),
         }
     }
 }
@@ -127,10 +142,9 @@ for_each_isa! {
     unsafe fn quantize_blocks(
         x: *const f32,
         blocks: usize,
-        unsigned: bool,
         bytes: *mut i8,
         scales: *mut f32,
-        starts: *mut i32,
+        sums: *mut i32,
     ) = quantize_blocks_on
 }
 
@@ -138,10 +152,9 @@ for_each_isa! {
 unsafe fn quantize_blocks_on<L: Lanes>(
     x: *const f32,
     blocks: usize,
-    unsigned: bool,
     bytes: *mut i8,
     scales: *mut f32,
-    starts: *mut i32,
+    sums: *mut i32,
 ) {
     for block in 0..blocks {
         unsafe {
@@ -155,46 +168,55 @@ unsafe fn quantize_blocks_on<L: Lanes>(
             low.mul(L::splat(inverse)).store_i8(bytes);
             high.mul(L::splat(inverse)).store_i8(bytes.add(LANES));
             *scales.add(block) = largest / 127.0;
-            let mut sum = 0_i32;
-            if unsigned {
-                for i in 0..BLOCK {
-                    sum += i32::from(*bytes.add(i));
+            for half in 0..2 {
+                let mut sum = 0_i32;
+                for i in 0..LANES {
+                    sum += i32::from(*bytes.add(half * LANES + i));
                 }
+                *sums.add(2 * block + half) = sum;
             }
-            *starts.add(block) = -128 * sum;
         }
     }
 }
 
 /// Sixteen integer sums.
-trait Sums: Copy {
+pub(super) trait Sums: Copy {
     type Floats: Lanes;
     /// A group of weights, ready to multiply.
     type Weights: Copy;
     /// Rows of a tile, for one and for two panels.
     const TILE_ROWS: [usize; 2];
 
-    unsafe fn start(at: i32) -> Self;
+    /// Four-bit weights of two groups, ready to multiply.
+    type Nibbles: Copy;
+
+    /// Sums of nothing, for inputs that add up to `inputs`.
+    unsafe fn start(inputs: i32) -> Self;
     unsafe fn weights(from: *const u8) -> Self::Weights;
     /// Adds the products of four weights of each column with four inputs.
     unsafe fn add_products(self, weights: Self::Weights, inputs: i32) -> Self;
+    /// A group in the low halves of the bytes, and one in the high halves.
+    unsafe fn nibbles(from: *const u8) -> [Self::Nibbles; 2];
+    /// The same with unsigned weights.
+    unsafe fn add_nibbles(self, weights: Self::Nibbles, inputs: i32) -> Self;
     unsafe fn floats(self) -> Self::Floats;
 }
 
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
-struct Vnni(__m512i);
+pub(super) struct Vnni(__m512i);
 
 #[cfg(target_arch = "x86_64")]
 impl Sums for Vnni {
     type Floats = Avx512;
     type Weights = __m512i;
+    type Nibbles = __m512i;
     // 12 integer sums, 12 f32 sums, 2 weights.
     const TILE_ROWS: [usize; 2] = [12, 6];
 
     #[inline(always)]
-    unsafe fn start(at: i32) -> Self {
-        unsafe { Self(_mm512_set1_epi32(at)) }
+    unsafe fn start(inputs: i32) -> Self {
+        unsafe { Self(_mm512_set1_epi32(-128 * inputs)) }
     }
     #[inline(always)]
     unsafe fn weights(from: *const u8) -> __m512i {
@@ -211,6 +233,18 @@ impl Sums for Vnni {
         }
     }
     #[inline(always)]
+    unsafe fn nibbles(from: *const u8) -> [__m512i; 2] {
+        unsafe {
+            let (both, low) = (_mm512_loadu_si512(from.cast()), _mm512_set1_epi8(15));
+            let high = _mm512_srli_epi16::<4>(both);
+            [_mm512_and_si512(both, low), _mm512_and_si512(high, low)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn add_nibbles(self, weights: __m512i, inputs: i32) -> Self {
+        unsafe { self.add_products(weights, inputs) }
+    }
+    #[inline(always)]
     unsafe fn floats(self) -> Avx512 {
         unsafe { Avx512(_mm512_cvtepi32_ps(self.0)) }
     }
@@ -218,12 +252,13 @@ impl Sums for Vnni {
 
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
-struct Halves(__m256i, __m256i);
+pub(super) struct Halves(__m256i, __m256i);
 
 #[cfg(target_arch = "x86_64")]
 impl Sums for Halves {
     type Floats = Avx2;
     type Weights = [(__m256i, __m256i); 2];
+    type Nibbles = [__m256i; 2];
     const TILE_ROWS: [usize; 2] = [2, 1];
 
     #[inline(always)]
@@ -251,17 +286,38 @@ impl Sums for Halves {
         }
     }
     #[inline(always)]
+    unsafe fn nibbles(from: *const u8) -> [Self::Nibbles; 2] {
+        unsafe {
+            let low = _mm256_set1_epi8(15);
+            let both = [0, 32].map(|offset| _mm256_loadu_si256(from.add(offset).cast()));
+            let high = both.map(|both| _mm256_srli_epi16::<4>(both));
+            [both, high].map(|halves| halves.map(|half| _mm256_and_si256(half, low)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn add_nibbles(self, weights: Self::Nibbles, inputs: i32) -> Self {
+        unsafe {
+            let inputs = _mm256_set1_epi32(inputs);
+            let add = |sums, weights| {
+                let pairs = _mm256_maddubs_epi16(weights, inputs);
+                _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+            };
+            Self(add(self.0, weights[0]), add(self.1, weights[1]))
+        }
+    }
+    #[inline(always)]
     unsafe fn floats(self) -> Avx2 {
         unsafe { Avx2(_mm256_cvtepi32_ps(self.0), _mm256_cvtepi32_ps(self.1)) }
     }
 }
 
 #[derive(Clone, Copy)]
-struct Plain([i32; LANES]);
+pub(super) struct Plain([i32; LANES]);
 
 impl Sums for Plain {
     type Floats = Portable;
     type Weights = [[i8; 4]; LANES];
+    type Nibbles = [[i8; 4]; LANES];
     const TILE_ROWS: [usize; 2] = [2, 1];
 
     #[inline(always)]
@@ -281,12 +337,21 @@ impl Sums for Plain {
         }))
     }
     #[inline(always)]
+    unsafe fn nibbles(from: *const u8) -> [Self::Nibbles; 2] {
+        let both = unsafe { from.cast::<[[u8; 4]; LANES]>().read_unaligned() };
+        [0, 4].map(|shift| both.map(|four| four.map(|byte| (byte >> shift & 15) as i8)))
+    }
+    #[inline(always)]
+    unsafe fn add_nibbles(self, weights: Self::Nibbles, inputs: i32) -> Self {
+        unsafe { self.add_products(weights, inputs) }
+    }
+    #[inline(always)]
     unsafe fn floats(self) -> Portable {
         Portable(self.0.map(|sum| sum as f32))
     }
 }
 
-/// All `rows` rows times `panels` panels.
+/// All `rows` rows times `panels` panels, whose blocks have one scale or two.
 ///
 /// # Safety
 /// The instruction set is present; `x` holds `rows` rows, `weights` and `scales` `panels` panels,
@@ -302,22 +367,34 @@ pub(super) unsafe fn columns(
     k: usize,
     weights: *const u8,
     scales: *const f32,
+    parts: usize,
     panels: usize,
     output: Output,
 ) {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
     unsafe fn vnni(x: Rows, rows: usize, k: usize, w: Panels, output: Output) {
-        unsafe { columns_on::<Vnni>(x, rows, k, w, output) }
+        unsafe {
+            match w.parts {
+                1 => columns_on::<Vnni, 1>(x, rows, k, w, output),
+                _ => columns_on::<Vnni, 2>(x, rows, k, w, output),
+            }
+        }
     }
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
     unsafe fn avx2(x: Rows, rows: usize, k: usize, w: Panels, output: Output) {
-        unsafe { columns_on::<Halves>(x, rows, k, w, output) }
+        unsafe {
+            match w.parts {
+                1 => columns_on::<Halves, 1>(x, rows, k, w, output),
+                _ => columns_on::<Halves, 2>(x, rows, k, w, output),
+            }
+        }
     }
     let w = Panels {
         weights,
         scales,
+        parts,
         panels,
     };
     unsafe {
@@ -326,7 +403,8 @@ pub(super) unsafe fn columns(
             Bytes::Avx512Vnni => vnni(x, rows, k, w, output),
             #[cfg(target_arch = "x86_64")]
             Bytes::Avx2 => avx2(x, rows, k, w, output),
-            Bytes::Portable => columns_on::<Plain>(x, rows, k, w, output),
+            Bytes::Portable if parts == 1 => columns_on::<Plain, 1>(x, rows, k, w, output),
+            Bytes::Portable => columns_on::<Plain, 2>(x, rows, k, w, output),
         }
     }
 }
@@ -335,11 +413,18 @@ pub(super) unsafe fn columns(
 struct Panels {
     weights: *const u8,
     scales: *const f32,
+    parts: usize,
     panels: usize,
 }
 
 #[inline(always)]
-unsafe fn columns_on<S: Sums>(x: Rows, rows: usize, k: usize, w: Panels, output: Output) {
+unsafe fn columns_on<S: Sums, const PARTS: usize>(
+    x: Rows,
+    rows: usize,
+    k: usize,
+    w: Panels,
+    output: Output,
+) {
     let blocks = k / BLOCK;
     let mut panel = 0;
     while panel < w.panels {
@@ -352,12 +437,12 @@ unsafe fn columns_on<S: Sums>(x: Rows, rows: usize, k: usize, w: Panels, output:
         };
         unsafe {
             let weights = w.weights.add(panel * LANES * k);
-            let scales = w.scales.add(panel * LANES * blocks);
+            let scales = w.scales.add(panel * LANES * blocks * PARTS);
             let output = output.moved(0, panel);
             match take {
-                4 => tile::<S, 1, 4>(x, blocks, weights, scales, output),
-                2 => tiles::<S, 2>(x, rows, blocks, weights, scales, output),
-                _ => tiles::<S, 1>(x, rows, blocks, weights, scales, output),
+                4 => tile::<S, 1, 4, PARTS>(x, blocks, weights, scales, output),
+                2 => tiles::<S, 2, PARTS>(x, rows, blocks, weights, scales, output),
+                _ => tiles::<S, 1, PARTS>(x, rows, blocks, weights, scales, output),
             }
         }
         panel += take;
@@ -365,7 +450,7 @@ unsafe fn columns_on<S: Sums>(x: Rows, rows: usize, k: usize, w: Panels, output:
 }
 
 #[inline(always)]
-unsafe fn tiles<S: Sums, const PANELS: usize>(
+unsafe fn tiles<S: Sums, const PANELS: usize, const PARTS: usize>(
     x: Rows,
     rows: usize,
     blocks: usize,
@@ -379,17 +464,13 @@ unsafe fn tiles<S: Sums, const PANELS: usize>(
     for index in 0..count {
         let height = (rows - row).div_ceil(count - index);
         unsafe {
-            let x = Rows {
-                bytes: x.bytes.add(row * blocks * BLOCK),
-                scales: x.scales.add(row * blocks),
-                starts: x.starts.add(row * blocks),
-            };
+            let x = x.from(row, blocks * BLOCK);
             let output = output.moved(row, 0);
             macro_rules! of_height {
                 ($($rows:literal)*) => {
                     match height {
                         $($rows if $rows <= most => {
-                            tile::<S, $rows, PANELS>(x, blocks, weights, scales, output);
+                            tile::<S, $rows, PANELS, PARTS>(x, blocks, weights, scales, output);
                         })*
                         _ => unreachable!("a tile has between one and TILE_ROWS rows"),
                     }
@@ -402,7 +483,7 @@ unsafe fn tiles<S: Sums, const PANELS: usize>(
 }
 
 #[inline(always)]
-unsafe fn tile<S: Sums, const ROWS: usize, const PANELS: usize>(
+unsafe fn tile<S: Sums, const ROWS: usize, const PANELS: usize, const PARTS: usize>(
     x: Rows,
     blocks: usize,
     weights: *const u8,
@@ -411,12 +492,19 @@ unsafe fn tile<S: Sums, const ROWS: usize, const PANELS: usize>(
 ) {
     unsafe {
         let mut totals = [[S::Floats::splat(0.0); PANELS]; ROWS];
-        for block in 0..blocks {
+        for part in 0..blocks * PARTS {
+            let block = part / PARTS;
             let mut sums = [[S::start(0); PANELS]; ROWS];
             for (row, sums) in sums.iter_mut().enumerate() {
-                *sums = [S::start(*x.starts.add(row * blocks + block)); PANELS];
+                let inputs = x.sums.add((row * blocks + block) * 2);
+                let inputs = match PARTS {
+                    1 => *inputs + *inputs.add(1),
+                    _ => *inputs.add(part % PARTS),
+                };
+                *sums = [S::start(inputs); PANELS];
             }
-            for group in 0..BLOCK / 4 {
+            for index in 0..BLOCK / 4 / PARTS {
+                let group = part % PARTS * (BLOCK / 4 / PARTS) + index;
                 let mut columns = [S::weights(weights); PANELS];
                 for (panel, column) in columns.iter_mut().enumerate() {
                     let index = (panel * blocks + block) * (BLOCK / 4) + group;
@@ -432,7 +520,7 @@ unsafe fn tile<S: Sums, const ROWS: usize, const PANELS: usize>(
             }
             let mut column_scales = [S::Floats::splat(0.0); PANELS];
             for (panel, scale) in column_scales.iter_mut().enumerate() {
-                *scale = S::Floats::load(scales.add((panel * blocks + block) * LANES));
+                *scale = S::Floats::load(scales.add((panel * blocks * PARTS + part) * LANES));
             }
             for row in 0..ROWS {
                 let scale = S::Floats::splat(*x.scales.add(row * blocks + block));
