@@ -131,6 +131,9 @@ impl Guard {
         if output == answer {
             return Ok(());
         }
+        if is_echo(question, answer, output) {
+            return Err(reason::ECHO);
+        }
         let answer_characters = answer.chars().count().max(1) as f32;
         let ratio = output.chars().count() as f32 / answer_characters;
         let free = FREE_CHARACTERS as f32 / answer_characters;
@@ -190,6 +193,22 @@ impl Guard {
     }
 }
 
+/// Shorter questions stand in outputs by chance.
+const ECHOED_BYTES: usize = 16;
+
+/// Whether an output gives back what it was asked.
+fn is_echo(question: &str, answer: &str, output: &str) -> bool {
+    let (question, answer, output) = (question.trim(), answer.trim(), output.trim());
+    if output == question {
+        return true;
+    }
+    let asked = question.len() >= ECHOED_BYTES && !answer.is_empty() && !answer.contains(question);
+    asked
+        && output
+            .split_once(question)
+            .is_some_and(|(_, rest)| rest.contains(answer))
+}
+
 /// Words of a text in lower case: runs of letters, digits and underscores.
 fn words(text: &str) -> Vec<String> {
     text.split(|c: char| !c.is_alphanumeric() && c != '_')
@@ -222,6 +241,27 @@ mod tests {
 
     fn guard(json: &str) -> Guard {
         serde_json::from_str(json).expect("a valid guard")
+    }
+
+    #[test]
+    fn an_output_that_gives_back_the_prompt_is_an_echo_and_one_that_quotes_it_is_not() {
+        let guard = Guard::default();
+        let (question, answer) = ("What is the capital of France?", "It is Lyon.");
+        let accept = |output: &str| guard.accept(question, answer, output, None);
+        assert_eq!(accept(question), Err(reason::ECHO));
+        assert_eq!(
+            accept(&format!("{question}\n{answer} It is Paris.")),
+            Err(reason::ECHO)
+        );
+        assert_eq!(
+            accept("What is the capital of France? It is Paris."),
+            Ok(())
+        );
+        assert_eq!(accept("It is Lyon. No, it is Paris."), Ok(()));
+        assert_eq!(
+            guard.accept("Hi", "Hello.", "Hi! Hello. How are you?", None),
+            Ok(())
+        );
     }
 
     #[test]

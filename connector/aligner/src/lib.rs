@@ -71,6 +71,12 @@ pub mod reason {
     pub const LOW_CONFIDENCE: &str = "low_confidence";
     /// The output is empty.
     pub const EMPTY_OUTPUT: &str = "empty_output";
+    /// The output gives back the question, or question and answer.
+    pub const ECHO: &str = "echo";
+    /// The output repeats a few tokens without end.
+    pub const REPETITION: &str = "repetition";
+    /// The model's logits were no finite numbers.
+    pub const NOT_FINITE: &str = "not_finite";
     /// The output is much longer or shorter than the answer.
     pub const LENGTH_RATIO: &str = "length_ratio";
 }

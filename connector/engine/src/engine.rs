@@ -30,9 +30,12 @@ use futures::{StreamExt, channel::mpsc};
 use crate::{
     Description, EngineOptions, LoadError, Speculation,
     draft::{Drafter, Mixture, Past},
+    inbox::Inbox,
+    job::{End, Finished, Job, Reply},
     load::Loaded,
+    probe::not_finite,
     sampler::Sampler,
-    worker::{End, Finished, Inbox, Job, Reply, Worker},
+    worker::Worker,
 };
 
 /// A loaded Aligner; clones share it. Its threads end when the last clone is dropped.
@@ -447,6 +450,7 @@ impl Rules {
             stop_first: self.unchanged.filter(|_| templated),
             forced: None,
             sampler: Sampler::new(&self.decoding, &prompt),
+            gives_up: templated,
             drafter,
             submitted: request.submitted,
             reply: Box::new(request.ticket),
@@ -469,6 +473,8 @@ impl Rules {
         let outcome = match finished.end {
             End::StopFirst => Outcome::Unchanged,
             End::Length => Outcome::Bypassed(reason::LENGTH_LIMIT),
+            End::Repetition => Outcome::Bypassed(reason::REPETITION),
+            End::NotFinite => Outcome::Bypassed(reason::NOT_FINITE),
             End::Stop => {
                 let text = self.texts.decode(&finished.tokens).map_err(rejected)?;
                 let AlignRequest {
@@ -496,6 +502,9 @@ impl Rules {
     }
 
     fn raw_completion(&self, finished: Finished) -> Result<RawCompletion, AlignError> {
+        if finished.end == End::NotFinite {
+            return Err(not_finite());
+        }
         Ok(RawCompletion {
             text: self.texts.decode(&finished.tokens).map_err(rejected)?,
             prompt_tokens: usage(&finished).prompt_tokens,

@@ -8,6 +8,7 @@
 //! Absent: Kafka, settings files, and everything that a correction means to the pipeline.
 
 mod backend;
+mod blocks;
 mod config;
 mod draft;
 mod engine;
@@ -15,6 +16,8 @@ mod error;
 mod family;
 mod gguf;
 mod gguf_text;
+mod inbox;
+mod job;
 mod json;
 mod kernels;
 mod load;

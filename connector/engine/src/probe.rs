@@ -15,10 +15,12 @@ use crate::{
     Description, EngineOptions, LoadError, Speculation,
     backend::{Backend, Outcome, PAGE_TOKENS, Step},
     draft::{Drafter, Mixture, Past},
+    inbox::Inbox,
+    job::{End, Finished, Job, Reply},
     kernels::measure,
     load::Loaded,
     scheduler::Budget,
-    worker::{Finished, Inbox, Job, Reply, Work, Worker},
+    worker::{Work, Worker},
 };
 
 /// A checkpoint that answers in token ids.
@@ -187,6 +189,7 @@ impl Probe {
                 stop_first: None,
                 forced,
                 sampler: None,
+                gives_up: false,
                 drafter: (self.speculation != Speculation::Off)
                     .then(|| Box::new(Mixture::new(&self.past)) as Box<dyn Drafter>),
                 submitted,
@@ -205,7 +208,11 @@ impl Probe {
             .spawn(move || worker.run())
             .expect("the operating system gives a thread");
         for (index, result) in receiver {
-            tokens[index] = result?.tokens;
+            let finished = result?;
+            if finished.end == End::NotFinite {
+                return Err(not_finite());
+            }
+            tokens[index] = finished.tokens;
         }
         let elapsed = started.elapsed();
         worker
@@ -218,6 +225,11 @@ impl Probe {
             work,
         })
     }
+}
+
+/// For those who ask for tokens and not for a correction.
+pub(crate) fn not_finite() -> AlignError {
+    AlignError::Rejected("the model's logits for it are not finite numbers".to_owned())
 }
 
 /// What this machine can do at best.

@@ -6,9 +6,9 @@
 //! more are dropped before the next step.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,127 +16,11 @@ use aligner::AlignError;
 
 use crate::{
     backend::{Backend, Outcome, Reading, Step},
-    draft::Drafter,
+    inbox::Inbox,
+    job::{End, Finished, Job, REPEATED, is_endless},
     pace::Pace,
-    sampler::Sampler,
     scheduler::{Budget, Id, Planned, Scheduler},
 };
-
-/// A request in tokens.
-pub(crate) struct Job {
-    pub(crate) prompt: Vec<u32>,
-    /// Most tokens to decode, at least one; prompt and output fit the context and the pages.
-    pub(crate) max_new: usize,
-    /// How many will probably be decoded.
-    pub(crate) expected: usize,
-    /// Tokens that end the output.
-    pub(crate) stop: Arc<[u32]>,
-    /// The token that ends the output if it is the first.
-    pub(crate) stop_first: Option<u32>,
-    /// Tokens to go on with whatever the model says; their number is the output's length.
-    pub(crate) forced: Option<Vec<u32>>,
-    /// Greedy without one.
-    pub(crate) sampler: Option<Sampler>,
-    pub(crate) drafter: Option<Box<dyn Drafter>>,
-    pub(crate) submitted: Instant,
-    pub(crate) reply: Box<dyn Reply>,
-}
-
-/// Where a request's answer goes.
-pub(crate) trait Reply: Send {
-    /// Whether nobody waits for it any more.
-    fn is_gone(&self) -> bool;
-    fn answer(self: Box<Self>, result: Result<Finished, AlignError>);
-}
-
-/// Why decoding ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
-    /// With an end-of-sequence token.
-    Stop,
-    /// With the token that counts only as the first.
-    StopFirst,
-    /// At the length limit.
-    Length,
-}
-
-/// A decoded output.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Finished {
-    /// Decoded tokens, the one that ended them included.
-    pub(crate) tokens: Vec<u32>,
-    pub(crate) prompt_tokens: usize,
-    pub(crate) end: End,
-    /// Sum and minimum of the log probabilities of the decoded tokens.
-    pub(crate) logprob_sum: f64,
-    pub(crate) logprob_min: f32,
-    /// Steps that decoded it.
-    pub(crate) steps: usize,
-    pub(crate) queued: Duration,
-    pub(crate) inference: Duration,
-}
-
-/// Requests on their way to the workers.
-pub(crate) struct Inbox {
-    state: Mutex<InboxState>,
-    arrived: Condvar,
-}
-
-#[derive(Default)]
-struct InboxState {
-    jobs: VecDeque<Job>,
-    closed: bool,
-}
-
-impl Inbox {
-    pub(crate) fn new() -> Self {
-        Self {
-            state: Mutex::default(),
-            arrived: Condvar::new(),
-        }
-    }
-
-    pub(crate) fn push(&self, job: Job) {
-        let mut state = self.lock();
-        if state.closed {
-            drop(state);
-            job.reply.answer(Err(AlignError::Stopped(
-                "the engine was shut down".to_owned(),
-            )));
-            return;
-        }
-        state.jobs.push_back(job);
-        self.arrived.notify_one();
-    }
-
-    /// No more requests come; those that are here are still answered.
-    pub(crate) fn close(&self) {
-        self.lock().closed = true;
-        self.arrived.notify_all();
-    }
-
-    /// Up to `most` requests; waits for one if `wait`. `None` when there will be no more.
-    fn take(&self, most: usize, wait: bool, jobs: &mut Vec<Job>) -> Option<()> {
-        let mut state = self.lock();
-        while wait && state.jobs.is_empty() && !state.closed {
-            state = self
-                .arrived
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        if state.jobs.is_empty() && state.closed {
-            return None;
-        }
-        let count = most.min(state.jobs.len());
-        jobs.extend(state.jobs.drain(..count));
-        Some(())
-    }
-
-    /// The state is valid between any two of its operations, so a poisoned lock is no obstacle.
-    fn lock(&self) -> MutexGuard<'_, InboxState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// What a worker did so far, for benchmarks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -163,6 +47,8 @@ pub struct Work {
 struct Active {
     job: Job,
     decoded: usize,
+    /// What was decoded, where endless outputs are given up.
+    output: Vec<u32>,
     /// What the model would have said, where the tokens are forced.
     said: Vec<u32>,
     logprob_sum: f64,
@@ -265,6 +151,7 @@ impl<B: Backend> Worker<B> {
             let active = Active {
                 job,
                 decoded: 0,
+                output: Vec::new(),
                 said: Vec::new(),
                 logprob_sum: 0.0,
                 logprob_min: 0.0,
@@ -389,9 +276,7 @@ impl<B: Backend> Worker<B> {
                 let reading = self.outcome.readings[row];
                 let logits = &self.outcome.logits[row * vocab..][..vocab];
                 if !reading.finite {
-                    problem = Some(AlignError::Rejected(
-                        "the model's logits for it are not finite numbers".to_owned(),
-                    ));
+                    end = Some(End::NotFinite);
                     break;
                 }
                 let token = match active.next_token(reading, logits) {
@@ -414,6 +299,10 @@ impl<B: Backend> Worker<B> {
             }
             if let Some(error) = problem {
                 self.finish(planned.id, Err(error));
+                continue;
+            }
+            if self.row.is_empty() {
+                self.finish(planned.id, Ok(End::NotFinite));
                 continue;
             }
             let accepted = self.row.len() - 1;
@@ -503,6 +392,13 @@ impl Active {
         if self.job.stop.contains(&token) {
             return Some(End::Stop);
         }
+        if self.job.gives_up {
+            self.output.push(token);
+            // At certain lengths, whatever steps led there.
+            if self.decoded.is_multiple_of(REPEATED / 2) && is_endless(&self.output) {
+                return Some(End::Repetition);
+            }
+        }
         (self.decoded == self.job.max_new).then_some(End::Length)
     }
 }
@@ -512,6 +408,7 @@ mod tests {
     use std::{sync::mpsc, thread};
 
     use super::*;
+    use crate::job::Reply;
 
     /// Says the next number; panics on 666 and has no numbers for 13.
     struct Scripted;
@@ -575,6 +472,7 @@ mod tests {
                 stop_first: Some(31),
                 forced: None,
                 sampler: None,
+                gives_up: true,
                 drafter: None,
                 submitted: Instant::now(),
                 reply: Box::new(Line(token, sender.clone(), prompt < 0)),
@@ -629,11 +527,12 @@ mod tests {
     }
 
     #[test]
-    fn logits_that_are_no_numbers_reject_their_row_alone() {
-        let answers = serve(&[1, 11, 21], 1_000, 8);
+    fn logits_that_are_no_numbers_end_their_row_alone() {
+        let answers = serve(&[1, 11, 13, 21], 1_000, 8);
         assert_eq!(ended(&answers[0].1).0.len(), 5);
-        assert!(matches!(answers[1].1, Err(AlignError::Rejected(_))));
-        assert_eq!(ended(&answers[2].1).0.len(), 5);
+        assert_eq!(ended(&answers[1].1), (&[12, 13][..], End::NotFinite));
+        assert_eq!(ended(&answers[2].1), (&[][..], End::NotFinite));
+        assert_eq!(ended(&answers[3].1).0.len(), 5);
     }
 
     #[test]

@@ -130,32 +130,30 @@ impl Log {
 /// leaves to the next shorter one as much as it has been surprised. Returns the longest length.
 pub(super) fn chances(matches: &[Match], chances: &mut Vec<(u32, f32)>) -> usize {
     chances.clear();
-    for found in matches {
-        if !chances.iter().any(|&(token, _)| token == found.next) {
+    let mut named = [0; 2 * MOST_MATCHES];
+    for (found, name) in matches.iter().zip(&mut named) {
+        let known = chances.iter().position(|&(token, _)| token == found.next);
+        *name = known.unwrap_or_else(|| {
             chances.push((found.next, 0.0));
-        }
+            chances.len() - 1
+        });
     }
     let longest = matches.iter().map(|found| found.length).max().unwrap_or(0);
     for length in 1..=longest {
-        // Those of length 1 are all that counts there; the others are among them, if recent.
-        let counts = |found: &&Match| match length {
-            1 => found.length == 1,
-            _ => found.length >= length,
-        };
-        let count = |token| {
-            let followed = matches.iter().filter(counts);
-            followed.filter(|found| found.next == token).count() as f32
-        };
-        let total = matches.iter().filter(counts).count() as f32;
-        let kinds = chances
-            .iter()
-            .filter(|(token, _)| count(*token) > 0.0)
-            .count() as f32;
-        if total == 0.0 {
-            continue;
+        let mut counts = [0.0; 2 * MOST_MATCHES];
+        let (mut total, mut kinds) = (0.0, 0.0);
+        for (found, &name) in matches.iter().zip(&named) {
+            // Those of length 1 are all that counts there; the others are among them, if recent.
+            if found.length == length || length > 1 && found.length > length {
+                kinds += if counts[name] == 0.0 { 1.0 } else { 0.0 };
+                counts[name] += 1.0;
+                total += 1.0;
+            }
         }
-        for (token, chance) in chances.iter_mut() {
-            *chance = (count(*token) + kinds * *chance) / (total + kinds);
+        if total > 0.0 {
+            for ((_, chance), count) in chances.iter_mut().zip(counts) {
+                *chance = (count + kinds * *chance) / (total + kinds);
+            }
         }
     }
     longest
