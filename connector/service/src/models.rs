@@ -12,7 +12,7 @@ use aligner::{
     builtin::{Builtin, Rule},
     prompt::{ALPACA_EVAL, Template},
 };
-use aligner_engine::{Device, EmbeddedModel, Engine, EngineOptions, ModelSource};
+use aligner_engine::{Device, EmbeddedModel, Engine, EngineOptions, ModelSource, Speculation};
 use aligner_remote::{ApiKey, RemoteAligner, RemoteError, RemoteSettings};
 use anyhow::{Context, bail};
 
@@ -146,6 +146,11 @@ pub fn engine_options(settings: &config::Aligner, model: &str) -> anyhow::Result
         .threads
         .and_then(|threads| NonZeroUsize::new(threads.into()));
     options.decoding = decoding(settings);
+    options.speculation = match settings.speculation {
+        config::Speculation::Auto => Speculation::Auto,
+        config::Speculation::Off => Speculation::Off,
+    };
+    options.limits.history_tokens = settings.history_tokens as usize;
     Ok(options)
 }
 

@@ -278,6 +278,10 @@ pub struct Aligner {
     pub top_p: Option<f64>,
     /// Seed of the sampler, used only with a temperature.
     pub seed: u64,
+    /// Whether steps check guessed tokens where that pays; it never changes an output.
+    pub speculation: Speculation,
+    /// Tokens of past corrections that guesses are made from.
+    pub history_tokens: u32,
     /// An OpenAI-compatible completions server, used with `model: remote`.
     pub remote: Remote,
 }
@@ -294,9 +298,22 @@ impl Default for Aligner {
             temperature: 0.0,
             top_p: None,
             seed: 0,
+            speculation: Speculation::Auto,
+            history_tokens: 1 << 19,
             remote: Remote::default(),
         }
     }
+}
+
+/// When steps check guessed tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Speculation {
+    /// Where it pays by the measured cost of steps.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
 }
 
 /// How weights are held in memory.
