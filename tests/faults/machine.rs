@@ -26,8 +26,7 @@ fn a_full_disk_under_the_broker_is_waited_for_and_nothing_is_lost_or_doubled() {
         .clone()
         .set(&["aligner", "model"], "remote")
         .set(&["aligner", "remote", "url"], server.url())
-        .set(&["aligner", "remote", "model"], MODEL)
-        .set(&["service", "stall_timeout_ms"], 5_000);
+        .set(&["aligner", "remote", "model"], MODEL);
     let mut connector = Connector::ready(&story.name, &story.config);
     story.oracle.send((0..1_500).map(|number| {
         let (outgoing, mut input) =

@@ -95,7 +95,6 @@ fn the_metrics_of_delivery_move_under_the_faults_that_they_are_for() {
     reaches(&connector, "aligner_kafka_lag", &[], 20.0);
     // And it ends in doubt.
     reaches(&connector, ends, &["end=\"ambiguous\""], 1.0);
-    reaches(&connector, "aligner_kafka_request_timeouts", &[], 1.0);
     held.release();
     story.oracle.settled(LIMIT);
     wait::until("nothing to be old any more", LIMIT, || {
