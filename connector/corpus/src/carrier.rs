@@ -1,5 +1,6 @@
 //! Harmless text for faults to sit in: topical sentences, sentences of a small grammar, and drills.
 
+use crate::Split;
 use crate::lists::{LISTS, Topic};
 use crate::writer::{Writer, capitalise};
 
@@ -77,6 +78,11 @@ pub(crate) const VOICES: [Voice; 4] = [
 ];
 
 pub(crate) fn topic(w: &mut Writer) -> &'static Topic {
+    // Nonsense is good for training: copying must not lean on meaning.
+    if w.split != Split::Train || w.chance(0.65) {
+        let subjects = &LISTS.subjects[w.split as usize];
+        return &subjects[w.below(subjects.len())];
+    }
     // A topic needs a question of this split; sentences can be borrowed.
     loop {
         let topic = &LISTS.topics[w.below(LISTS.topics.len())];
@@ -285,8 +291,8 @@ pub(crate) fn sentence(
     match stuff {
         Stuff::Topical => {
             // A sentence is used once; when the topic has run dry, another one helps out.
-            for attempt in 0..12 {
-                let topic = if attempt < 6 { topic } else { self::topic(w) };
+            for attempt in 0.. {
+                let topic = if attempt < 12 { topic } else { self::topic(w) };
                 if topic.sentences.of(w.split).is_empty() {
                     continue;
                 }
@@ -296,7 +302,7 @@ pub(crate) fn sentence(
                     return w.fill(template);
                 }
             }
-            grammar_sentence(w)
+            unreachable!("the topics of a split have more sentences than an answer")
         }
         Stuff::Grammar => grammar_sentence(w),
         Stuff::Drill => drill_sentence(w),
@@ -307,10 +313,10 @@ pub(crate) fn sentence(
 pub(crate) fn carrier(
     w: &mut Writer,
     voice: &Voice,
+    topic: &Topic,
     stuff: Stuff,
     sentences: usize,
 ) -> (String, Vec<Unit>, Layout) {
-    let topic = topic(w);
     let question = match stuff {
         Stuff::Topical => w.pick(&topic.questions),
         _ if w.chance(0.5) => w.pick(&topic.questions),
@@ -351,7 +357,7 @@ pub(crate) fn carrier(
         });
     }
     let mark = w.one(&["\n- ", "\n* ", "\n• "]);
-    let bold = list && w.chance(0.3);
+    let bold = list && stuff != Stuff::Topical && w.chance(0.3);
     for i in 0..sentences {
         let mut text = sentence(w, stuff, topic, &mut used);
         if bold {

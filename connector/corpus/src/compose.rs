@@ -1,115 +1,11 @@
 //! From carrier to triple: one composer for each kind of fault, and one for clean answers.
 
-use crate::carrier::{Layout, Stuff, Unit, VOICES, Voice, carrier, grammar_sentence, sentence};
-use crate::lists::{Hazard, LISTS};
+use crate::carrier::{Layout, Stuff, VOICES, Voice, carrier, sentence, topic};
+use crate::draft::{Draft, Piece};
+use crate::lists::{Hazard, LISTS, Topic};
 use crate::values::{Personal, is_password_lead, password};
 use crate::writer::{Writer, capitalise, uncapitalise};
-use crate::{Kind, Triple};
-
-/// A unit before and after correction; `None` means that it is dropped.
-struct Piece {
-    sep: &'static str,
-    before: String,
-    after: Option<String>,
-}
-
-struct Draft {
-    question: String,
-    pieces: Vec<Piece>,
-    layout: Layout,
-    faults: Vec<String>,
-}
-
-impl Draft {
-    fn new((question, units, layout): (String, Vec<Unit>, Layout)) -> Self {
-        let pieces = units
-            .into_iter()
-            .map(|u| Piece {
-                sep: u.sep,
-                after: Some(u.text.clone()),
-                before: u.text,
-            })
-            .collect();
-        Self {
-            question,
-            pieces,
-            layout,
-            faults: Vec::new(),
-        }
-    }
-
-    /// Puts a unit at a place; it takes the separator of the unit it pushes back.
-    fn insert(&mut self, at: usize, before: String, after: Option<String>) {
-        let sep = if at == 0 {
-            if let Some(first) = self.pieces.first_mut() {
-                first.sep = match self.layout {
-                    Layout::Lines => "\n",
-                    _ if first.before.starts_with("1. ") => "\n",
-                    _ => " ",
-                };
-            }
-            ""
-        } else if at < self.pieces.len() && self.pieces[at].sep != "\n\n" {
-            self.pieces[at].sep
-        } else {
-            match self.pieces[at - 1].sep {
-                "" | "\n\n" => " ",
-                sep => sep,
-            }
-        };
-        self.pieces.insert(at, Piece { sep, before, after });
-    }
-
-    fn answer(&self) -> String {
-        self.pieces
-            .iter()
-            .map(|p| format!("{}{}", p.sep, p.before))
-            .collect()
-    }
-
-    fn correction(&self) -> String {
-        let mut out = String::new();
-        let mut owed = "";
-        for piece in &self.pieces {
-            let Some(text) = &piece.after else {
-                // A dropped unit leaves its paragraph break to the one that follows.
-                if piece.sep == "\n\n" {
-                    owed = "\n\n";
-                }
-                continue;
-            };
-            if !out.is_empty() {
-                out.push_str(if piece.sep == " " && !owed.is_empty() {
-                    owed
-                } else {
-                    piece.sep
-                });
-            } else if piece.sep.starts_with("\n") {
-                out.push_str(piece.sep.trim_start_matches('\n'));
-            }
-            owed = "";
-            out.push_str(text);
-        }
-        out
-    }
-
-    /// Any place before, between or after the units, but not inside a numbered list.
-    fn place(&self, w: &mut Writer) -> usize {
-        if self.layout == Layout::Numbered {
-            let first = self
-                .pieces
-                .iter()
-                .position(|p| p.before.starts_with("1. "))
-                .unwrap_or(0);
-            return if w.chance(0.5) {
-                first.min(1) * w.below(2)
-            } else {
-                self.pieces.len()
-            };
-        }
-        w.between(0, self.pieces.len())
-    }
-}
+use crate::{Kind, Split, Triple};
 
 /// Index of a character boundary between two words.
 fn gap(w: &mut Writer, text: &str) -> Option<usize> {
@@ -121,11 +17,12 @@ fn gap(w: &mut Writer, text: &str) -> Option<usize> {
     (!gaps.is_empty()).then(|| gaps[w.below(gaps.len())])
 }
 
-fn personal_data(w: &mut Writer, draft: &mut Draft) {
+fn personal_data(w: &mut Writer, draft: &mut Draft, drill: f64) {
     let count = [1, 2, 3][w.weighted(&[0.68, 0.23, 0.09])];
     for _ in 0..count {
         let what = Personal::ALL[w.weighted(&[0.28, 0.27, 0.18, 0.16, 0.11])];
-        let inline = what != Personal::Key && w.chance(0.45);
+        // Anywhere in a sentence: a drill. People put such things into a sentence of their own, or after one.
+        let inline = what != Personal::Key && w.chance(drill);
         let target = w.below(draft.pieces.len());
         let untouched = draft.pieces[target].after.as_deref() == Some(&draft.pieces[target].before);
         let spot = if inline && untouched {
@@ -216,6 +113,7 @@ fn insult(w: &mut Writer, draft: &mut Draft) {
     }
 }
 
+/// A hazard of which this split has steps, or risky advice.
 fn hazard(w: &mut Writer, fits: impl Fn(&Hazard) -> bool) -> &'static Hazard {
     loop {
         let h = &LISTS.hazards[w.below(LISTS.hazards.len())];
@@ -242,13 +140,7 @@ fn steps(w: &mut Writer, h: &Hazard, count: usize) -> Vec<String> {
     out
 }
 
-fn unsafe_steps(w: &mut Writer, draft: &mut Draft) {
-    let split = w.split;
-    let h = hazard(w, |h| !h.steps.of(split).is_empty());
-    if w.chance(0.6) {
-        let q = w.pick(&h.questions);
-        draft.question = w.fill(q);
-    }
+fn unsafe_steps(w: &mut Writer, draft: &mut Draft, h: &Hazard) {
     let count = [1, 2, 3][w.weighted(&[0.6, 0.3, 0.1])];
     let steps = steps(w, h, count);
     if w.chance(0.1) && draft.layout == Layout::Paragraph && steps.len() > 1 {
@@ -267,16 +159,20 @@ fn unsafe_steps(w: &mut Writer, draft: &mut Draft) {
     }
 }
 
-fn overclaim(w: &mut Writer, draft: &mut Draft) {
+fn overclaim(w: &mut Writer, draft: &mut Draft, topic: &Topic) {
     let lists = &LISTS.overclaims;
     for _ in 0..[1, 2][w.weighted(&[0.75, 0.25])] {
         let (before, after);
-        match w.weighted(&[0.45, 0.28, 0.27]) {
+        let of_topic = if topic.overclaims.is_empty() {
+            0.0
+        } else {
+            0.1
+        };
+        match w.weighted(&[0.45, 0.23, 0.22, of_topic]) {
             0 => {
                 let pair = w.pick(&lists["sentences"]);
                 let (a, b) = pair.split_once(" => ").expect("a pair");
-                let claim = w.pick(&lists["claims"]);
-                let claim = w.fill(claim);
+                let claim = claim(w, topic);
                 let put = |t: &str| t.replace("{c}", &claim).replace("{C}", &capitalise(&claim));
                 (before, after) = (put(a), put(b));
             }
@@ -291,6 +187,11 @@ fn overclaim(w: &mut Writer, draft: &mut Draft) {
                 let predicate = w.fill(predicate);
                 before = format!("{subject} {a} {predicate}.");
                 after = format!("{subject} {b} {predicate}.");
+            }
+            3 => {
+                let pair = w.one(&topic.overclaims);
+                let (a, b) = pair.split_once(" => ").expect("a pair");
+                (before, after) = (w.fill(a), w.fill(b));
             }
             _ => {
                 let pairs = &lists["adjectives"].all;
@@ -310,6 +211,16 @@ fn overclaim(w: &mut Writer, draft: &mut Draft) {
     }
 }
 
+/// A claim about the topic, or about anything.
+fn claim(w: &mut Writer, topic: &Topic) -> String {
+    let claim = if topic.claims.is_empty() || (w.split == Split::Train && w.chance(0.5)) {
+        w.pick(&LISTS.overclaims["claims"])
+    } else {
+        w.one(&topic.claims)
+    };
+    w.fill(claim)
+}
+
 fn fact(w: &mut Writer, kind: &str) -> String {
     match kind {
         "name" => w.first_name(),
@@ -318,13 +229,18 @@ fn fact(w: &mut Writer, kind: &str) -> String {
         "number" => w.between(2, 95).to_string(),
         "price" => w.price(),
         "year" => w.between(1800, 2025).to_string(),
+        "pct" => format!("{}%", w.between(2, 98)),
         other => w.word(other).to_owned(),
     }
 }
 
 /// A question that states a fact, and an answer that repeats it: rightly, or wrongly.
-fn contradiction(w: &mut Writer, draft: &mut Draft, wrong: bool) {
-    let line = w.pick(&LISTS.contradictions);
+fn contradiction(w: &mut Writer, draft: &mut Draft, topic: &Topic, wrong: bool) {
+    let line = if topic.facts.is_empty() || (w.split == Split::Train && w.chance(0.5)) {
+        w.pick(&LISTS.contradictions)
+    } else {
+        w.one(&topic.facts)
+    };
     let mut parts = line.split(" | ");
     let (kind, q, a) = (
         parts.next().expect("a kind"),
@@ -342,7 +258,11 @@ fn contradiction(w: &mut Writer, draft: &mut Draft, wrong: bool) {
         x = fact(w, kind);
     }
     draft.question = q;
-    let at = if w.chance(0.5) { 0 } else { draft.place(w) };
+    let at = if w.chance(0.5) {
+        draft.start(w)
+    } else {
+        draft.place(w)
+    };
     if wrong {
         draft.faults.push(x.clone());
     }
@@ -350,12 +270,8 @@ fn contradiction(w: &mut Writer, draft: &mut Draft, wrong: bool) {
 }
 
 /// Advice that needs a warning; with the warning or other care already there it is clean.
-fn missing_warning(w: &mut Writer, draft: &mut Draft, careless: bool) {
-    let split = w.split;
-    let h = hazard(w, |h| h.warning.is_some() && !h.advice.of(split).is_empty());
+fn missing_warning(w: &mut Writer, draft: &mut Draft, h: &Hazard, careless: bool) {
     let warning = h.warning.expect("asked for");
-    let q = w.pick(&h.questions);
-    draft.question = w.fill(q);
     let template = w.pick(&h.advice);
     let advice = w.fill(template);
     let at = draft.place(w);
@@ -417,8 +333,13 @@ fn rambling(w: &mut Writer, draft: &mut Draft) {
 }
 
 fn lookalikes(w: &mut Writer, draft: &mut Draft) {
+    let mut used = Vec::new();
     for _ in 0..w.between(1, 3) {
         let template = w.pick(&LISTS.clean["lookalike"]);
+        if used.contains(&template) {
+            continue;
+        }
+        used.push(template);
         let text = w.fill(template);
         let at = draft.place(w);
         draft.insert(at, text.clone(), Some(text));
@@ -426,29 +347,25 @@ fn lookalikes(w: &mut Writer, draft: &mut Draft) {
 }
 
 fn stuff(w: &mut Writer, drills: f64) -> Stuff {
-    if w.chance(drills) {
-        Stuff::Drill
-    } else if w.chance(0.25) {
+    if !w.chance(drills) {
+        Stuff::Topical
+    } else if w.chance(0.35) {
         Stuff::Grammar
     } else {
-        Stuff::Topical
+        Stuff::Drill
     }
 }
 
 /// A conversation, as logs hold it when the question is not a single sentence.
-fn history(w: &mut Writer, question: &str) -> String {
+fn history(w: &mut Writer, stuff: Stuff, question: &str) -> String {
     let mut out = String::new();
     for _ in 0..[1, 2, 3, 5, 8][w.weighted(&[4.0, 3.0, 2.0, 1.0, 0.5])] {
-        let topic = crate::carrier::topic(w);
+        let topic = topic(w);
         let q = w.pick(&topic.questions);
         let q = w.fill(q);
-        let mut turn = Vec::new();
+        let (mut turn, mut used) = (Vec::new(), Vec::new());
         for _ in 0..w.between(1, 4) {
-            turn.push(if w.chance(0.5) {
-                grammar_sentence(w)
-            } else {
-                sentence(w, Stuff::Topical, topic, &mut Vec::new())
-            });
+            turn.push(sentence(w, stuff, topic, &mut used));
         }
         out.push_str(&format!("Human: {q}\n\nAssistant: {}\n\n", turn.join(" ")));
     }
@@ -468,12 +385,40 @@ pub(crate) fn compose(
     let sentences = [1, 2, 3, 4, 6, 8, 11][w.weighted(&[1.0, 3.0, 4.0, 4.0, 3.0, 2.0, 1.0])];
     let kinds_of_clean = [0.42, 0.22, 0.14, 0.12, 0.10];
     let stuff = stuff(w, drills);
-    let mut draft = Draft::new(carrier(w, voice, stuff, sentences));
+    let way = if kind == Kind::Clean {
+        w.weighted(&kinds_of_clean)
+    } else {
+        0
+    };
+    let split = w.split;
+    let danger = match kind {
+        Kind::Unsafe => Some(hazard(w, |h| !h.steps.of(split).is_empty())),
+        _ if kind == Kind::MissingWarning || way == 3 => Some(hazard(w, |h| {
+            h.warning.is_some() && !h.advice.of(split).is_empty()
+        })),
+        _ => None,
+    };
+    let topic = match danger {
+        Some(h) if split != Split::Train || w.chance(0.6) => &h.around,
+        _ => topic(w),
+    };
+    let mut draft = Draft::new(carrier(w, voice, topic, stuff, sentences));
+    if let Some(h) = danger
+        && (way == 3 || kind == Kind::MissingWarning || w.chance(0.6))
+    {
+        let q = w.pick(&h.questions);
+        draft.question = w.fill(q);
+    }
+    let drill = match (stuff, split) {
+        (Stuff::Topical, Split::Train) => 0.2,
+        (Stuff::Topical, _) => 0.0,
+        _ => 0.6,
+    };
     match kind {
-        Kind::Clean => match w.weighted(&kinds_of_clean) {
+        Kind::Clean => match way {
             1 => lookalikes(w, &mut draft),
-            2 => contradiction(w, &mut draft, false),
-            3 => missing_warning(w, &mut draft, false),
+            2 => contradiction(w, &mut draft, topic, false),
+            3 => missing_warning(w, &mut draft, danger.expect("chosen above"), false),
             4 => {
                 // What a correction looks like is itself clean.
                 let mut other = Draft::new((String::new(), Vec::new(), Layout::Paragraph));
@@ -482,8 +427,7 @@ pub(crate) fn compose(
                     0 => h.refusal.to_owned(),
                     1 => {
                         let pair = w.pick(&LISTS.overclaims["sentences"]);
-                        let claim = w.pick(&LISTS.overclaims["claims"]);
-                        let claim = w.fill(claim);
+                        let claim = claim(w, topic);
                         let (_, b) = pair.split_once(" => ").expect("a pair");
                         b.replace("{c}", &claim).replace("{C}", &capitalise(&claim))
                     }
@@ -499,12 +443,14 @@ pub(crate) fn compose(
             }
             _ => {}
         },
-        Kind::PersonalData => personal_data(w, &mut draft),
+        Kind::PersonalData => personal_data(w, &mut draft, drill),
         Kind::Insult => insult(w, &mut draft),
-        Kind::Unsafe => unsafe_steps(w, &mut draft),
-        Kind::Overclaim => overclaim(w, &mut draft),
-        Kind::Contradiction => contradiction(w, &mut draft, true),
-        Kind::MissingWarning => missing_warning(w, &mut draft, true),
+        Kind::Unsafe => unsafe_steps(w, &mut draft, danger.expect("chosen above")),
+        Kind::Overclaim => overclaim(w, &mut draft, topic),
+        Kind::Contradiction => contradiction(w, &mut draft, topic, true),
+        Kind::MissingWarning => {
+            missing_warning(w, &mut draft, danger.expect("chosen above"), true);
+        }
         Kind::Rambling => rambling(w, &mut draft),
     }
     let (answer, correction) = match kind {
@@ -531,8 +477,8 @@ pub(crate) fn compose(
     {
         return None;
     }
-    let question = if w.chance(0.09) {
-        history(w, &draft.question)
+    let question = if w.chance(0.05) {
+        history(w, stuff, &draft.question)
     } else {
         draft.question
     };

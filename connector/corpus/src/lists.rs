@@ -52,6 +52,10 @@ impl List {
         if all.len() >= CLOSED {
             return Self::open(all);
         }
+        Self::shared(all)
+    }
+
+    fn shared(all: Vec<&'static str>) -> Self {
         let by_split = Split::ALL.map(|_| all.clone());
         Self { all, by_split }
     }
@@ -94,6 +98,48 @@ fn sections(text: &'static str, words: bool) -> HashMap<&'static str, List> {
 pub(crate) struct Topic {
     pub(crate) questions: List,
     pub(crate) sentences: List,
+    /// Claims about it that can be made too boldly.
+    pub(crate) claims: Vec<&'static str>,
+    /// Overclaims with their hedges.
+    pub(crate) overclaims: Vec<&'static str>,
+    /// Kind of fact, question that states one, and sentence that repeats it.
+    pub(crate) facts: Vec<&'static str>,
+}
+
+impl Topic {
+    /// Questions and sentences are cut into splits one by one.
+    fn open(block: &mut HashMap<char, Vec<&'static str>>) -> Self {
+        Self {
+            questions: List::open(block.remove(&'Q').unwrap_or_default()),
+            sentences: List::open(block.remove(&'S').unwrap_or_default()),
+            claims: Vec::new(),
+            overclaims: Vec::new(),
+            facts: Vec::new(),
+        }
+    }
+
+    /// The topic belongs to a split as a whole.
+    fn whole(block: &mut HashMap<char, Vec<&'static str>>) -> Self {
+        let mut take = |tag| block.remove(&tag).unwrap_or_default();
+        Self {
+            questions: List::shared(take('Q')),
+            sentences: List::shared(take('S')),
+            claims: take('C'),
+            overclaims: take('O'),
+            facts: take('F'),
+        }
+    }
+
+    /// What may be said around a danger. The dangers' own sentences are cut into splits, this is not.
+    fn around(questions: Vec<&'static str>, context: Vec<&'static str>) -> Self {
+        Self {
+            questions: List::new(questions),
+            sentences: List::shared(context),
+            claims: Vec::new(),
+            overclaims: Vec::new(),
+            facts: Vec::new(),
+        }
+    }
 }
 
 /// A field of danger: unsafe steps and their refusal, advice and the warning it needs.
@@ -104,6 +150,7 @@ pub(crate) struct Hazard {
     pub(crate) steps: List,
     pub(crate) advice: List,
     pub(crate) care: List,
+    pub(crate) around: Topic,
 }
 
 fn blocks(text: &'static str) -> Vec<(&'static str, HashMap<char, Vec<&'static str>>)> {
@@ -126,7 +173,10 @@ fn blocks(text: &'static str) -> Vec<(&'static str, HashMap<char, Vec<&'static s
 /// All lists, parsed once.
 pub(crate) struct Lists {
     pub(crate) words: HashMap<&'static str, List>,
+    /// Topics whose sentences are filled with any words: for training only.
     pub(crate) topics: Vec<Topic>,
+    /// Topics that make sense, by split.
+    pub(crate) subjects: [Vec<Topic>; 3],
     pub(crate) hazards: Vec<Hazard>,
     pub(crate) leads: HashMap<&'static str, List>,
     pub(crate) insults: HashMap<&'static str, List>,
@@ -158,18 +208,21 @@ pub(crate) static LISTS: LazyLock<Lists> = LazyLock::new(|| {
     let take = |block: &mut HashMap<char, Vec<&'static str>>, tag| {
         List::new(block.remove(&tag).unwrap_or_default())
     };
+    let mut subjects: [Vec<Topic>; 3] = Default::default();
+    for (name, mut block) in blocks(include_str!("../data/subjects.txt")) {
+        subjects[split_of_value(name) as usize].push(Topic::whole(&mut block));
+    }
     Lists {
         words,
         topics: blocks(include_str!("../data/topics.txt"))
             .into_iter()
-            .map(|(_, mut b)| Topic {
-                questions: List::open(b.remove(&'Q').unwrap_or_default()),
-                sentences: List::open(b.remove(&'S').unwrap_or_default()),
-            })
+            .map(|(_, mut b)| Topic::open(&mut b))
             .collect(),
+        subjects,
         hazards: blocks(unsafe_text)
             .into_iter()
             .map(|(_, mut b)| Hazard {
+                around: Topic::around(b[&'Q'].clone(), b.remove(&'C').unwrap_or_default()),
                 refusal: b[&'!'][0],
                 warning: b.get(&'W').map(|w| w[0]),
                 questions: take(&mut b, 'Q'),
@@ -205,11 +258,8 @@ mod tests {
                 .iter()
                 .filter(|h| !h.steps.of(split).is_empty());
             assert!(steps.count() >= 5, "{split:?} has too few unsafe steps");
-            let questions = LISTS
-                .topics
-                .iter()
-                .filter(|t| !t.questions.of(split).is_empty());
-            assert!(questions.count() >= 2, "{split:?} has too few questions");
+            let subjects = &LISTS.subjects[split as usize];
+            assert!(subjects.len() >= 4, "{split:?} has too few subjects");
             for sections in [
                 &LISTS.leads,
                 &LISTS.insults,

@@ -143,8 +143,17 @@ impl Writer {
         self.random_chars(alphabet, n)
     }
 
+    /// How often a name is an invented word: names must be copied, not known.
+    fn invented(&self) -> f64 {
+        if self.split == Split::Train {
+            0.2
+        } else {
+            0.03
+        }
+    }
+
     pub(crate) fn first_name(&mut self) -> String {
-        if self.chance(0.2) {
+        if self.chance(self.invented()) {
             capitalise(&self.own(Self::pseudo))
         } else {
             self.pick(LISTS.word("first")).to_owned()
@@ -152,7 +161,7 @@ impl Writer {
     }
 
     pub(crate) fn last_name(&mut self) -> String {
-        if self.chance(0.2) {
+        if self.chance(self.invented()) {
             capitalise(&self.own(Self::pseudo))
         } else {
             self.pick(LISTS.word("last")).to_owned()
@@ -160,7 +169,7 @@ impl Writer {
     }
 
     pub(crate) fn city(&mut self) -> String {
-        if self.chance(0.15) {
+        if self.chance(self.invented()) {
             capitalise(&self.own(Self::pseudo))
         } else {
             self.pick(LISTS.word("city")).to_owned()
@@ -254,6 +263,10 @@ impl Writer {
                     self.word("noun").to_owned()
                 }
             }
+            // A thing one can own, carry or clean makes sense nearly everywhere.
+            "noun" if self.split != Split::Train || self.chance(0.5) => {
+                self.word("thing").to_owned()
+            }
             "noun" => {
                 if self.chance(0.07) {
                     self.pseudo()
@@ -287,7 +300,18 @@ impl Writer {
             }
             let fresh = matches!(
                 slot,
-                "noun" | "noun2" | "n" | "n2" | "d" | "d2" | "word" | "inoun" | "iadj" | "adj"
+                "noun"
+                    | "noun2"
+                    | "thing"
+                    | "thing2"
+                    | "n"
+                    | "n2"
+                    | "d"
+                    | "d2"
+                    | "word"
+                    | "inoun"
+                    | "iadj"
+                    | "adj"
             ) && self.chance(0.6);
             if fresh {
                 self.slots.remove(slot);
