@@ -1,9 +1,11 @@
 """Greedy decoding of the bundled Aligner in batches, for evaluation: returns texts and log-probabilities."""
 
+import json
+
 import torch
 from safetensors.torch import load_file
 
-from model import Config, from_hf
+from model import config_of, from_hf
 from prepare import load, prompt_ids
 from train_bundled import CORRECTION, END, PAD, UNCHANGED  # noqa: F401
 
@@ -26,7 +28,7 @@ class Cache:
         if t > 1:
             mask = mask & torch.ones(t, total, dtype=torch.bool).tril(total - t)
             mask = mask | torch.eye(t, total, dtype=torch.bool)
-        return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
 
 
 class Decoder:
@@ -34,9 +36,7 @@ class Decoder:
 
     def __init__(self, folder):
         state = load_file(f"{folder}/model.safetensors")
-        layers = 1 + max(int(k.split(".")[2]) for k in state if k.startswith("model.layers."))
-        vocab = state["model.embed_tokens.weight"].shape[0]
-        self.model = from_hf(state, Config(vocab=vocab, layers=layers)).eval()
+        self.model = from_hf(state, config_of(json.load(open(f"{folder}/config.json")))).eval()
         self.tok = load(f"{folder}/tokenizer.json")
 
     @torch.no_grad()

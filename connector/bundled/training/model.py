@@ -18,11 +18,12 @@ from torch import nn
 class Config:
     vocab: int = 4096
     hidden: int = 256
-    ffn: int = 768
-    layers: int = 4
-    heads: int = 4
+    ffn: int = 512
+    layers: int = 5
+    heads: int = 8
+    kv_heads: int = 4
     head_dim: int = 64
-    theta: float = 10000.0
+    theta: float = 1e12
     eps: float = 1e-5
     context: int = 2048
 
@@ -48,13 +49,27 @@ def rotate(x, cos, sin):
     return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
 
 
+def attend(q, k, v):
+    """Causal attention, for training: on short rows much faster than torch's fused kernel on a CPU, whose backward pass
+    takes longer than all matrices together. The scores are f32, because the circuit's are large."""
+    if q.is_cuda:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    b, heads, t, d = q.shape
+    kv = k.shape[1]
+    scores = q.reshape(b, kv, -1, d).float() @ k.float().transpose(-1, -2) * d**-0.5
+    future = torch.ones(t, t, dtype=torch.bool, device=q.device).triu(1)
+    weights = scores.view(b, kv, -1, t, t).masked_fill(future, float("-inf")).softmax(-1).to(v.dtype)
+    return (weights.view(b, kv, -1, t) @ v).view(b, heads, t, d)
+
+
 class Block(nn.Module):
     def __init__(self, cfg):
         super().__init__()
         d, inner = cfg.hidden, cfg.heads * cfg.head_dim
         self.cfg = cfg
+        self.parts = (inner, cfg.kv_heads * cfg.head_dim, cfg.kv_heads * cfg.head_dim)
         self.norm_attention = RMSNorm(d, cfg.eps)
-        self.qkv = nn.Linear(d, 3 * inner, bias=False)
+        self.qkv = nn.Linear(d, sum(self.parts), bias=False)
         self.out = nn.Linear(inner, d, bias=False)
         self.norm_ffn = RMSNorm(d, cfg.eps)
         self.gate_up = nn.Linear(d, 2 * cfg.ffn, bias=False)
@@ -63,14 +78,14 @@ class Block(nn.Module):
     def forward(self, x, cos, sin, cache=None):
         b, t, _ = x.shape
         c = self.cfg
-        qkv = self.qkv(self.norm_attention(x)).view(b, t, 3, c.heads, c.head_dim)
-        q, k, v = (qkv[:, :, i].transpose(1, 2) for i in range(3))
+        qkv = self.qkv(self.norm_attention(x)).split(self.parts, dim=-1)
+        q, k, v = (y.view(b, t, -1, c.head_dim).transpose(1, 2) for y in qkv)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if cache is not None:
             k, v = cache.append(k, v)
             y = cache.attend(q, k, v)
         else:
-            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            y = attend(q, k, v)
         x = x + self.out(y.transpose(1, 2).reshape(b, t, -1))
         gate, up = self.gate_up(self.norm_ffn(x)).chunk(2, dim=-1)
         return x + self.down(F.silu(gate) * up)
@@ -88,17 +103,21 @@ class Model(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
         for name, p in self.named_parameters():
             if p.dim() == 2:
-                nn.init.normal_(p, std=0.02 if "embed" in name else 0.6 / p.shape[1] ** 0.5)
+                nn.init.normal_(p, std=0.6 / p.shape[1] ** 0.5)
+                # A block does nothing until it has learnt something.
                 if name.endswith(("out.weight", "down.weight")):
-                    p.data.mul_(1 / (2 * cfg.layers) ** 0.5)
+                    nn.init.zeros_(p)
 
-    def trunk(self, ids):
+    def trunk(self, ids, tap=None):
+        """The last hidden states; with `tap` also those after so many blocks."""
         t = ids.shape[1]
         x = self.embed(ids)
         cos, sin = self.cos[:t].to(x.dtype), self.sin[:t].to(x.dtype)
-        for block in self.blocks:
+        tapped = None
+        for i, block in enumerate(self.blocks, 1):
             x = block(x, cos, sin)
-        return self.norm(x)
+            tapped = x if i == tap else tapped
+        return self.norm(x) if tap is None else (self.norm(x), tapped)
 
     def forward(self, ids, where):
         """Logits at the flat positions `where` of the batch `ids` (batch, time)."""
@@ -111,7 +130,7 @@ def to_hf(model):
     out = {"model.embed_tokens.weight": model.embed.weight, "model.norm.weight": model.norm.weight}
     for i, b in enumerate(model.blocks):
         p = f"model.layers.{i}."
-        q, k, v = b.qkv.weight.chunk(3)
+        q, k, v = b.qkv.weight.split(b.parts)
         gate, up = b.gate_up.weight.chunk(2)
         out |= {
             p + "self_attn.q_proj.weight": q,
@@ -153,7 +172,7 @@ def hf_config(cfg, end, pad):
         "intermediate_size": cfg.ffn,
         "num_hidden_layers": cfg.layers,
         "num_attention_heads": cfg.heads,
-        "num_key_value_heads": cfg.heads,
+        "num_key_value_heads": cfg.kv_heads,
         "head_dim": cfg.head_dim,
         "vocab_size": cfg.vocab,
         "max_position_embeddings": cfg.context,
@@ -170,6 +189,15 @@ def hf_config(cfg, end, pad):
         "torch_dtype": "float16",
         "use_cache": True,
     }
+
+
+def config_of(hf):
+    """The inverse of `hf_config`."""
+    return Config(
+        vocab=hf["vocab_size"], hidden=hf["hidden_size"], ffn=hf["intermediate_size"], layers=hf["num_hidden_layers"],
+        heads=hf["num_attention_heads"], kv_heads=hf["num_key_value_heads"], head_dim=hf["head_dim"],
+        theta=hf["rope_theta"], eps=hf["rms_norm_eps"], context=hf["max_position_embeddings"],
+    )
 
 
 def save_checkpoint(path, **state):

@@ -9,12 +9,17 @@ that a text which spells one of them stays text. Tokens between the first and th
 
 import argparse
 import json
+from difflib import SequenceMatcher
 
 import numpy as np
 from tokenizers import Tokenizer
 
 END, QUESTION, ANSWER, CORRECTION, UNCHANGED = range(5)
-EDIT_WEIGHT = 2
+EDIT_WEIGHT, DECISION_WEIGHT = 2, 4
+KINDS = ["personal_data", "insult", "unsafe", "overclaim", "contradiction", "missing_warning", "rambling"]
+TAGS = {kind: i for i, kind in enumerate(KINDS, 1)}
+RESUME = len(TAGS) + 1
+NO_TAG = 255
 
 
 def load(path):
@@ -30,8 +35,9 @@ def prompt_ids(tok, question, answer):
     return [QUESTION, *q, ANSWER, *a, CORRECTION]
 
 
-def weights(answer, target):
-    """Twice the weight from the first edit to the end of the last one (and one token beyond)."""
+def compare(answer, target, kind):
+    """(tags of the answer's tokens, weights of the target's): what is taken out is tagged with its kind, what follows
+    it with `RESUME`; tokens written instead, and the one after each edit, weigh more in the loss."""
     n = min(len(answer), len(target))
     a = 0
     while a < n and answer[a] == target[a]:
@@ -39,9 +45,17 @@ def weights(answer, target):
     b = 0
     while b < n - a and answer[len(answer) - 1 - b] == target[len(target) - 1 - b]:
         b += 1
-    w = np.ones(len(target), dtype=np.uint8)
-    w[a : len(target) - b + 1] = EDIT_WEIGHT
-    return w
+    tags = np.zeros(len(answer), dtype=np.uint8)
+    weights = np.ones(len(target), dtype=np.uint8)
+    inner = SequenceMatcher(None, answer[a : len(answer) - b], target[a : len(target) - b], autojunk=False)
+    for op, i, j, k, m in inner.get_opcodes():
+        if op != "equal":
+            tags[a + i : a + j] = TAGS[kind]
+            if j > i and a + j < len(tags):
+                tags[a + j] = RESUME
+            weights[a + k : a + m + 1] = EDIT_WEIGHT
+            weights[a + k] = weights[min(a + m, len(weights) - 1)] = DECISION_WEIGHT
+    return tags, weights
 
 
 def main():
@@ -53,7 +67,7 @@ def main():
     args = ap.parse_args()
     tok = load(args.tokenizer)
     rows = [json.loads(line) for path in args.corpus for line in open(path, encoding="utf-8")]
-    flat, weight, prompts, targets, kinds = [], [], [], [], []
+    flat, weight, tag, prompts, targets, kinds = [], [], [], [], [], []
     for at in range(0, len(rows), 4096):
         part = rows[at : at + 4096]
         texts = [t for r in part for t in (r["question"], r["answer"], r["correction"])]
@@ -66,14 +80,20 @@ def main():
             if len(prompt) + len(target) > args.longest:
                 continue
             flat.append(np.array(prompt + target, dtype=np.uint16))
-            w = np.ones(len(target), dtype=np.uint8) if clean else weights([*a, END], target)
+            tags, w = np.zeros(len(a) + 1, dtype=np.uint8), np.ones(len(target), dtype=np.uint8)
+            if not clean:
+                tags, w = compare([*a, END], target, r["kind"])
             weight.append(np.concatenate([np.zeros(len(prompt), dtype=np.uint8), w]))
+            row = np.full(len(prompt) + len(target), NO_TAG, dtype=np.uint8)
+            row[len(q) + 2 : len(prompt)] = tags
+            tag.append(row)
             prompts.append(len(prompt))
             targets.append(len(target))
             kinds.append(r["kind"])
     part = args.out + ".part.npz"
     np.savez(
-        part, flat=np.concatenate(flat), weight=np.concatenate(weight), prompt=np.array(prompts, dtype=np.int32),
+        part, flat=np.concatenate(flat), weight=np.concatenate(weight), tag=np.concatenate(tag),
+        prompt=np.array(prompts, dtype=np.int32),
         target=np.array(targets, dtype=np.int32), kind=np.array(kinds),
     )
     import os

@@ -14,31 +14,41 @@ python=${PYTHON:-python3}
 mkdir -p "$work"
 
 # An allocator that keeps its pages, and threads that sleep at barriers: a third of the time on a busy machine.
-export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456
+export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_PAD_=268435456
 export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 OMP_WAIT_POLICY=passive
 
 (cd "$here/../../.." && cargo build --release -p aligner-corpus)
 corpus=${CARGO_TARGET_DIR:-$here/../../../target}/release/aligner-corpus
 
 if [ ! -f "$work/tokenizer/tokenizer.json" ]; then
-  "$corpus" --split train --count 6000 --seed 99 --drills 0.15 --min-words 5 --out "$work/tokenizer-corpus.jsonl"
+  "$corpus" --split train --count 8000 --seed 99 --drills 0.1 --min-words 5 --out "$work/tokenizer-corpus.jsonl"
   "$python" "$here/make_tokenizer.py" --out "$work/tokenizer" --words "$here/../../corpus/data/words.txt" \
     "$work/tokenizer-corpus.jsonl"
 fi
-if [ ! -f "$work/train.npz" ]; then
-  "$corpus" --split train --count 150000 --seed 41 --clean 0.38 --drills 0.2 --min-words 5 --out "$work/train1.jsonl"
-  "$corpus" --split train --count 125000 --seed 42 --clean 0.38 --drills 0.15 --max-words 80 --out "$work/train2.jsonl"
-  "$corpus" --split validation --count 400 --seed 1 --out "$work/valid.jsonl"
-  "$corpus" --split test --count 2000 --seed 2026 --out "$work/test.jsonl"
-  "$corpus" --phrases > "$work/phrases.txt"
-  prepare="$python $here/prepare.py --tokenizer $work/tokenizer/tokenizer.json"
-  $prepare --out "$work/valid.npz" "$work/valid.jsonl"
-  $prepare --out "$work/train.npz" "$work/train1.jsonl" "$work/train2.jsonl"
-fi
-[ -f "$work/mix.json" ] || echo '{"sets": [{"file": "train.npz", "share": 1}], "copy_share": 0.1}' > "$work/mix.json"
+prepare="$python $here/prepare.py --tokenizer $work/tokenizer/tokenizer.json"
+make() { # make NAME SPLIT OPTION...
+  [ -f "$work/$1.npz" ] && return
+  name=$1 split=$2
+  shift 2
+  "$corpus" --split "$split" --out "$work/$name.jsonl" "$@"
+  $prepare --out "$work/$name.npz" "$work/$name.jsonl"
+}
+# Short answers hold more decisions for the same tokens, and copying need not be learnt: most of the corpus is short.
+make short train --seed 45 --count 120000 --clean 0.42 --drills 0.06 --min-words 4 --max-words 22
+make middle train --seed 43 --count 90000 --clean 0.42 --drills 0.12 --min-words 5 --max-words 45
+make long train --seed 44 --count 20000 --clean 0.42 --drills 0.12
+make valid validation --seed 1 --count 400
+[ -f "$work/test.jsonl" ] || "$corpus" --split test --count 2000 --out "$work/test.jsonl"
+"$corpus" --phrases > "$work/phrases.txt"
+[ -f "$work/mix.json" ] || cat > "$work/mix.json" <<'END'
+{"sets": [{"file": "short.npz", "share": 0.6}, {"file": "middle.npz", "share": 0.3}, {"file": "long.npz", "share": 0.1}],
+ "copy_share": 0.1}
+END
 
-"$python" -u "$here/train_bundled.py" --out "$work/run" --mix "$work/mix.json" --valid "valid=$work/valid.npz" \
-  --tokens "${TOKENS:-40e6}" --copy-tokens 5e6 --batch-tokens 6144 --first-weight 12
+# On a CPU one process for each core, on a GPU one in all.
+workers=${WORKERS:-$("$python" -c 'import os, torch; print(1 if torch.cuda.is_available() else os.cpu_count())')}
+"$python" -m torch.distributed.run --standalone --nproc-per-node "$workers" "$here/train_bundled.py" \
+  --out "$work/run" --mix "$work/mix.json" --valid "valid=$work/valid.npz" --tokens "${TOKENS:-40e6}"
 "$python" "$here/export.py" --checkpoint "$work/run/last.pt" --tokenizer "$work/tokenizer" \
   --phrases "$work/phrases.txt" --out "$model"
 "$python" "$here/evaluate.py" --model "$model" corpus "$work/test.jsonl"

@@ -1,12 +1,9 @@
-"""Trains the bundled Aligner from scratch: first the copying circuit, then corrections.
+"""Trains the bundled Aligner on tokenised triples (`prepare.py`), from weights that already copy (`copying.py`).
 
-    python train_bundled.py --out RUN [--mix mix.json] [--tokens N] ...
+    python train_bundled.py --out RUN --mix mix.json [--tokens N | --minutes N] ...
 
-Phase `copy` needs no corpus: random token streams are copied, with one span replaced in some of them, and the streams
-grow by a quarter whenever the loss falls under a bound. Starting at full length wastes hours on two cores; started at
-a few tokens, the circuit is there after about a million tokens.
-Phase `correct` reads tokenised triples (`prepare.py`), with a share of random streams kept in, so that copying stays
-open to any token.
+A share of batches are random token streams in which a span between two marks is dropped or replaced, so that copying
+stays open to any token.
 
 A checkpoint holds weights, optimiser state, step, tokens seen and curriculum length; batches are drawn from a
 generator seeded by (seed, step), so a resumed run sees what an uninterrupted one would have seen. The mix file is read
@@ -14,9 +11,11 @@ again whenever it changes: improved data can be swapped in without a restart.
 """
 
 import argparse
+import copy
 import json
 import math
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -24,10 +23,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from copying import initialise
 from model import Config, Model, load_checkpoint, save_checkpoint
+from prepare import NO_TAG, RESUME
 
 END, QUESTION, ANSWER, CORRECTION, UNCHANGED, PAD = range(6)
 FIRST_TEXT = 6
+# Shares of the learning rate. Copying adds up embeddings as they are: they change more slowly than the rest.
+EMBEDDING_RATE, NORM_RATE, TAGGER_RATE = 0.2, 0.5, 2.0
+TAP = 3  # blocks under the tagger
+LONGEST_ROW = 480  # attention costs more with the square
 
 
 # ---------------------------------------------------------------- random streams
@@ -71,7 +76,7 @@ def copy_batch(rng, longest, budget, vocab):
         width = max(width, len(prompt) + len(target) - 1)
         if rows and width * (len(rows) + 1) > budget:
             return rows
-        rows.append((prompt, target, None))
+        rows.append((prompt, target, None, None))
 
 
 # ---------------------------------------------------------------- triples
@@ -83,7 +88,7 @@ class Triples:
     def __init__(self, path):
         z = np.load(path)
         self.flat, self.prompt, self.target = z["flat"], z["prompt"].astype(np.int64), z["target"].astype(np.int64)
-        self.weight = z["weight"]
+        self.weight, self.tag = z["weight"], z["tag"]
         self.kind = z["kind"]
         self.total = self.prompt + self.target
         self.start = np.concatenate([[0], np.cumsum(self.total)])[:-1]
@@ -94,7 +99,7 @@ class Triples:
     def row(self, i):
         s, p, n = self.start[i], self.prompt[i], self.total[i]
         ids = self.flat[s : s + n].astype(np.int64)
-        return ids[:p], ids[p:], self.weight[s + p : s + n].astype(np.float32)
+        return ids[:p], ids[p:], self.weight[s + p : s + n].astype(np.float32), self.tag[s : s + n].astype(np.int64)
 
 
 class Mix:
@@ -132,7 +137,7 @@ class Mix:
             keep = self.keep.get(str(s.kind[i]), 1.0)
             if keep < 1.0 and rng.random() > keep:
                 continue
-            if s.target[i] > 1.2 * longest or s.prompt[i] > 6 * longest:
+            if s.target[i] > longest or s.total[i] > LONGEST_ROW:
                 continue
             pool.append((int(s.total[i]), which, i))
             size += int(s.total[i])
@@ -149,10 +154,11 @@ class Mix:
 
 
 def collate(rows, first_weight, device):
-    width = max(len(p) + len(t) - 1 for p, t, _ in rows)
+    """(ids, flat places of the labels, labels, their weights, flat places of the tags, tags)"""
+    width = max(len(p) + len(t) - 1 for p, t, *_ in rows)
     ids = np.full((len(rows), width), PAD, dtype=np.int64)
-    where, labels, weights = [], [], []
-    for r, (p, t, w) in enumerate(rows):
+    where, labels, weights, tagged, tags = [], [], [], [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    for r, (p, t, w, tag) in enumerate(rows):
         ids[r, : len(p)] = p
         ids[r, len(p) : len(p) + len(t) - 1] = t[:-1]
         where.append(np.arange(len(t)) + r * width + len(p) - 1)
@@ -161,8 +167,12 @@ def collate(rows, first_weight, device):
         if first_weight:
             w[0] = max(w[0], first_weight)
         weights.append(w)
+        if tag is not None:
+            at = np.flatnonzero(tag != NO_TAG)
+            tagged.append(at + r * width)
+            tags.append(tag[at])
     put = lambda x: torch.from_numpy(np.concatenate(x)).to(device)
-    return torch.from_numpy(ids).to(device), put(where), put(labels), put(weights)
+    return torch.from_numpy(ids).to(device), put(where), put(labels), put(weights), put(tagged), put(tags)
 
 
 # ---------------------------------------------------------------- optimiser
@@ -185,24 +195,32 @@ class Muon:
 
     The update is scaled to the size AdamW's would have, so that one learning rate serves both."""
 
-    def __init__(self, model, decay=0.05):
-        self.decay = decay
-        self.matrices = [(n, p) for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
-        rest = [p for n, p in model.named_parameters() if p.dim() != 2 or "embed" in n]
+    def __init__(self, model, free):
+        self.free = free
+        self.parts = model.blocks[0].parts
+        self.matrices = [(n, p) for n, p in model.named_parameters() if n.startswith("blocks") and p.dim() == 2]
         self.momentum = [torch.zeros_like(p) for _, p in self.matrices]
-        self.adam = torch.optim.AdamW(rest, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0, foreach=True)
+        groups = {EMBEDDING_RATE: [], NORM_RATE: [], TAGGER_RATE: []}
+        for n, p in model.named_parameters():
+            if n.startswith("embed"):
+                groups[EMBEDDING_RATE].append(p)
+            elif n.startswith("tagger"):
+                groups[TAGGER_RATE].append(p)
+            elif p.dim() == 1:
+                groups[NORM_RATE].append(p)
+        groups = [{"params": group, "share": share} for share, group in groups.items()]
+        self.adam = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0, foreach=True)
 
     @torch.no_grad()
     def step(self, lr):
         for (name, p), m in zip(self.matrices, self.momentum):
             m.mul_(0.95).add_(p.grad)
             u = p.grad + 0.95 * m
-            parts = 3 if "qkv" in name else 2 if "gate_up" in name else 1
-            p.mul_(1 - lr * self.decay)
-            for dst, src in zip(p.chunk(parts), u.chunk(parts)):
-                dst.add_(orthogonalise(src), alpha=-lr * 0.2 * max(src.shape) ** 0.5)
+            parts = self.parts if "qkv" in name else p.shape[0] // 2 if "gate_up" in name else p.shape[0]
+            for dst, src, mask in zip(p.split(parts), u.split(parts), self.free.get(name, torch.ones_like(p)).split(parts)):
+                dst.sub_(mask * orthogonalise(src), alpha=lr * 0.2 * max(src.shape) ** 0.5)
         for g in self.adam.param_groups:
-            g["lr"] = lr
+            g["lr"] = lr * g["share"]
         self.adam.step()
 
     def state(self):
@@ -234,7 +252,7 @@ def exactness(model, rows, device, budget=16384):
                 break
             batch.append(order[i])
             i += 1
-        ids, where, labels, _ = collate([rows[j] for j in batch], 0, device)
+        ids, where, labels, *_ = collate([rows[j] for j in batch], 0, device)
         good = (model(ids, where).argmax(-1) == labels).cpu().numpy()
         at = 0
         for j in batch:
@@ -250,7 +268,7 @@ def report(model, args, vocab, valid, device):
     parts = []
     rng = np.random.default_rng(99)
     for n in (20, 80, 160, 240):
-        rows = [(*copy_task(rng, n, vocab), None) for _ in range(24)]
+        rows = [(*copy_task(rng, n, vocab), None, None) for _ in range(24)]
         exact, _, error = exactness(model, rows, device)
         parts.append(f"copy{n} {exact.mean():.2f}/{error:.1e}")
     for name, (triples, kinds) in valid.items():
@@ -265,35 +283,34 @@ def report(model, args, vocab, valid, device):
     return " | ".join(parts)
 
 
-# ---------------------------------------------------------------- sharing the machine
+# ---------------------------------------------------------------- several processes
 
 
-class Neighbours:
-    """Chooses between one thread and all of them by how busy others keep the machine.
+class Team:
+    """Processes that train together (`python -m torch.distributed.run`): each takes a batch of its own, and gradients
+    are averaged. Beside other work two processes of one thread are faster than one of two threads, which would wait for
+    each other at every operation."""
 
-    Beside other work, threads that wait for each other at every operation are slower together than one alone."""
+    def __init__(self):
+        self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        if self.size > 1:
+            torch.distributed.init_process_group("gloo")
 
-    def __init__(self, most):
-        self.most, self.threads = most, 1
-        torch.set_num_threads(1)
-        self.mark = self.read()
+    def agree(self, *values):
+        """The first process' values."""
+        if self.size == 1:
+            return values
+        x = torch.tensor(values, dtype=torch.float64)
+        torch.distributed.broadcast(x, 0)
+        return x.tolist()
 
-    @staticmethod
-    def read():
-        with open("/proc/stat") as f:
-            v = [int(x) for x in f.readline().split()[1:9]]
-        tick = os.sysconf("SC_CLK_TCK")
-        return sum(v) / tick, (v[3] + v[4]) / tick, time.process_time()
-
-    def look(self):
-        now = self.read()
-        total, idle, own = (b - a for a, b in zip(self.mark, now))
-        self.mark = now
-        others = (total - idle - own) / max(total, 1e-9) * os.cpu_count()
-        want = self.most if others < 0.5 else 1
-        if want != self.threads:
-            self.threads = want
-            torch.set_num_threads(want)
+    def average(self, tensors):
+        if self.size > 1:
+            flat = torch.cat([t.reshape(-1) for t in tensors])
+            torch.distributed.all_reduce(flat)
+            flat /= self.size
+            for t, part in zip(tensors, flat.split([t.numel() for t in tensors])):
+                t.copy_(part.view_as(t))
 
 
 # ---------------------------------------------------------------- the run
@@ -302,52 +319,57 @@ class Neighbours:
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--out", required=True)
-    ap.add_argument("--mix", help="mix.json of prepare.py; without it only the copying phase runs")
+    ap.add_argument("--mix", required=True, help="JSON: sets of triples with their shares, copy_share, keep")
     ap.add_argument("--init", help="start from the weights of this checkpoint, with a new schedule")
     ap.add_argument("--valid", action="append", default=[], help="NAME=FILE.npz, may be repeated")
     ap.add_argument("--valid-rows", type=int, default=320)
-    ap.add_argument("--layers", type=int, default=4)
+    ap.add_argument("--layers", type=int, default=5)
     ap.add_argument("--vocab", type=int, default=4096)
-    ap.add_argument("--batch-tokens", type=int, default=8192)
-    ap.add_argument("--copy-tokens", type=float, default=4e6, help="tokens of the copying phase")
+    ap.add_argument("--batch-tokens", type=int, default=3072, help="of each process")
     ap.add_argument("--minutes", type=float, default=0, help="end after this time; the schedule then follows the clock")
     ap.add_argument("--tokens", type=float, default=40e6, help="tokens in all; the schedule follows them")
-    ap.add_argument("--lr", type=float, default=2e-3)
+    ap.add_argument("--lr", type=float, default=4e-3)
     ap.add_argument("--lr-end", type=float, default=0.02, help="final rate as a share of --lr")
     ap.add_argument("--flat", type=float, default=0.55, help="share of the run at the full rate, before the decay")
-    ap.add_argument("--warmup", type=int, default=100)
-    ap.add_argument("--first-weight", type=float, default=4.0, help="weight of the token that decides changed or not")
+    ap.add_argument("--short", type=float, default=0.1, help="share of the run in which the longest answer grows")
+    ap.add_argument("--warmup", type=int, default=40)
+    ap.add_argument("--first-weight", type=float, default=8.0, help="weight of the token that decides changed or not")
+    ap.add_argument("--tag-weight", type=float, default=0.5, help="weight of the tags of the answer's tokens")
     ap.add_argument("--full-precision-from", type=float, default=2.0, help="share of the run after which f32 is used")
     ap.add_argument("--seed", type=int, default=1)
-    ap.add_argument("--threads", type=int, default=os.cpu_count())
     ap.add_argument("--save-seconds", type=float, default=180)
     ap.add_argument("--eval-every", type=int, default=200)
     args = ap.parse_args()
 
+    team = Team()
+    first = team.rank == 0
     torch.manual_seed(args.seed)
+    torch.set_num_threads(max(1, os.cpu_count() // team.size))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     cfg = Config(vocab=args.vocab, layers=args.layers)
-    model = Model(cfg).to(device)
+    model = Model(cfg)
+    free = {name: mask.to(device) for name, mask in initialise(model, args.seed).items()}
+    # Reads, halfway up, what is wrong with each token of the answer: a denser signal than the correction. Not exported.
+    model.tagger = torch.nn.Linear(cfg.hidden, RESUME + 1)
+    model.to(device)
     # The forward and backward pass run in bf16 on a copy (twice as fast on AVX512-BF16); the master stays f32.
-    fast = Model(cfg).to(device).to(torch.bfloat16)
-    opt = Muon(model)
-    step, tokens, longest, smooth, spent = 0, 0, 6, None, 0.0
+    fast = copy.deepcopy(model).to(torch.bfloat16)
+    opt = Muon(model, free)
+    step, tokens, spent = 0, 0, 0.0
     last = out / "last.pt"
     if last.exists():
         c = load_checkpoint(last, device)
         model.load_state_dict(c["model"])
         opt.load(c["optimiser"])
-        step, tokens, longest, smooth, spent = c["step"], c["tokens"], c["longest"], c["smooth"], c["spent"]
+        step, tokens, spent = c["step"], c["tokens"], c["spent"]
         print(f"resumed at step {step}, {tokens / 1e6:.2f} M tokens", flush=True)
     elif args.init:
         c = load_checkpoint(args.init, device)
         model.load_state_dict(c["model"])
-        opt.load(c["optimiser"])
-        longest, smooth = c["longest"], c["smooth"]
         print(f"weights of {args.init}, a schedule of its own", flush=True)
-    mix = Mix(args.mix) if args.mix else None
+    mix = Mix(args.mix)
     valid = {}
     for v in args.valid:
         name, path = v.split("=", 1)
@@ -355,80 +377,91 @@ def main():
 
     def save():
         save_checkpoint(
-            last, model=model.state_dict(), optimiser=opt.state(), step=step, tokens=tokens, longest=longest,
-            smooth=smooth, spent=spent, config=vars(cfg),
+            last, model=model.state_dict(), optimiser=opt.state(), step=step, tokens=tokens, spent=spent,
+            config=vars(cfg),
         )
 
     start, saved = time.time() - spent, time.time()
     mark, mark_tokens = time.time(), tokens
-    total = args.tokens if mix else args.copy_tokens
-    losses, copy_losses = [], []
-    neighbours = Neighbours(args.threads) if args.threads > 1 and Path("/proc/stat").exists() else None
+    total = args.tokens
+    losses, copy_losses, tag_losses = [], [], []
+    stopped = []
+    signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
     while True:
-        if neighbours and step % 5 == 0:
-            neighbours.look()
         spent = time.time() - start
-        done = spent / (60 * args.minutes) if args.minutes else tokens / total
-        if done >= 1:
+        done, ended = team.agree(spent / (60 * args.minutes) if args.minutes else tokens / total, len(stopped))
+        if done >= 1 or ended:
             break
-        if mix and step % 50 == 0 and mix.refresh():
+        if step % 50 == 0 and mix.refresh():
             print(f"step {step}: mix read again", flush=True)
         ramp = min(1.0, (step + 1) / args.warmup)
         fall = max(0.0, (done - args.flat) / (1 - args.flat))
         lr = args.lr * ramp * (args.lr_end + (1 - args.lr_end) * 0.5 * (1 + math.cos(math.pi * fall)))
 
-        rng = np.random.default_rng([args.seed, step])
-        copying = mix is None or tokens < args.copy_tokens or rng.random() < (mix.copy_share if longest >= 200 else 0.4)
+        turn = step * team.size + team.rank
+        rng = np.random.default_rng([args.seed, turn])
+        # Short answers first: more decisions for the same tokens.
+        longest = int(60 + 400 * min(1.0, done / args.short))
+        copying = rng.random() < mix.copy_share
         if copying:
-            n = longest if rng.random() < 0.7 else int(rng.integers(4, longest + 1))
-            rows = copy_batch(rng, n, args.batch_tokens, cfg.vocab)
+            rows = copy_batch(rng, int(rng.integers(6, 60)), args.batch_tokens, cfg.vocab)
         else:
-            rows = mix.batch(args.seed, step, args.batch_tokens, longest)
-        ids, where, labels, weights = collate(rows, 0 if copying else args.first_weight, device)
+            rows = mix.batch(args.seed, turn, args.batch_tokens, longest)
+        ids, where, labels, weights, tagged, tags = collate(rows, 0 if copying else args.first_weight, device)
         net = fast if done < args.full_precision_from else model
         if net is fast:
             with torch.no_grad():
                 for a, b in zip(fast.parameters(), model.parameters()):
                     a.copy_(b)
-        each = F.cross_entropy(net(ids, where).float(), labels, reduction="none")
+        hidden, halfway = net.trunk(ids, tap=TAP)
+        flat = lambda x, at: x.reshape(-1, cfg.hidden)[at]
+        each = F.cross_entropy((flat(hidden, where) @ net.embed.weight.t()).float(), labels, reduction="none")
         loss = (each * weights).sum() / weights.sum()
+        if len(tags):
+            tag_loss = F.cross_entropy(net.tagger(flat(halfway, tagged)).float(), tags)
+            loss = loss + args.tag_weight * tag_loss
+            tag_losses.append(tag_loss.item())
         loss.backward()
         if net is fast:
             for a, b in zip(fast.parameters(), model.parameters()):
-                b.grad = a.grad.float()
+                b.grad = torch.zeros_like(b) if a.grad is None else a.grad.float()
                 a.grad = None
+        team.average([p.grad for p in model.parameters()])
+        for name, p in model.named_parameters():
+            if name in free:
+                p.grad *= free[name]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         opt.step(lr)
         for p in model.parameters():
             p.grad = None
         step += 1
-        tokens += ids.numel()
+        tokens += ids.numel() * team.size
         value = each.mean().item()
         if not math.isfinite(value):
             raise SystemExit(f"loss is {value} at step {step}")
         if copying:
             copy_losses.append(value)
-            smooth = value if smooth is None else 0.8 * smooth + 0.2 * value
-            if smooth < 0.15 and longest < 320:
-                longest, smooth = min(320, max(longest + 2, int(longest * 1.25))), 0.5
         else:
             losses.append(value)
 
-        if step % 20 == 0:
+        if first and step % 20 == 0:
             now = time.time()
             print(
                 f"step {step} {tokens / 1e6:.2f}M done {done:.3f} lr {lr:.2e} longest {longest} "
                 f"loss {np.mean(losses) if losses else 0:.4f} copy {np.mean(copy_losses) if copy_losses else 0:.4f} "
-                f"{(tokens - mark_tokens) / (now - mark):.0f} tok/s threads {torch.get_num_threads()}",
+                f"tag {np.mean(tag_losses) if tag_losses else 0:.4f} "
+                f"{(tokens - mark_tokens) / (now - mark):.0f} tok/s",
                 flush=True,
             )
-            losses, copy_losses, mark, mark_tokens = [], [], now, tokens
-        if step % args.eval_every == 0:
+            losses, copy_losses, tag_losses, mark, mark_tokens = [], [], [], now, tokens
+        if first and step % args.eval_every == 0:
             print(f"  eval {step}: {report(model, args, cfg.vocab, valid, device)}", flush=True)
             mark = time.time()
-        if time.time() - saved > args.save_seconds:
+        if first and time.time() - saved > args.save_seconds:
             save()
             saved = time.time()
+    if not first:
+        return
     save()
     print(f"  eval {step}: {report(model, args, cfg.vocab, valid, device)}", flush=True)
 

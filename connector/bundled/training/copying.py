@@ -1,0 +1,197 @@
+"""Initial weights that already copy, so that training is spent on what to change.
+
+Small models that learn to copy from random weights stall at a token error of a few percent: their circuit matches one
+preceding token, and where that token is frequent they go on at another of its places. Here the circuit is written down
+before training starts, and matches four tokens:
+
+- **Embeddings** hold a constant, a code of a few numbers for each token, a part for copying and a part for all else. All
+  have the same norm, so that RMSNorm scales them alike.
+- **First block**: four heads look 1, 2, 3 and 4 tokens back by the phase of the rotary positions alone, and write the
+  code found there into a place of its own. A fifth looks at the latest of `<|question|>`, `<|answer|>`,
+  `<|correction|>` and writes which part of the prompt this is.
+- **Last block**: in the correction, two heads compare the codes of the last four tokens with those before every token of
+  the answer, and write the token found there; two more take out the current token, which would be predicted otherwise.
+  The slowest rotary frequencies carry the comparison, so that distance does not matter; `theta` is large for that.
+  Elsewhere these heads rest on `<|question|>`. They come last so that what the blocks between have found out can send
+  them to rest, or to another place.
+- **Second block**: the same comparison writes the code of the token that copying would write next. The fourth block uses
+  it to look one and three tokens further into the answer, where a fault may show itself.
+
+`<|correction|>` has the code of `<|answer|>`, so that copying begins at the first token, and is read out as `<|end|>`, so
+that it ends after the last. All other weights are random, and add nothing at first. The circuit stays as it is, and what
+it reads is written by nothing else before the last block; everything else learns around it.
+"""
+
+import math
+
+import torch
+
+END, QUESTION, ANSWER, CORRECTION = range(4)
+
+CODE = 10
+BACK = 4
+# Places in the residual stream.
+CONSTANT = 0
+MARK = slice(1, 4)  # set in the embeddings of the three separators
+PART = slice(4, 7)  # which part of the prompt a token stands in
+BEFORE = [slice(7 + CODE * i, 7 + CODE * (i + 1)) for i in range(BACK)]
+HERE = slice(47, 57)
+NEXT = slice(57, 67)
+COPY = slice(67, 171)
+OTHER = slice(171, 256)
+
+NORM = 2.0  # of an embedding; its constant is 1
+CODE_NORM, BEFORE_NORM, PART_NORM = 0.8, 0.7, 0.7
+START_NORM, MARK_NORM = 1.3, 0.7
+COPY_NORM = 1.22
+GAIN = 3.0  # of the copied token
+# How much a match of the 1st, 2nd, 3rd and 4th token counts, in nats.
+MATCH = (16.0, 14.0, 12.0, 12.0)
+IN_ANSWER, REST, SEPARATORS, PHASE = 14.0, 70.0, 12.0, 22.0
+LOCAL = range(7)  # rotary pairs that tell neighbours apart
+
+
+def unit(x):
+    return x / x.norm(dim=-1, keepdim=True)
+
+
+def embeddings(vocab, hidden, generator):
+    random = lambda place: unit(torch.randn(vocab, place.stop - place.start, generator=generator))
+    e = torch.zeros(vocab, hidden)
+    e[:, CONSTANT] = 1.0
+    e[:, HERE] = CODE_NORM * random(HERE)
+    e[:, COPY] = COPY_NORM * random(COPY)
+    e[:, OTHER] = (NORM**2 - 1 - CODE_NORM**2 - COPY_NORM**2) ** 0.5 * random(OTHER)
+    e[QUESTION, 1:] = 0
+    e[QUESTION, MARK.start] = (NORM**2 - 1) ** 0.5
+    for i, token in ((1, ANSWER), (2, CORRECTION)):
+        # A longer code: nothing else at the first position may count as much.
+        e[token, HERE] = unit(e[CORRECTION, HERE]) * START_NORM
+        e[token, MARK.start + i] = MARK_NORM
+        e[token, COPY] = 0.9 * unit(e[END, COPY])
+        e[token, OTHER] *= 0
+    return e
+
+
+@torch.no_grad()
+def initialise(model, seed=1):
+    """Writes the copying circuit into a model of fresh random weights. Returns, by parameter name, 1 where a weight is
+    free to learn and 0 where it belongs to the circuit: left to the optimiser, the circuit is worn down within a
+    hundred steps, long before anything better takes its place."""
+    cfg = model.cfg
+    assert cfg.hidden == 256 and cfg.heads == 8 and cfg.kv_heads == 4 and cfg.head_dim == 64 and cfg.layers >= 5
+    last = cfg.layers - 1
+    half, root = cfg.head_dim // 2, cfg.head_dim**0.5
+    share = cfg.heads // cfg.kv_heads
+    weights = dict(model.named_parameters())
+    free = {n: torch.ones_like(p) for n, p in weights.items() if n.startswith(("embed", "blocks"))}
+    read = torch.ones(cfg.hidden)
+    read[: COPY.stop] = 0
+    free["embed.weight"] *= read
+    for i in range(last):
+        free[f"blocks.{i}.out.weight"] *= read[:, None]
+        free[f"blocks.{i}.down.weight"] *= read[:, None]
+    e = embeddings(cfg.vocab, cfg.hidden, torch.Generator().manual_seed(seed))
+    weights["embed.weight"].copy_(e)
+
+    def views(tensors, block):
+        q, k, v = tensors[f"blocks.{block}.qkv.weight"].split(model.blocks[block].parts)
+        heads = lambda w: w.view(-1, cfg.head_dim, cfg.hidden)
+        return heads(q), heads(k), heads(v), tensors[f"blocks.{block}.out.weight"].view(cfg.hidden, cfg.heads, -1)
+
+    def clear(block, head):
+        q, k, _, _ = views(weights, block)
+        q[head], k[head // share] = 0, 0
+
+    def carry(block, head, source, target, gain):
+        """The head's first values are what `source` holds, and go to `target`."""
+        n = source.stop - source.start
+        for tensors, write in ((weights, True), (free, False)):
+            _, _, v, out = views(tensors, block)
+            v[head // share, :n] = 0
+            out[:, head, :n] = 0
+            if write:
+                v[head // share, torch.arange(n), torch.arange(source.start, source.stop)] = 1.0
+                out[target, head, :n] = torch.eye(n) * gain
+
+    def look_back(block, head, steps, scale):
+        """Attention to the token so many steps back, by the phases of rotary positions."""
+        q, k, _, _ = views(weights, block)
+        size = (PHASE * root) ** 0.5 / scale
+        for i in LOCAL:
+            angle = steps * cfg.theta ** (-i / half)
+            q[head, i, CONSTANT] = size * math.cos(angle)
+            q[head, i + half, CONSTANT] = -size * math.sin(angle)
+            k[head // share, i, CONSTANT] = size
+
+    # The slowest pairs of dimensions, the last one aside: the fourth token goes to the fastest of them.
+    slow = [i + h for i in range(half - 1 - BACK * CODE // 2, half - 1) for h in (0, half)]
+    slots = [slow[CODE * i : CODE * (i + 1)] for i in reversed(range(BACK))]
+
+    def match(block, head, asked, scale):
+        """Attention to the token of the answer before which stand the codes that `asked` holds; `None` asks nothing."""
+        q, k, _, _ = views(weights, block)
+        kv = head // share
+        for slot, before, place, nats in zip(slots, BEFORE, asked, MATCH):
+            weight = (nats * root / (BEFORE_NORM**2)) ** 0.5 / scale
+            k[kv, slot, before] = torch.eye(CODE) * weight
+            if place is not None:
+                size = CODE_NORM / BEFORE_NORM if place is HERE else 1.0
+                q[head, slot, place] = torch.eye(CODE) * weight / size
+        weight = (IN_ANSWER * root / PART_NORM) ** 0.5 / scale
+        q[head, half - 1, CONSTANT] = weight
+        k[kv, half - 1, PART.start + 1] = weight
+        weight = (REST * root) ** 0.5 / scale
+        q[head, 2 * half - 1, PART.start : PART.start + 2] = weight / PART_NORM
+        k[kv, 2 * half - 1, MARK.start] = weight / (NORM**2 - 1) ** 0.5
+
+    def freeze(block, head, rows=slice(None)):
+        q, k, _, _ = views(free, block)
+        kv = head // share
+        q[head, rows] = 0
+        k[kv, views(weights, block)[1][kv].abs().sum(1) > 0] = 0
+
+    # RMSNorm multiplies the residual by these; the last one leaves room for what the blocks between write.
+    first = cfg.hidden**0.5 / NORM
+    second = cfg.hidden**0.5 / (NORM**2 + BACK * BEFORE_NORM**2 + PART_NORM**2) ** 0.5
+    later = cfg.hidden**0.5 / 10.0**0.5
+
+    for head in range(BACK):
+        clear(0, head)
+    for head in range(BACK):
+        look_back(0, head, head + 1, first)
+        carry(0, head, HERE, BEFORE[head], BEFORE_NORM / (CODE_NORM * first))
+    for head in range(BACK):
+        freeze(0, head)
+    head = BACK
+    clear(0, head)
+    q, k, _, out = views(weights, 0)
+    marks = e[[QUESTION, ANSWER, CORRECTION], MARK].diagonal()
+    q[head, half - 1, CONSTANT] = (SEPARATORS * root) ** 0.5 / first
+    for i in range(3):
+        k[head // share, half - 1, MARK.start + i] = (SEPARATORS * root) ** 0.5 * (i + 1) / (first * marks[i])
+    carry(0, head, MARK, PART, 0)
+    out[PART, head, :3] = torch.diag(PART_NORM / (marks * first))
+    freeze(0, head)
+
+    here = [HERE, *BEFORE[:-1]]
+    clear(1, 0)
+    match(1, 0, here, second)
+    carry(1, 0, HERE, NEXT, BEFORE_NORM / (CODE_NORM * second))
+    freeze(1, 0)
+
+    clear(3, 0), clear(3, 1)
+    match(3, 0, [NEXT, HERE, *BEFORE[:2]], later)
+    match(3, 1, [None, None, NEXT, HERE], later)
+
+    for n, head in enumerate((0, 2)):
+        part = slice(COPY.start + 52 * n, COPY.start + 52 * (n + 1))
+        clear(last, head), clear(last, head + 1)
+        match(last, head, here, later)
+        look_back(last, head + 1, 0, later)
+        carry(last, head, part, part, GAIN / second)
+        carry(last, head + 1, part, part, -1 / second)
+        freeze(last, head, [d for slot in slots for d in slot])
+        freeze(last, head + 1)
+    model.norm.weight.fill_(0.8)
+    return free
