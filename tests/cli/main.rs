@@ -6,3 +6,4 @@ mod configuration;
 mod correct;
 mod demo;
 mod general;
+mod train;
