@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help needs-build needs-test build demo test test-faults test-checkpoints soak bench bench-engine-peers failover overload eval lint clean
+.PHONY: help needs-build needs-test build demo test test-faults test-checkpoints test-trainers soak bench bench-engine-peers failover overload eval lint clean
 
 BINARY := target/release/aligner-connector
 CARGO_BUILD := cargo build --release --workspace
@@ -43,6 +43,9 @@ failover: needs-test build ## seconds until a killed process is replaced, over t
 overload: needs-test build ## ten minutes of five times more than the Aligner can take
 	@cargo test --release --workspace --test faults -- --ignored --nocapture overload::
 
+test-trainers: needs-test build ## the bundled model in Hugging Face transformers: loads unchanged, decodes the same tokens
+	@$(SUITES) trainers
+
 soak: needs-test build ## random faults for MINUTES=30 from a printed seed, then the books are checked
 	@ALIGNER_SOAK_MINUTES=$(MINUTES) SUITE_LIMIT_MINUTES=$$(($(MINUTES) + 15)) $(SUITES) soak
 
@@ -56,11 +59,12 @@ bench-engine-peers: needs-build ## the engine beside llama.cpp and candle-transf
 	@$(CARGO_BUILD) --bins --examples
 	@python3 connector/engine/peers/run.py $(PEERS)
 
-eval: build ## measure the bundled Aligner on triples whose templates and values it never saw
+eval: build ## the bundled Aligner's figures: on templates and values it never saw, and on freely typed answers
 	@mkdir -p target/eval
 	@target/release/aligner-corpus --split test --count $(TRIPLES) --out target/eval/test.jsonl
 	@$(BINARY) eval --data target/eval/test.jsonl --report target/eval/report.html
-	@echo "The worst cases are in target/eval/report.html."
+	@$(BINARY) eval --data connector/bundled/typed/answers.jsonl --report target/eval/typed.html
+	@echo "The worst cases are in target/eval/report.html and target/eval/typed.html."
 
 # In the release profile too: build scripts (librdkafka's above all) and macros are shared with it.
 lint: needs-build ## formatting, clippy, documentation, dependency policy
