@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt};
 
 use rdkafka::{ClientConfig, error::KafkaError, types::RDKafkaConfRes};
 
-use crate::settings::{Connection, DeliveryGuarantee, Problem};
+use crate::settings::{Connection, DeliveryGuarantee, KafkaSettings, Problem};
 
 /// Properties that are not for a person to set, each with what to do instead.
 const REFUSED: &[(&str, &str)] = &[
@@ -74,10 +74,13 @@ pub fn property_fault(name: &str) -> Option<String> {
 }
 
 /// What is wrong with the properties given.
-pub(crate) fn problems(given: &BTreeMap<String, String>) -> Vec<Problem> {
+pub(crate) fn problems(settings: &KafkaSettings) -> Vec<Problem> {
     let mut found = Vec::new();
-    for (key, value) in given {
-        if let Some(message) = property_fault(key).or_else(|| unusable(key, value)) {
+    for (key, value) in &settings.properties {
+        let fault = property_fault(key)
+            .or_else(|| unusable(key, value))
+            .or_else(|| at_odds(key, value, settings));
+        if let Some(message) = fault {
             found.push(Problem {
                 key: format!("kafka.properties.{key}"),
                 message,
@@ -100,6 +103,43 @@ fn unusable(key: &str, value: &str) -> Option<String> {
         }
         Err(error) => Some(format!("librdkafka says: {error}")),
     }
+}
+
+/// Where a property contradicts a setting of ours. librdkafka finds that out too, but only once a
+/// client is made, and then speaks of properties that nobody wrote.
+fn at_odds(key: &str, value: &str, settings: &KafkaSettings) -> Option<String> {
+    let value: u32 = value.trim().parse().ok()?;
+    match key {
+        "max.poll.interval.ms"
+            if !broker_decides(settings) && value < settings.session_timeout_ms =>
+        {
+            Some(format!(
+                "{value} is below kafka.session_timeout_ms {session}; use {session} or more, or \
+                 lower the session's",
+                session = settings.session_timeout_ms
+            ))
+        }
+        "socket.timeout.ms"
+            if settings.delivery == DeliveryGuarantee::ExactlyOnce
+                && value > settings.transaction_timeout_ms =>
+        {
+            Some(format!(
+                "{value} is above kafka.transaction_timeout_ms {transaction}: a request would \
+                 outlive its transaction; use {transaction} or less, or raise the transaction's",
+                transaction = settings.transaction_timeout_ms
+            ))
+        }
+        _ => None,
+    }
+}
+
+/// Whether the group's protocol is the newer one, where the broker alone decides on sessions, and
+/// librdkafka refuses settings about them.
+fn broker_decides(settings: &KafkaSettings) -> bool {
+    settings
+        .properties
+        .get("group.protocol")
+        .is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"))
 }
 
 /// Whether a property's value must never be printed.
@@ -130,6 +170,9 @@ impl fmt::Debug for Redacted<'_> {
     }
 }
 
+/// A broker that is gone without a word is noticed within this time.
+const MAX_SOCKET_TIMEOUT_MS: u32 = 10_000;
+
 fn common(connection: &Connection) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
@@ -138,8 +181,7 @@ fn common(connection: &Connection) -> ClientConfig {
         .set("statistics.interval.ms", "1000")
         .set("socket.keepalive.enable", "true")
         .set("socket.nagle.disable", "true")
-        // A broker that is gone without a word must be noticed before the transaction is dead.
-        .set("socket.timeout.ms", "10000")
+        .set("socket.timeout.ms", MAX_SOCKET_TIMEOUT_MS.to_string())
         .set("reconnect.backoff.ms", "100")
         .set("reconnect.backoff.max.ms", "1000")
         .set("topic.metadata.refresh.interval.ms", "30000");
@@ -176,12 +218,7 @@ pub(crate) fn consumer(connection: &Connection) -> ClientConfig {
     if let Some(instance) = &settings.instance_id {
         config.set("group.instance.id", instance);
     }
-    // With the newer protocol the broker alone decides these, and librdkafka refuses them.
-    let broker_decides = settings
-        .properties
-        .get("group.protocol")
-        .is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"));
-    if !broker_decides {
+    if !broker_decides(settings) {
         config
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set(
@@ -203,8 +240,11 @@ pub(crate) fn producer(connection: &Connection) -> ClientConfig {
     config
         .set("enable.idempotence", "true")
         .set("message.timeout.ms", &timeout)
+        // librdkafka holds the former against it, even without transactions.
+        .set("transaction.timeout.ms", &timeout)
         .set("linger.ms", "1")
-        .set("compression.type", "zstd")
+        // Less than half of zstd's time, for less than twice its bytes.
+        .set("compression.type", "lz4")
         // The encoder bounds an output, and the broker judges it after compression: no third limit.
         .set("message.max.bytes", "1000000000")
         // The same event id goes to the same partition as from a Java producer.
@@ -214,11 +254,22 @@ pub(crate) fn producer(connection: &Connection) -> ClientConfig {
         .set("retry.backoff.ms", "50")
         .set("retry.backoff.max.ms", "500");
     if connection.kafka.delivery == DeliveryGuarantee::ExactlyOnce {
-        config
-            .set("transactional.id", &connection.identity)
-            .set("transaction.timeout.ms", &timeout);
+        transactional(&mut config, connection, &connection.identity);
     }
     with_given(config, connection)
+}
+
+/// Properties of any producer with a transactional id.
+fn transactional(config: &mut ClientConfig, connection: &Connection, id: &str) {
+    let timeout = connection.kafka.transaction_timeout_ms;
+    config
+        .set("transactional.id", id)
+        .set("transaction.timeout.ms", timeout.to_string())
+        // A silent broker must be noticed before the transaction is dead.
+        .set(
+            "socket.timeout.ms",
+            timeout.min(MAX_SOCKET_TIMEOUT_MS).to_string(),
+        );
 }
 
 /// Properties of a producer that exists only to end the transactions of a process that died.
@@ -226,12 +277,8 @@ pub(crate) fn successor(connection: &Connection, transactional_id: &str) -> Clie
     let mut config = common(connection);
     config
         .set("statistics.interval.ms", "0")
-        .set("enable.idempotence", "true")
-        .set("transactional.id", transactional_id)
-        .set(
-            "transaction.timeout.ms",
-            connection.kafka.transaction_timeout_ms.to_string(),
-        );
+        .set("enable.idempotence", "true");
+    transactional(&mut config, connection, transactional_id);
     with_given(config, connection)
 }
 
@@ -246,10 +293,19 @@ pub(crate) fn preflight(connection: &Connection) -> ClientConfig {
         // transaction is about to change must not make us wait.
         .set("isolation.level", "read_uncommitted")
         .set("allow.auto.create.topics", "false");
-    let mut config = with_given(config, connection);
-    // It never joins the group; its protocol would only bring rules of its own.
-    config.remove("group.protocol");
-    config.remove("group.remote.assignor");
+    outside_the_group(with_given(config, connection))
+}
+
+/// A client that never joins does without the properties of membership: they would only bring
+/// rules of their own.
+fn outside_the_group(mut config: ClientConfig) -> ClientConfig {
+    for membership in [
+        "group.protocol",
+        "group.remote.assignor",
+        "max.poll.interval.ms",
+    ] {
+        config.remove(membership);
+    }
     config
 }
 
@@ -276,19 +332,46 @@ pub(crate) fn reader(connection: &Connection) -> ClientConfig {
         .set("enable.auto.commit", "false")
         .set("isolation.level", "read_committed")
         .set("auto.offset.reset", "earliest");
-    let mut config = with_given(config, connection);
-    config.remove("group.protocol");
-    config.remove("group.remote.assignor");
-    config
+    outside_the_group(with_given(config, connection))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::settings::{KafkaSettings, TopicSettings};
+    use rdkafka::{consumer::BaseConsumer, producer::BaseProducer};
 
-    fn given(key: &str, value: &str) -> BTreeMap<String, String> {
-        BTreeMap::from([(key.to_owned(), value.to_owned())])
+    use super::*;
+    use crate::settings::TopicSettings;
+
+    fn given(key: &str, value: &str) -> KafkaSettings {
+        KafkaSettings {
+            properties: BTreeMap::from([(key.to_owned(), value.to_owned())]),
+            ..KafkaSettings::default()
+        }
+    }
+
+    fn connection(kafka: KafkaSettings) -> Connection {
+        Connection::new("moderation", kafka, TopicSettings::default())
+            .expect("these settings are usable")
+    }
+
+    /// Makes every client there is; none gets as far as a broker.
+    fn make_all(connection: &Connection) {
+        for config in [
+            consumer(connection),
+            preflight(connection),
+            reader(connection),
+        ] {
+            let made: Result<BaseConsumer, _> = config.create();
+            made.expect("librdkafka takes our properties");
+        }
+        for config in [
+            producer(connection),
+            successor(connection, "moderation-1"),
+            writer(connection),
+        ] {
+            let made: Result<BaseProducer, _> = config.create();
+            made.expect("librdkafka takes our properties");
+        }
     }
 
     #[test]
@@ -318,13 +401,49 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_properties_reach_both_clients() {
-        let kafka = KafkaSettings {
-            properties: given("security.protocol", "sasl_ssl"),
-            ..KafkaSettings::default()
+    fn a_property_that_contradicts_a_setting_is_refused_in_the_words_of_the_setting() {
+        let found = problems(&given("max.poll.interval.ms", "5999"));
+        assert_eq!(
+            found[0].message,
+            "5999 is below kafka.session_timeout_ms 6000; use 6000 or more, or lower the session's"
+        );
+        let found = problems(&given("socket.timeout.ms", "10001"));
+        assert_eq!(
+            found[0].message,
+            "10001 is above kafka.transaction_timeout_ms 10000: a request would outlive its \
+             transaction; use 10000 or less, or raise the transaction's"
+        );
+        let without_transactions = KafkaSettings {
+            delivery: DeliveryGuarantee::AtLeastOnce,
+            ..given("socket.timeout.ms", "60000")
         };
-        let connection = Connection::new("moderation", kafka, TopicSettings::default())
-            .expect("an ordinary property is usable");
+        assert_eq!(problems(&without_transactions), []);
+    }
+
+    #[test]
+    fn unusual_poll_intervals_and_transactions_are_taken_by_every_client() {
+        make_all(&connection(given("max.poll.interval.ms", "6000")));
+        for (delivery, transaction_timeout_ms) in [
+            (DeliveryGuarantee::ExactlyOnce, 1_000),
+            (DeliveryGuarantee::AtLeastOnce, 1_000),
+            (DeliveryGuarantee::AtLeastOnce, 900_000),
+        ] {
+            make_all(&connection(KafkaSettings {
+                delivery,
+                transaction_timeout_ms,
+                ..KafkaSettings::default()
+            }));
+        }
+        let mut newer_protocol = given("group.protocol", "consumer");
+        newer_protocol
+            .properties
+            .insert("max.poll.interval.ms".to_owned(), "5000".to_owned());
+        make_all(&connection(newer_protocol));
+    }
+
+    #[test]
+    fn ordinary_properties_reach_both_clients() {
+        let connection = connection(given("security.protocol", "sasl_ssl"));
         for config in [consumer(&connection), producer(&connection)] {
             assert_eq!(config.get("security.protocol"), Some("sasl_ssl"));
             assert_eq!(config.get("client.id"), Some(connection.identity.as_str()));
@@ -338,23 +457,11 @@ mod tests {
             DeliveryGuarantee::AtLeastOnce,
         ] {
             for instance_id in [None, Some("0".to_owned())] {
-                let kafka = KafkaSettings {
+                make_all(&connection(KafkaSettings {
                     delivery,
                     instance_id,
                     ..KafkaSettings::default()
-                };
-                let connection = Connection::new("moderation", kafka, TopicSettings::default())
-                    .expect("both modes are usable");
-                for config in [
-                    consumer(&connection),
-                    producer(&connection),
-                    successor(&connection, "moderation-1"),
-                    preflight(&connection),
-                ] {
-                    config
-                        .create_native_config()
-                        .expect("librdkafka takes our properties");
-                }
+                }));
             }
         }
     }

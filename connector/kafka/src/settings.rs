@@ -307,7 +307,7 @@ pub fn problems(name: &str, kafka: &KafkaSettings, topics: &TopicSettings) -> Ve
         );
     }
     found.extend(topic_problems(topics));
-    found.extend(properties::problems(&kafka.properties));
+    found.extend(properties::problems(kafka));
     found
 }
 
