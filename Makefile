@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help needs-build needs-test build demo test test-faults test-checkpoints test-trainers soak bench bench-engine-peers failover overload eval lint clean
+.PHONY: help needs-build needs-test build demo test test-faults test-checkpoints test-trainers soak bench bench-engine-peers failover overload bench-peers eval lint clean
 
 BINARY := target/release/aligner-connector
 CARGO_BUILD := cargo build --release --workspace
@@ -49,8 +49,13 @@ test-trainers: needs-test build ## the bundled model in Hugging Face transformer
 soak: needs-test build ## random faults for MINUTES=30 from a printed seed, then the books are checked
 	@ALIGNER_SOAK_MINUTES=$(MINUTES) SUITE_LIMIT_MINUTES=$$(($(MINUTES) + 15)) $(SUITES) soak
 
-bench: build ## how fast the bundled Aligner is on this machine
+bench: needs-test build ## how fast the bundled Aligner is here, and the connector on a real Apache Kafka
 	@$(BINARY) bench
+	@target/release/kafka-bench
+
+bench-peers: needs-test build ## the connector beside a plain rdkafka loop, Kafka Streams and franz-go
+	@tests/peers/build.sh
+	@target/release/kafka-bench --peers
 
 test-checkpoints: needs-build build ## a real model and real tokenizers, fetched once (260 MB)
 	@$(SUITES) checkpoints

@@ -356,6 +356,11 @@ impl Connector {
         self.process.as_mut().and_then(Process::exited)
     }
 
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> Option<u64> {
         self.process.as_ref().and_then(Process::resident_bytes)

@@ -52,6 +52,7 @@ pub struct Kafka {
     nodes: Mutex<Vec<Node>>,
     bootstrap: String,
     settings: ClientConfig,
+    java: Vec<String>,
     scratch: Option<Scratch>,
 }
 
@@ -77,6 +78,8 @@ pub struct Options {
     /// SCRAM credentials that the cluster is formatted with, as `StorageTool --add-scram` takes
     /// them.
     pub scram: Vec<String>,
+    /// Java's options, where a small and quickly started one is not what is wanted.
+    pub java: Vec<String>,
 }
 
 impl Default for Options {
@@ -86,6 +89,7 @@ impl Default for Options {
             properties: Vec::new(),
             client: Vec::new(),
             scram: Vec::new(),
+            java: SMALL_JAVA.map(str::to_owned).to_vec(),
         }
     }
 }
@@ -96,6 +100,16 @@ impl Options {
     pub fn with(mut self, key: &str, value: &str) -> Self {
         self.properties.push((key.to_owned(), value.to_owned()));
         self
+    }
+
+    /// A broker to measure with: it compiles what is hot, as one that has run for days has, and
+    /// gives the disk back as soon as a topic is gone.
+    #[must_use]
+    pub fn for_measuring(mut self) -> Self {
+        self.java = ["-Xms512m", "-Xmx512m", "-XX:+UseSerialGC"]
+            .map(str::to_owned)
+            .to_vec();
+        self.with("log.segment.delete.delay.ms", "1000")
     }
 
     /// Lets groups and transactions time out within seconds, so that tests of takeover are short.
@@ -117,6 +131,7 @@ impl Kafka {
                 nodes: Mutex::default(),
                 settings: client::settings(&servers),
                 bootstrap: servers,
+                java: Vec::new(),
                 scratch: None,
             },
             _ => Self::start(),
@@ -200,6 +215,7 @@ impl Kafka {
             nodes: Mutex::new(nodes),
             bootstrap,
             settings,
+            java: options.java,
             scratch: Some(scratch),
         };
         for id in 1..=options.nodes {
@@ -273,6 +289,13 @@ impl Kafka {
         self.wait_listening();
     }
 
+    /// Process ids of the brokers that run.
+    pub fn pids(&self) -> Vec<u32> {
+        let nodes = self.lock();
+        let running = nodes.iter().filter_map(|node| node.process.as_ref());
+        running.map(Process::id).collect()
+    }
+
     /// Freezes broker `id`: connections stay open, nothing is answered.
     pub fn sigstop(&self, id: usize) {
         self.signal(id, Signal::Stop);
@@ -310,7 +333,7 @@ impl Kafka {
         let mut nodes = self.lock();
         let node = &mut nodes[id - 1];
         assert!(node.process.is_none(), "{} runs already", node.name);
-        let mut command = java();
+        let mut command = java_with(&self.java);
         command.arg("kafka.Kafka").arg(&node.properties);
         if let Some(scratch) = &self.scratch {
             command.current_dir(scratch.path());
@@ -402,20 +425,28 @@ fn base_properties(nodes: usize, id: usize, port: u16, controller: u16) -> Prope
     .collect()
 }
 
-/// A small Java with Kafka's jars: heap for a test broker, and only the quick compiler, because
-/// no broker lives long enough to repay the other.
+/// Heap for a test broker, and only the quick compiler, because no broker of a test lives long
+/// enough to repay the other.
+const SMALL_JAVA: [&str; 6] = [
+    "-Xms64m",
+    "-Xmx256m",
+    "-XX:MaxDirectMemorySize=128m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Xshare:auto",
+];
+
+/// A small Java with Kafka's jars.
 pub(crate) fn java() -> Command {
-    let libraries = libraries();
+    java_with(&SMALL_JAVA)
+}
+
+fn java_with(options: &[impl AsRef<std::ffi::OsStr>]) -> Command {
     let mut command = Command::new("java");
     command
-        .args(["-Xms64m", "-Xmx256m", "-XX:MaxDirectMemorySize=128m"])
-        .args([
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-Xshare:auto",
-        ])
+        .args(options)
         .arg("-cp")
-        .arg(format!("{}/*", libraries.display()));
+        .arg(format!("{}/*", libraries().display()));
     command
 }
 

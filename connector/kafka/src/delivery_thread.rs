@@ -139,6 +139,7 @@ impl DeliveryThread {
     }
 
     fn deliver(&mut self, deliveries: Vec<Delivery>) -> Delivered {
+        let deliveries = Arc::new(deliveries);
         let mut cause = String::new();
         for _ in 0..ATTEMPTS_PER_CALL {
             let (live, ended) = self.split(&deliveries);
@@ -150,16 +151,24 @@ impl DeliveryThread {
             }
             self.end_again()?;
             let started = Instant::now();
-            let chosen: Vec<_> = live
-                .iter()
-                .map(|index| deliveries[*index].clone())
-                .collect();
-            let chosen = Arc::new(chosen);
+            // Nearly always all of them, and each holds thousands of outputs.
+            let chosen = if live.len() == deliveries.len() {
+                Arc::clone(&deliveries)
+            } else {
+                let live = live.iter().map(|index| deliveries[*index].clone());
+                Arc::new(live.collect())
+            };
             let end = self.transact(Purpose::Deliver, &chosen);
             let took = started.elapsed();
             self.count(&end, took);
             match end {
                 End::Committed => {
+                    tracing::debug!(
+                        partitions = chosen.len(),
+                        outputs = chosen.iter().map(|one| one.outputs.len()).sum::<usize>(),
+                        took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+                        "delivered"
+                    );
                     self.after_success(&chosen);
                     return Ok(ended);
                 }
