@@ -4,7 +4,7 @@
 //! reads tens of thousands of them a second beside everything else it does. Fields that the schema
 //! does not name are skipped.
 
-use std::fmt;
+use std::{cell::RefCell, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -14,6 +14,7 @@ use serde::{
 use super::{
     draft::{Draft, Kind, OwnNames, Slot},
     error::{DecodeError, reason},
+    json_writer,
     tree::Tree,
 };
 use crate::{AnswerEvent, FieldMap, Record};
@@ -53,11 +54,16 @@ pub fn decode_mapped(bytes: &[u8], fields: &FieldMap) -> Result<AnswerEvent, Dec
 
 /// Writes a record; every field is there, `null` where it has no value.
 pub fn encode<R: Record>(record: &R) -> Vec<u8> {
-    // Grows at most once for texts of the usual length.
-    let mut bytes = Vec::with_capacity(2048);
-    serde_json::to_writer(&mut bytes, record)
-        .expect("records have string keys and a vector takes every byte");
-    bytes
+    thread_local! {
+        /// Where a record is written whose length is not known yet. Outputs wait for their
+        /// delivery by the thousand, so what is handed out has no byte to spare.
+        static DRAFT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    DRAFT.with_borrow_mut(|draft| {
+        draft.clear();
+        json_writer::write(record, draft).expect("records are flat");
+        draft.to_vec()
+    })
 }
 
 /// Reads a record that [`encode`] of this or an earlier version wrote.

@@ -9,6 +9,7 @@ pub(crate) mod error;
 mod field_map;
 pub mod framing;
 pub mod json;
+mod json_writer;
 mod pointer;
 mod time_unit;
 mod tree;
