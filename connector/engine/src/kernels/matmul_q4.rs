@@ -150,6 +150,8 @@ unsafe fn tile<S: Sums, const ROWS: usize, const PANELS: usize>(
                 let shared = w.supers.add(shared * 2 * LANES);
                 let (d, m) = (S::Floats::load(shared), S::Floats::load(shared.add(LANES)));
                 let own = w.scales.add((panel * chunks + chunk) * CHUNK_SCALES);
+                // The half also says where scales and inputs lie.
+                #[expect(clippy::needless_range_loop)]
                 for half in 0..2 {
                     let scale = d.mul(S::Floats::load_bytes(own.add(half * LANES)));
                     let least = m.mul(S::Floats::load_bytes(own.add((2 + half) * LANES)));
