@@ -105,7 +105,7 @@ fn connect_blocking(
         closing: Arc::clone(&source_closing),
         revoke_timeout: connection.revoke_timeout(),
         start_from: connection.kafka.start_from,
-        offsets_patience: connection.transaction_timeout() + ABORT_SCAN,
+        offsets_patience: OFFSETS_PATIENCE,
         arrivals,
         suspended: AtomicBool::new(false),
         changes: AtomicU64::new(0),
@@ -155,9 +155,9 @@ fn connect_blocking(
     })
 }
 
-/// A broker looks for transactions that are older than their timeout every ten seconds; this is long
-/// enough for a slow one.
-const ABORT_SCAN: Duration = Duration::from_secs(30);
+/// How long committed offsets are asked for: an outage of the brokers is waited for, and so is a
+/// transaction of somebody who died. Within librdkafka's `max.poll.interval.ms` of 300 s.
+const OFFSETS_PATIENCE: Duration = Duration::from_secs(240);
 /// Arrivals that wait while an earlier takeover goes on.
 const WAITING_ARRIVALS: usize = 16;
 
