@@ -69,26 +69,25 @@ fn look<C: ConsumerContext>(
     start_from: StartFrom,
 ) -> KafkaResult<Positions> {
     let mut assignment = consumer.committed_offsets(assigned.clone(), QUESTION_TIMEOUT)?;
-    let mut pins = TopicPartitionList::new();
     let mut fresh = TopicPartitionList::new();
+    let first = match start_from {
+        StartFrom::Earliest => Offset::Beginning,
+        StartFrom::Latest => Offset::End,
+    };
     for element in assignment.elements() {
         element.error()?;
-        if matches!(element.offset(), Offset::Offset(_)) {
-            continue;
-        }
-        let (topic, partition) = (element.topic(), element.partition());
-        match start_from {
-            StartFrom::Earliest => {
-                fresh.add_partition_offset(topic, partition, Offset::Beginning)?;
-            }
-            StartFrom::Latest => {
-                let (_, end) = consumer.fetch_watermarks(topic, partition, QUESTION_TIMEOUT)?;
-                fresh.add_partition_offset(topic, partition, Offset::Offset(end))?;
-                pins.add_partition_offset(topic, partition, Offset::Offset(end))?;
-            }
+        if !matches!(element.offset(), Offset::Offset(_)) {
+            fresh.add_partition_offset(element.topic(), element.partition(), first)?;
         }
     }
+    let mut pins = TopicPartitionList::new();
+    if start_from == StartFrom::Latest && fresh.count() > 0 {
+        // One question for all of them: the end is the "time" -1 of Kafka's ListOffsets.
+        fresh = consumer.offsets_for_times(fresh, QUESTION_TIMEOUT)?;
+        pins = fresh.clone();
+    }
     for element in fresh.elements() {
+        element.error()?;
         assignment.set_partition_offset(element.topic(), element.partition(), element.offset())?;
     }
     Ok(Positions { assignment, pins })
