@@ -71,6 +71,8 @@ pub(crate) struct DeliveryThread {
     refused: bool,
     fencings: Fencings,
     unended: Unended,
+    /// Why delivery cannot go on, found between two calls.
+    stopped: Option<String>,
     /// How long the group takes to tell that another process has our instance id; `None` without
     /// one.
     news_of_a_duplicate: Option<Duration>,
@@ -96,6 +98,7 @@ impl DeliveryThread {
             refused: false,
             fencings,
             unended: Unended::default(),
+            stopped: None,
             news_of_a_duplicate,
         }
     }
@@ -121,8 +124,13 @@ impl DeliveryThread {
                 Err(mpsc::error::TryRecvError::Disconnected) => return None,
                 Err(mpsc::error::TryRecvError::Empty) => {}
             }
-            if self.prepare().is_err() || self.end_again().is_err() {
-                thread::sleep(RETRY_PAUSE);
+            match self.prepare().map(|()| self.end_again()) {
+                Ok(Ok(())) => {}
+                Ok(Err(DeliveryError::Stopped(cause))) => {
+                    self.stopped = Some(cause);
+                    break;
+                }
+                Ok(Err(_)) | Err(_) => thread::sleep(RETRY_PAUSE),
             }
         }
         calls.blocking_recv()
@@ -139,6 +147,9 @@ impl DeliveryThread {
     }
 
     fn deliver(&mut self, deliveries: Vec<Delivery>) -> Delivered {
+        if let Some(cause) = self.stopped.take() {
+            return Err(DeliveryError::Stopped(cause));
+        }
         let deliveries = Arc::new(deliveries);
         let mut cause = String::new();
         for _ in 0..ATTEMPTS_PER_CALL {
