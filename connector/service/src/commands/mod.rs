@@ -42,7 +42,8 @@ fn settings(args: &cli::Run) -> Result<Settings, Problems> {
     config::read(&layers)
 }
 
-/// Settings of a command that takes a model from its flags.
+/// Settings of a command that takes a model from its flags, and what they do not say from the
+/// environment: the server of a remote one, above all.
 fn model(args: &cli::Model) -> Result<config::Aligner, Problems> {
     let mut flags = vec![
         ("aligner.model".to_owned(), args.model.clone()),
@@ -62,9 +63,13 @@ fn model(args: &cli::Model) -> Result<config::Aligner, Problems> {
         args.threads
             .map(|threads| ("aligner.threads".to_owned(), threads.to_string())),
     );
+    let environment = std::env::vars_os()
+        .filter(|(name, _)| name.to_string_lossy().starts_with("ALIGNER__ALIGNER__"))
+        .collect();
     Ok(config::read(&Layers {
+        file: None,
+        environment,
         flags,
-        ..Layers::default()
     })?
     .aligner)
 }
