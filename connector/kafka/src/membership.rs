@@ -50,8 +50,8 @@ pub(crate) struct Membership {
     pub(crate) closing: Arc<AtomicBool>,
     pub(crate) revoke_timeout: Duration,
     pub(crate) start_from: StartFrom,
-    /// How long stable committed offsets are waited for: whatever transaction is open on them, the
-    /// broker has ended it by then.
+    /// How long stable committed offsets are waited for, through an outage of the brokers or while a
+    /// transaction is open on them.
     pub(crate) offsets_patience: Duration,
     /// Told about partitions that came to us, so that a vanished owner's transactions are ended.
     pub(crate) arrivals: Option<std::sync::mpsc::SyncSender<Vec<Partition>>>,
