@@ -202,6 +202,9 @@ impl DeliveryThread {
                     cause,
                 } => {
                     self.refused = true;
+                    // What was refused is missing from the numbers that librdkafka gives to the
+                    // messages of a partition, and it finds that out in the next transaction.
+                    self.producer = None;
                     return Err(DeliveryError::Refused {
                         delivery: live[delivery],
                         output,

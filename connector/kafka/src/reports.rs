@@ -5,7 +5,7 @@
 
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rdkafka::{
@@ -16,6 +16,10 @@ use rdkafka::{
 };
 
 use crate::context::Listener;
+
+/// How long the cause of a failure is waited for once its consequences are known: librdkafka throws
+/// messages away when a transaction has failed, and may never say of which message it was.
+const CAUSE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Labels a produced message with its round and its index within it, in one machine word.
 const INDEX_BITS: u32 = 32;
@@ -108,9 +112,11 @@ impl Tally {
     }
 
     /// Waits until everything is delivered; ends at the first report that says why it was not.
-    /// What librdkafka throws away after such a failure says nothing by itself.
-    pub(crate) fn wait(&self, deadline: Instant) -> Result<(), RoundFailure> {
+    /// What librdkafka throws away after such a failure says nothing by itself, but that nothing
+    /// will come of this round.
+    pub(crate) fn wait(&self, mut deadline: Instant) -> Result<(), RoundFailure> {
         let mut round = self.round();
+        let mut doomed = false;
         loop {
             let told = round.undelivered.iter().any(|failed| failed.says_why());
             if told || (round.outstanding == 0 && !round.undelivered.is_empty()) {
@@ -119,7 +125,14 @@ impl Tally {
             if round.outstanding == 0 {
                 return Ok(());
             }
+            if !round.undelivered.is_empty() && !doomed {
+                doomed = true;
+                deadline = deadline.min(Instant::now() + CAUSE_PATIENCE);
+            }
             let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() && doomed {
+                return Err(RoundFailure::Undelivered(round.undelivered.clone()));
+            }
             if left.is_zero() {
                 let silent = (0..).zip(&round.reported);
                 let silent = silent.filter(|(_, reported)| !**reported);
@@ -223,18 +236,34 @@ mod tests {
         let tally = Tally::default();
         let round = tally.start(2);
         tally.report(Tally::label(round, 1), Some(RDKafkaErrorCode::PurgeQueue));
-        assert_eq!(
-            tally.wait(Instant::now()),
-            Err(RoundFailure::Outstanding(vec![0]))
-        );
-        tally.report(
-            Tally::label(round, 0),
-            Some(RDKafkaErrorCode::MessageSizeTooLarge),
-        );
-        match tally.wait(soon()) {
+        let found = thread::scope(|scope| {
+            let waiting = scope.spawn(|| tally.wait(soon()));
+            tally.report(
+                Tally::label(round, 0),
+                Some(RDKafkaErrorCode::MessageSizeTooLarge),
+            );
+            waiting.join().expect("the other thread only waits")
+        });
+        match found {
             Err(RoundFailure::Undelivered(found)) => assert_eq!(found.len(), 2),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_cause_that_never_comes_is_not_waited_for_to_the_deadline() {
+        let tally = Tally::default();
+        let round = tally.start(2);
+        tally.report(Tally::label(round, 1), Some(RDKafkaErrorCode::PurgeQueue));
+        // The deadline is an hour away.
+        let found = tally.wait(Instant::now() + Duration::from_secs(3_600));
+        assert_eq!(
+            found,
+            Err(RoundFailure::Undelivered(vec![Undelivered {
+                index: 1,
+                code: RDKafkaErrorCode::PurgeQueue
+            }]))
+        );
     }
 
     #[test]
