@@ -1,8 +1,8 @@
 //! `make soak MINUTES=30`: random faults from a printed seed, then quiet, then the books.
 //!
-//! Two connectors work behind a proxy each. Every few seconds something happens to one of them,
-//! to the network or to the broker; events keep coming all the time. At the end everything heals,
-//! and each event must have come out exactly once.
+//! Two connectors work behind a proxy each, on three brokers with replicas of everything. Every few
+//! seconds something happens to one of them, to the network or to a broker; events keep coming all the
+//! time. At the end everything heals, and each event must have come out exactly once.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -90,7 +90,7 @@ impl Worker {
 fn random_faults_lose_and_double_nothing() {
     let seed = events::seed("soak");
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let kafka = Kafka::start();
+    let kafka = Kafka::three();
     let story = Story::new(&kafka, "soak", 6);
     let mut workers: Vec<_> = (0..2)
         .map(|number| {
@@ -113,10 +113,11 @@ fn random_faults_lose_and_double_nothing() {
         });
         while Instant::now() < until && story.oracle.ledger().complaints().is_empty() {
             let what = if random.random_bool(0.1) {
-                kafka.kill(1);
+                let id = random.random_range(1..=3);
+                kafka.kill(id);
                 thread::sleep(Duration::from_millis(random.random_range(0..8_000)));
-                kafka.restart(1);
-                "the broker was killed and restarted".to_owned()
+                kafka.restart(id);
+                format!("broker {id} was killed and restarted")
             } else {
                 let number = random.random_range(0..workers.len());
                 format!("worker {number}: {}", workers[number].hurt(&mut random))

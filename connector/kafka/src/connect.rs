@@ -10,7 +10,7 @@ use std::{
         mpsc::{self, SyncSender},
     },
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use aligner_pipeline::Partition;
@@ -105,7 +105,6 @@ fn connect_blocking(
         closing: Arc::clone(&source_closing),
         revoke_timeout: connection.revoke_timeout(),
         start_from: connection.kafka.start_from,
-        offsets_patience: OFFSETS_PATIENCE,
         arrivals,
         suspended: AtomicBool::new(false),
         changes: AtomicU64::new(0),
@@ -155,9 +154,6 @@ fn connect_blocking(
     })
 }
 
-/// How long committed offsets are asked for: an outage of the brokers is waited for, and so is a
-/// transaction of somebody who died. Within librdkafka's `max.poll.interval.ms` of 300 s.
-const OFFSETS_PATIENCE: Duration = Duration::from_secs(240);
 /// Arrivals that wait while an earlier takeover goes on.
 const WAITING_ARRIVALS: usize = 16;
 

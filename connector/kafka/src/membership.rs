@@ -50,9 +50,6 @@ pub(crate) struct Membership {
     pub(crate) closing: Arc<AtomicBool>,
     pub(crate) revoke_timeout: Duration,
     pub(crate) start_from: StartFrom,
-    /// How long stable committed offsets are waited for, through an outage of the brokers or while a
-    /// transaction is open on them.
-    pub(crate) offsets_patience: Duration,
     /// Told about partitions that came to us, so that a vanished owner's transactions are ended.
     pub(crate) arrivals: Option<std::sync::mpsc::SyncSender<Vec<Partition>>>,
     /// Whether fetching is suspended, so that new partitions begin suspended too.
@@ -112,14 +109,7 @@ impl Membership {
         tenures: &[Arc<PartitionEpoch>],
     ) -> Option<Positions> {
         let is_over = || self.closing.load(Ordering::Acquire) || consumer.assignment_lost();
-        let found = start_position::find(
-            consumer,
-            list,
-            self.start_from,
-            self.offsets_patience,
-            is_over,
-        );
-        match found {
+        match start_position::find(consumer, list, self.start_from, is_over) {
             Ok(positions) => {
                 positions.tell(&self.stats);
                 Some(positions)
@@ -129,11 +119,10 @@ impl Membership {
                 if !is_over() {
                     self.handoff.end(Some(SourceError {
                         message: format!(
-                            "committed offsets of {} were not to be had for {} s: {cause}; if the \
-                             brokers are well, kafka-transactions.sh find-hanging names a \
-                             transaction that keeps them undecided",
-                            shown(tenures),
-                            self.offsets_patience.as_secs()
+                            "committed offsets of {} were not to be had: {cause}; if the brokers \
+                             are well, kafka-transactions.sh find-hanging names a transaction that \
+                             keeps them undecided",
+                            shown(tenures)
                         ),
                     }));
                 }

@@ -24,6 +24,11 @@ use rdkafka::{
 
 use crate::{settings::StartFrom, stats::ClientStats};
 
+/// How long stable committed offsets are asked for: an outage of the brokers is waited for, and so
+/// is a transaction of somebody who died. Within librdkafka's `max.poll.interval.ms` of 300 s.
+const PATIENCE: Duration = Duration::from_secs(240);
+/// How often the wait is said.
+const SAY_INTERVAL: Duration = Duration::from_secs(10);
 /// How long one question about a partition may take. Heartbeats go on meanwhile.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between questions.
@@ -37,7 +42,7 @@ pub(crate) struct Positions {
     pins: TopicPartitionList,
 }
 
-/// Looks positions up, for as long as `patience` allows and nobody gives up.
+/// Looks positions up until they are known, for [`PATIENCE`] at most and while nobody gives up.
 ///
 /// # Errors
 ///
@@ -46,19 +51,28 @@ pub(crate) fn find<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     assigned: &TopicPartitionList,
     start_from: StartFrom,
-    patience: Duration,
     give_up: impl Fn() -> bool,
 ) -> Result<Positions, String> {
     let started = Instant::now();
+    let mut next_word = started + SAY_INTERVAL;
     loop {
         let error = match look(consumer, assigned, start_from) {
             Ok(positions) => return Ok(positions),
             Err(error) => error,
         };
-        if give_up() || started.elapsed() >= patience {
-            return Err(error.to_string());
+        let waited = started.elapsed();
+        if give_up() || waited >= PATIENCE {
+            return Err(format!("{error}, for {} s", waited.as_secs()));
         }
-        tracing::debug!(%error, "committed offsets are not known yet");
+        if Instant::now() >= next_word {
+            next_word += SAY_INTERVAL;
+            tracing::warn!(
+                %error,
+                waited_s = waited.as_secs(),
+                limit_s = PATIENCE.as_secs(),
+                "reading waits for committed offsets"
+            );
+        }
         thread::sleep(RETRY_PAUSE);
     }
 }
