@@ -13,7 +13,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/goccy/go-json"
+	// Not goccy/go-json, which corrupts memory under Go 1.26.
+	json "github.com/bytedance/sonic"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -167,7 +168,7 @@ func main() {
 				corrected := event.Answer + " [marked]"
 				id, same, now := correctionID(r), similarity(event.Answer), time.Now().UnixMilli()
 				key := []byte(event.EventID)
-				session.Produce(ctx, &kgo.Record{Topic: *corrections, Key: key, Value: must(json.MarshalNoEscape(&correction{
+				session.Produce(ctx, &kgo.Record{Topic: *corrections, Key: key, Value: must(json.Marshal(&correction{
 					CorrectionID: id, EventID: event.EventID, Question: event.Question,
 					Answer: event.Answer, Correction: corrected, Disposition: "corrected",
 					Similarity: same, UpstreamModel: event.UpstreamModel,
@@ -177,7 +178,7 @@ func main() {
 					MaxNewTokens: 1024, SourceTopic: r.Topic, SourcePartition: r.Partition,
 					SourceOffset: r.Offset, CorrectedAt: now,
 				}))}, failed.Promise())
-				session.Produce(ctx, &kgo.Record{Topic: *pairs, Key: key, Value: must(json.MarshalNoEscape(&pair{
+				session.Produce(ctx, &kgo.Record{Topic: *pairs, Key: key, Value: must(json.Marshal(&pair{
 					CorrectionID: id, EventID: event.EventID, Prompt: event.Question,
 					Chosen: corrected, Rejected: event.Answer, Similarity: same,
 					UpstreamModel: event.UpstreamModel, AlignerName: aligner,
