@@ -1,6 +1,6 @@
 //! The one thread that owns the consumer and always polls it.
 //!
-//! It never waits for the pipeline: records go into the [`Handoff`], and when that is full,
+//! It never waits long for the pipeline: records go into the [`Handoff`], and when that stays full,
 //! fetching is suspended and polling goes on. A slow model therefore never costs the membership.
 //! Message bytes are copied once, here, because librdkafka's buffers cannot outlive the poll.
 
@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aligner_pipeline::{Flow, PartitionEpoch, SourceError, SourceRecord};
+use aligner_pipeline::{PartitionEpoch, SourceError, SourceRecord};
 use bytes::Bytes;
 use rdkafka::{
     Message, TopicPartitionList,
@@ -20,12 +20,19 @@ use rdkafka::{
     message::BorrowedMessage,
 };
 
-use crate::{handoff::record_bytes, membership::Membership, native};
+use crate::{
+    fetching::{Fetching, Step},
+    handoff::record_bytes,
+    membership::Membership,
+    native,
+};
 
 /// How long one poll waits; a close is noticed within this time.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// The same while fetching is suspended, so that it goes on soon after there is room.
 const SUSPENDED_POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// Between two looks for room without a poll.
+const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(2);
 /// A batch is handed over at this size even if more is waiting.
 const MAX_BATCH_BYTES: usize = 1 << 20;
 /// How long to wait for others to let go of the consumer before it is closed all the same.
@@ -46,7 +53,7 @@ impl ConsumerHandle {
 pub(crate) struct ConsumerThread {
     consumer: Arc<BaseConsumer<Membership>>,
     max_batch_records: usize,
-    suspended: bool,
+    fetching: Fetching,
     /// Tenure of the record seen last; the next one is nearly always of the same partition.
     last: Option<Arc<PartitionEpoch>>,
     changes: u64,
@@ -66,7 +73,7 @@ impl ConsumerThread {
             Self {
                 consumer,
                 max_batch_records,
-                suspended: false,
+                fetching: Fetching::default(),
                 last: None,
                 changes: 0,
             },
@@ -103,13 +110,16 @@ impl ConsumerThread {
     fn poll_until_closing(&mut self) -> Result<(), SourceError> {
         let mut batch = Vec::new();
         while !self.membership().closing.load(Ordering::Acquire) {
-            self.suspend_or_go_on();
-            let interval = if self.suspended {
-                SUSPENDED_POLL_INTERVAL
-            } else {
-                POLL_INTERVAL
-            };
-            self.fill(&mut batch, interval)?;
+            let room = self.membership().handoff.room();
+            match self.fetching.next(room, Instant::now()) {
+                Step::Poll if self.fetching.is_suspended() => {
+                    self.fill(&mut batch, SUSPENDED_POLL_INTERVAL)?;
+                }
+                Step::Poll => self.fill(&mut batch, POLL_INTERVAL)?,
+                Step::Wait => thread::sleep(ROOM_CHECK_INTERVAL),
+                Step::Suspend => self.suspend(true),
+                Step::Resume => self.suspend(false),
+            }
         }
         Ok(())
     }
@@ -183,12 +193,9 @@ impl ConsumerThread {
         found
     }
 
-    fn suspend_or_go_on(&mut self) {
+    /// Suspends fetching, or resumes it.
+    fn suspend(&mut self, suspend: bool) {
         let membership = Arc::clone(self.consumer.context());
-        let suspend = membership.handoff.wants() == Flow::Pause;
-        if suspend == self.suspended {
-            return;
-        }
         let mut list = TopicPartitionList::new();
         for tenure in membership.tenures.current() {
             list.add_partition(&tenure.partition.topic, tenure.partition.number);
@@ -200,12 +207,15 @@ impl ConsumerThread {
         };
         match done {
             Ok(()) => {
-                self.suspended = suspend;
+                self.fetching.has(suspend);
                 membership.suspended.store(suspend, Ordering::Relaxed);
                 membership.stats.set_paused(suspend);
                 tracing::debug!(suspend, "fetching suspended or resumed");
             }
-            Err(error) => tracing::warn!(%error, suspend, "fetching could not be changed"),
+            Err(error) => {
+                tracing::warn!(%error, suspend, "fetching could not be changed");
+                thread::sleep(ROOM_CHECK_INTERVAL);
+            }
         }
     }
 

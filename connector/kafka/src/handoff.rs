@@ -1,8 +1,8 @@
 //! Between the thread that polls and the pipeline that takes: records wait here.
 //!
 //! The thread must never wait for the pipeline, so putting something in always succeeds at once.
-//! What bounds the queue is its byte budget: [`Handoff::wants`] tells the thread when to stop
-//! fetching and, some way below, when to go on. News about partitions overtakes records, so that
+//! What bounds the queue is its byte budget: [`Handoff::room`] tells the thread how much is left of
+//! it. News about partitions overtakes records, so that
 //! a revocation is heard while a slow model keeps records waiting; it takes the waiting records of
 //! its partitions with it, which nobody has seen and somebody else will read.
 
@@ -13,6 +13,8 @@ use std::{
 
 use aligner_pipeline::{Flow, PartitionEpoch, SourceError, SourceEvent, SourceRecord};
 use tokio::sync::Notify;
+
+use crate::fetching::Room;
 
 /// What a record costs beyond its bytes.
 const RECORD_OVERHEAD_BYTES: usize = 160;
@@ -30,7 +32,6 @@ struct State {
     news: VecDeque<Result<SourceEvent, SourceError>>,
     batches: VecDeque<Batch>,
     waiting_bytes: usize,
-    suspended: bool,
     flow: Flow,
     /// No more records will be handed out.
     stopped: bool,
@@ -73,7 +74,6 @@ impl Handoff {
                 news: VecDeque::new(),
                 batches: VecDeque::new(),
                 waiting_bytes: 0,
-                suspended: false,
                 flow: Flow::Resume,
                 stopped: false,
                 ended: false,
@@ -150,22 +150,17 @@ impl Handoff {
         self.filled.notify_one();
     }
 
-    /// Whether more should be fetched. Stops at the budget and goes on at an eighth of it,
-    /// because every stop throws away what was prefetched.
-    pub(crate) fn wants(&self) -> Flow {
-        let mut state = self.state();
+    /// How much there is room for: plenty below an eighth of the budget.
+    pub(crate) fn room(&self) -> Room {
+        let state = self.state();
         if state.stopped {
-            return Flow::Pause;
-        }
-        if state.waiting_bytes >= self.budget_bytes {
-            state.suspended = true;
+            Room::Closed
+        } else if state.waiting_bytes >= self.budget_bytes {
+            Room::None
         } else if state.waiting_bytes <= self.budget_bytes / 8 {
-            state.suspended = false;
-        }
-        if state.suspended {
-            Flow::Pause
+            Room::Plenty
         } else {
-            Flow::Resume
+            Room::Some
         }
     }
 
@@ -295,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn fetching_stops_at_the_budget_and_goes_on_well_below_it() {
+    fn there_is_no_room_from_the_budget_on_and_plenty_well_below_it() {
         let handoff = Handoff::new(8_000);
         let mine = tenure(0, 1);
         let each = record_bytes(&record(&mine, 0, 1_000));
@@ -303,13 +298,13 @@ mod tests {
             put(&handoff, vec![record(&mine, offset, 1_000)]);
         }
         assert!(7 * each > 8_000);
-        assert_eq!(handoff.wants(), Flow::Pause);
+        assert_eq!(handoff.room(), Room::None);
         for _ in 0..6 {
             handoff.take();
-            assert_eq!(handoff.wants(), Flow::Pause);
+            assert_eq!(handoff.room(), Room::Some);
         }
         handoff.take();
-        assert_eq!(handoff.wants(), Flow::Resume);
+        assert_eq!(handoff.room(), Room::Plenty);
     }
 
     #[test]
@@ -326,7 +321,7 @@ mod tests {
             Taken::Event(Ok(SourceEvent::Lost(_)))
         ));
         assert!(matches!(handoff.take(), Taken::Finished));
-        assert_eq!(handoff.wants(), Flow::Pause);
+        assert_eq!(handoff.room(), Room::Closed);
     }
 
     #[test]

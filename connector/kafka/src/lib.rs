@@ -21,6 +21,7 @@ mod connect;
 mod consumer_thread;
 mod context;
 mod delivery_thread;
+mod fetching;
 mod handoff;
 mod membership;
 mod mock;
