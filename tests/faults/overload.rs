@@ -28,10 +28,9 @@ const ANSWER_BYTES: usize = 16_000;
 const MEBIBYTE: u64 = 1 << 20;
 /// `pipeline.max_bytes_in_flight`: undelivered records with their outputs.
 const IN_FLIGHT: u64 = 8 * MEBIBYTE;
-/// `kafka.fetch_buffer_bytes` by default: records that were fetched and not yet taken. A smaller one
-/// is stopped and filled more often, and every stop throws away what the client has prefetched.
-const FETCH_BUFFER: u64 = 32 * MEBIBYTE;
-/// librdkafka's own queue (8 MiB) and the answer to a fetch that is under way, allocator included.
+/// `kafka.fetch_buffer_bytes` by default: records that were fetched and not yet taken.
+const FETCH_BUFFER: u64 = 8 * MEBIBYTE;
+/// librdkafka's own queue (2 MiB) and the answer to a fetch that is under way, allocator included.
 const CLIENT: u64 = 32 * MEBIBYTE;
 
 /// `most_fetched`, times the input, is asked of a run that is long enough for it: every start and end

@@ -209,10 +209,11 @@ pub(crate) fn consumer(connection: &Connection) -> ClientConfig {
         // this is records that retention deleted unread: go on with the oldest that are left.
         .set("auto.offset.reset", "earliest")
         .set("max.poll.interval.ms", "300000")
-        // A pause throws the prefetched records away, so few may be waiting; our own buffer,
-        // which a pause keeps, holds the rest.
-        .set("queued.max.messages.kbytes", "8192")
+        // A suspension throws the prefetched records away, so few may be waiting, and few asked for
+        // at a time; our own buffer, which a suspension keeps, holds the rest.
+        .set("queued.max.messages.kbytes", "2048")
         .set("queued.min.messages", "20000")
+        .set("fetch.message.max.bytes", "262144")
         .set("fetch.queue.backoff.ms", "5")
         .set("fetch.error.backoff.ms", "100");
     if let Some(instance) = &settings.instance_id {

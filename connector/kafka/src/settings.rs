@@ -63,7 +63,7 @@ impl Default for KafkaSettings {
             revoke_timeout_ms: 3_000,
             close_timeout_ms: 5_000,
             start_timeout_ms: 30_000,
-            fetch_buffer_bytes: 16 << 20,
+            fetch_buffer_bytes: 8 << 20,
             fetch_batch_records: 1_000,
         }
     }

@@ -80,7 +80,7 @@ impl Default for Settings {
             linger_ms: 5,
             max_batches_in_flight: 4,
             max_tokens_in_flight: 1 << 20,
-            max_bytes_in_flight: 48 << 20,
+            max_bytes_in_flight: 32 << 20,
             pause_after_ms: 100,
             max_question_chars: None,
             max_answer_chars: None,
