@@ -138,7 +138,7 @@ fn random_faults_lose_and_double_nothing() {
             worker.connector.restart();
         }
     }
-    let summary = story.oracle.settled(Duration::from_secs(180));
+    let summary = story.oracle.settled(Duration::from_secs(300));
     eprintln!("soak: {summary:?}");
     for worker in &mut workers {
         assert!(worker.connector.sigterm().success());

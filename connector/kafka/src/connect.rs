@@ -29,6 +29,7 @@ use crate::{
     settings::{Connection, DeliveryGuarantee},
     sink::KafkaSink,
     source::KafkaSource,
+    start_position,
     stats::ClientStats,
     successor::Successor,
     tenure::Tenures,
@@ -97,6 +98,7 @@ fn connect_blocking(
     } else {
         None
     };
+    let consuming = properties::consumer(connection);
     let membership = Membership {
         listener: Listener::new("consumer", Some(Arc::clone(&stats))),
         tenures: Arc::clone(&tenures),
@@ -105,16 +107,14 @@ fn connect_blocking(
         closing: Arc::clone(&source_closing),
         revoke_timeout: connection.revoke_timeout(),
         start_from: connection.kafka.start_from,
+        offsets_patience: start_position::patience(properties::max_poll_interval(&consuming)),
         arrivals,
         suspended: AtomicBool::new(false),
         changes: AtomicU64::new(0),
     };
-    let (consumer, handle) = ConsumerThread::create(
-        properties::consumer(connection),
-        membership,
-        connection.kafka.fetch_batch_records,
-    )
-    .map_err(|error| StartError::Other(error.to_string()))?;
+    let (consumer, handle) =
+        ConsumerThread::create(consuming, membership, connection.kafka.fetch_batch_records)
+            .map_err(|error| StartError::Other(error.to_string()))?;
 
     let parts = OutletParts {
         config: properties::producer(connection),

@@ -1,4 +1,4 @@
-//! The one thread that owns the consumer and always polls it.
+//! The one thread that owns the consumer and polls it.
 //!
 //! It never waits long for the pipeline: records go into the [`Handoff`], and when that stays full,
 //! fetching is suspended and polling goes on. A slow model therefore never costs the membership.

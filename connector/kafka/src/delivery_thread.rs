@@ -277,9 +277,12 @@ impl DeliveryThread {
                     return Err(DeliveryError::Aborted(cause));
                 }
                 End::Refused { cause, .. } | End::RefusedTogether(cause) => {
-                    // The broker took none of them the first time either.
-                    tracing::debug!(%cause, "nothing was left open");
+                    // That batch was not taken the first time either, and its gap would stall the
+                    // next transaction of this producer.
+                    tracing::debug!(%cause, "an output of a failed delivery is refused");
                     self.unended.ended();
+                    self.producer = None;
+                    return Err(DeliveryError::Aborted(cause));
                 }
                 End::Broken { cause, fenced } | End::Ambiguous { cause, fenced } => {
                     self.producer = None;

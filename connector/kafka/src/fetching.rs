@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 /// How long nothing is polled for want of room. News of the group waits as long, heartbeats do not.
-const SUSPEND_AFTER: Duration = Duration::from_millis(500);
+pub(crate) const SUSPEND_AFTER: Duration = Duration::from_millis(500);
 
 /// What the buffer has room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -50,6 +50,8 @@ pub(crate) struct Membership {
     pub(crate) closing: Arc<AtomicBool>,
     pub(crate) revoke_timeout: Duration,
     pub(crate) start_from: StartFrom,
+    /// How long committed offsets are asked for.
+    pub(crate) offsets_patience: Duration,
     /// Told about partitions that came to us, so that a vanished owner's transactions are ended.
     pub(crate) arrivals: Option<std::sync::mpsc::SyncSender<Vec<Partition>>>,
     /// Whether fetching is suspended, so that new partitions begin suspended too.
@@ -109,7 +111,13 @@ impl Membership {
         tenures: &[Arc<PartitionEpoch>],
     ) -> Option<Positions> {
         let is_over = || self.closing.load(Ordering::Acquire) || consumer.assignment_lost();
-        match start_position::find(consumer, list, self.start_from, is_over) {
+        match start_position::find(
+            consumer,
+            list,
+            self.start_from,
+            self.offsets_patience,
+            is_over,
+        ) {
             Ok(positions) => {
                 positions.tell(&self.stats);
                 Some(positions)
@@ -146,6 +154,13 @@ impl Membership {
             self.handoff.put_news(SourceEvent::Lost(tenures));
         } else if !tenures.is_empty() {
             self.hand_over(tenures);
+        }
+        // librdkafka keeps a suspension with the partition, whoever has it meanwhile: once it is back,
+        // nobody would resume it.
+        if self.suspended.load(Ordering::Relaxed)
+            && let Err(error) = consumer.resume(list)
+        {
+            tracing::warn!(%error, "partitions that leave could not be resumed");
         }
         let unassigned = match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),

@@ -3,7 +3,7 @@
 //! A property given in the configuration wins over ours, because brokers and networks differ;
 //! those that the delivery guarantee rests on cannot be given at all.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use rdkafka::{ClientConfig, error::KafkaError, types::RDKafkaConfRes};
 
@@ -188,11 +188,34 @@ fn common(connection: &Connection) -> ClientConfig {
     config
 }
 
+/// Properties that we set under the second name, and users may know by the first.
+const ALIASES: [(&str, &str); 3] = [
+    ("max.partition.fetch.bytes", "fetch.message.max.bytes"),
+    ("compression.codec", "compression.type"),
+    ("queue.buffering.max.ms", "linger.ms"),
+];
+
 fn with_given(mut config: ClientConfig, connection: &Connection) -> ClientConfig {
+    // librdkafka takes the name that comes last, and they come in no order.
+    for (alias, name) in ALIASES {
+        if connection.kafka.properties.contains_key(alias) {
+            config.remove(name);
+        }
+    }
     for (key, value) in &connection.kafka.properties {
         config.set(key, value);
     }
     config
+}
+
+/// The longest time between two polls before the group goes on without us.
+const MAX_POLL_INTERVAL_MS: u64 = 300_000;
+
+/// The same, of a consumer with these properties.
+pub(crate) fn max_poll_interval(consumer: &ClientConfig) -> Duration {
+    let given = consumer.get("max.poll.interval.ms");
+    let given = given.and_then(|value| value.trim().parse().ok());
+    Duration::from_millis(given.unwrap_or(MAX_POLL_INTERVAL_MS))
 }
 
 /// Properties of the consumer.
@@ -208,7 +231,7 @@ pub(crate) fn consumer(connection: &Connection) -> ClientConfig {
         // Where a new group begins is pinned when it begins (`start_position`). What is left for
         // this is records that retention deleted unread: go on with the oldest that are left.
         .set("auto.offset.reset", "earliest")
-        .set("max.poll.interval.ms", "300000")
+        .set("max.poll.interval.ms", MAX_POLL_INTERVAL_MS.to_string())
         // A suspension throws the prefetched records away, so few may be waiting, and few asked for
         // at a time; our own buffer, which a suspension keeps, holds the rest.
         .set("queued.max.messages.kbytes", "2048")
@@ -448,6 +471,25 @@ mod tests {
         for config in [consumer(&connection), producer(&connection)] {
             assert_eq!(config.get("security.protocol"), Some("sasl_ssl"));
             assert_eq!(config.get("client.id"), Some(connection.identity.as_str()));
+        }
+    }
+
+    #[test]
+    fn a_property_that_is_given_wins_by_whichever_name_it_is_known() {
+        for (alias, value) in [
+            ("max.partition.fetch.bytes", "1048576"),
+            ("compression.codec", "zstd"),
+            ("queue.buffering.max.ms", "7"),
+        ] {
+            let (_, name) = ALIASES
+                .into_iter()
+                .find(|(known, _)| *known == alias)
+                .expect("it is listed");
+            let connection = connection(given(alias, value));
+            for config in [consumer(&connection), producer(&connection)] {
+                assert_eq!(config.get(alias), Some(value));
+                assert_eq!(config.get(name), None);
+            }
         }
     }
 

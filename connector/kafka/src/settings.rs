@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use rand::Rng;
 
-use crate::properties;
+use crate::{fetching::SUSPEND_AFTER, properties};
 
 /// The section `kafka`.
 #[derive(Clone)]
@@ -42,7 +42,7 @@ pub struct KafkaSettings {
     pub close_timeout_ms: u32,
     /// Within this time a wrong start is named.
     pub start_timeout_ms: u32,
-    /// Bytes of records that were fetched and not yet taken. Reached, fetching is suspended.
+    /// Bytes of records that were fetched and not yet taken. Full for long, fetching is suspended.
     pub fetch_buffer_bytes: usize,
     /// The most records handed over at once.
     pub fetch_batch_records: usize,
@@ -206,10 +206,10 @@ impl Connection {
     }
 
     /// With an instance id: how long the group takes to tell that another process has it. Two
-    /// heartbeats, because the first may be under way.
+    /// heartbeats, because the first may be under way, and the time that nobody may poll.
     pub(crate) fn news_of_a_duplicate(&self) -> Option<Duration> {
         let _ = self.kafka.instance_id.as_ref()?;
-        Some(2 * millis(self.kafka.heartbeat_interval_ms))
+        Some(2 * millis(self.kafka.heartbeat_interval_ms) + SUSPEND_AFTER)
     }
 }
 

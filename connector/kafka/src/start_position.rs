@@ -24,9 +24,9 @@ use rdkafka::{
 
 use crate::{settings::StartFrom, stats::ClientStats};
 
-/// How long stable committed offsets are asked for: an outage of the brokers is waited for, and so
-/// is a transaction of somebody who died. Within librdkafka's `max.poll.interval.ms` of 300 s.
-const PATIENCE: Duration = Duration::from_secs(240);
+/// The longest that stable committed offsets are asked for: an outage of the brokers is waited for,
+/// and so is a transaction of somebody who died.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(240);
 /// How often the wait is said.
 const SAY_INTERVAL: Duration = Duration::from_secs(10);
 /// How long one question about a partition may take. Heartbeats go on meanwhile.
@@ -42,7 +42,12 @@ pub(crate) struct Positions {
     pins: TopicPartitionList,
 }
 
-/// Looks positions up until they are known, for [`PATIENCE`] at most and while nobody gives up.
+/// How long to ask, which is done within a poll: less than the longest time between two polls.
+pub(crate) fn patience(max_poll_interval: Duration) -> Duration {
+    LONGEST_PATIENCE.min(max_poll_interval * 4 / 5)
+}
+
+/// Looks positions up until they are known, for as long as `patience` lasts and nobody gives up.
 ///
 /// # Errors
 ///
@@ -51,17 +56,18 @@ pub(crate) fn find<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     assigned: &TopicPartitionList,
     start_from: StartFrom,
+    patience: Duration,
     give_up: impl Fn() -> bool,
 ) -> Result<Positions, String> {
     let started = Instant::now();
-    let mut next_word = started + SAY_INTERVAL;
+    let mut next_word = started + SAY_INTERVAL.min(patience / 2);
     loop {
         let error = match look(consumer, assigned, start_from) {
             Ok(positions) => return Ok(positions),
             Err(error) => error,
         };
         let waited = started.elapsed();
-        if give_up() || waited >= PATIENCE {
+        if give_up() || waited >= patience {
             return Err(format!("{error}, for {} s", waited.as_secs()));
         }
         if Instant::now() >= next_word {
@@ -69,7 +75,7 @@ pub(crate) fn find<C: ConsumerContext>(
             tracing::warn!(
                 %error,
                 waited_s = waited.as_secs(),
-                limit_s = PATIENCE.as_secs(),
+                limit_s = patience.as_secs(),
                 "reading waits for committed offsets"
             );
         }
@@ -133,5 +139,18 @@ impl Positions {
             }
             Err(error) => tracing::warn!(%error, "the position to begin at was not committed"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asking_ends_before_the_group_goes_on_without_us() {
+        let seconds = Duration::from_secs;
+        assert_eq!(patience(seconds(300)), seconds(240));
+        assert_eq!(patience(seconds(3_600)), seconds(240));
+        assert_eq!(patience(seconds(10)), seconds(8));
     }
 }

@@ -66,7 +66,8 @@ pub(crate) enum End {
     Committed,
     /// Nothing is there, and the producer can be used again.
     Aborted(String),
-    /// Nothing is there, because this output is never accepted; the producer can be used again.
+    /// Nothing is there, because this output is never accepted; a new producer is needed, since the
+    /// output is missing from the sequence of this one.
     Refused {
         delivery: usize,
         output: usize,

@@ -2,8 +2,8 @@
 //!
 //! Load is the fuller of two budgets: tokens that the Aligner still has to work through, and bytes
 //! that are held until they are delivered. At 80 % the pipeline stops asking; at 50 % it asks
-//! again. Only if the load stays high for a while is the source told to pause: a pause costs it
-//! whatever it has prefetched, and at full speed a queue is full for milliseconds at a time. Once
+//! again. Only if the load stays high for a while is the source told to pause: a pause may cost it
+//! what it has prefetched, and at full speed a queue is full for milliseconds at a time. Once
 //! paused, the source is listened to again, since it may have rebalances to report; one that goes
 //! on handing out records all the same is not asked again beyond twice the budget.
 

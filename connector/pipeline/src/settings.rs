@@ -25,7 +25,7 @@ pub struct Settings {
     /// Bytes of undelivered records, with their outputs, at which the source is held back
     /// (at 80 % of it, until 50 %).
     pub max_bytes_in_flight: u64,
-    /// How long the source is merely not asked before its partitions are paused.
+    /// How long the source is merely not asked before it is told to pause.
     pub pause_after_ms: u64,
 
     /// Longer questions bypass the Aligner with reason `too_long`; absent is no limit.

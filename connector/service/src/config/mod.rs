@@ -88,7 +88,7 @@ pub struct Kafka {
     pub close_timeout_ms: u32,
     /// Within this time a wrong start is named, milliseconds.
     pub start_timeout_ms: u32,
-    /// Bytes of records that were fetched and not yet taken; then fetching is suspended.
+    /// Bytes of records that were fetched and not yet taken; full for long, fetching is suspended.
     pub fetch_buffer_bytes: usize,
     /// Most records handed over at once.
     pub fetch_batch_records: usize,
