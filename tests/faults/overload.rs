@@ -8,14 +8,16 @@ use std::{
 };
 
 use aligner_tests::{
+    client::Outgoing,
     completions::{Completions, MODEL},
     connector::Connector,
     events,
     group::Group,
     kafka::Kafka,
-    ledger::Expected,
+    ledger::{Expected, Input},
     proxy::{ApiKey, Proxy},
     story::Story,
+    wait,
 };
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -32,6 +34,14 @@ const IN_FLIGHT: u64 = 8 * MEBIBYTE;
 const FETCH_BUFFER: u64 = 8 * MEBIBYTE;
 /// librdkafka's own queue (2 MiB) and the answer to a fetch that is under way, allocator included.
 const CLIENT: u64 = 32 * MEBIBYTE;
+
+fn long_answer(number: usize) -> (Outgoing, Input) {
+    let id = format!("overload-{number}");
+    let answer = "because ".repeat(ANSWER_BYTES / 8);
+    let (outgoing, mut input) = events::event(Some(&id), "why?", &answer);
+    input.expected = Expected::AnyCorrection;
+    (outgoing, input)
+}
 
 /// Bytes fetched, of the input's. Every suspension throws away one queue of the client's.
 const MOST_FETCHED: f64 = 1.2;
@@ -69,16 +79,11 @@ fn overloaded_for(duration: Duration) {
             let started = Instant::now();
             while !enough.load(Ordering::Relaxed) {
                 let due = per_second * (started.elapsed().as_millis() as usize) / 1_000;
-                let records: Vec<_> = (number..due)
-                    .map(|number| {
-                        let id = format!("overload-{number}");
-                        let answer = "because ".repeat(ANSWER_BYTES / 8);
-                        let (outgoing, mut input) = events::event(Some(&id), "why?", &answer);
-                        input.expected = Expected::AnyCorrection;
-                        bytes += outgoing.value.as_ref().map_or(0, Vec::len) as u64;
-                        (outgoing, input)
-                    })
-                    .collect();
+                let records: Vec<_> = (number..due).map(long_answer).collect();
+                bytes += records
+                    .iter()
+                    .map(|(outgoing, _)| outgoing.value.as_ref().map_or(0, Vec::len) as u64)
+                    .sum::<u64>();
                 number = due;
                 story.oracle.send(records);
                 thread::sleep(Duration::from_millis(100));
@@ -146,4 +151,39 @@ fn a_minute_of_five_times_too_much_is_held_within_the_limits_and_then_worked_off
 #[ignore = "ten minutes and what they leave behind: make overload"]
 fn ten_minutes_of_five_times_too_much_are_held_within_the_limits_and_then_worked_off() {
     overloaded_for(Duration::from_secs(600));
+}
+
+#[test]
+fn a_partition_that_leaves_while_fetching_is_suspended_is_read_when_it_is_back() {
+    // librdkafka keeps a suspension with the partition, even through the hands of another member.
+    let kafka = Kafka::shared();
+    let server = Completions::start();
+    server.answer_per_second(ANSWERS_PER_SECOND);
+    let story = Story::new(kafka, "back-again", 2);
+    let config = story
+        .config
+        .clone()
+        .set(&["kafka", "fetch_buffer_bytes"], MEBIBYTE)
+        .set(&["pipeline", "max_bytes_in_flight"], MEBIBYTE)
+        .set(&["aligner", "model"], "remote")
+        .set(&["aligner", "remote", "url"], server.url())
+        .set(&["aligner", "remote", "model"], MODEL);
+    let mut staying = Connector::ready("staying", &config);
+    let group = Group::of(kafka, &story.name);
+    group.wait_stable(1, LIMIT);
+    story.oracle.send((0..400).map(long_answer));
+    wait::until("fetching to be suspended", LIMIT, || {
+        let paused_ms = staying.metric("aligner_kafka_paused_ms", &[]);
+        paused_ms.is_some_and(|milliseconds| milliseconds > 0.0)
+    });
+
+    let mut guest = Connector::ready("guest", &config);
+    group.wait_stable(2, LIMIT);
+    server.hurry();
+    story.oracle.wait_done(400, LIMIT);
+    assert!(guest.sigterm().success());
+    group.wait_stable(1, LIMIT);
+    story.oracle.send((400..600).map(long_answer));
+    assert_eq!(story.oracle.settled(LIMIT).inputs, 600);
+    assert!(staying.sigterm().success());
 }
