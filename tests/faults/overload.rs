@@ -32,8 +32,9 @@ const MEBIBYTE: u64 = 1 << 20;
 const IN_FLIGHT: u64 = 8 * MEBIBYTE;
 /// `kafka.fetch_buffer_bytes`: records that were fetched and not yet taken.
 const FETCH_BUFFER: u64 = 8 * MEBIBYTE;
-/// librdkafka's own queue (2 MiB) and the answer to a fetch that is under way, allocator included.
-const CLIENT: u64 = 32 * MEBIBYTE;
+/// librdkafka's own queues (2 MiB read ahead), the answer to a fetch that is under way, and what the
+/// allocator keeps back.
+const CLIENT: u64 = 48 * MEBIBYTE;
 
 fn long_answer(number: usize) -> (Outgoing, Input) {
     let id = format!("overload-{number}");

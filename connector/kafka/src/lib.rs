@@ -15,6 +15,7 @@
 //!
 //! Deliberately absent: what records mean, and any knowledge of models.
 
+mod bootstrap;
 #[cfg(test)]
 mod client_errors;
 mod connect;

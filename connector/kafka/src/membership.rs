@@ -128,8 +128,8 @@ impl Membership {
                     self.handoff.end(Some(SourceError {
                         message: format!(
                             "committed offsets of {} were not to be had: {cause}; if the brokers \
-                             are well, kafka-transactions.sh find-hanging names a transaction that \
-                             keeps them undecided",
+                             are well, a transaction that hangs keeps them undecided: see \
+                             \"Undecided offsets\" in docs/operations.md",
                             shown(tenures)
                         ),
                     }));

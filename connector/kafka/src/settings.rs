@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use rand::Rng;
 
-use crate::{fetching::SUSPEND_AFTER, properties};
+use crate::{bootstrap, fetching::SUSPEND_AFTER, properties};
 
 /// The section `kafka`.
 #[derive(Clone)]
@@ -229,11 +229,8 @@ pub fn problems(name: &str, kafka: &KafkaSettings, topics: &TopicSettings) -> Ve
     if name.trim().is_empty() {
         say("name", "is empty; name the pipeline".to_owned());
     }
-    if kafka.bootstrap_servers.trim().is_empty() {
-        say(
-            "kafka.bootstrap_servers",
-            "is empty; give host:port of at least one broker".to_owned(),
-        );
+    if let Some(cause) = bootstrap::problem(&kafka.bootstrap_servers) {
+        say("kafka.bootstrap_servers", cause);
     }
     if kafka.instance_id.as_deref().is_some_and(|id| id.is_empty()) {
         say(
