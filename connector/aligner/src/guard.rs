@@ -22,7 +22,8 @@ pub struct Guard {
     /// byte-level vocabulary spends many tokens on words that it never saw.
     pub max_tokens_per_word: Option<f32>,
     /// Largest share of the output's words that stand in neither the question, the answer, nor
-    /// `known_words`.
+    /// `known_words`. What was cut out of a longer piece of the answer, such as half an e-mail
+    /// address, counts as well.
     pub max_novel_words: Option<f32>,
     /// Largest share of the output's words that are not the answer's in order: what their longest
     /// common subsequence leaves over, less the `known_words` that the output has more of.
@@ -145,13 +146,13 @@ impl Guard {
             return Err(reason::LENGTH_RATIO);
         }
         if self.max_novel_words.is_some() || self.max_displaced_words.is_some() {
+            let cut = self.cut_pieces(answer, output);
             let (answer, output) = (words(answer), words(output));
-            if self
-                .max_novel_words
-                .is_some_and(|most| self.novel_words(&words(question), &answer, &output) > most)
-                || self
-                    .max_displaced_words
-                    .is_some_and(|most| self.displaced_words(&answer, &output) > most)
+            if self.max_novel_words.is_some_and(|most| {
+                self.novel_words(&words(question), &answer, &output, cut) > most
+            }) || self
+                .max_displaced_words
+                .is_some_and(|most| self.displaced_words(&answer, &output) > most)
             {
                 return Err(reason::INCONSISTENT_COPY);
             }
@@ -172,11 +173,33 @@ impl Guard {
         Ok(())
     }
 
-    /// Share of the output's words that come from nowhere, 0 where it has no words.
-    fn novel_words(&self, question: &[String], answer: &[String], output: &[String]) -> f32 {
+    /// Share of the output's words that come from nowhere, with so many that were cut; 0 where it
+    /// has no words.
+    fn novel_words(
+        &self,
+        question: &[String],
+        answer: &[String],
+        output: &[String],
+        cut: usize,
+    ) -> f32 {
         let given: HashSet<&String> = question.iter().chain(answer).collect();
         let novel = |word: &&String| !given.contains(*word) && !self.known_words.0.contains(*word);
-        output.iter().filter(novel).count() as f32 / output.len().max(1) as f32
+        (output.iter().filter(novel).count() + cut) as f32 / output.len().max(1) as f32
+    }
+
+    /// How many pieces of the output, between white spaces, are a part of a piece of the answer
+    /// that was to be copied or left out as a whole: of an address, a number, an emoji.
+    fn cut_pieces(&self, answer: &str, output: &str) -> usize {
+        let whole: HashSet<&str> = answer.split_whitespace().map(bare).collect();
+        let cut = |piece: &&str| {
+            !whole.contains(*piece)
+                && !self.known_words.0.contains(&piece.to_lowercase())
+                && whole
+                    .iter()
+                    .any(|found| is_compound(found) && found.contains(*piece))
+        };
+        let pieces = output.split_whitespace().map(bare);
+        pieces.filter(|piece| !piece.is_empty()).filter(cut).count()
     }
 
     /// Share of the output's words that neither stand where the answer has them nor are known.
@@ -207,6 +230,16 @@ fn is_echo(question: &str, answer: &str, output: &str) -> bool {
         && output
             .split_once(question)
             .is_some_and(|(_, rest)| rest.contains(answer))
+}
+
+/// A piece of text without the punctuation around it.
+fn bare(piece: &str) -> &str {
+    piece.trim_matches(|c: char| c.is_ascii_punctuation())
+}
+
+/// Whether a piece without punctuation around it is more than one word.
+fn is_compound(piece: &str) -> bool {
+    piece.chars().any(|c| !c.is_alphanumeric())
 }
 
 /// Words of a text in lower case: runs of letters, digits and underscores.
@@ -344,6 +377,37 @@ mod tests {
             Ok(()),
             "an identical answer cannot be wrong"
         );
+    }
+
+    #[test]
+    fn half_an_address_a_number_or_an_emoji_is_no_copy() {
+        let limits = guard(r#"{"max_novel_words": 0, "known_words": ["email", "removed"]}"#);
+        let accept = |answer: &str, output: &str| limits.accept("Who?", answer, output, None);
+        for (answer, output) in [
+            ("Write to ann.lee@example.com.", "Write to ann.lee@example."),
+            ("Write to ann.lee@example.com.", "Write to ann."),
+            ("Call +1 555-123-4567 now.", "Call +1 555-123 now."),
+            ("Hi 👩\u{200D}👩\u{200D}👧 there.", "Hi 👩\u{200D}👧 there."),
+            ("Hi 👩\u{200D}👩\u{200D}👧 there.", "Hi 👩 there."),
+        ] {
+            assert_eq!(
+                accept(answer, output),
+                Err(reason::INCONSISTENT_COPY),
+                "{output}"
+            );
+        }
+        for (answer, output) in [
+            ("Write to ann.lee@example.com.", "Write to [email removed]."),
+            ("Write to email@example.com.", "Write to [email removed]."),
+            (
+                "Write to (ann.lee@example.com), ann.",
+                "Write to ann.lee@example.com.",
+            ),
+            ("It is a well-known, safe way.", "It is a well-known way."),
+            ("Two minutes, at most.", "Two minutes."),
+        ] {
+            assert_eq!(accept(answer, output), Ok(()), "{output}");
+        }
     }
 
     #[test]

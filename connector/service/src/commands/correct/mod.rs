@@ -80,11 +80,15 @@ pub fn run(args: &cli::Correct) -> anyhow::Result<ExitCode> {
             summary.received - summary.left
         ),
     }
-    Ok(if ending.dead_lettered == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    if ending.dead_lettered == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!(
+        "{} of {} lines could not be corrected: their \"disposition\" is dead_lettered, and \
+         \"message\" says why",
+        ending.dead_lettered, summary.received
+    );
+    Ok(ExitCode::FAILURE)
 }
 
 /// A file is not a service: nothing waits for it to leave, and nobody gains from short batches.

@@ -47,8 +47,8 @@ async fn demo(args: &cli::Demo) -> anyhow::Result<ExitCode> {
             (Some(broker), settings)
         }
     };
-    let view = view::View::new(args, broker.is_some());
-    view.opening(&settings);
+    let view = view::View::new(args, broker.is_some())?;
+    view.opening(&settings)?;
     let connection = serve::connection(&settings)?;
     if broker.is_none() {
         let topics = topics(&settings);
@@ -95,7 +95,7 @@ async fn demo(args: &cli::Demo) -> anyhow::Result<ExitCode> {
         events,
     ));
     let followed = follow(outputs, &mut books, &view, &progress, &mut service).await;
-    view.closing(&books, broker.is_some());
+    let closed = view.closing(&books, broker.is_some());
     producer.abort();
     // The service may have ended already, and then has nothing to be told.
     let _ = stop.send(());
@@ -103,6 +103,7 @@ async fn demo(args: &cli::Demo) -> anyhow::Result<ExitCode> {
         service.await??;
     }
     followed?;
+    closed?;
     Ok(if books.lost() == 0 {
         ExitCode::SUCCESS
     } else {
@@ -127,7 +128,7 @@ async fn follow(
             record = outputs.next() => {
                 last = tokio::time::Instant::now();
                 if let Some(correction) = books.enter(&record?)? {
-                    view.correction(&correction);
+                    view.correction(&correction)?;
                 }
             }
             _ = redraw.tick() => {

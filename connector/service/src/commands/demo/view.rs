@@ -2,7 +2,7 @@
 //! plain line for each corrected answer.
 
 use std::{
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write},
     time::Duration,
 };
 
@@ -28,7 +28,7 @@ pub struct View {
 
 impl View {
     /// A view for a terminal, or for a pipe.
-    pub fn new(args: &cli::Demo, in_process: bool) -> Self {
+    pub fn new(args: &cli::Demo, in_process: bool) -> io::Result<Self> {
         let terminal = io::stdout().is_terminal();
         let colour = terminal && std::env::var_os("NO_COLOR").is_none();
         let bar = ProgressBar::new(args.events.into());
@@ -55,20 +55,21 @@ impl View {
         view.line(&format!(
             "Aligner Connector demo: {} answers over {broker}.",
             args.events
-        ));
-        view
+        ))?;
+        Ok(view)
     }
 
-    fn line(&self, text: &str) {
+    fn line(&self, text: &str) -> io::Result<()> {
         if self.terminal {
             self.bar.println(text);
+            Ok(())
         } else {
-            println!("{text}");
+            writeln!(io::stdout(), "{text}")
         }
     }
 
     /// Which way the records go.
-    pub fn opening(&self, settings: &Settings) {
+    pub fn opening(&self, settings: &Settings) -> io::Result<()> {
         let topics = &settings.topics;
         self.line(&format!(
             "{} -> {} Aligner -> {}, {}, {}\n",
@@ -77,11 +78,11 @@ impl View {
             topics.corrections,
             topics.pairs,
             topics.dead_letters,
-        ));
+        ))
     }
 
     /// An answer that was changed.
-    pub fn correction(&self, correction: &Correction) {
+    pub fn correction(&self, correction: &Correction) -> io::Result<()> {
         let answer = correction.answer.as_deref().unwrap_or_default();
         let corrected = correction.correction.as_deref().unwrap_or_default();
         let diff = diff::words(answer, corrected, self.paint);
@@ -91,12 +92,12 @@ impl View {
             self.line(&format!(
                 "corrected {id} ({model})\n  {}\n",
                 diff.replace('\n', "\n  ")
-            ));
+            ))
         } else {
             self.line(&format!(
                 "corrected {id} model={model} {}",
                 diff.replace('\n', " / ")
-            ));
+            ))
         }
     }
 
@@ -115,13 +116,15 @@ impl View {
     }
 
     /// What happened, and what to do next.
-    pub fn closing(&self, books: &Books, in_process: bool) {
+    pub fn closing(&self, books: &Books, in_process: bool) -> io::Result<()> {
         self.bar.finish_and_clear();
+        let mut out = io::stdout().lock();
         let seconds = self.begun.elapsed();
         let share = |part: u32, all: u32| 100.0 * f64::from(part) / f64::from(all.max(1));
         let corrected = books.count(Disposition::Corrected);
-        println!();
-        println!(
+        writeln!(out)?;
+        writeln!(
+            out,
             "{} of {} answers accounted for in {}: {corrected} corrected ({:.0} %), {} unchanged, \
              {} bypassed, {} dead letters; {} lost.",
             books.done(),
@@ -132,25 +135,37 @@ impl View {
             books.count(Disposition::Bypassed),
             books.count(Disposition::DeadLettered),
             books.lost(),
-        );
+        )?;
         if let Some(median) = books.median_inference_ms() {
-            println!("Each correction took a median of {median} ms in the model.");
+            writeln!(
+                out,
+                "Each correction took a median of {median} ms in the model."
+            )?;
         }
         for (model, (all, corrected)) in books.by_model() {
-            println!("  {model:<24} {corrected:>4} of {all:>4} corrected");
+            writeln!(out, "  {model:<24} {corrected:>4} of {all:>4} corrected")?;
         }
-        println!();
-        println!("Next:");
-        println!(
-            "  aligner-connector correct -q 'Who can help me?' -a 'Write to ann@example.com.'"
-        );
+        writeln!(out)?;
+        writeln!(out, "Next:")?;
+        writeln!(
+            out,
+            "  aligner-connector correct -q 'Who can help me?' -a 'Please contact ann@example.com today.'"
+        )?;
         if in_process {
-            println!(
+            writeln!(
+                out,
                 "  aligner-connector demo --bootstrap-servers localhost:9092   on your own Kafka"
-            );
+            )?;
         }
-        println!("  aligner-connector validate --config config/connector.yaml");
-        println!("  aligner-connector run --config config/connector.yaml");
+        writeln!(
+            out,
+            "  aligner-connector validate --config config/connector.yaml"
+        )?;
+        writeln!(
+            out,
+            "  aligner-connector run --config config/connector.yaml"
+        )?;
+        Ok(())
     }
 }
 
