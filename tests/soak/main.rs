@@ -100,7 +100,12 @@ fn random_faults_lose_and_double_nothing() {
                 .clone()
                 .set(&["kafka", "bootstrap_servers"], proxy.bootstrap())
                 .instance(&number.to_string());
-            let connector = Connector::ready(&format!("worker-{number}"), &config);
+            let mut connector = Connector::ready(&format!("worker-{number}"), &config);
+            // A process whose join or claim was applied and never answered cannot tell its own
+            // trace from another process with its id. It ends and says so; whoever runs it starts
+            // it again, as this test does with every worker now and then.
+            connector.allow_error("runs with the same kafka.instance_id");
+            connector.allow_error("duplicate instance id");
             Worker { proxy, connector }
         })
         .collect();
