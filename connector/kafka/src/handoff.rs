@@ -1,10 +1,10 @@
 //! Between the thread that polls and the pipeline that takes: records wait here.
 //!
-//! The thread must never wait for the pipeline, so putting something in always succeeds at once.
-//! What bounds the queue is its byte budget: [`Handoff::room`] tells the thread how much is left of
-//! it. News about partitions overtakes records, so that
-//! a revocation is heard while a slow model keeps records waiting; it takes the waiting records of
-//! its partitions with it, which nobody has seen and somebody else will read.
+//! Putting something in always succeeds at once. What bounds the queue is its byte budget:
+//! [`Handoff::room`] tells the thread how much is left of it, and [`crate::fetching`] what follows from
+//! that. News about partitions overtakes records, so that a revocation is heard while a slow model keeps
+//! records waiting; it takes the waiting records of its partitions with it, which nobody has seen and
+//! somebody else will read.
 
 use std::{
     collections::VecDeque,
