@@ -146,13 +146,13 @@ impl Guard {
             return Err(reason::LENGTH_RATIO);
         }
         if self.max_novel_words.is_some() || self.max_displaced_words.is_some() {
-            let cut = self.cut_pieces(answer, output);
-            let (answer, output) = (words(answer), words(output));
+            let (answer_words, output_words) = (words(answer), words(output));
             if self.max_novel_words.is_some_and(|most| {
-                self.novel_words(&words(question), &answer, &output, cut) > most
+                let cut = self.cut_pieces(answer, output);
+                self.novel_words(&words(question), &answer_words, &output_words, cut) > most
             }) || self
                 .max_displaced_words
-                .is_some_and(|most| self.displaced_words(&answer, &output) > most)
+                .is_some_and(|most| self.displaced_words(&answer_words, &output_words) > most)
             {
                 return Err(reason::INCONSISTENT_COPY);
             }
