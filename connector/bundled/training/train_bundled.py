@@ -23,15 +23,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from copying import initialise
+from copying import TAG_SCALE, TAGS, initialise
 from model import Config, Model, load_checkpoint, save_checkpoint
-from prepare import NO_TAG, RESUME
+from prepare import NO_TAG
 
 END, QUESTION, ANSWER, CORRECTION, UNCHANGED, PAD = range(6)
 FIRST_TEXT = 6
 # Shares of the learning rate. Copying adds up embeddings as they are: they change more slowly than the rest.
-EMBEDDING_RATE, NORM_RATE, TAGGER_RATE = 0.2, 0.5, 2.0
-TAP = 3  # blocks under the tagger
+EMBEDDING_RATE, NORM_RATE = 1.2, 0.1
+TAP = 3  # blocks after which the tags are asked for
 LONGEST_ROW = 480  # attention costs more with the square
 
 
@@ -200,12 +200,10 @@ class Muon:
         self.parts = model.blocks[0].parts
         self.matrices = [(n, p) for n, p in model.named_parameters() if n.startswith("blocks") and p.dim() == 2]
         self.momentum = [torch.zeros_like(p) for _, p in self.matrices]
-        groups = {EMBEDDING_RATE: [], NORM_RATE: [], TAGGER_RATE: []}
+        groups = {EMBEDDING_RATE: [], NORM_RATE: []}
         for n, p in model.named_parameters():
             if n.startswith("embed"):
                 groups[EMBEDDING_RATE].append(p)
-            elif n.startswith("tagger"):
-                groups[TAGGER_RATE].append(p)
             elif p.dim() == 1:
                 groups[NORM_RATE].append(p)
         groups = [{"params": group, "share": share} for share, group in groups.items()]
@@ -351,8 +349,6 @@ def main():
     cfg = Config(vocab=args.vocab, layers=args.layers)
     model = Model(cfg)
     free = {name: mask.to(device) for name, mask in initialise(model, args.seed).items()}
-    # Reads, halfway up, what is wrong with each token of the answer: a denser signal than the correction. Not exported.
-    model.tagger = torch.nn.Linear(cfg.hidden, RESUME + 1)
     model.to(device)
     # The forward and backward pass run in bf16 on a copy (twice as fast on AVX512-BF16); the master stays f32.
     fast = copy.deepcopy(model).to(torch.bfloat16)
@@ -418,7 +414,8 @@ def main():
         each = F.cross_entropy((flat(hidden, where) @ net.embed.weight.t()).float(), labels, reduction="none")
         loss = (each * weights).sum() / weights.sum()
         if len(tags):
-            tag_loss = F.cross_entropy(net.tagger(flat(halfway, tagged)).float(), tags)
+            # What is wrong with each token of the answer, asked for halfway up: a denser signal than the correction.
+            tag_loss = F.cross_entropy(flat(halfway, tagged)[:, TAGS].float() * TAG_SCALE, tags)
             loss = loss + args.tag_weight * tag_loss
             tag_losses.append(tag_loss.item())
         loss.backward()
