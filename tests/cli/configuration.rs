@@ -1,7 +1,8 @@
 //! `validate`, and a `run` that cannot start: every problem at once, each with its key.
 
 use std::{
-    ffi::OsStr, net::TcpListener, os::unix::ffi::OsStrExt, process::Command, time::Duration,
+    ffi::OsStr, net::TcpListener, os::unix::ffi::OsStrExt, path::Path, process::Command,
+    time::Duration,
 };
 
 use aligner_tests::{
@@ -33,7 +34,15 @@ fn a_valid_file_is_0_and_opens_no_connection() {
              aligner: {{model: marker}}\n"
         ),
     );
-    call(&["validate", "--config", &path]).expect_code(0);
+    let done = call(&["validate", "--config", &path]).expect_code(0);
+    assert_eq!(
+        done.stdout,
+        format!(
+            "{path}: valid. Connector moderation on {address} reads llm.answers as group \
+             connect-moderation, corrects with marker, and writes llm.corrections, llm.pairs and \
+             llm.dead-letters.\n"
+        )
+    );
     std::thread::sleep(Duration::from_millis(100));
     assert!(listener.accept().is_err(), "a connection was opened");
 }
@@ -86,6 +95,22 @@ fn every_problem_is_named_at_once_with_its_key_and_a_fix() {
             "{expected} is not in {}",
             done.stderr
         );
+    }
+}
+
+#[test]
+fn a_path_that_holds_no_checkpoint_is_no_model() {
+    let scratch = Scratch::new("configuration");
+    let text = scratch.file("notes.txt", "not a model\n");
+    let folder = text.parent().expect("a folder");
+    for (path, problem) in [
+        (folder, "a folder without config.json"),
+        (text.as_path(), "a file that is no GGUF file"),
+        (Path::new("/dev/null"), "neither a file nor a folder"),
+    ] {
+        let model = format!("aligner.model={}", path.display());
+        let done = call(&["validate", "--set", &model]).expect_code(2);
+        assert!(done.stderr.contains(problem), "{}", done.stderr);
     }
 }
 

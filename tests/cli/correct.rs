@@ -149,6 +149,33 @@ fn dash_is_stdin_and_no_input_is_no_output() {
 }
 
 #[test]
+fn a_mapping_is_tried_on_a_file_of_logs() {
+    let scratch = Scratch::new("correct");
+    let config = scratch.file(
+        "mapped.yaml",
+        "input:\n  fields:\n    question: /messages/role=user/content\n    answer: \
+         /choices/0/message/content\n    event_id: /id\n    created_at: /time\n",
+    );
+    let log = json!({
+        "id": 7,
+        "time": "2026-04-09T23:00:17Z",
+        "messages": [{"role": "user", "content": "How are you?"}],
+        "choices": [{"message": {"role": "assistant", "content": "Fine."}}],
+    });
+    let config = config.display().to_string();
+    let done = call_with(
+        &["correct", "--model", "identity", "--config", &config],
+        lines(&[log]),
+    )
+    .expect_code(0);
+    let record = &done.records()[0];
+    assert_eq!(record["event_id"], "7");
+    assert_eq!(record["question"], "How are you?");
+    assert_eq!(record["answer"], "Fine.");
+    assert_eq!(record["created_at"], 1_775_775_617_000_i64);
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let done = call(&[
         "correct",

@@ -96,6 +96,7 @@ mod tests {
             event_id: event_id.into(),
             question: "q".into(),
             answer: "a".into(),
+            waiting_since: std::time::Instant::now(),
         };
         let mut done = block_on(Builtin::new(rule).align(vec![request]).collect::<Vec<_>>());
         assert_eq!(done.len(), 1);

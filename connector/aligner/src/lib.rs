@@ -13,7 +13,10 @@ pub mod guard;
 mod profile;
 pub mod prompt;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
@@ -30,6 +33,9 @@ pub struct AlignRequest {
     pub question: Arc<str>,
     /// What the upstream model answered.
     pub answer: Arc<str>,
+    /// Since when somebody waits for the correction. An Aligner with a queue of its own may serve
+    /// first who waits longest, so that a request that is tried again keeps its place.
+    pub waiting_since: Instant,
 }
 
 /// What the Aligner made of one request.

@@ -1,7 +1,7 @@
 //! The seam between scheduling and arithmetic: one ragged forward pass at a time.
 //!
 //! A worker plans steps and knows nothing of tensors; a backend computes them and knows nothing
-//! of requests. [`crate::model::Cpu`] is the one that ships; the worker's tests use a scripted
+//! of requests. [`crate::cpu::Cpu`] is the one that ships; the worker's tests use a scripted
 //! one.
 
 pub(crate) use crate::kernels::{LANES as PAGE_TOKENS, Reading};

@@ -26,7 +26,7 @@ use crate::{
     config::{Config, Layer},
     gguf_text,
     kernels::Activation,
-    rope::Rope,
+    rope::{Rope, Yarn},
     rows::{Rows, Stored},
 };
 
@@ -173,17 +173,47 @@ impl GgufFile {
             .get(&key)
             .map(|kind| kind.to_string().cloned())
         {
-            None => {}
             Some(Ok(kind)) if kind == "none" => {}
-            Some(Ok(kind)) if kind == "linear" => {
-                rope = rope.linear(self.number("rope.scaling.factor").unwrap_or(1.0));
+            // A factor without a kind stretches linearly, as llama.cpp has it.
+            kind if kind.is_none() || matches!(&kind, Some(Ok(kind)) if kind == "linear") => {
+                rope = rope.linear(self.scaling_factor()?);
+            }
+            Some(Ok(kind)) if kind == "yarn" => {
+                let context = self.size("context_length", None)?;
+                let original = self.size("rope.scaling.original_context_length", Some(context))?;
+                let factor = self.scaling_factor()?;
+                let given = |key: &str| self.number(&format!("rope.scaling.{key}"));
+                for (key, plain) in [("yarn_ext_factor", 1.0), ("yarn_log_multiplier", 0.0)] {
+                    if let Some(value) = given(key).filter(|value| *value != plain) {
+                        return Err(LoadError::Unsupported {
+                            file: self.name.clone(),
+                            key: format!("{}.rope.scaling.{key}", self.architecture),
+                            value: value.to_string(),
+                            supported: "no value of its own",
+                        });
+                    }
+                }
+                // The first is the whole of it, as transformers' attention_factor; the second comes on
+                // top of the temperature.
+                let magnitude = given("yarn_attn_factor")
+                    .unwrap_or_else(|| Yarn::magnitude(1.0, factor))
+                    * given("attn_factor").unwrap_or(1.0);
+                rope = rope.yarn(&Yarn {
+                    theta,
+                    factor,
+                    original: original as f64,
+                    magnitude,
+                    fast: given("yarn_beta_fast").unwrap_or(32.0),
+                    slow: given("yarn_beta_slow").unwrap_or(1.0),
+                    truncate: true,
+                });
             }
             other => {
                 return Err(LoadError::Unsupported {
                     file: self.name.clone(),
                     key,
                     value: other.and_then(Result::ok).unwrap_or_default(),
-                    supported: "none, linear",
+                    supported: "none, linear, yarn",
                 });
             }
         }
@@ -198,6 +228,22 @@ impl GgufFile {
                 .for_each(|(f, divisor)| *f /= divisor);
         }
         Ok(rope)
+    }
+
+    /// How many times the context was stretched; 1 where nothing is said.
+    fn scaling_factor(&self) -> Result<f64, LoadError> {
+        let key = "rope.scaling.factor";
+        match self
+            .number(key)
+            .or_else(|| self.number("rope.scale_linear"))
+        {
+            None => Ok(1.0),
+            Some(factor) if factor > 0.0 => Ok(factor),
+            Some(factor) => Err(self.problem(
+                format!("{}.{key}", self.architecture),
+                format!("is {factor}; it must be a number above 0"),
+            )),
+        }
     }
 
     /// A tensor by its Hugging Face name (or its own), of the given shape.

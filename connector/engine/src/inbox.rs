@@ -1,9 +1,10 @@
 //! Requests on their way to the workers: one queue, from which each worker takes what it has room
-//! for.
+//! for, longest waiting first.
 
 use std::{
-    collections::VecDeque,
+    collections::BTreeMap,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use aligner::AlignError;
@@ -18,7 +19,9 @@ pub(crate) struct Inbox {
 
 #[derive(Default)]
 struct InboxState {
-    jobs: VecDeque<Job>,
+    /// By the time since which they wait, then by arrival.
+    jobs: BTreeMap<(Instant, u64), Job>,
+    arrivals: u64,
     closed: bool,
 }
 
@@ -39,7 +42,9 @@ impl Inbox {
             )));
             return;
         }
-        state.jobs.push_back(job);
+        let arrival = state.arrivals;
+        state.arrivals += 1;
+        state.jobs.insert((job.waiting_since, arrival), job);
         self.arrived.notify_one();
     }
 
@@ -61,13 +66,65 @@ impl Inbox {
         if state.jobs.is_empty() && state.closed {
             return None;
         }
-        let count = most.min(state.jobs.len());
-        jobs.extend(state.jobs.drain(..count));
+        for _ in 0..most {
+            let Some((_, job)) = state.jobs.pop_first() else {
+                break;
+            };
+            jobs.push(job);
+        }
         Some(())
     }
 
     /// The state is valid between any two of its operations, so a poisoned lock is no obstacle.
     fn lock(&self) -> MutexGuard<'_, InboxState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::job::{Finished, Reply};
+
+    struct Nobody;
+
+    impl Reply for Nobody {
+        fn is_gone(&self) -> bool {
+            true
+        }
+
+        fn answer(self: Box<Self>, _: Result<Finished, AlignError>) {}
+    }
+
+    fn job(token: u32, waiting_since: Instant) -> Job {
+        Job {
+            prompt: vec![token],
+            max_new: 1,
+            expected: 1,
+            stop: Arc::new([]),
+            stop_first: None,
+            forced: None,
+            sampler: None,
+            gives_up: false,
+            drafter: None,
+            waiting_since,
+            submitted: waiting_since,
+            reply: Box::new(Nobody),
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_tried_again_goes_before_all_that_came_since() {
+        let start = Instant::now();
+        let inbox = Inbox::new();
+        for (token, second) in [(1, 5), (2, 5), (3, 9), (4, 2)] {
+            inbox.push(job(token, start + Duration::from_secs(second)));
+        }
+        let mut taken = Vec::new();
+        inbox.take(3, false, &mut taken).expect("it is open");
+        let order: Vec<u32> = taken.iter().map(|job| job.prompt[0]).collect();
+        assert_eq!(order, [4, 1, 2]);
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Job {
     /// Whether an output that repeats itself without end is given up.
     pub(crate) gives_up: bool,
     pub(crate) drafter: Option<Box<dyn Drafter>>,
+    /// The longest waiting goes first.
+    pub(crate) waiting_since: Instant,
     pub(crate) submitted: Instant,
     pub(crate) reply: Box<dyn Reply>,
 }
@@ -51,6 +53,11 @@ pub(crate) enum End {
     Repetition,
     /// Before a token whose logits are no finite numbers.
     NotFinite,
+}
+
+/// For those who ask for tokens and not for a correction.
+pub(crate) fn not_finite() -> AlignError {
+    AlignError::Rejected("the model's logits for it are not finite numbers".to_owned())
 }
 
 /// A decoded output.

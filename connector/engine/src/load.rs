@@ -17,9 +17,10 @@ use crate::{
     Description, Device, Dtype, EngineOptions, LoadError, ModelSource,
     backend::PAGE_TOKENS,
     config::{self, Config},
+    cpu::Cpu,
+    decoder::{Decoder, WeightPrecision},
     gguf::GgufFile,
     kernels::{Isa, KvPrecision},
-    model::{Cpu, Decoder, WeightPrecision},
     scheduler::Budget,
     source::Files,
     weights::{Weights, hash_file},
@@ -50,6 +51,7 @@ const KV_TOKENS: usize = 1 << 16;
 impl Loaded {
     pub(crate) fn load(options: &EngineOptions) -> Result<Self, LoadError> {
         let threads = worker_threads(options)?;
+        let isa = Isa::named(options.kernels.as_deref())?;
         let precision = match options.dtype {
             Dtype::Auto => WeightPrecision::AsStored,
             Dtype::F32 => WeightPrecision::F32,
@@ -66,7 +68,9 @@ impl Loaded {
         let files = match &options.model {
             ModelSource::Folder(folder) => Files::Folder(existing_folder(folder)?),
             ModelSource::Embedded(model) => Files::Embedded(model.clone()),
-            ModelSource::Gguf(path) => return Self::from_gguf(path, precision, threads, options),
+            ModelSource::Gguf(path) => {
+                return Self::from_gguf(path, precision, isa, threads, options);
+            }
         };
         let config_bytes = files
             .required(config::FILE, "it describes the model")?
@@ -81,7 +85,7 @@ impl Loaded {
         }
         let weights = Weights::open(&files)?;
         let weights_sha256 = weights.sha256();
-        let decoder = Decoder::load(config, &weights, precision, Isa::detect())?;
+        let decoder = Decoder::load(config, &weights, precision, isa)?;
         let tokenizer = files.optional(TOKENIZER)?.map(std::borrow::Cow::into_owned);
         let tokenizer = Ok(tokenizer);
         let profile = read_profile(&files)?;
@@ -105,6 +109,7 @@ impl Loaded {
     fn from_gguf(
         path: &Path,
         precision: WeightPrecision,
+        isa: Isa,
         threads: Vec<NonZeroUsize>,
         options: &EngineOptions,
     ) -> Result<Self, LoadError> {
@@ -124,7 +129,7 @@ impl Loaded {
             .file_stem()
             .map_or_else(String::new, |stem| stem.to_string_lossy().into());
         let weights = Weights::gguf(file, weights_sha256);
-        let decoder = Decoder::load(config, &weights, precision, Isa::detect())?;
+        let decoder = Decoder::load(config, &weights, precision, isa)?;
         // The digest of the file covers its configuration.
         let parts = Parts {
             name,
@@ -149,12 +154,12 @@ impl Loaded {
         threads: Vec<NonZeroUsize>,
         options: &EngineOptions,
     ) -> Self {
-        let config = decoder.config();
+        let config = &decoder.config;
         let description = Description {
             family: config.family.clone(),
             parameters: decoder.parameters(),
             dtype: decoder.dtype(),
-            kernels: decoder.isa().to_string(),
+            kernels: decoder.isa.to_string(),
             context: config.context,
             vocab: config.vocab,
             layers: config.layers.len(),

@@ -26,6 +26,9 @@ pub struct EngineOptions {
     pub limits: Limits,
     /// Whether steps may check drafts. Drafts never change an output, only the number of steps.
     pub speculation: Speculation,
+    /// Instruction set of the CPU's kernels (`avx512-vnni`, `avx512`, `avx2`, `portable`), to measure
+    /// a lesser machine on this one; the best that there is if `None`. It never changes an output.
+    pub kernels: Option<String>,
 }
 
 impl EngineOptions {
@@ -40,6 +43,7 @@ impl EngineOptions {
             decoding: Decoding::default(),
             limits: Limits::default(),
             speculation: Speculation::default(),
+            kernels: None,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     backend::{Backend, Outcome, PAGE_TOKENS, Step},
     draft::{Drafter, Mixture, Past},
     inbox::Inbox,
-    job::{End, Finished, Job, Reply},
+    job::{End, Finished, Job, Reply, not_finite},
     kernels::measure,
     load::Loaded,
     scheduler::Budget,
@@ -127,7 +127,7 @@ impl Probe {
         logits
     }
 
-    /// Serves all requests, first come first served, as the engine would.
+    /// Serves all requests, in the order given, as the engine would had they come so.
     ///
     /// # Errors
     /// If a request does not fit the context or its logits are not finite.
@@ -192,6 +192,7 @@ impl Probe {
                 gives_up: false,
                 drafter: (self.speculation != Speculation::Off)
                     .then(|| Box::new(Mixture::new(&self.past)) as Box<dyn Drafter>),
+                waiting_since: submitted,
                 submitted,
                 reply: Box::new(Channel {
                     index,
@@ -227,11 +228,6 @@ impl Probe {
     }
 }
 
-/// For those who ask for tokens and not for a correction.
-pub(crate) fn not_finite() -> AlignError {
-    AlignError::Rejected("the model's logits for it are not finite numbers".to_owned())
-}
-
 /// What this machine can do at best.
 #[derive(Debug, Clone, Copy)]
 pub struct Machine {
@@ -241,10 +237,11 @@ pub struct Machine {
     pub bytes_per_s: f64,
 }
 
-/// Measures the machine with a model's threads and precision; takes a second or two.
+/// Measures the machine with a model's threads, precision and kernels; takes a second or two.
 pub fn measure_machine(probe: &Probe) -> Machine {
+    let decoder = &probe.loaded.decoder;
     let (multiply_adds_per_s, bytes_per_s) =
-        measure(probe.threads, probe.loaded.decoder.main_precision());
+        measure(probe.threads, decoder.main_precision(), decoder.isa);
     Machine {
         multiply_adds_per_s,
         bytes_per_s,

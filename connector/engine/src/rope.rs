@@ -75,13 +75,7 @@ impl Rope {
                     Some(factor) => factor,
                     None => context as f64 / original,
                 };
-                let scale = |mscale: f64| {
-                    if factor <= 1.0 {
-                        1.0
-                    } else {
-                        0.1 * mscale * factor.ln() + 1.0
-                    }
-                };
+                let scale = |mscale| Yarn::magnitude(mscale, factor);
                 let inferred = match (
                     json.optional_number("mscale")?
                         .filter(|&mscale| mscale != 0.0),
@@ -132,7 +126,8 @@ impl Rope {
         self
     }
 
-    fn yarn(mut self, yarn: &Yarn) -> Self {
+    /// Scaled as YaRN (arXiv 2309.00071) has it: fast rotations stay, slow ones are stretched.
+    pub(crate) fn yarn(mut self, yarn: &Yarn) -> Self {
         let head = 2 * self.frequencies.len();
         let dimension = |rotations: f64| {
             head as f64 * (yarn.original / (rotations * 2.0 * PI)).ln() / (2.0 * yarn.theta.ln())
@@ -155,14 +150,31 @@ impl Rope {
     }
 }
 
-struct Yarn {
-    theta: f64,
-    factor: f64,
-    original: f64,
-    magnitude: f64,
-    fast: f64,
-    slow: f64,
-    truncate: bool,
+/// What YaRN is told.
+pub(crate) struct Yarn {
+    pub(crate) theta: f64,
+    pub(crate) factor: f64,
+    /// Context before scaling.
+    pub(crate) original: f64,
+    /// Multiplies cosine and sine.
+    pub(crate) magnitude: f64,
+    /// Rotations within the original context from which on a frequency stays as it is.
+    pub(crate) fast: f64,
+    /// Rotations below which it is stretched by the whole factor.
+    pub(crate) slow: f64,
+    /// Whether the dimensions between the two are whole numbers.
+    pub(crate) truncate: bool,
+}
+
+impl Yarn {
+    /// The attention temperature for a factor.
+    pub(crate) fn magnitude(mscale: f64, factor: f64) -> f64 {
+        if factor <= 1.0 {
+            1.0
+        } else {
+            0.1 * mscale * factor.ln() + 1.0
+        }
+    }
 }
 
 /// Cosines and sines of all positions so far.

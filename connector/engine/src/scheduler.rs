@@ -2,7 +2,7 @@
 //!
 //! There are no phases. Each sequence has tokens that are known and tokens that are computed, and
 //! every step moves the second towards the first: by a chunk of the prompt, by one token, or by
-//! one token and drafts. Sequences are served in order of deadline, then arrival; the first in
+//! one token and drafts. Sequences are served longest waiting first, then by arrival; the first in
 //! line is never overtaken, so nobody starves. When pages run out, the last in line gives its up
 //! and queues again: its tokens stay known, and computing them again gives the same bytes.
 //!
@@ -26,7 +26,7 @@ pub(crate) struct Budget {
     pub(crate) pages: usize,
 }
 
-/// Deadline, in whatever unit the caller counts, then arrival.
+/// Since when it waits, in whatever unit the caller counts, then arrival.
 type Order = (u64, Id);
 
 /// A sequence in the queue.
@@ -108,7 +108,7 @@ impl Scheduler {
     pub(crate) fn submit(
         &mut self,
         id: Id,
-        deadline: u64,
+        waiting_since: u64,
         prompt: Vec<u32>,
         expected_output: usize,
         most_tokens: usize,
@@ -117,7 +117,7 @@ impl Scheduler {
         let mut tokens = prompt;
         tokens.reserve_exact(most_tokens.saturating_sub(tokens.len()));
         self.waiting.insert(
-            (deadline, id),
+            (waiting_since, id),
             Waiting {
                 tokens,
                 expected_output,
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_deadline_goes_first_and_is_not_overtaken() {
+    fn the_longest_waiting_goes_first_and_is_not_overtaken() {
         let mut s = scheduler(64, 1, 100);
         s.submit(1, 50, prompt(1, 4), 4, 20);
         s.submit(2, 10, prompt(2, 4), 4, 20);
@@ -488,10 +488,10 @@ mod tests {
         ) {
             let mut s = scheduler(step_tokens, running, pages);
             let mut wanted: BTreeMap<Id, usize> = BTreeMap::new();
-            for (id, &(len, output, expected, deadline, kind)) in requests.iter().enumerate() {
+            for (id, &(len, output, expected, since, kind)) in requests.iter().enumerate() {
                 let id = id as Id;
                 prop_assert!(s.fits(len + output));
-                s.submit(id, deadline, prompt(kind, len), expected, len + output);
+                s.submit(id, since, prompt(kind, len), expected, len + output);
                 wanted.insert(id, len + output);
             }
             let mut plan = Vec::new();

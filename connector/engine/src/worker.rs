@@ -63,6 +63,8 @@ pub(crate) struct Worker<B> {
     scheduler: Scheduler,
     inbox: Arc<Inbox>,
     active: HashMap<Id, Active>,
+    /// What the scheduler counts time from.
+    epoch: Instant,
     next_id: Id,
     most_waiting: usize,
     plan: Vec<Planned>,
@@ -98,6 +100,7 @@ impl<B: Backend> Worker<B> {
             scheduler: Scheduler::new(budget),
             inbox,
             active: HashMap::new(),
+            epoch: Instant::now(),
             next_id: 0,
             most_waiting: budget.running,
             plan: Vec::new(),
@@ -146,8 +149,13 @@ impl<B: Backend> Worker<B> {
             let id = self.next_id;
             self.next_id += 1;
             let most = job.prompt.len() + job.max_new;
+            // Who waited before the worker began, waits longest.
+            let order = (job.waiting_since)
+                .saturating_duration_since(self.epoch)
+                .as_micros();
+            let order = u64::try_from(order).unwrap_or(u64::MAX);
             self.scheduler
-                .submit(id, 0, job.prompt.clone(), job.expected, most);
+                .submit(id, order, job.prompt.clone(), job.expected, most);
             let active = Active {
                 job,
                 decoded: 0,
@@ -454,6 +462,23 @@ mod tests {
         }
     }
 
+    fn job(token: u32, stop: u32, waiting_since: Instant, line: Line) -> Job {
+        Job {
+            prompt: vec![token],
+            max_new: 5,
+            expected: 5,
+            stop: Arc::new([stop]),
+            stop_first: Some(31),
+            forced: None,
+            sampler: None,
+            gives_up: true,
+            drafter: None,
+            waiting_since,
+            submitted: Instant::now(),
+            reply: Box::new(line),
+        }
+    }
+
     /// Serves prompts of one token each; negative ones have nobody waiting.
     fn serve(
         prompts: &[i32],
@@ -464,19 +489,8 @@ mod tests {
         let (sender, receiver) = mpsc::sync_channel(prompts.len());
         for &prompt in prompts {
             let token = prompt.unsigned_abs();
-            inbox.push(Job {
-                prompt: vec![token],
-                max_new: 5,
-                expected: 5,
-                stop: Arc::new([stop]),
-                stop_first: Some(31),
-                forced: None,
-                sampler: None,
-                gives_up: true,
-                drafter: None,
-                submitted: Instant::now(),
-                reply: Box::new(Line(token, sender.clone(), prompt < 0)),
-            });
+            let line = Line(token, sender.clone(), prompt < 0);
+            inbox.push(job(token, stop, Instant::now(), line));
         }
         drop(sender);
         inbox.close();
@@ -510,6 +524,38 @@ mod tests {
             (finished.logprob_sum, finished.logprob_min, finished.steps),
             (-2.5, -0.5, 5)
         );
+    }
+
+    #[test]
+    fn who_waits_longest_is_served_first() {
+        let inbox = Arc::new(Inbox::new());
+        let (sender, receiver) = mpsc::sync_channel(3);
+        let budget = Budget {
+            step_tokens: 16,
+            running: 1,
+            pages: 64,
+        };
+        let mut worker = Worker::new(Scripted, budget, Thrift::Measured, Arc::clone(&inbox));
+        // All of them wait for the scheduler at once.
+        worker.most_waiting = 3;
+        let now = Instant::now();
+        for (token, second) in [(1, 3), (4, 1), (7, 2)] {
+            let since = now + Duration::from_secs(second);
+            inbox.push(job(token, 1_000, since, Line(token, sender.clone(), false)));
+        }
+        // In the order of arrival, whatever the inbox makes of it.
+        inbox
+            .take(3, false, &mut worker.arrivals)
+            .expect("it is open");
+        worker.arrivals.sort_by_key(|job| job.prompt[0]);
+        worker.accept();
+        drop(sender);
+        inbox.close();
+        thread::spawn(|| worker.run())
+            .join()
+            .expect("a worker never panics");
+        let order: Vec<u32> = receiver.iter().map(|(token, _)| token).collect();
+        assert_eq!(order, [4, 7, 1]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The engine as an Aligner: outcomes, limits, identity, and what it refuses to load.
 
-use std::{fs, path::Path};
+use std::{collections::HashMap, fs, path::Path, time::Instant};
 
 use aligner::{
     AlignError, AlignRequest, Aligner, Alignment, Decoding, Outcome, Profile, prompt::Template,
@@ -9,7 +9,8 @@ use aligner::{
 use aligner_engine::{
     Device, Dtype, Engine, EngineOptions, Limits, LoadError, ModelSource, Speculation,
 };
-use futures::{StreamExt, executor::block_on};
+use candle_core::{DType, Device::Cpu, Tensor, safetensors};
+use futures::{StreamExt, executor::block_on, future::join_all};
 
 const TEMPLATE: &str = "<q>{question}<a>{answer}<c>";
 
@@ -39,6 +40,7 @@ fn request(question: &str, answer: &str) -> AlignRequest {
         event_id: "e".into(),
         question: question.into(),
         answer: answer.into(),
+        waiting_since: Instant::now(),
     }
 }
 
@@ -297,8 +299,8 @@ fn a_sampled_output_depends_on_its_seed_and_prompt_alone() {
     assert_ne!(alone, (0..4).map(|i| tokens(&other, i)).collect::<Vec<_>>());
 }
 
-/// The error of loading the fixture after `change` was done to a copy of it.
-fn refusal(change: impl Fn(&Path)) -> String {
+/// A copy of the fixture, with `change` done to it.
+fn copied(change: impl Fn(&Path)) -> tempfile::TempDir {
     let copy = tempfile::tempdir().expect("a temporary folder");
     let ModelSource::Folder(original) = options().model else {
         unreachable!("a folder")
@@ -308,6 +310,12 @@ fn refusal(change: impl Fn(&Path)) -> String {
         fs::copy(&path, copy.path().join(path.file_name().expect("a file"))).expect("copied");
     }
     change(copy.path());
+    copy
+}
+
+/// The error of loading a changed fixture.
+fn refusal(change: impl Fn(&Path)) -> String {
+    let copy = copied(change);
     let model = ModelSource::Folder(copy.path().to_owned());
     match Engine::load(EngineOptions { model, ..options() }) {
         Err(error) => error
@@ -315,6 +323,136 @@ fn refusal(change: impl Fn(&Path)) -> String {
             .replace(&copy.path().display().to_string(), "FOLDER"),
         Ok(_) => "it loads".to_owned(),
     }
+}
+
+/// Lets `change` loose on the tensors of a checkpoint.
+fn edit_weights(folder: &Path, change: impl Fn(&str, Tensor) -> Tensor) {
+    let path = folder.join("model.safetensors");
+    let tensors: HashMap<String, Tensor> = safetensors::load(&path, &Cpu)
+        .expect("readable")
+        .into_iter()
+        .map(|(name, tensor)| {
+            let changed = change(&name, tensor);
+            (name, changed)
+        })
+        .collect();
+    safetensors::save(&tensors, path).expect("writable");
+}
+
+#[test]
+fn an_output_that_repeats_itself_without_end_is_bypassed() {
+    // Without attention and FFN, and with its own embedding as the head, a token says itself.
+    let parrot = copied(|folder| {
+        let path = folder.join("model.safetensors");
+        let tensors = safetensors::load(path, &Cpu).expect("readable");
+        edit_weights(folder, |name, tensor| {
+            if name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight") {
+                tensor.zeros_like().expect("zeros")
+            } else if name == "lm_head.weight" {
+                tensors["model.embed_tokens.weight"].clone()
+            } else if name == "model.norm.weight" {
+                tensor.ones_like().expect("ones")
+            } else {
+                tensor
+            }
+        });
+    });
+    let engine = Engine::load(EngineOptions {
+        model: ModelSource::Folder(parrot.path().to_owned()),
+        ..options()
+    })
+    .expect("loads");
+    let done = align(&engine, vec![request("What is it?", "an answer")]);
+    let alignment = done[0].as_ref().expect("an alignment");
+    assert_eq!(alignment.outcome, Outcome::Bypassed(reason::REPETITION));
+    // It is given up long before the length limit.
+    assert!(alignment.usage.correction_tokens < 200, "{alignment:?}");
+}
+
+#[test]
+fn logits_that_are_no_numbers_bypass_the_answer_and_leave_its_neighbours_alone() {
+    // So short that no output gets to the poisoned token by itself.
+    let short = || EngineOptions {
+        decoding: Decoding {
+            max_new_tokens: 8,
+            ..Decoding::default()
+        },
+        ..options()
+    };
+    let sound = Engine::load(short()).expect("loads");
+    // The bytes of a crab's UTF-8 have tokens of their own, and nothing else here has them.
+    let first_byte = {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama2/tokenizer.json");
+        let json: serde_json::Value =
+            serde_json::from_slice(&fs::read(path).expect("readable")).expect("JSON");
+        json["model"]["vocab"]["\u{f0}"]
+            .as_u64()
+            .expect("a byte's token") as usize
+    };
+    let folder = copied(|folder| {
+        edit_weights(folder, |name, tensor| {
+            if name != "model.embed_tokens.weight" {
+                return tensor;
+            }
+            let (rows, columns) = tensor.dims2().expect("a matrix");
+            let mut scale = vec![1.0_f32; rows];
+            scale[first_byte] = f32::NAN;
+            let scale = Tensor::from_vec(scale, (rows, 1), &Cpu).expect("a column");
+            let wide = tensor.to_dtype(DType::F32).expect("widened");
+            let scaled = wide.broadcast_mul(&scale).expect("scaled");
+            assert_eq!(scaled.dims(), [rows, columns]);
+            scaled.to_dtype(tensor.dtype()).expect("narrowed")
+        });
+    });
+    let engine = Engine::load(EngineOptions {
+        model: ModelSource::Folder(folder.path().to_owned()),
+        ..short()
+    })
+    .expect("loads");
+    let poisoned = "the answer is a \u{1f980}";
+    assert_eq!(
+        outcome(&engine, "question", poisoned),
+        Outcome::Bypassed(reason::NOT_FINITE)
+    );
+    // Beside it in the same steps, the others say what they say without it.
+    let prompts: Vec<String> = (0..4).map(|i| format!("question {i} and {i}")).collect();
+    let tokens = |engine: &Engine, also: Option<&str>| -> Vec<Option<Vec<u32>>> {
+        let texts = prompts.iter().map(String::as_str).chain(also);
+        let answers = texts.map(|text| engine.raw(text.to_owned()));
+        block_on(join_all(answers))
+            .into_iter()
+            .map(|answer| answer.ok().map(|answer| answer.token_ids))
+            .collect()
+    };
+    let healthy = tokens(&sound, None);
+    assert!(healthy.iter().all(Option::is_some));
+    let mut beside = tokens(&engine, Some(poisoned));
+    assert_eq!(beside.pop(), Some(None));
+    assert_eq!(beside, healthy);
+}
+
+#[test]
+fn a_lesser_instruction_set_can_be_asked_for_and_one_that_is_missing_is_refused() {
+    let with = |kernels: &str| EngineOptions {
+        kernels: Some(kernels.to_owned()),
+        ..options()
+    };
+    let plain = Engine::load(with("portable")).expect("every machine has it");
+    assert_eq!(plain.describe().kernels, "portable");
+    let best = Engine::load(options()).expect("loads");
+    let (question, answer) = ("What is 3?", "the answer");
+    assert_eq!(
+        outcome(&plain, question, answer),
+        outcome(&best, question, answer)
+    );
+    let error = Engine::load(with("avx1024")).map(|_| ()).expect_err("none");
+    let text = error.to_string();
+    assert!(
+        text.starts_with("kernels = avx1024 is not available on this machine; use ")
+            && text.ends_with("portable"),
+        "{text}"
+    );
 }
 
 fn edit_config(folder: &Path, key: &str, value: serde_json::Value) {

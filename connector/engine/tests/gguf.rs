@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fs::{self, File},
     io::BufWriter,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
 };
 
@@ -206,6 +207,62 @@ fn a_gguf_file_gives_the_logits_of_the_checkpoint_it_was_made_from() {
 }
 
 #[test]
+fn scaled_rotations_are_those_of_the_checkpoint() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("tiny.gguf");
+    let scaled = folder.path().join("scaled");
+    fs::create_dir(&scaled).expect("created");
+    for entry in fs::read_dir(fixture()).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        fs::copy(&path, scaled.join(path.file_name().expect("a file"))).expect("copied");
+    }
+    let text = |text: &str| Value::String(text.to_owned());
+    // Of the eight frequencies, these keep the first as they are and stretch the last ones wholly.
+    let plain = serde_json::json!({"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0,
+        "original_max_position_embeddings": 64});
+    let mut tuned = plain.clone();
+    tuned["beta_fast"] = 2.0.into();
+    tuned["beta_slow"] = 0.05.into();
+    tuned["attention_factor"] = 1.75.into();
+    let linear = serde_json::json!({"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0});
+    let numbers: &[(&str, f32)] = &[
+        ("yarn_beta_fast", 2.0),
+        ("yarn_beta_slow", 0.05),
+        ("yarn_attn_factor", 1.75),
+    ];
+    let mut seen = vec![logits(ModelSource::Folder(fixture()), Dtype::F32)];
+    for (kind, parameters, numbers) in [
+        ("yarn", plain, &[][..]),
+        ("yarn", tuned, numbers),
+        ("linear", linear, &[]),
+    ] {
+        let config = scaled.join("config.json");
+        let mut json: serde_json::Value =
+            serde_json::from_slice(&fs::read(&config).expect("readable")).expect("JSON");
+        json["rope_parameters"] = parameters;
+        fs::write(config, json.to_string()).expect("written");
+        write_gguf(&path, GgmlDType::F32, |metadata| {
+            let mut set = |key: &str, value| metadata.insert(format!("llama.rope.{key}"), value);
+            set("freq_base", Value::F32(1e4));
+            set("scaling.type", text(kind));
+            set("scaling.factor", Value::F32(4.0));
+            set("scaling.original_context_length", Value::U32(64));
+            for (key, number) in numbers {
+                set(&format!("scaling.{key}"), Value::F32(*number));
+            }
+        });
+        let want = logits(ModelSource::Folder(scaled.clone()), Dtype::F32);
+        let got = logits(ModelSource::Gguf(path.clone()), Dtype::Auto);
+        assert!(got == want, "{kind} {numbers:?}");
+        assert!(
+            !seen.contains(&want),
+            "{kind} {numbers:?}: it changed nothing"
+        );
+        seen.push(want);
+    }
+}
+
+#[test]
 fn the_tokenizer_in_the_metadata_is_that_of_tokenizer_json() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("tiny.gguf");
@@ -254,6 +311,22 @@ fn a_gguf_file_that_cannot_be_used_is_refused_with_key_and_value() {
         }),
         "tiny.gguf: tokenizer.ggml.pre = tekken is not supported; put tokenizer.json beside the \
          file, or use gpt-2, smollm, llama-bpe or qwen2"
+    );
+    let scaled = |key: &'static str, value: f32| {
+        move |metadata: &mut HashMap<String, Value>| {
+            let kind = Value::String("yarn".to_owned());
+            metadata.insert("llama.rope.scaling.type".to_owned(), kind);
+            metadata.insert(format!("llama.rope.scaling.{key}"), Value::F32(value));
+        }
+    };
+    assert_eq!(
+        refusal(&scaled("factor", 0.0)),
+        "tiny.gguf: llama.rope.scaling.factor is 0; it must be a number above 0"
+    );
+    assert_eq!(
+        refusal(&scaled("yarn_ext_factor", 0.5)),
+        "tiny.gguf: llama.rope.scaling.yarn_ext_factor = 0.5 is not supported; supported: no value \
+         of its own"
     );
     fs::write(&path, b"GGUF and nothing else").expect("written");
     let error = Engine::load(EngineOptions::new(ModelSource::Gguf(path))).err();
@@ -356,4 +429,14 @@ fn k_quants_run_as_they_are_stored() {
     assert!(error(&stored) < 0.02, "{}", error(&stored));
     // Here what was Q6_K is rounded to four bits too.
     assert!(error(&fours) < 0.2, "{}", error(&fours));
+    // Alone, in other chunks and on other threads: the same bytes.
+    let options = EngineOptions {
+        threads: NonZeroUsize::new(1),
+        ..EngineOptions::new(ModelSource::Gguf(path.clone()))
+    };
+    let probe = Probe::load(&options).expect("loads");
+    for (prompt, together) in prompts().iter().zip(&stored) {
+        let alone = probe.logits(std::slice::from_ref(prompt), 2, 7);
+        assert_eq!(&alone[0], together);
+    }
 }

@@ -283,6 +283,7 @@ impl<'a> Run<'a> {
                     event_id: triple.event_id.as_str().into(),
                     question: triple.question.as_str().into(),
                     answer: triple.answer.as_str().into(),
+                    waiting_since: std::time::Instant::now(),
                 }
             })
             .collect();

@@ -67,6 +67,7 @@ impl Work {
             event_id,
             question: mem::take(&mut event.question).into(),
             answer: mem::take(&mut event.answer).into(),
+            waiting_since: received.into_std(),
         };
         let trace = Trace::begin(&record);
         Self {

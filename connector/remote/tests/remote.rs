@@ -133,6 +133,7 @@ fn request(answer: &str) -> AlignRequest {
         event_id: "e".into(),
         question: "Why?".into(),
         answer: answer.into(),
+        waiting_since: Instant::now(),
     }
 }
 

@@ -93,6 +93,10 @@ pub struct Correct {
     /// JSON Lines of answer events; - is stdin.
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
+    /// A configuration of `run`: its `input` says where question and answer stand in a line, so that
+    /// a mapping can be tried on a file of logs.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["question", "answer", "raw"])]
+    pub config: Option<PathBuf>,
     /// Where corrections go; - is stdout.
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub output: PathBuf,
@@ -137,6 +141,9 @@ pub struct Bench {
     /// Check drafts while decoding, as the service does.
     #[arg(long)]
     pub speculate: bool,
+    /// Compute as a lesser processor would: avx512-vnni, avx512, avx2, or portable.
+    #[arg(long, value_name = "SET")]
+    pub kernels: Option<String>,
     /// One JSON object on stdout.
     #[arg(long)]
     pub json: bool,

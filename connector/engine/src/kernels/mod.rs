@@ -24,6 +24,8 @@ mod readout;
 
 use std::fmt;
 
+use crate::LoadError;
+
 pub(crate) use activation::{Activation, glu, rms_norm, softcap};
 pub(crate) use aligned::Aligned;
 pub(crate) use attention::{Attend, AttentionShape, attend};
@@ -63,12 +65,24 @@ pub(crate) enum Bytes {
 }
 
 impl Isa {
-    /// The best that this machine has.
-    pub(crate) fn detect() -> Self {
-        Self::available()[0]
+    /// The one of that name, or the best that this machine has.
+    pub(crate) fn named(name: Option<&str>) -> Result<Self, LoadError> {
+        let available = Self::available();
+        let Some(name) = name else {
+            return Ok(available[0]);
+        };
+        let found = available.iter().find(|isa| isa.to_string() == name);
+        found.copied().ok_or_else(|| {
+            let names: Vec<String> = available.iter().map(Self::to_string).collect();
+            LoadError::Setting {
+                setting: "kernels",
+                value: name.to_owned(),
+                problem: format!("is not available on this machine; use {}", names.join(", ")),
+            }
+        })
     }
 
-    /// All that this machine has, best first; tests compare them.
+    /// All that this machine has, best first.
     pub(crate) fn available() -> Vec<Self> {
         let mut found = Vec::new();
         #[cfg(target_arch = "x86_64")]

@@ -11,9 +11,9 @@ const BYTES: usize = 256 << 20;
 const REPEATS: usize = 3;
 
 /// Multiply-adds per second of a large product in this precision, and bytes read per second.
-pub(crate) fn measure(threads: NonZeroUsize, precision: Precision) -> (f64, f64) {
+pub(crate) fn measure(threads: NonZeroUsize, precision: Precision, isa: Isa) -> (f64, f64) {
     let mut pool = Pool::new(threads);
-    (products(&mut pool, precision), reads(&mut pool))
+    (products(&mut pool, precision, isa), reads(&mut pool))
 }
 
 fn fastest(mut operation: impl FnMut()) -> f64 {
@@ -26,8 +26,8 @@ fn fastest(mut operation: impl FnMut()) -> f64 {
     (0..REPEATS).map(time).fold(f64::INFINITY, f64::min)
 }
 
-fn products(pool: &mut Pool, precision: Precision) -> f64 {
-    let mut matrix = Matrix::empty(SIZE, SIZE, precision, Isa::detect());
+fn products(pool: &mut Pool, precision: Precision, isa: Isa) -> f64 {
+    let mut matrix = Matrix::empty(SIZE, SIZE, precision, isa);
     let row: Vec<f32> = (0..SIZE).map(|i| (i % 251) as f32 - 125.0).collect();
     (0..SIZE).for_each(|n| matrix.set_row(n, &row));
     let input = Aligned::zeroed(ROWS * SIZE);

@@ -44,6 +44,8 @@ pub(super) enum Slot<T> {
     Is(T),
     Wrong(Kind),
     OutOfRange,
+    /// A text that is no instant.
+    NoInstant,
 }
 
 /// The fields of an answer event, each as it was found.
@@ -161,6 +163,13 @@ fn optional<T>(
         Slot::Wrong(kind) => Err(DecodeError::new(
             reason::WRONG_TYPE,
             format!("{} is {kind}: write {expected}", places.place(field)),
+        )),
+        Slot::NoInstant => Err(DecodeError::new(
+            reason::WRONG_TYPE,
+            format!(
+                "{} is a string that is no instant: write {expected}",
+                places.place(field)
+            ),
         )),
         Slot::OutOfRange => Err(DecodeError::new(
             reason::OUT_OF_RANGE,

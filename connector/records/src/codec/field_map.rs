@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -28,7 +29,8 @@ use crate::AnswerEvent;
 /// and `user_id` may also point to integers, since many logs number their rows. `metadata_json`
 /// may point to anything; what is not a string is written out again as JSON. A number at
 /// `created_at` counts `created_at_unit`s; where that is not given, one without fraction and
-/// exponent is epoch milliseconds, any other epoch seconds.
+/// exponent is epoch milliseconds, any other epoch seconds. A text there is an instant with an offset,
+/// as RFC 3339 writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>")]
 pub struct FieldMap {
@@ -146,7 +148,8 @@ impl Places for FieldMap {
     }
 
     fn instant(&self) -> &'static str {
-        "a number in the unit that input.created_at_unit names, in the years 1 to 9999"
+        "a number in the unit that input.created_at_unit names, or date, time and offset as in \
+         2026-04-09T23:00:17Z (RFC 3339), in the years 1 to 9999"
     }
 
     fn texts_may_be_empty(&self) -> bool {
@@ -268,6 +271,10 @@ fn instant(value: Option<&Tree<'_>>, unit: Option<TimeUnit>) -> Slot<i64> {
             });
             unit.millis(number).map_or(Slot::OutOfRange, Slot::Is)
         }
+        Some(Tree::Text(text)) => match text.parse::<Timestamp>() {
+            Ok(at) => Slot::Is(at.as_millisecond()),
+            Err(_) => Slot::NoInstant,
+        },
         Some(other) => Slot::Wrong(kind(other)),
     }
 }
@@ -429,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_counts_the_unit_that_the_map_names() {
+    fn a_number_counts_the_unit_that_the_map_names_and_a_text_is_rfc_3339() {
         let mut map = map(r#"{"question":"/q","answer":"/a","created_at":"/t"}"#);
         let mut created_at = |unit, number: &str| {
             map.created_at_unit = unit;
@@ -464,6 +471,18 @@ mod tests {
         );
         assert_eq!(created_at(None, "1.5e9"), Ok(Some(1_500_000_000_000)));
         assert_eq!(created_at(None, "null"), Ok(None));
+        // A text says its unit itself.
+        for text in [
+            r#""2026-04-09T23:00:17.280Z""#,
+            r#""2026-04-10T01:00:17.280999+02:00""#,
+            r#""2026-04-09 23:00:17.28Z""#,
+        ] {
+            assert_eq!(
+                created_at(Some(TimeUnit::Seconds), text),
+                Ok(Some(1_775_775_617_280)),
+                "{text}"
+            );
+        }
         for (unit, number, expected) in [
             (None, "1e300", reason::OUT_OF_RANGE),
             (None, "18446744073709551615", reason::OUT_OF_RANGE),
@@ -472,7 +491,10 @@ mod tests {
                 "1766000068280",
                 reason::OUT_OF_RANGE,
             ),
-            (None, r#""2026-04-09T23:00:17Z""#, reason::WRONG_TYPE),
+            (None, r#""9 April 2026""#, reason::WRONG_TYPE),
+            // Without an offset it is no instant.
+            (None, r#""2026-04-09T23:00:17""#, reason::WRONG_TYPE),
+            (None, r#""-000001-01-01T00:00:00Z""#, reason::OUT_OF_RANGE),
         ] {
             let error = created_at(unit, number).expect_err("no instant");
             assert_eq!(error.reason, expected, "{number}");

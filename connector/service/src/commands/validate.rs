@@ -17,10 +17,12 @@ pub fn run(args: &cli::Run) -> anyhow::Result<ExitCode> {
     // Not println!, which panics where nobody reads it.
     writeln!(
         io::stdout(),
-        "{from}: valid. Connector {} reads {} as group {} and writes {}, {} and {}.",
+        "{from}: valid. Connector {} on {} reads {} as group {}, corrects with {}, and writes {}, {} and {}.",
         settings.name.0,
+        settings.kafka.bootstrap_servers,
         settings.topics.answers.join(", "),
         settings.group_id(),
+        settings.aligner.model,
         settings.topics.corrections,
         settings.topics.pairs,
         settings.topics.dead_letters,

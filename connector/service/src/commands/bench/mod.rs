@@ -45,6 +45,7 @@ pub fn run(args: &cli::Bench) -> anyhow::Result<ExitCode> {
     } else {
         Speculation::Off
     };
+    options.kernels.clone_from(&args.kernels);
     let mut bench = Bench::load(options)?;
     let (figures, batches, queues) = match &args.queue {
         Some(path) => {

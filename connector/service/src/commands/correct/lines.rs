@@ -10,7 +10,7 @@ use aligner_pipeline::{
     Decoder, Flow, JsonDecoder, Partition, PartitionEpoch, Source, SourceError, SourceEvent,
     SourceRecord, Undecoded,
 };
-use aligner_records::AnswerEvent;
+use aligner_records::{AnswerEvent, FieldMap};
 use tokio::{sync::mpsc, time::timeout};
 
 use super::Input;
@@ -182,9 +182,18 @@ impl Source for LineSource {
 }
 
 /// Reads JSON lines; an event without an id is called by its line.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LineDecoder {
     json: JsonDecoder,
+}
+
+impl LineDecoder {
+    /// A decoder of our own layout, or of the one that `fields` describes.
+    pub fn new(fields: Option<FieldMap>) -> Self {
+        Self {
+            json: JsonDecoder::new(fields),
+        }
+    }
 }
 
 impl Decoder for LineDecoder {

@@ -15,18 +15,20 @@ use std::{
 };
 
 use aligner_pipeline::{Parts, Pipeline, Settings, system_clock};
+use aligner_records::FieldMap;
 use anyhow::{Context, bail};
 
 use crate::{
     cli::{self, OutputFormat},
     commands::{self, Usage},
-    models, serve, telemetry,
+    config, models, serve, telemetry,
 };
 
 /// Runs the command.
 pub fn run(args: &cli::Correct) -> anyhow::Result<ExitCode> {
     telemetry::install_quiet();
     let settings = commands::model(&args.model)?;
+    let fields = fields(args)?;
     let input = input(args)?;
     refuse_own_input(args)?;
     let format = args.format.unwrap_or_else(|| {
@@ -51,7 +53,7 @@ pub fn run(args: &cli::Correct) -> anyhow::Result<ExitCode> {
     let pipeline = Pipeline::new(Parts {
         source,
         sink,
-        decoder: Arc::new(lines::LineDecoder::default()),
+        decoder: Arc::new(lines::LineDecoder::new(fields)),
         encoder: Arc::new(writer::LineEncoder::new(&aligner.identity().revision)),
         aligner,
         settings: patient(),
@@ -102,6 +104,18 @@ fn patient() -> Settings {
         max_output_bytes: 256 << 20,
         ..Settings::default()
     }
+}
+
+/// How the lines are laid out, where not in our own way.
+fn fields(args: &cli::Correct) -> anyhow::Result<Option<FieldMap>> {
+    let Some(path) = &args.config else {
+        return Ok(None);
+    };
+    let settings = commands::settings(&cli::Run {
+        config: Some(path.clone()),
+        set: Vec::new(),
+    })?;
+    Ok(config::fields(&settings)?)
 }
 
 type Input = Box<dyn BufRead + Send>;

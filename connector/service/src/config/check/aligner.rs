@@ -1,6 +1,10 @@
 //! `aligner`: the model and how it decodes.
 
-use std::path::Path;
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::Path,
+};
 
 use super::{Found, Settings};
 use crate::{config::Remote, hub::HubId, models};
@@ -26,7 +30,17 @@ impl Found {
                     }
                 }
             }
-            path if Path::new(path).exists() => {}
+            path if Path::new(path).exists() => {
+                if let Some(problem) = no_checkpoint(Path::new(path)) {
+                    self.add(
+                        "aligner.model",
+                        path.to_owned(),
+                        problem,
+                        "name a folder in Hugging Face layout or a GGUF file, which this user may \
+                         read",
+                    );
+                }
+            }
             id if id.parse::<HubId>().is_ok() => {}
             other => self.add(
                 "aligner.model",
@@ -142,5 +156,29 @@ impl Found {
                 );
             }
         }
+    }
+}
+
+/// Why a path that exists cannot be a checkpoint, as far as a glance tells.
+fn no_checkpoint(path: &Path) -> Option<String> {
+    let unreadable = |error: io::Error| format!("cannot be read: {error}");
+    if path.is_dir() {
+        return match fs::metadata(path.join("config.json")) {
+            Ok(_) => None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Some("a folder without config.json".to_owned())
+            }
+            Err(error) => Some(unreadable(error)),
+        };
+    }
+    // Opening a pipe would wait for its other end.
+    if !path.is_file() {
+        return Some("neither a file nor a folder".to_owned());
+    }
+    let mut magic = [0; 4];
+    match File::open(path).and_then(|mut file| file.read_exact(&mut magic)) {
+        Ok(()) if magic == *b"GGUF" => None,
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Some(unreadable(error)),
+        _ => Some("a file that is no GGUF file".to_owned()),
     }
 }

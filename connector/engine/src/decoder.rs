@@ -1,0 +1,293 @@
+//! The weights of a decoder, for every family: read from a checkpoint, and packed at load for the
+//! kernels of this machine.
+
+use crate::{
+    LoadError,
+    config::Config,
+    kernels::{Isa, KvPrecision, Matrix, Precision},
+    rows::Rows,
+    weights::Weights,
+};
+
+/// How matrices are to be held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WeightPrecision {
+    F32,
+    Q8,
+    Q4,
+    /// Without loss: blocks that the kernels compute with as they are, the rest in f32.
+    AsStored,
+}
+
+/// The weights of a decoder, packed for this machine.
+pub(crate) struct Decoder {
+    pub(crate) config: Config,
+    pub(crate) isa: Isa,
+    pub(crate) embeddings: Rows<'static>,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) norm: Vec<f32>,
+    pub(crate) head: Matrix,
+    parameters: usize,
+}
+
+pub(crate) struct Layer {
+    pub(crate) before_attention: Vec<f32>,
+    /// Side by side; more than one where the file holds them in different types.
+    pub(crate) qkv: Vec<Matrix>,
+    pub(crate) qk_norms: Option<(Vec<f32>, Vec<f32>)>,
+    pub(crate) out: Matrix,
+    pub(crate) after_attention: Option<Vec<f32>>,
+    pub(crate) before_ffn: Vec<f32>,
+    pub(crate) gate_up: Vec<Matrix>,
+    pub(crate) down: Matrix,
+    pub(crate) after_ffn: Option<Vec<f32>>,
+}
+
+impl Layer {
+    fn matrices(&self) -> impl Iterator<Item = &Matrix> {
+        let joined = self.qkv.iter().chain(&self.gate_up);
+        joined.chain([&self.out, &self.down])
+    }
+}
+
+impl Decoder {
+    pub(crate) fn load(
+        config: Config,
+        weights: &Weights<'_>,
+        precision: WeightPrecision,
+        isa: Isa,
+    ) -> Result<Self, LoadError> {
+        let Config { hidden, vocab, .. } = config;
+        let loader = Loader {
+            config: &config,
+            weights,
+            precision,
+            isa,
+        };
+        let head = weights.head(vocab, hidden)?;
+        let embeddings = match weights.matrix("embed_tokens.weight", vocab, hidden) {
+            Ok(embeddings) => embeddings,
+            // Of two tied matrices a file may hold either.
+            Err(error) => match (config.tied, weights.head(vocab, hidden)?) {
+                (true, Some(head)) => head,
+                _ => return Err(error),
+            },
+        };
+        // A head that stands in the file is used: files that say "tied" and hold two different
+        // matrices exist, and transformers reads them so.
+        let tied = head.is_none();
+        let head = match &head {
+            Some(head) => loader.packed_rows(std::slice::from_ref(head), hidden),
+            None if config.tied => loader.packed_rows(std::slice::from_ref(&embeddings), hidden),
+            None => return Err(weights.missing("lm_head.weight")),
+        };
+        let layers = (0..config.layers.len())
+            .map(|index| loader.layer(index))
+            .collect::<Result<Vec<_>, _>>()?;
+        let norm = loader.norm("norm", hidden)?;
+        let embeddings = embeddings.into_owned();
+        let count = |matrix: &Matrix| matrix.n * matrix.k;
+        let parameters = vocab * hidden
+            + if tied { 0 } else { count(&head) }
+            + layers
+                .iter()
+                .flat_map(Layer::matrices)
+                .map(count)
+                .sum::<usize>()
+            + (2 * config.layers.len() + 1) * hidden;
+        Ok(Self {
+            config,
+            isa,
+            embeddings,
+            layers,
+            norm,
+            head,
+            parameters,
+        })
+    }
+
+    /// Weights of the matrices and norms.
+    pub(crate) fn parameters(&self) -> usize {
+        self.parameters
+    }
+
+    fn matrices(&self) -> impl Iterator<Item = &Matrix> {
+        self.layers
+            .iter()
+            .flat_map(Layer::matrices)
+            .chain([&self.head])
+    }
+
+    /// How the products run.
+    pub(crate) fn dtype(&self) -> &'static str {
+        let has = |precision| {
+            self.matrices()
+                .any(|matrix| matrix.precision() == precision)
+        };
+        let kinds = [Precision::F32, Precision::Q8, Precision::Q6, Precision::Q4];
+        match kinds.map(has) {
+            [true, false, false, false] => "f32",
+            [false, true, false, false] => "q8_0",
+            [false, false, true, false] => "q6_k",
+            [false, false, false, true] => "q4_k",
+            [true, true, false, false] => "mixed f32 and q8_0",
+            [false, true, false, true] => "mixed q4_k and q8_0",
+            [false, false, true, true] => "mixed q4_k and q6_k",
+            [true, ..] => "mixed, in part f32",
+            _ => "mixed",
+        }
+    }
+
+    /// Of most of its products.
+    pub(crate) fn main_precision(&self) -> Precision {
+        self.layers[0].gate_up[0].precision()
+    }
+
+    /// Multiply-adds of a row in all layers.
+    pub(crate) fn row_multiply_adds(&self) -> usize {
+        let matrices = self.layers.iter().flat_map(Layer::matrices);
+        matrices.map(|matrix| matrix.n * matrix.k).sum()
+    }
+
+    /// How keys and values are held.
+    pub(crate) fn kv_precision(&self) -> KvPrecision {
+        let exact = |matrix: &Matrix| matrix.precision() == Precision::F32;
+        if self.matrices().any(exact) {
+            KvPrecision::F32
+        } else {
+            KvPrecision::F16
+        }
+    }
+
+    /// Bytes that one decoding step reads.
+    pub(crate) fn bytes(&self) -> usize {
+        self.matrices().map(Matrix::bytes).sum()
+    }
+}
+
+struct Loader<'a> {
+    config: &'a Config,
+    weights: &'a Weights<'a>,
+    precision: WeightPrecision,
+    isa: Isa,
+}
+
+impl Loader<'_> {
+    fn layer(&self, index: usize) -> Result<Layer, LoadError> {
+        let config = self.config;
+        let Config {
+            hidden, ffn, head, ..
+        } = *config;
+        let (q, kv) = (config.heads * head, config.kv_heads * head);
+        let named = |name: &str| format!("layers.{index}.{name}");
+        let packed = |parts: &[(&str, usize)], k, bias| {
+            let parts: Vec<_> = parts.iter().map(|(name, n)| (named(name), *n)).collect();
+            let parts: Vec<_> = parts.iter().map(|(name, n)| (name.as_str(), *n)).collect();
+            self.packed(&parts, k, bias)
+        };
+        let norm = |name| self.norm(&named(name), hidden);
+        let qk_norms = if config.qk_norm {
+            Some((
+                self.norm(&named("self_attn.q_norm"), head)?,
+                self.norm(&named("self_attn.k_norm"), head)?,
+            ))
+        } else {
+            None
+        };
+        // With post-norms, "post_attention" is what it says; without, it stands before the FFN.
+        let (after_attention, before_ffn, after_ffn) = if config.post_norms {
+            (
+                Some(norm("post_attention_layernorm")?),
+                norm("pre_feedforward_layernorm")?,
+                Some(norm("post_feedforward_layernorm")?),
+            )
+        } else {
+            (None, norm("post_attention_layernorm")?, None)
+        };
+        Ok(Layer {
+            before_attention: norm("input_layernorm")?,
+            qkv: packed(
+                &[
+                    ("self_attn.q_proj", q),
+                    ("self_attn.k_proj", kv),
+                    ("self_attn.v_proj", kv),
+                ],
+                hidden,
+                config.qkv_bias,
+            )?,
+            qk_norms,
+            out: single(packed(&[("self_attn.o_proj", hidden)], q, config.out_bias)?),
+            after_attention,
+            before_ffn,
+            gate_up: packed(
+                &[("mlp.gate_proj", ffn), ("mlp.up_proj", ffn)],
+                hidden,
+                config.mlp_bias,
+            )?,
+            down: single(packed(&[("mlp.down_proj", hidden)], ffn, config.mlp_bias)?),
+            after_ffn,
+        })
+    }
+
+    /// Several matrices of the same input, joined as far as they are held alike.
+    fn packed(
+        &self,
+        parts: &[(&str, usize)],
+        k: usize,
+        bias: bool,
+    ) -> Result<Vec<Matrix>, LoadError> {
+        let rows = parts
+            .iter()
+            .map(|(name, n)| self.weights.matrix(&format!("{name}.weight"), *n, k))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut names = parts.iter();
+        rows.chunk_by(|a, b| self.precision(a) == self.precision(b))
+            .map(|alike| {
+                let mut matrix = self.packed_rows(alike, k);
+                let mut first = 0;
+                for &(name, n) in names.by_ref().take(alike.len()) {
+                    if bias {
+                        let values = self.weights.vector(&format!("{name}.bias"), n)?;
+                        matrix.set_bias(first, &values);
+                    }
+                    first += n;
+                }
+                Ok(matrix)
+            })
+            .collect()
+    }
+
+    fn precision(&self, rows: &Rows<'_>) -> Precision {
+        match self.precision {
+            WeightPrecision::F32 => Precision::F32,
+            WeightPrecision::Q8 => Precision::Q8,
+            WeightPrecision::Q4 => Precision::Q4,
+            WeightPrecision::AsStored => rows.exact(),
+        }
+    }
+
+    /// Parts that are held alike, as one.
+    fn packed_rows(&self, parts: &[Rows<'_>], k: usize) -> Matrix {
+        let n = parts.iter().map(Rows::count).sum();
+        let mut matrix = Matrix::empty(n, k, self.precision(&parts[0]), self.isa);
+        let mut first = 0;
+        for rows in parts {
+            rows.pack(&mut matrix, first);
+            first += rows.count();
+        }
+        matrix
+    }
+
+    fn norm(&self, name: &str, n: usize) -> Result<Vec<f32>, LoadError> {
+        let mut weight = self.weights.vector(&format!("{name}.weight"), n)?;
+        if self.config.norm_offset {
+            weight.iter_mut().for_each(|weight| *weight += 1.0);
+        }
+        Ok(weight)
+    }
+}
+
+/// The one matrix that one name gives.
+fn single(mut matrices: Vec<Matrix>) -> Matrix {
+    matrices.pop().expect("a matrix for each name")
+}

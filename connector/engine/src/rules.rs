@@ -1,0 +1,184 @@
+//! What turns a request into a job, and decoded tokens into a verdict: template, limits, guard.
+
+use std::sync::Arc;
+
+use aligner::{
+    AlignError, AlignRequest, Alignment, Decoding, Outcome, Profile, Timing, Usage,
+    guard::Confidence, reason,
+};
+use aligner_tokens::{EncodeError, Texts};
+
+use crate::{
+    RawCompletion,
+    draft::{Drafter, Mixture, Past},
+    job::{End, Finished, Job, not_finite},
+    request::{Answer, Request, Text},
+    sampler::Sampler,
+};
+
+/// All that turns a request into a job and its tokens into an outcome.
+pub(crate) struct Rules {
+    pub(crate) texts: Texts,
+    pub(crate) profile: Profile,
+    pub(crate) decoding: Decoding,
+    pub(crate) stop: Arc<[u32]>,
+    pub(crate) unchanged: Option<u32>,
+    pub(crate) context: usize,
+    pub(crate) vocab: usize,
+    /// What drafts are made from; none without speculation.
+    pub(crate) past: Option<Arc<Past>>,
+}
+
+/// What became of a text.
+pub(crate) enum Prompt {
+    Tokens { tokens: Vec<u32>, expected: usize },
+    Settled(&'static str),
+}
+
+fn rejected(error: EncodeError) -> AlignError {
+    AlignError::Rejected(error.to_string())
+}
+
+impl Rules {
+    /// Encodes a request, unless the guard or the context settles it first.
+    pub(crate) fn prompt(&self, text: &Text) -> Result<Prompt, AlignError> {
+        let (tokens, expected) = match text {
+            Text::Raw(prompt) => (self.texts.encode_raw(prompt).map_err(rejected)?, 64),
+            Text::Templated(AlignRequest {
+                question, answer, ..
+            }) => {
+                let guard = &self.profile.guard;
+                let count = |text| -> Result<u32, AlignError> {
+                    let ids = self.texts.encode_plain(text).map_err(rejected)?;
+                    Ok(u32::try_from(ids.len()).unwrap_or(u32::MAX))
+                };
+                if question.len() + answer.len() > MOST_BYTES_PER_TOKEN * self.context {
+                    return Ok(Prompt::Settled(reason::TOO_LONG));
+                }
+                if guard.counts_tokens()
+                    && let Err(reason) = guard.admit(answer, count(question)?, count(answer)?)
+                {
+                    return Ok(Prompt::Settled(reason));
+                }
+                let pieces = self.profile.template.pieces(question, answer);
+                let tokens = self.texts.encode_pieces(&pieces).map_err(rejected)?;
+                // The output repeats about the answer.
+                let expected = tokens.len() * answer.len() / (question.len() + answer.len()).max(1);
+                (tokens, expected + 16)
+            }
+        };
+        if let Some(&token) = tokens.iter().find(|&&token| token as usize >= self.vocab) {
+            return Err(AlignError::Rejected(format!(
+                "tokenizer.json gives token id {token}, but config.json says vocab_size = {}",
+                self.vocab
+            )));
+        }
+        if tokens.is_empty() {
+            return Err(AlignError::Rejected("the prompt has no tokens".to_owned()));
+        }
+        if tokens.len() >= self.context {
+            return Ok(Prompt::Settled(reason::TOO_LONG));
+        }
+        Ok(Prompt::Tokens { tokens, expected })
+    }
+
+    pub(crate) fn job(&self, prompt: Vec<u32>, expected: usize, request: Request) -> Job {
+        let most = (self.decoding.max_new_tokens.max(1) as usize).min(self.context - prompt.len());
+        let drafter =
+            (self.past.as_ref()).map(|past| Box::new(Mixture::new(past)) as Box<dyn Drafter>);
+        let templated = matches!(request.text, Text::Templated(_));
+        Job {
+            max_new: most,
+            expected: expected.min(most),
+            stop: Arc::clone(&self.stop),
+            stop_first: self.unchanged.filter(|_| templated),
+            forced: None,
+            sampler: Sampler::new(&self.decoding, &prompt),
+            gives_up: templated,
+            drafter,
+            waiting_since: request.waiting_since(),
+            submitted: request.submitted,
+            reply: Box::new(request.ticket),
+            prompt,
+        }
+    }
+
+    /// The verdict on decoded tokens.
+    pub(crate) fn alignment(
+        &self,
+        request: &AlignRequest,
+        answer: Answer,
+    ) -> Result<Alignment, AlignError> {
+        let finished = match answer {
+            Answer::Decoded(finished) => finished,
+            Answer::Settled(reason) => {
+                return Ok(Alignment {
+                    outcome: Outcome::Bypassed(reason),
+                    usage: Usage::default(),
+                    timing: Timing::default(),
+                });
+            }
+        };
+        let outcome = match finished.end {
+            End::StopFirst => Outcome::Unchanged,
+            End::Length => Outcome::Bypassed(reason::LENGTH_LIMIT),
+            End::Repetition => Outcome::Bypassed(reason::REPETITION),
+            End::NotFinite => Outcome::Bypassed(reason::NOT_FINITE),
+            End::Stop => {
+                let text = self.texts.decode(&finished.tokens).map_err(rejected)?;
+                let AlignRequest {
+                    question, answer, ..
+                } = request;
+                let confidence = Confidence {
+                    mean_logprob: (finished.logprob_sum / finished.tokens.len() as f64) as f32,
+                    min_logprob: finished.logprob_min,
+                };
+                match self
+                    .profile
+                    .guard
+                    .accept(question, answer, &text, Some(confidence))
+                {
+                    Ok(()) => Outcome::Rewritten(text),
+                    Err(reason) => Outcome::Bypassed(reason),
+                }
+            }
+        };
+        Ok(Alignment {
+            outcome,
+            usage: usage(&finished),
+            timing: timing(&finished),
+        })
+    }
+
+    pub(crate) fn raw_completion(&self, finished: Finished) -> Result<RawCompletion, AlignError> {
+        if finished.end == End::NotFinite {
+            return Err(not_finite());
+        }
+        Ok(RawCompletion {
+            text: self.texts.decode(&finished.tokens).map_err(rejected)?,
+            prompt_tokens: usage(&finished).prompt_tokens,
+            truncated: finished.end == End::Length,
+            timing: timing(&finished),
+            token_ids: finished.tokens,
+        })
+    }
+}
+
+/// Texts beyond so many bytes for each position of the context are not worth encoding: the
+/// longest tokens of real vocabularies are some dozens of spaces.
+const MOST_BYTES_PER_TOKEN: usize = 64;
+
+fn usage(finished: &Finished) -> Usage {
+    let count = |tokens| u32::try_from(tokens).unwrap_or(u32::MAX);
+    Usage {
+        prompt_tokens: count(finished.prompt_tokens),
+        correction_tokens: count(finished.tokens.len()),
+    }
+}
+
+fn timing(finished: &Finished) -> Timing {
+    Timing {
+        queued: finished.queued,
+        inference: finished.inference,
+    }
+}
