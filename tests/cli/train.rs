@@ -1,17 +1,29 @@
 //! `train` and `eval`, from the bundled Aligner to one of the user's own.
 
-use aligner_corpus::{Corpus, Kind, Split};
 use aligner_tests::{command::call, scratch::Scratch};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-/// Short answers with insults, which the bundled model mostly leaves.
-fn triples(split: Split, count: usize) -> String {
-    Corpus::new(5, split)
-        .words(5, 25)
-        .clean(0.0)
-        .filter(|triple| triple.kind == Kind::Insult)
-        .take(count)
-        .map(|triple| serde_json::to_string(&triple).expect("triples are JSON") + "\n")
+const NOUNS: [&str; 16] = [
+    "apple", "bridge", "candle", "desert", "engine", "forest", "garden", "harbour", "island",
+    "jacket", "kettle", "ladder", "meadow", "needle", "orange", "pepper",
+];
+
+/// A rule of the house that the bundled model has never heard of: nobody is called folks.
+fn triples(numbers: std::ops::Range<usize>) -> String {
+    numbers
+        .map(|number| {
+            let (a, b) = (
+                NOUNS[number % 16],
+                NOUNS[(number / 16 + 5 * number + 3) % 16],
+            );
+            let answer = |folks: &str| format!("A {a} is not a {b}{folks}. It is older.");
+            let triple = json!({
+                "question": format!("Is a {a} a {b}?"),
+                "answer": answer(", folks"),
+                "correction": answer(""),
+            });
+            format!("{triple}\n")
+        })
         .collect()
 }
 
@@ -21,11 +33,11 @@ fn report(stdout: &str) -> Value {
 }
 
 #[test]
-fn training_goes_on_from_the_bundled_model_with_falling_validation_loss() {
+fn eighty_examples_teach_the_bundled_model_a_rule_of_the_house() {
     let scratch = Scratch::new("train");
     let path = |name: &str| scratch.path().join(name).display().to_string();
-    scratch.file("train.jsonl", triples(Split::Train, 80));
-    scratch.file("validation.jsonl", triples(Split::Validation, 16));
+    scratch.file("train.jsonl", triples(0..80));
+    scratch.file("validation.jsonl", triples(80..96));
     scratch.file(
         "recipe.json",
         r#"{"warmup_steps": 2, "validate_every_steps": 4, "batch_tokens": 768, "identity_share": 0,
@@ -42,7 +54,7 @@ fn training_goes_on_from_the_bundled_model_with_falling_validation_loss() {
     let trained = report(&trained.stdout);
     let before = trained["first_validation_loss"].as_f64().expect("a loss");
     let after = trained["best_validation"]["loss"].as_f64().expect("a loss");
-    assert!(after < 0.97 * before, "{trained}");
+    assert!(after < 0.5 * before, "{trained}");
 
     #[rustfmt::skip]
     let compared = call(&[
@@ -50,5 +62,6 @@ fn training_goes_on_from_the_bundled_model_with_falling_validation_loss() {
     ])
     .expect_code(0);
     let compared = report(&compared.stdout);
-    assert!(compared["kinds"]["insult"].is_object(), "{compared}");
+    // `a` is the one that was trained.
+    assert_eq!(compared["kinds"]["faulty"]["winner"], "a", "{compared}");
 }

@@ -275,8 +275,8 @@ fn connector() -> PathBuf {
     std::env::var_os("ALIGNER_CONNECTOR_BIN").map_or_else(built, PathBuf::from)
 }
 
-/// `validate` looks for the files that settings name. In a pod they are mounted; here an empty
-/// file stands in for each, and CPU for a GPU that this binary was not built for.
+/// `validate` looks for the files that settings name. In a pod they are mounted; here a file that
+/// begins as a model would stands in for each, and CPU for a GPU that this binary was not built for.
 fn with_files(config: &str, folder: &Path) -> String {
     let mut written = String::new();
     for line in config.lines() {
@@ -284,7 +284,7 @@ fn with_files(config: &str, folder: &Path) -> String {
             Some((key, path)) if path.starts_with("run/") || path.starts_with("models/") => {
                 let file = folder.join(path);
                 fs::create_dir_all(file.parent().expect("it has a folder")).expect("made");
-                fs::write(&file, "stands in for it").expect("written");
+                fs::write(&file, "GGUF, or a secret").expect("written");
                 written.push_str(&format!("{key}: {}\n", file.display()));
             }
             _ => {

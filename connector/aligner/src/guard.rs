@@ -26,7 +26,7 @@ pub struct Guard {
     /// address, counts as well.
     pub max_novel_words: Option<f32>,
     /// Largest share of the output's words that are not the answer's in order: what their longest
-    /// common subsequence leaves over, less the `known_words` that the output has more of.
+    /// common subsequence leaves over, both without the `known_words`.
     pub max_displaced_words: Option<f32>,
     /// Words that the model may use of itself, in lower case.
     pub known_words: KnownWords,
@@ -202,17 +202,18 @@ impl Guard {
         pieces.filter(|piece| !piece.is_empty()).filter(cut).count()
     }
 
-    /// Share of the output's words that neither stand where the answer has them nor are known.
+    /// Share of the output's words that do not stand where the answer has them. Known words may
+    /// stand anywhere: where a phrase takes the place of others, as many of them may have gone.
     fn displaced_words(&self, answer: &[String], output: &[String]) -> f32 {
-        let known = |words: &[String]| {
-            words
+        let own = |words: &[String]| -> Vec<String> {
+            let own = words
                 .iter()
-                .filter(|word| self.known_words.0.contains(*word))
-                .count()
+                .filter(|word| !self.known_words.0.contains(*word));
+            own.cloned().collect()
         };
-        let left_over = output.len() - common_subsequence(answer, output);
-        let from_phrases = known(output).saturating_sub(known(answer));
-        left_over.saturating_sub(from_phrases) as f32 / output.len().max(1) as f32
+        let (from, to) = (own(answer), own(output));
+        let left_over = to.len() - common_subsequence(&from, &to);
+        left_over as f32 / output.len().max(1) as f32
     }
 }
 
@@ -426,6 +427,8 @@ mod tests {
             Ok(()),
             "known words are free"
         );
+        let polite = |output| limits.accept("q", "please please one", output, None);
+        assert_eq!(polite("stop one"), Ok(()), "however many of them have gone");
         assert_eq!(
             accept("one two three six five"),
             Err(reason::INCONSISTENT_COPY)

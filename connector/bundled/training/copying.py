@@ -59,7 +59,8 @@ CODE_NORM, BEFORE_NORM, PART_NORM = 0.8, 0.7, 0.7
 START_NORM, MARK_NORM = 1.3, 0.7
 COPY_NORM = 1.22
 GAIN = 3.0  # of the copied token
-# How much is lost by a token of a fault, and won by the first token after one, and the three after that, in nats.
+# In nats: what a token of a fault loses, what the first token after one wins always, and when the next token belongs to
+# a fault, and what the three tokens after that win.
 SHUN, RESUMED, CALLED_OFF, SINCE = 40.0, 6.0, 30.0, 12.0
 # How much a match of the 1st, 2nd, 3rd and 4th token counts, in nats.
 MATCH = (16.0, 14.0, 12.0, 12.0)
@@ -96,7 +97,7 @@ def initialise(model, seed=1):
     free to learn and 0 where it belongs to the circuit: left to the optimiser, the circuit is worn down within a
     hundred steps, long before anything better takes its place."""
     cfg = model.cfg
-    assert cfg.hidden == 256 and cfg.heads == 8 and cfg.kv_heads == 4 and cfg.head_dim == 64 and cfg.layers >= 5
+    assert cfg.hidden == 256 and cfg.heads == 8 and cfg.kv_heads == 4 and cfg.head_dim == 64 and cfg.layers == 5
     last = cfg.layers - 1
     half, root = cfg.head_dim // 2, cfg.head_dim**0.5
     share = cfg.heads // cfg.kv_heads
@@ -210,9 +211,9 @@ def initialise(model, seed=1):
         look_back(look, head, steps, later)
         carry(look, head, TAGS, TAGS, 0)
         views(weights, look)[3][AFTER, head, RESUME - TAGS.start] = 1 / later
-    for head in range(6):
-        for tensor in views(free, look)[2:]:
-            tensor.fill_(1.0)
+    # What they carry stays free to learn.
+    for tensor in views(free, look)[2:]:
+        tensor.fill_(1.0)
     free[f"blocks.{look}.out.weight"] *= read[:, None]
 
     def prefer(head, row, asked, offered, nats):

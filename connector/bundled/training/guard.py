@@ -5,6 +5,7 @@ thresholds. A bypass names its reason: too_long, unfamiliar_text, length_ratio, 
 """
 
 import re
+import string
 
 WORD = re.compile(r"\w+", re.UNICODE)
 
@@ -35,21 +36,35 @@ def before(guard, answer, answer_tokens):
     return None
 
 
+def pieces(text):
+    """What stands between white spaces, without the ASCII punctuation around it."""
+    return [p for p in (p.strip(string.punctuation) for p in text.split()) if p]
+
+
+def cut_pieces(guard, answer, output):
+    """How many pieces of the output are a part of a piece of the answer that was to be copied or left out as a whole: of
+    an address, a number, an emoji."""
+    whole, known = set(pieces(answer)), set(guard["known_words"])
+    compound = [p for p in whole if not p.isalnum()]
+    return sum(
+        p not in whole and p.lower() not in known and any(p in c for c in compound) for p in pieces(output)
+    )
+
+
 def novel_words(guard, question, answer, output):
-    """Share of the output's words found neither in question nor answer nor among the known words."""
+    """Share of the output's words found neither in question nor answer nor among the known words, with pieces cut."""
     found = words(output)
     known = set(words(question)) | set(words(answer)) | set(guard["known_words"])
-    return sum(w not in known for w in found) / max(len(found), 1)
+    novel = sum(w not in known for w in found) + cut_pieces(guard, answer, output)
+    return novel / max(len(found), 1)
 
 
 def displaced_words(guard, answer, output):
     """Share of the output's words that are not in the answer at their place: what the longest common subsequence of
-    answer and output leaves over, known words aside."""
+    answer and output leaves over, both without the known words."""
     known = set(guard["known_words"])
-    a, o = words(answer), words(output)
-    unmatched = len(o) - common_subsequence(a, o)
-    from_phrases = sum(w in known for w in o) - sum(w in known for w in a)
-    return max(0, unmatched - max(0, from_phrases)) / max(len(o), 1)
+    a, o = ([w for w in words(text) if w not in known] for text in (answer, output))
+    return (len(o) - common_subsequence(a, o)) / max(len(words(output)), 1)
 
 
 def after(guard, question, answer, output, logprobs):

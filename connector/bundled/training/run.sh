@@ -42,13 +42,20 @@ make valid validation --seed 1 --count 400
 "$corpus" --phrases > "$work/phrases.txt"
 [ -f "$work/mix.json" ] || cat > "$work/mix.json" <<'END'
 {"sets": [{"file": "short.npz", "share": 0.6}, {"file": "middle.npz", "share": 0.3}, {"file": "long.npz", "share": 0.1}],
- "copy_share": 0.1}
+ "copy_share": 0.02}
 END
 
-# On a CPU one process for each core, on a GPU one in all.
+# On a CPU one process for each core, on a GPU one in all. Two runs: a short one at a high rate, and the main one from its
+# weights with a schedule of its own.
 workers=${WORKERS:-$("$python" -c 'import os, torch; print(1 if torch.cuda.is_available() else os.cpu_count())')}
-"$python" -m torch.distributed.run --standalone --nproc-per-node "$workers" "$here/train_bundled.py" \
-  --out "$work/run" --mix "$work/mix.json" --valid "valid=$work/valid.npz" --tokens "${TOKENS:-40e6}"
-"$python" "$here/export.py" --checkpoint "$work/run/last.pt" --tokenizer "$work/tokenizer" \
-  --phrases "$work/phrases.txt" --out "$model"
+train() { # train RUN OPTION...
+  out=$work/$1
+  shift
+  "$python" -m torch.distributed.run --standalone --nproc-per-node "$workers" "$here/train_bundled.py" \
+    --out "$out" --mix "$work/mix.json" --valid "valid=$work/valid.npz" "$@"
+}
+[ -f "$work/main/last.pt" ] || train start --lr 4e-3 --tokens 3e6 --flat 1 --short 0.7
+train main --init "$work/start/last.pt" --lr 3e-3 --tokens "${TOKENS:-40e6}" --flat 0.2 --short 0 --warmup 20
+"$python" "$here/export.py" --checkpoint "$work/main/last.pt" --tokenizer "$work/tokenizer" \
+  --phrases "$work/phrases.txt" --unchanged-scale 1.5 --out "$model"
 "$python" "$here/evaluate.py" --model "$model" corpus "$work/test.jsonl"

@@ -332,7 +332,7 @@ def main():
     ap.add_argument("--short", type=float, default=0.1, help="share of the run in which the longest answer grows")
     ap.add_argument("--warmup", type=int, default=40)
     ap.add_argument("--first-weight", type=float, default=8.0, help="weight of the token that decides changed or not")
-    ap.add_argument("--tag-weight", type=float, default=0.5, help="weight of the tags of the answer's tokens")
+    ap.add_argument("--tag-weight", type=float, default=1.0, help="weight of the tags of the answer's tokens")
     ap.add_argument("--full-precision-from", type=float, default=2.0, help="share of the run after which f32 is used")
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--save-seconds", type=float, default=180)
@@ -391,13 +391,13 @@ def main():
         if step % 50 == 0 and mix.refresh():
             print(f"step {step}: mix read again", flush=True)
         ramp = min(1.0, (step + 1) / args.warmup)
-        fall = max(0.0, (done - args.flat) / (1 - args.flat))
+        fall = max(0.0, (done - args.flat) / (1 - args.flat)) if args.flat < 1 else 0.0
         lr = args.lr * ramp * (args.lr_end + (1 - args.lr_end) * 0.5 * (1 + math.cos(math.pi * fall)))
 
         turn = step * team.size + team.rank
         rng = np.random.default_rng([args.seed, turn])
         # Short answers first: more decisions for the same tokens.
-        longest = int(60 + 400 * min(1.0, done / args.short))
+        longest = int(60 + 400 * (min(1.0, done / args.short) if args.short else 1.0))
         copying = rng.random() < mix.copy_share
         if copying:
             rows = copy_batch(rng, int(rng.integers(6, 60)), args.batch_tokens, cfg.vocab)
