@@ -53,7 +53,7 @@ def main():
     c = load_checkpoint(args.checkpoint)
     cfg = Config(**c["config"])
     model = Model(cfg)
-    model.load_state_dict({name: w for name, w in c["model"].items() if not name.startswith("tagger")})
+    model.load_state_dict(c["model"])
     # The token is never read, only written, so its embedding can carry a calibration of the first decision.
     with torch.no_grad():
         model.embed.weight[4] *= args.unchanged_scale

@@ -64,6 +64,15 @@ fn corrections_are_honest() {
 }
 
 #[test]
+fn no_separator_of_a_word_list_gets_into_a_text() {
+    for split in Split::ALL {
+        for triple in sample(3, split) {
+            assert!(!triple.answer.contains('|'), "{}", triple.answer);
+        }
+    }
+}
+
+#[test]
 fn event_ids_are_unique() {
     let ids: HashSet<String> = sample(1, Split::Test).into_iter().map(|t| t.id).collect();
     assert_eq!(ids.len(), COUNT);
