@@ -205,13 +205,9 @@ impl Guard {
     /// Share of the output's words that do not stand where the answer has them. Known words may
     /// stand anywhere: where a phrase takes the place of others, as many of them may have gone.
     fn displaced_words(&self, answer: &[String], output: &[String]) -> f32 {
-        let own = |words: &[String]| -> Vec<String> {
-            let own = words
-                .iter()
-                .filter(|word| !self.known_words.0.contains(*word));
-            own.cloned().collect()
-        };
-        let (from, to) = (own(answer), own(output));
+        let own = |word: &&String| !self.known_words.0.contains(*word);
+        let from: Vec<&String> = answer.iter().filter(own).collect();
+        let to: Vec<&String> = output.iter().filter(own).collect();
         let left_over = to.len() - common_subsequence(&from, &to);
         left_over as f32 / output.len().max(1) as f32
     }
@@ -252,7 +248,7 @@ fn words(text: &str) -> Vec<String> {
 }
 
 /// Length of the longest common subsequence of two lists of words.
-fn common_subsequence(a: &[String], b: &[String]) -> usize {
+fn common_subsequence(a: &[&String], b: &[&String]) -> usize {
     let mut row = vec![0; b.len() + 1];
     for x in a {
         let mut before = 0;

@@ -30,6 +30,8 @@ import math
 
 import torch
 
+import prepare
+
 END, QUESTION, ANSWER, CORRECTION = range(4)
 
 CODE = 10
@@ -42,13 +44,12 @@ BEFORE = [slice(7 + CODE * i, 7 + CODE * (i + 1)) for i in range(BACK)]
 HERE = slice(47, 57)
 NEXT = slice(57, 67)
 COPY = slice(67, 171)
-# What is wrong with a token: nothing, one of seven kinds, or a fault ended before it.
-KINDS = 7
-TAGS = slice(171, 171 + KINDS + 2)
-FAULTY, RESUME = slice(172, 172 + KINDS), 172 + KINDS
-AHEAD = slice(180, 189)  # the tags of a token to come
-AFTER = 189  # a fault ended up to three tokens ago
-OTHER = slice(190, 256)
+# What is wrong with a token, one place for each tag: nothing, one of the kinds, or a fault ended before it.
+TAGS = slice(COPY.stop, COPY.stop + prepare.RESUME + 1)
+FAULTY, RESUME = slice(TAGS.start + 1, TAGS.stop - 1), TAGS.stop - 1
+AHEAD = slice(TAGS.stop, 2 * TAGS.stop - TAGS.start)  # the tags of a token to come
+AFTER = AHEAD.stop  # a fault ended up to three tokens ago
+OTHER = slice(AFTER + 1, 256)
 # What the circuit writes is longer by this than the above says, so that what is learnt beside it, which RMSNorm scales
 # down together with it, does not blur it: trained without, its scores fell to a fifth within a hundred steps.
 SCALE = 6.0

@@ -1,14 +1,11 @@
 //! The desk: one thread that turns texts into tokens, off the workers' path; longest waiting first.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::Instant,
-};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::{
     inbox::Inbox,
     job::Reply as _,
+    oldest_first::OldestFirst,
     request::{Answer, Request},
     rules::{Prompt, Rules},
 };
@@ -22,9 +19,7 @@ pub(crate) struct Desk {
 
 #[derive(Default)]
 struct DeskState {
-    /// By the time since which they wait, then by arrival.
-    requests: BTreeMap<(Instant, u64), Request>,
-    arrivals: u64,
+    requests: OldestFirst<Request>,
     closed: bool,
 }
 
@@ -32,10 +27,7 @@ impl Desk {
     pub(crate) fn push(&self, requests: impl Iterator<Item = Request>) {
         let mut state = self.lock();
         for request in requests {
-            let arrival = state.arrivals;
-            state.arrivals += 1;
-            let place = (request.waiting_since(), arrival);
-            state.requests.insert(place, request);
+            state.requests.push(request.waiting_since(), request);
         }
         drop(state);
         self.arrived.notify_one();
@@ -53,7 +45,7 @@ impl Desk {
     fn next(&self) -> Option<Request> {
         let mut state = self.lock();
         loop {
-            if let Some((_, request)) = state.requests.pop_first() {
+            if let Some(request) = state.requests.pop() {
                 return Some(request);
             }
             if state.closed {

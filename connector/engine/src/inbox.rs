@@ -1,15 +1,11 @@
 //! Requests on their way to the workers: one queue, from which each worker takes what it has room
 //! for, longest waiting first.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::Instant,
-};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use aligner::AlignError;
 
-use crate::job::Job;
+use crate::{job::Job, oldest_first::OldestFirst};
 
 /// Requests on their way to the workers.
 pub(crate) struct Inbox {
@@ -19,9 +15,7 @@ pub(crate) struct Inbox {
 
 #[derive(Default)]
 struct InboxState {
-    /// By the time since which they wait, then by arrival.
-    jobs: BTreeMap<(Instant, u64), Job>,
-    arrivals: u64,
+    jobs: OldestFirst<Job>,
     closed: bool,
 }
 
@@ -42,9 +36,7 @@ impl Inbox {
             )));
             return;
         }
-        let arrival = state.arrivals;
-        state.arrivals += 1;
-        state.jobs.insert((job.waiting_since, arrival), job);
+        state.jobs.push(job.waiting_since, job);
         self.arrived.notify_one();
     }
 
@@ -66,12 +58,7 @@ impl Inbox {
         if state.jobs.is_empty() && state.closed {
             return None;
         }
-        for _ in 0..most {
-            let Some((_, job)) = state.jobs.pop_first() else {
-                break;
-            };
-            jobs.push(job);
-        }
+        jobs.extend(std::iter::from_fn(|| state.jobs.pop()).take(most));
         Some(())
     }
 
@@ -83,7 +70,10 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::{
+        sync::Arc,
+        time::{Duration, Instant},
+    };
 
     use super::*;
     use crate::job::{Finished, Reply};

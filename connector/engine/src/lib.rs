@@ -24,6 +24,7 @@ mod job;
 mod json;
 mod kernels;
 mod load;
+mod oldest_first;
 mod options;
 mod pace;
 mod pages;
