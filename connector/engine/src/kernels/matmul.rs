@@ -38,7 +38,7 @@ pub(crate) struct Matrix {
 enum Packed {
     /// `[panel][k][16]`
     F32(Aligned<f32>),
-    /// `[panel][block][8][16][4]` and scales `[panel][block][parts][16]`
+    /// `[panel][k / step][16][step]` and scales `[panel][block][parts][16]`
     Q8 {
         bytes: Aligned<u8>,
         scales: Aligned<f32>,
@@ -176,9 +176,11 @@ impl Matrix {
                 parts,
             } if row_scales.len() == self.k / BLOCK * *parts => {
                 let unsigned = matmul_q8::weights_are_unsigned(self.isa.bytes);
+                let step = matmul_q8::step(self.isa.bytes);
                 let panel = n / LANES;
                 for (k, &weight) in row.iter().enumerate() {
-                    let at = panel * LANES * self.k + (k / 4 * LANES + n % LANES) * 4 + k % 4;
+                    let at =
+                        panel * LANES * self.k + (k / step * LANES + n % LANES) * step + k % step;
                     bytes[at] = if unsigned {
                         (weight as u8) ^ 0x80
                     } else {
@@ -279,8 +281,13 @@ pub(crate) fn matmul_columns(
         x.len() >= m * k && stride >= n && out.len() >= (m - 1) * stride + n,
         "input and output hold all rows"
     );
+    let input_width = match &matrix.packed {
+        Packed::F32(_) => size_of::<f32>(),
+        Packed::Q4 { .. } => 1,
+        Packed::Q8 { .. } => matmul_q8::input_width(isa.bytes),
+    };
     if matrix.precision() != Precision::F32 {
-        quantized.quantize(pool, isa, x, m, k);
+        quantized.quantize(pool, isa, x, m, k, input_width);
     }
     let panels = n.div_ceil(LANES);
     // One row is computed eight panels at a time, more rows by smaller tiles.
@@ -291,12 +298,7 @@ pub(crate) fn matmul_columns(
     } else {
         units.min(4 * pool.threads())
     };
-    let input_bytes = if matrix.precision() == Precision::F32 {
-        4 * k
-    } else {
-        k
-    };
-    let rows_at_once = (ROWS_IN_CACHE / input_bytes).max(24) / 12 * 12;
+    let rows_at_once = (ROWS_IN_CACHE / (input_width * k)).max(24) / 12 * 12;
     let to = Shared::of(out);
     let quantized = &*quantized;
     pool.run(chunks, &|chunk, _| {

@@ -102,8 +102,8 @@ unsafe fn columns_on<S: Sums>(x: Rows, rows: usize, k: usize, w: Panels, output:
             while row < rows {
                 let (x, output) = (x.from(row, k), output.moved(row, 0));
                 row += match rows - row {
-                    8.. if S::TILE_ROWS[0] >= 8 => tile::<S, 8, 1>(x, k, part, output),
-                    4.. if S::TILE_ROWS[0] >= 4 => tile::<S, 4, 1>(x, k, part, output),
+                    8.. if S::NIBBLE_ROWS >= 8 => tile::<S, 8, 1>(x, k, part, output),
+                    4.. if S::NIBBLE_ROWS >= 4 => tile::<S, 4, 1>(x, k, part, output),
                     2.. => tile::<S, 2, 1>(x, k, part, output),
                     _ => tile::<S, 1, 1>(x, k, part, output),
                 };
@@ -125,7 +125,7 @@ unsafe fn tile<S: Sums, const ROWS: usize, const PANELS: usize>(
     unsafe {
         let mut totals = [[S::Floats::splat(0.0); PANELS]; ROWS];
         for chunk in 0..chunks {
-            let mut sums = [[[S::start(0); 2]; PANELS]; ROWS];
+            let mut sums = [[[S::no_nibbles(); 2]; PANELS]; ROWS];
             for group in 0..BLOCK / 4 {
                 let mut columns = [S::nibbles(w.nibbles); PANELS];
                 for (panel, column) in columns.iter_mut().enumerate() {
@@ -139,8 +139,8 @@ unsafe fn tile<S: Sums, const ROWS: usize, const PANELS: usize>(
                     for (sums, column) in sums.iter_mut().zip(&columns) {
                         let [low, high] = *sums;
                         *sums = [
-                            low.add_nibbles(column[0], inputs[0]),
-                            high.add_nibbles(column[1], inputs[1]),
+                            S::add_nibbles(low, column[0], inputs[0]),
+                            S::add_nibbles(high, column[1], inputs[1]),
                         ];
                     }
                 }
@@ -150,8 +150,6 @@ unsafe fn tile<S: Sums, const ROWS: usize, const PANELS: usize>(
                 let shared = w.supers.add(shared * 2 * LANES);
                 let (d, m) = (S::Floats::load(shared), S::Floats::load(shared.add(LANES)));
                 let own = w.scales.add((panel * chunks + chunk) * CHUNK_SCALES);
-                // The half also says where scales and inputs lie.
-                #[expect(clippy::needless_range_loop)]
                 for half in 0..2 {
                     let scale = d.mul(S::Floats::load_bytes(own.add(half * LANES)));
                     let least = m.mul(S::Floats::load_bytes(own.add((2 + half) * LANES)));
@@ -162,7 +160,8 @@ unsafe fn tile<S: Sums, const ROWS: usize, const PANELS: usize>(
                         let scale = scale.mul(S::Floats::splat(input_scale));
                         let lift = S::Floats::splat(-(inputs * input_scale));
                         let total = totals[row][panel];
-                        let total = sums[row][panel][half].floats().mul_add(scale, total);
+                        let sums = S::nibble_floats(sums[row][panel][half]);
+                        let total = sums.mul_add(scale, total);
                         totals[row][panel] = least.mul_add(lift, total);
                     }
                 }

@@ -8,15 +8,17 @@
 //!
 //! - AVX-512-VNNI multiplies *unsigned* by signed bytes. Weights are stored with their sign bit
 //!   flipped (`w + 128`), and a block's sum starts at `-128 · Σx`, one number for all columns.
-//! - AVX2 multiplies `|w|` by `x · sign(w)`: pairs stay below 2¹⁵, so nothing saturates.
+//! - AVX2 multiplies pairs of 16-bit numbers: inputs are stored so wide, weights widened once for
+//!   all rows of a tile. Its product of bytes would saturate without a sign moved from one to the
+//!   other for each row, which costs more than the wider product.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
-    __m256i, __m512i, _mm256_abs_epi8, _mm256_add_epi32, _mm256_and_si256, _mm256_cvtepi32_ps,
-    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8,
-    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_sign_epi8, _mm256_srli_epi16, _mm512_and_si512,
-    _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_set1_epi8,
-    _mm512_set1_epi32, _mm512_srli_epi16,
+    __m256i, __m512i, _mm_loadu_si128, _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256,
+    _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps, _mm256_loadu_si256, _mm256_madd_epi16,
+    _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32,
+    _mm256_srli_epi16, _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32,
+    _mm512_loadu_si512, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_srli_epi16,
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -30,11 +32,24 @@ use super::{
 /// Weights that share a scale.
 pub(super) const BLOCK: usize = 32;
 
-/// Bytes of four consecutive `k` for sixteen columns.
-const GROUP: usize = 4 * LANES;
-
 pub(super) fn weights_are_unsigned(bytes: Bytes) -> bool {
     is_vnni(bytes)
+}
+
+/// Consecutive `k` of a column that lie side by side, [`Sums::STEP`] of this instruction set.
+pub(super) fn step(bytes: Bytes) -> usize {
+    match bytes {
+        #[cfg(target_arch = "x86_64")]
+        Bytes::Avx512Vnni => Vnni::STEP,
+        #[cfg(target_arch = "x86_64")]
+        Bytes::Avx2 => Halves::STEP,
+        Bytes::Portable => Plain::STEP,
+    }
+}
+
+/// Bytes of an input: a step of them is four bytes, one lane.
+pub(super) fn input_width(bytes: Bytes) -> usize {
+    4 / step(bytes)
 }
 
 /// Quantises a block of weights as llama.cpp does, with the scale rounded to f16.
@@ -52,13 +67,14 @@ pub(super) fn quantize_weights(values: &[f32], bytes: &mut [i8]) -> f32 {
 
 /// Input rows quantised for one product.
 pub(crate) struct QuantizedRows {
-    /// `[m][k]`
-    bytes: Aligned<i8>,
+    /// `[m][k]`, little-endian integers of `width` bytes
+    bytes: Aligned<u8>,
     /// `[m][k / 32]`
     scales: Aligned<f32>,
     /// `[m][k / 16]`: sums of each half of a block.
     sums: Aligned<i32>,
     k: usize,
+    width: usize,
 }
 
 impl Default for QuantizedRows {
@@ -68,6 +84,7 @@ impl Default for QuantizedRows {
             scales: Aligned::zeroed(0),
             sums: Aligned::zeroed(0),
             k: 0,
+            width: 1,
         }
     }
 }
@@ -75,9 +92,10 @@ impl Default for QuantizedRows {
 /// Quantised rows from some row on.
 #[derive(Clone, Copy)]
 pub(super) struct Rows {
-    pub(super) bytes: *const i8,
+    pub(super) bytes: *const u8,
     pub(super) scales: *const f32,
     pub(super) sums: *const i32,
+    width: usize,
 }
 
 impl Rows {
@@ -86,21 +104,31 @@ impl Rows {
     pub(super) unsafe fn from(self, row: usize, k: usize) -> Self {
         unsafe {
             Self {
-                bytes: self.bytes.add(row * k),
+                bytes: self.bytes.add(row * k * self.width),
                 scales: self.scales.add(row * (k / BLOCK)),
                 sums: self.sums.add(row * (k / BLOCK) * 2),
+                width: self.width,
             }
         }
     }
 }
 
 impl QuantizedRows {
-    pub(super) fn quantize(&mut self, pool: &mut Pool, isa: Isa, x: &[f32], m: usize, k: usize) {
+    /// To integers of `width` bytes, within ±127 all the same.
+    pub(super) fn quantize(
+        &mut self,
+        pool: &mut Pool,
+        isa: Isa,
+        x: &[f32],
+        m: usize,
+        k: usize,
+        width: usize,
+    ) {
         let blocks = k / BLOCK;
-        self.bytes.ensure(m * k);
+        self.bytes.ensure(m * k * width);
         self.scales.ensure(m * blocks);
         self.sums.ensure(2 * m * blocks);
-        self.k = k;
+        (self.k, self.width) = (k, width);
         let (bytes, scales, sums) = (
             Shared::of(&mut self.bytes),
             Shared::of(&mut self.scales),
@@ -120,7 +148,8 @@ impl QuantizedRows {
                     isa.floats,
                     x.as_ptr().add(first * k),
                     (last - first) * blocks,
-                    bytes.at(first * k),
+                    width,
+                    bytes.at(first * k * width),
                     scales.at(first * blocks),
                     sums.at(2 * first * blocks),
                 );
@@ -131,9 +160,10 @@ impl QuantizedRows {
     pub(super) fn rows_from(&self, row: usize) -> Rows {
         let blocks = self.k / BLOCK;
         Rows {
-            bytes: self.bytes[row * self.k..].as_ptr(),
+            bytes: self.bytes[row * self.k * self.width..].as_ptr(),
             scales: self.scales[row * blocks..].as_ptr(),
             sums: self.sums[2 * row * blocks..].as_ptr(),
+            width: self.width,
         }
     }
 }
@@ -142,7 +172,8 @@ for_each_isa! {
     unsafe fn quantize_blocks(
         x: *const f32,
         blocks: usize,
-        bytes: *mut i8,
+        width: usize,
+        bytes: *mut u8,
         scales: *mut f32,
         sums: *mut i32,
     ) = quantize_blocks_on
@@ -152,26 +183,35 @@ for_each_isa! {
 unsafe fn quantize_blocks_on<L: Lanes>(
     x: *const f32,
     blocks: usize,
-    bytes: *mut i8,
+    width: usize,
+    bytes: *mut u8,
     scales: *mut f32,
     sums: *mut i32,
 ) {
     for block in 0..blocks {
         unsafe {
             let x = x.add(block * BLOCK);
-            let bytes = bytes.add(block * BLOCK);
             let (low, high) = (L::load(x), L::load(x.add(LANES)));
             let zero = L::splat(0.0);
             let size = |v: L| zero.sub(v).max(v);
             let largest = maximum(size(low).max(size(high)));
             let inverse = if largest == 0.0 { 0.0 } else { 127.0 / largest };
-            low.mul(L::splat(inverse)).store_i8(bytes);
-            high.mul(L::splat(inverse)).store_i8(bytes.add(LANES));
+            let mut values = [0_i8; BLOCK];
+            low.mul(L::splat(inverse)).store_i8(values.as_mut_ptr());
+            high.mul(L::splat(inverse))
+                .store_i8(values[LANES..].as_mut_ptr());
+            let bytes = bytes.add(block * BLOCK * width);
+            match width {
+                1 => bytes.cast::<[i8; BLOCK]>().write_unaligned(values),
+                _ => bytes
+                    .cast::<[i16; BLOCK]>()
+                    .write_unaligned(values.map(i16::from)),
+            }
             *scales.add(block) = largest / 127.0;
             for half in 0..2 {
                 let mut sum = 0_i32;
                 for i in 0..LANES {
-                    sum += i32::from(*bytes.add(half * LANES + i));
+                    sum += i32::from(values[half * LANES + i]);
                 }
                 *sums.add(2 * block + half) = sum;
             }
@@ -184,21 +224,33 @@ pub(super) trait Sums: Copy {
     type Floats: Lanes;
     /// A group of weights, ready to multiply.
     type Weights: Copy;
+    /// Consecutive `k` of a column that a lane multiplies at once, with four bytes of inputs.
+    const STEP: usize;
     /// Rows of a tile, for one and for two panels.
     const TILE_ROWS: [usize; 2];
 
     /// Four-bit weights of two groups, ready to multiply.
     type Nibbles: Copy;
+    /// Their sums over a block.
+    type NibbleSums: Copy;
+    /// Rows of a tile of four-bit weights.
+    const NIBBLE_ROWS: usize;
 
     /// Sums of nothing, for inputs that add up to `inputs`.
     unsafe fn start(inputs: i32) -> Self;
     unsafe fn weights(from: *const u8) -> Self::Weights;
-    /// Adds the products of four weights of each column with four inputs.
+    /// Adds the products of a step's weights of each column with as many inputs.
     unsafe fn add_products(self, weights: Self::Weights, inputs: i32) -> Self;
     /// A group in the low halves of the bytes, and one in the high halves.
     unsafe fn nibbles(from: *const u8) -> [Self::Nibbles; 2];
-    /// The same with unsigned weights.
-    unsafe fn add_nibbles(self, weights: Self::Nibbles, inputs: i32) -> Self;
+    unsafe fn no_nibbles() -> Self::NibbleSums;
+    /// Adds the products of four weights of each column with four inputs, at most eight times.
+    unsafe fn add_nibbles(
+        sums: Self::NibbleSums,
+        weights: Self::Nibbles,
+        inputs: i32,
+    ) -> Self::NibbleSums;
+    unsafe fn nibble_floats(sums: Self::NibbleSums) -> Self::Floats;
     unsafe fn floats(self) -> Self::Floats;
 }
 
@@ -211,6 +263,9 @@ impl Sums for Vnni {
     type Floats = Avx512;
     type Weights = __m512i;
     type Nibbles = __m512i;
+    type NibbleSums = Self;
+    const NIBBLE_ROWS: usize = 8;
+    const STEP: usize = 4;
     // 12 integer sums, 12 f32 sums, 2 weights.
     const TILE_ROWS: [usize; 2] = [12, 6];
 
@@ -241,8 +296,16 @@ impl Sums for Vnni {
         }
     }
     #[inline(always)]
-    unsafe fn add_nibbles(self, weights: __m512i, inputs: i32) -> Self {
-        unsafe { self.add_products(weights, inputs) }
+    unsafe fn no_nibbles() -> Self {
+        unsafe { Self::start(0) }
+    }
+    #[inline(always)]
+    unsafe fn add_nibbles(sums: Self, weights: __m512i, inputs: i32) -> Self {
+        unsafe { sums.add_products(weights, inputs) }
+    }
+    #[inline(always)]
+    unsafe fn nibble_floats(sums: Self) -> Avx512 {
+        unsafe { sums.floats() }
     }
     #[inline(always)]
     unsafe fn floats(self) -> Avx512 {
@@ -257,9 +320,14 @@ pub(super) struct Halves(__m256i, __m256i);
 #[cfg(target_arch = "x86_64")]
 impl Sums for Halves {
     type Floats = Avx2;
-    type Weights = [(__m256i, __m256i); 2];
+    type Weights = [__m256i; 2];
     type Nibbles = [__m256i; 2];
-    const TILE_ROWS: [usize; 2] = [2, 1];
+    /// Pairs of 16-bit sums: a product is at most 15 · 127, and eight pairs of them fit.
+    type NibbleSums = [__m256i; 2];
+    const NIBBLE_ROWS: usize = 2;
+    const STEP: usize = 2;
+    // 12 integer sums, 2 weights and a broadcast: 15 of 16 registers. The f32 sums wait in memory.
+    const TILE_ROWS: [usize; 2] = [6, 1];
 
     #[inline(always)]
     unsafe fn start(_: i32) -> Self {
@@ -268,20 +336,14 @@ impl Sums for Halves {
     #[inline(always)]
     unsafe fn weights(from: *const u8) -> Self::Weights {
         unsafe {
-            [0, 32].map(|offset| {
-                let signed = _mm256_loadu_si256(from.add(offset).cast());
-                (_mm256_abs_epi8(signed), signed)
-            })
+            [0, 16].map(|offset| _mm256_cvtepi8_epi16(_mm_loadu_si128(from.add(offset).cast())))
         }
     }
     #[inline(always)]
     unsafe fn add_products(self, weights: Self::Weights, inputs: i32) -> Self {
         unsafe {
             let inputs = _mm256_set1_epi32(inputs);
-            let add = |sums, (size, signed)| {
-                let pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(inputs, signed));
-                _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
-            };
+            let add = |sums, weights| _mm256_add_epi32(sums, _mm256_madd_epi16(weights, inputs));
             Self(add(self.0, weights[0]), add(self.1, weights[1]))
         }
     }
@@ -295,14 +357,28 @@ impl Sums for Halves {
         }
     }
     #[inline(always)]
-    unsafe fn add_nibbles(self, weights: Self::Nibbles, inputs: i32) -> Self {
+    unsafe fn no_nibbles() -> Self::NibbleSums {
+        unsafe { [_mm256_set1_epi16(0); 2] }
+    }
+    #[inline(always)]
+    unsafe fn add_nibbles(
+        sums: Self::NibbleSums,
+        weights: Self::Nibbles,
+        inputs: i32,
+    ) -> Self::NibbleSums {
         unsafe {
             let inputs = _mm256_set1_epi32(inputs);
-            let add = |sums, weights| {
-                let pairs = _mm256_maddubs_epi16(weights, inputs);
-                _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+            let add = |half: usize| {
+                _mm256_add_epi16(sums[half], _mm256_maddubs_epi16(weights[half], inputs))
             };
-            Self(add(self.0, weights[0]), add(self.1, weights[1]))
+            [add(0), add(1)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn nibble_floats(sums: Self::NibbleSums) -> Avx2 {
+        unsafe {
+            let [low, high] = sums.map(|pairs| _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+            Self(low, high).floats()
         }
     }
     #[inline(always)]
@@ -318,6 +394,9 @@ impl Sums for Plain {
     type Floats = Portable;
     type Weights = [[i8; 4]; LANES];
     type Nibbles = [[i8; 4]; LANES];
+    type NibbleSums = Self;
+    const NIBBLE_ROWS: usize = 2;
+    const STEP: usize = 4;
     const TILE_ROWS: [usize; 2] = [2, 1];
 
     #[inline(always)]
@@ -342,8 +421,16 @@ impl Sums for Plain {
         [0, 4].map(|shift| both.map(|four| four.map(|byte| (byte >> shift & 15) as i8)))
     }
     #[inline(always)]
-    unsafe fn add_nibbles(self, weights: Self::Nibbles, inputs: i32) -> Self {
-        unsafe { self.add_products(weights, inputs) }
+    unsafe fn no_nibbles() -> Self {
+        Self([0; LANES])
+    }
+    #[inline(always)]
+    unsafe fn add_nibbles(sums: Self, weights: Self::Nibbles, inputs: i32) -> Self {
+        unsafe { sums.add_products(weights, inputs) }
+    }
+    #[inline(always)]
+    unsafe fn nibble_floats(sums: Self) -> Portable {
+        unsafe { sums.floats() }
     }
     #[inline(always)]
     unsafe fn floats(self) -> Portable {
@@ -503,15 +590,16 @@ unsafe fn tile<S: Sums, const ROWS: usize, const PANELS: usize, const PARTS: usi
                 };
                 *sums = [S::start(inputs); PANELS];
             }
-            for index in 0..BLOCK / 4 / PARTS {
-                let group = part % PARTS * (BLOCK / 4 / PARTS) + index;
+            let groups = BLOCK / S::STEP;
+            for index in 0..groups / PARTS {
+                let group = part % PARTS * (groups / PARTS) + index;
                 let mut columns = [S::weights(weights); PANELS];
                 for (panel, column) in columns.iter_mut().enumerate() {
-                    let index = (panel * blocks + block) * (BLOCK / 4) + group;
-                    *column = S::weights(weights.add(index * GROUP));
+                    let index = (panel * blocks + block) * groups + group;
+                    *column = S::weights(weights.add(index * S::STEP * LANES));
                 }
                 for (row, sums) in sums.iter_mut().enumerate() {
-                    let at = (row * blocks + block) * BLOCK + 4 * group;
+                    let at = 4 * ((row * blocks + block) * groups + group);
                     let inputs = x.bytes.add(at).cast::<i32>().read_unaligned();
                     for (sum, &column) in sums.iter_mut().zip(&columns) {
                         *sum = sum.add_products(column, inputs);
