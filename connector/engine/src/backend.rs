@@ -1,8 +1,8 @@
 //! The seam between scheduling and arithmetic: one ragged forward pass at a time.
 //!
 //! A worker plans steps and knows nothing of tensors; a backend computes them and knows nothing
-//! of requests. [`crate::cpu::Cpu`] is the one that ships; the worker's tests use a scripted
-//! one.
+//! of requests. [`crate::cpu::Cpu`] is the reference, `crate::cuda::Cuda` computes on GPUs; the
+//! worker's tests use a scripted one.
 
 pub(crate) use crate::kernels::{LANES as PAGE_TOKENS, Reading};
 
@@ -71,5 +71,23 @@ pub(crate) trait Backend: Send + 'static {
     fn vocab(&self) -> usize;
 
     /// Runs one step.
-    fn forward(&mut self, step: &Step, outcome: &mut Outcome);
+    ///
+    /// # Errors
+    /// If the device failed. What it held is lost, and the next step will likely fail as well.
+    fn forward(&mut self, step: &Step, outcome: &mut Outcome) -> Result<(), DeviceLost>;
+}
+
+/// A device failed, whatever the step was.
+#[derive(Debug, thiserror::Error)]
+#[error("the device failed: {0}")]
+pub(crate) struct DeviceLost(pub(crate) String);
+
+impl Backend for Box<dyn Backend> {
+    fn vocab(&self) -> usize {
+        (**self).vocab()
+    }
+
+    fn forward(&mut self, step: &Step, outcome: &mut Outcome) -> Result<(), DeviceLost> {
+        (**self).forward(step, outcome)
+    }
 }

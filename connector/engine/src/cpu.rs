@@ -8,7 +8,7 @@
 use std::{num::NonZeroUsize, sync::Arc};
 
 use crate::{
-    backend::{Backend, Outcome, PAGE_TOKENS, Reading, Step},
+    backend::{Backend, DeviceLost, Outcome, PAGE_TOKENS, Reading, Step},
     config::Config,
     decoder::Decoder,
     kernels::{
@@ -120,9 +120,9 @@ impl Cpu {
                     page,
                 });
             }
-            self.ropes
-                .iter_mut()
-                .for_each(|rope| rope.extend(span.start + span.rows));
+            for rope in &mut self.ropes {
+                rope.extend(span.start + span.rows);
+            }
         }
     }
 }
@@ -136,7 +136,7 @@ impl Backend for Cpu {
         self.decoder.config.vocab
     }
 
-    fn forward(&mut self, step: &Step, outcome: &mut Outcome) {
+    fn forward(&mut self, step: &Step, outcome: &mut Outcome) -> Result<(), DeviceLost> {
         self.place(step);
         let Self {
             decoder,
@@ -313,7 +313,7 @@ impl Backend for Cpu {
         );
         outcome.logits.resize(outputs * vocab, 0.0);
         if outputs == 0 {
-            return;
+            return Ok(());
         }
         let normed = buffers.normed.of(rows * hidden);
         let x = buffers.x.of(rows * hidden);
@@ -333,6 +333,7 @@ impl Backend for Cpu {
             softcap(isa.floats, cap, logits);
         }
         read(pool, isa.floats, logits, vocab, &mut outcome.readings);
+        Ok(())
     }
 }
 
@@ -396,11 +397,13 @@ mod tests {
         let prompt: Vec<u32> = (0..60).map(|i| 3 + i * i % 300).collect();
         step.push(&prompt[..41], 0, 0, &[3, 1, 7]);
         step.push(&prompt[5..25], 0, 2, &[0, 9]);
-        cpu.forward(&step, &mut outcome);
+        cpu.forward(&step, &mut outcome)
+            .expect("a CPU does not fail");
         let mut bits: Vec<u32> = outcome.logits.iter().map(|value| value.to_bits()).collect();
         step.clear();
         step.push(&prompt[41..], 41, 3, &[3, 1, 7, 2]);
-        cpu.forward(&step, &mut outcome);
+        cpu.forward(&step, &mut outcome)
+            .expect("a CPU does not fail");
         bits.extend(outcome.logits.iter().map(|value| value.to_bits()));
         bits
     }

@@ -93,6 +93,9 @@ impl Engine {
             template_hash: profile.template.hash(),
             decoding: options.decoding.clone(),
         };
+        let backends = (0..loaded.workers())
+            .map(|worker| loaded.backend(worker))
+            .collect::<Result<Vec<_>, _>>()?;
         let capacity = loaded.budget.pages * crate::backend::PAGE_TOKENS;
         let rules = Arc::new(Rules {
             texts,
@@ -113,9 +116,9 @@ impl Engine {
             let thread = thread::Builder::new().name(name).spawn(run);
             threads.push(thread.expect("the operating system gives a thread at start"));
         };
-        for (index, &workers) in loaded.threads.iter().enumerate() {
+        for (index, backend) in backends.into_iter().enumerate() {
             let worker = Worker::new(
-                loaded.cpu(workers),
+                backend,
                 loaded.budget,
                 options.speculation.thrift(),
                 Arc::clone(&inbox),

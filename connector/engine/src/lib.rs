@@ -7,10 +7,13 @@
 //!
 //! Absent: Kafka, settings files, and everything that a correction means to the pipeline.
 
+mod active;
 mod backend;
 mod blocks;
 mod config;
 mod cpu;
+#[cfg(any(test, feature = "cuda"))]
+mod cuda;
 mod decoder;
 mod desk;
 mod draft;

@@ -13,14 +13,16 @@ use aligner::{Profile, ProfileError};
 use aligner_tokens::{FILE as TOKENIZER, Texts};
 use sha2::{Digest as _, Sha256};
 
+#[cfg(feature = "cuda")]
+use crate::cuda::{self, Cuda};
 use crate::{
     Description, Device, Dtype, EngineOptions, LoadError, ModelSource,
-    backend::PAGE_TOKENS,
+    backend::{Backend, PAGE_TOKENS},
     config::{self, Config},
     cpu::Cpu,
     decoder::{Decoder, WeightPrecision},
     gguf::GgufFile,
-    kernels::{Isa, KvPrecision},
+    kernels::{self, Isa, KvPrecision},
     scheduler::Budget,
     source::Files,
     weights::{Weights, hash_file},
@@ -33,8 +35,7 @@ pub(crate) struct Loaded {
     pub(crate) eos: Vec<u32>,
     pub(crate) description: Description,
     pub(crate) budget: Budget,
-    /// Threads of each worker.
-    pub(crate) threads: Vec<NonZeroUsize>,
+    plan: Plan,
     tokenizer: Option<Vec<u8>>,
     /// Why the file's own tokenizer cannot be used; no matter to those who count in tokens.
     tokenizer_problem: Option<LoadError>,
@@ -50,26 +51,12 @@ const KV_TOKENS: usize = 1 << 16;
 
 impl Loaded {
     pub(crate) fn load(options: &EngineOptions) -> Result<Self, LoadError> {
-        let threads = worker_threads(options)?;
-        let isa = Isa::named(options.kernels.as_deref())?;
-        let precision = match options.dtype {
-            Dtype::Auto => WeightPrecision::AsStored,
-            Dtype::F32 => WeightPrecision::F32,
-            Dtype::Q8_0 => WeightPrecision::Q8,
-            Dtype::Q4K => WeightPrecision::Q4,
-            Dtype::Bf16 => {
-                return Err(LoadError::Setting {
-                    setting: "dtype",
-                    value: options.dtype.name().to_owned(),
-                    problem: "is not available on the CPU; use f32, q8_0 or q4_k".to_owned(),
-                });
-            }
-        };
+        let plan = Plan::of(options)?;
         let files = match &options.model {
             ModelSource::Folder(folder) => Files::Folder(existing_folder(folder)?),
             ModelSource::Embedded(model) => Files::Embedded(model.clone()),
             ModelSource::Gguf(path) => {
-                return Self::from_gguf(path, precision, isa, threads, options);
+                return Self::from_gguf(path, plan, options);
             }
         };
         let config_bytes = files
@@ -85,7 +72,7 @@ impl Loaded {
         }
         let weights = Weights::open(&files)?;
         let weights_sha256 = weights.sha256();
-        let decoder = Decoder::load(config, &weights, precision, isa)?;
+        let decoder = Decoder::load(config, &weights, plan.precision, plan.isa)?;
         let tokenizer = files.optional(TOKENIZER)?.map(std::borrow::Cow::into_owned);
         let tokenizer = Ok(tokenizer);
         let profile = read_profile(&files)?;
@@ -100,19 +87,13 @@ impl Loaded {
             parts,
             decoder,
             weights_sha256,
-            threads,
+            plan,
             options,
         ))
     }
 
     /// A GGUF file: its metadata is the configuration, its tokenizer lies beside it or within.
-    fn from_gguf(
-        path: &Path,
-        precision: WeightPrecision,
-        isa: Isa,
-        threads: Vec<NonZeroUsize>,
-        options: &EngineOptions,
-    ) -> Result<Self, LoadError> {
+    fn from_gguf(path: &Path, plan: Plan, options: &EngineOptions) -> Result<Self, LoadError> {
         let mut digest = Sha256::new();
         hash_file(path, &mut digest)?;
         let weights_sha256 = digest.finalize().into();
@@ -129,7 +110,7 @@ impl Loaded {
             .file_stem()
             .map_or_else(String::new, |stem| stem.to_string_lossy().into());
         let weights = Weights::gguf(file, weights_sha256);
-        let decoder = Decoder::load(config, &weights, precision, isa)?;
+        let decoder = Decoder::load(config, &weights, plan.precision, plan.isa)?;
         // The digest of the file covers its configuration.
         let parts = Parts {
             name,
@@ -142,7 +123,7 @@ impl Loaded {
             parts,
             decoder,
             weights_sha256,
-            threads,
+            plan,
             options,
         ))
     }
@@ -151,40 +132,57 @@ impl Loaded {
         parts: Parts,
         decoder: Decoder,
         weights_sha256: [u8; 32],
-        threads: Vec<NonZeroUsize>,
+        plan: Plan,
         options: &EngineOptions,
     ) -> Self {
         let config = &decoder.config;
+        let head_multiply_adds = config.vocab * config.hidden;
+        let kv = decoder.kv_precision();
+        let (dtype, kernels, kv_dtype, kv_bytes, step_bytes) = match plan.cuda {
+            Some(dtype) => {
+                let bytes = if dtype == Dtype::F32 { 4 } else { 2 };
+                let weights = decoder.row_multiply_adds() + head_multiply_adds;
+                let kernels = "cuda".to_owned();
+                (dtype.name(), kernels, dtype.name(), bytes, bytes * weights)
+            }
+            None => (
+                decoder.dtype(),
+                decoder.isa.to_string(),
+                match kv {
+                    KvPrecision::F32 => "f32",
+                    KvPrecision::F16 => "f16",
+                },
+                kv.bytes(),
+                decoder.bytes(),
+            ),
+        };
         let description = Description {
             family: config.family.clone(),
             parameters: decoder.parameters(),
-            dtype: decoder.dtype(),
-            kernels: decoder.isa.to_string(),
+            dtype,
+            kernels,
             context: config.context,
             vocab: config.vocab,
             layers: config.layers.len(),
-            kv_dtype: match decoder.kv_precision() {
-                KvPrecision::F32 => "f32",
-                KvPrecision::F16 => "f16",
-            },
-            step_bytes: decoder.bytes(),
+            kv_dtype,
+            step_bytes,
             row_multiply_adds: decoder.row_multiply_adds(),
-            head_multiply_adds: config.vocab * config.hidden,
+            head_multiply_adds,
             weights_sha256: hex(&weights_sha256),
-            threads: threads[0].get(),
+            threads: plan.workers[0].1.get(),
         };
         let (tokenizer, tokenizer_problem) = match parts.tokenizer {
             Ok(tokenizer) => (tokenizer, None),
             Err(problem) => (None, Some(problem)),
         };
-        let budget = budget(config, decoder.kv_precision().bytes(), options);
+        let budget = budget(config, kv_bytes, options);
         Self {
             name: parts.name,
             decoder: Arc::new(decoder),
             eos: parts.eos,
             description,
             budget,
-            threads,
+            plan,
             tokenizer,
             tokenizer_problem,
             profile: parts.profile,
@@ -193,9 +191,43 @@ impl Loaded {
         }
     }
 
-    /// The worker that runs on `threads` threads.
-    pub(crate) fn cpu(&self, threads: NonZeroUsize) -> Cpu {
-        Cpu::new(Arc::clone(&self.decoder), threads, self.budget.pages)
+    /// How many workers there are to be.
+    pub(crate) fn workers(&self) -> usize {
+        self.plan.workers.len()
+    }
+
+    /// What the worker of that number computes with.
+    pub(crate) fn backend(&self, worker: usize) -> Result<Box<dyn Backend>, LoadError> {
+        let decoder = Arc::clone(&self.decoder);
+        match self.plan.workers[worker] {
+            (Device::Cpu, threads) => Ok(Box::new(Cpu::new(decoder, threads, self.budget.pages))),
+            #[cfg(feature = "cuda")]
+            (Device::Cuda(number), _) => {
+                let element = self.plan.element();
+                let driver = cuda::Driver::open(number)?;
+                let pages = self.budget.pages;
+                Ok(Box::new(Cuda::new(driver, decoder, element, pages)?))
+            }
+            #[cfg(not(feature = "cuda"))]
+            (Device::Cuda(_), _) => unreachable!("a plan without CUDA names no such device"),
+        }
+    }
+
+    /// Multiply-adds per second of a large product on the first device, and bytes read per second.
+    pub(crate) fn measure(&self) -> (f64, f64) {
+        match self.plan.workers[0] {
+            #[cfg(feature = "cuda")]
+            (Device::Cuda(number), _) => {
+                let measured = cuda::Driver::open(number).map(|driver| {
+                    cuda::measure(driver, self.plan.element()).expect("the device works")
+                });
+                measured.unwrap_or_else(|error| panic!("{error}"))
+            }
+            (_, threads) => {
+                let decoder = &self.decoder;
+                kernels::measure(threads, decoder.main_precision(), decoder.isa)
+            }
+        }
     }
 
     /// Encodes and decodes; an error if the checkpoint brought no tokenizer.
@@ -291,22 +323,82 @@ fn existing_folder(folder: &Path) -> Result<PathBuf, LoadError> {
     })
 }
 
-/// Threads of each worker: the configured or available ones, split evenly.
-fn worker_threads(options: &EngineOptions) -> Result<Vec<NonZeroUsize>, LoadError> {
-    if options.devices.is_empty() {
-        return Err(LoadError::Setting {
-            setting: "device",
-            value: "[]".to_owned(),
-            problem: "names no device; use cpu".to_owned(),
-        });
+/// What the options come to on this machine and in this build.
+struct Plan {
+    /// Where each worker computes, and on how many threads if on the CPU.
+    workers: Vec<(Device, NonZeroUsize)>,
+    /// How the CPU holds weights: for CUDA, what is uploaded from.
+    precision: WeightPrecision,
+    isa: Isa,
+    /// How CUDA holds them, if the workers compute there.
+    cuda: Option<Dtype>,
+}
+
+impl Plan {
+    #[cfg(feature = "cuda")]
+    fn element(&self) -> cuda::Element {
+        match self.cuda {
+            Some(Dtype::F32) => cuda::Element::F32,
+            _ => cuda::Element::Bf16,
+        }
     }
-    for device in &options.devices {
-        if let Device::Cuda(number) = device {
-            return Err(LoadError::Setting {
-                setting: "device",
-                value: format!("cuda:{number}"),
-                problem: "needs a build with CUDA, which this one is not; use cpu".to_owned(),
-            });
+
+    fn of(options: &EngineOptions) -> Result<Self, LoadError> {
+        let workers = workers(options)?;
+        let refused = |problem: &str| {
+            Err(LoadError::Setting {
+                setting: "dtype",
+                value: options.dtype.name().to_owned(),
+                problem: problem.to_owned(),
+            })
+        };
+        let on_cuda = workers[0].0 != Device::Cpu;
+        let (precision, cuda) = match (on_cuda, options.dtype) {
+            (true, Dtype::Auto | Dtype::Bf16) => (WeightPrecision::F32, Some(Dtype::Bf16)),
+            (true, Dtype::F32) => (WeightPrecision::F32, Some(Dtype::F32)),
+            (true, _) => return refused("is not available on CUDA; use auto, bf16 or f32"),
+            (false, Dtype::Auto) => (WeightPrecision::AsStored, None),
+            (false, Dtype::F32) => (WeightPrecision::F32, None),
+            (false, Dtype::Q8_0) => (WeightPrecision::Q8, None),
+            (false, Dtype::Q4K) => (WeightPrecision::Q4, None),
+            (false, Dtype::Bf16) => {
+                return refused("is not available on the CPU; use f32, q8_0 or q4_k");
+            }
+        };
+        Ok(Self {
+            workers,
+            precision,
+            isa: Isa::named(options.kernels.as_deref())?,
+            cuda,
+        })
+    }
+}
+
+/// The devices, and the configured or available threads, split evenly.
+fn workers(options: &EngineOptions) -> Result<Vec<(Device, NonZeroUsize)>, LoadError> {
+    let refused = |value: String, problem: &str| {
+        Err(LoadError::Setting {
+            setting: "device",
+            value,
+            problem: problem.to_owned(),
+        })
+    };
+    let devices = &options.devices;
+    if devices.is_empty() {
+        return refused("[]".to_owned(), "names no device; use cpu");
+    }
+    let cuda = devices.iter().find_map(|device| match device {
+        Device::Cuda(number) => Some(format!("cuda:{number}")),
+        Device::Cpu => None,
+    });
+    if let Some(cuda) = cuda {
+        if !cfg!(feature = "cuda") {
+            let problem = "needs a build with CUDA, which this one is not; use cpu";
+            return refused(cuda, problem);
+        }
+        // Their weights are held differently, so that they would correct differently.
+        if devices.contains(&Device::Cpu) {
+            return refused(cuda, "cannot work beside cpu; name devices of one kind");
         }
     }
     let available = options
@@ -314,10 +406,17 @@ fn worker_threads(options: &EngineOptions) -> Result<Vec<NonZeroUsize>, LoadErro
         .or_else(|| thread::available_parallelism().ok())
         .unwrap_or(NonZeroUsize::MIN)
         .get();
-    let workers = options.devices.len();
-    Ok((0..workers)
-        .map(|worker| available / workers + usize::from(worker < available % workers))
-        .map(|threads| NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN))
+    let count = devices.len();
+    Ok(devices
+        .iter()
+        .enumerate()
+        .map(|(worker, &device)| {
+            let threads = available / count + usize::from(worker < available % count);
+            (
+                device,
+                NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN),
+            )
+        })
         .collect())
 }
 

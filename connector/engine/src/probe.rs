@@ -3,7 +3,6 @@
 //! For parity with other implementations and for benchmarks; needs no tokenizer.
 
 use std::{
-    num::NonZeroUsize,
     sync::{Arc, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
@@ -17,7 +16,6 @@ use crate::{
     draft::{Drafter, Mixture, Past},
     inbox::Inbox,
     job::{End, Finished, Job, Reply, not_finite},
-    kernels::measure,
     load::Loaded,
     scheduler::Budget,
     worker::{Work, Worker},
@@ -26,7 +24,6 @@ use crate::{
 /// A checkpoint that answers in token ids.
 pub struct Probe {
     loaded: Loaded,
-    threads: NonZeroUsize,
     speculation: Speculation,
     past: Arc<Past>,
 }
@@ -69,13 +66,17 @@ impl Probe {
     /// As [`Engine::load`](crate::Engine::load).
     pub fn load(options: &EngineOptions) -> Result<Self, LoadError> {
         let loaded = Loaded::load(options)?;
-        let threads = loaded.threads[0];
         Ok(Self {
             loaded,
-            threads,
             speculation: options.speculation,
             past: Past::new(options.limits.history_tokens),
         })
+    }
+
+    /// A backend of its own, on the first device.
+    fn backend(&self) -> Box<dyn Backend> {
+        let backend = self.loaded.backend(0);
+        backend.unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// What was loaded.
@@ -89,7 +90,7 @@ impl Probe {
     /// # Panics
     /// If a prompt is empty or all together do not fit the key-value store.
     pub fn logits(&self, prompts: &[Vec<u32>], rows: usize, chunk: usize) -> Vec<Vec<Vec<f32>>> {
-        let mut cpu = self.loaded.cpu(self.threads);
+        let mut backend = self.backend();
         let mut next_page = 0;
         let tables: Vec<Vec<u32>> = prompts
             .iter()
@@ -118,9 +119,11 @@ impl Probe {
                 step.push(&prompt[start..end], start, wanted, &tables[index]);
                 owners.extend(std::iter::repeat_n(index, wanted));
             }
-            cpu.forward(&step, &mut outcome);
+            backend
+                .forward(&step, &mut outcome)
+                .unwrap_or_else(|error| panic!("{error}"));
             for (row, owner) in owners.into_iter().enumerate() {
-                let vocab = cpu.vocab();
+                let vocab = backend.vocab();
                 logits[owner].push(outcome.logits[row * vocab..][..vocab].to_vec());
             }
         }
@@ -152,7 +155,7 @@ impl Probe {
             ..self.loaded.budget
         };
         let worker = Worker::new(
-            self.loaded.cpu(self.threads),
+            self.backend(),
             budget,
             self.speculation.thrift(),
             Arc::clone(&inbox),
@@ -228,7 +231,7 @@ impl Probe {
     }
 }
 
-/// What this machine can do at best.
+/// What a device can do at best.
 #[derive(Debug, Clone, Copy)]
 pub struct Machine {
     /// Multiply-adds of the engine's own product of 1,024 × 4,096 × 4,096.
@@ -237,11 +240,12 @@ pub struct Machine {
     pub bytes_per_s: f64,
 }
 
-/// Measures the machine with a model's threads, precision and kernels; takes a second or two.
+/// Measures the device of a model in its precision and with its kernels; takes a second or two.
+///
+/// # Panics
+/// If a device fails.
 pub fn measure_machine(probe: &Probe) -> Machine {
-    let decoder = &probe.loaded.decoder;
-    let (multiply_adds_per_s, bytes_per_s) =
-        measure(probe.threads, decoder.main_precision(), decoder.isa);
+    let (multiply_adds_per_s, bytes_per_s) = probe.loaded.measure();
     Machine {
         multiply_adds_per_s,
         bytes_per_s,

@@ -194,10 +194,10 @@ impl RopeTable {
         }
     }
 
-    /// Makes sure that positions below `positions` are there.
-    pub(crate) fn extend(&mut self, positions: usize) {
+    /// Makes sure that positions below `positions` are there; says whether some are new.
+    pub(crate) fn extend(&mut self, positions: usize) -> bool {
         if positions <= self.positions {
-            return;
+            return false;
         }
         // In steps, so that a growing context does not extend at every token.
         let positions = positions.next_multiple_of(256);
@@ -219,6 +219,13 @@ impl RopeTable {
                 .extend(sines.map(|sine| sine * self.rope.magnitude));
         }
         self.positions = positions;
+        true
+    }
+
+    /// `[position][cosines, sines]`
+    #[cfg(any(test, feature = "cuda"))]
+    pub(crate) fn values(&self) -> &[f32] {
+        &self.values
     }
 
     /// Cosines and sines at a position.

@@ -15,9 +15,10 @@ use std::{
 use aligner::AlignError;
 
 use crate::{
-    backend::{Backend, Outcome, Reading, Step},
+    active::Active,
+    backend::{Backend, DeviceLost, Outcome, Step},
     inbox::Inbox,
-    job::{End, Finished, Job, REPEATED, is_endless},
+    job::{End, Job},
     pace::Pace,
     scheduler::{Budget, Id, Planned, Scheduler},
 };
@@ -41,20 +42,6 @@ pub struct Work {
     pub prompt_time: Duration,
     /// Time in passes that only decoded.
     pub decode_time: Duration,
-}
-
-/// A sequence that the worker answers for.
-struct Active {
-    job: Job,
-    decoded: usize,
-    /// What was decoded, where endless outputs are given up.
-    output: Vec<u32>,
-    /// What the model would have said, where the tokens are forced.
-    said: Vec<u32>,
-    logprob_sum: f64,
-    logprob_min: f32,
-    steps: usize,
-    started: Option<Instant>,
 }
 
 /// The loop of one device.
@@ -138,8 +125,11 @@ impl<B: Backend> Worker<B> {
             self.draft();
             let result = catch_unwind(AssertUnwindSafe(|| self.compute()));
             match result {
-                Ok(()) => self.settle(),
-                Err(_) => self.fail_step(),
+                Ok(Ok(())) => self.settle(),
+                // After a panic the guilty row is unknown.
+                Err(_) => self.fail_step("a step of the engine panicked", AlignError::BatchFailed),
+                // No row is guilty: all of them are worth another try.
+                Ok(Err(lost)) => self.fail_step(&lost.to_string(), AlignError::Unavailable),
             }
         }
     }
@@ -156,17 +146,7 @@ impl<B: Backend> Worker<B> {
             let order = u64::try_from(order).unwrap_or(u64::MAX);
             self.scheduler
                 .submit(id, order, job.prompt.clone(), job.expected, most);
-            let active = Active {
-                job,
-                decoded: 0,
-                output: Vec::new(),
-                said: Vec::new(),
-                logprob_sum: 0.0,
-                logprob_min: 0.0,
-                steps: 0,
-                started: None,
-            };
-            self.active.insert(id, active);
+            self.active.insert(id, Active::new(job));
         }
     }
 
@@ -210,7 +190,7 @@ impl<B: Backend> Worker<B> {
     }
 
     /// Runs the planned step. May panic; touches nothing that outlives the step.
-    fn compute(&mut self) {
+    fn compute(&mut self) -> Result<(), DeviceLost> {
         let started = Instant::now();
         self.step.clear();
         let mut prompt_rows = 0;
@@ -241,7 +221,7 @@ impl<B: Backend> Worker<B> {
                 active.started.get_or_insert(started);
             }
         }
-        self.backend.forward(&self.step, &mut self.outcome);
+        self.backend.forward(&self.step, &mut self.outcome)?;
         let elapsed = started.elapsed();
         self.pace.learn(self.step.tokens.len(), elapsed);
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
@@ -259,6 +239,7 @@ impl<B: Backend> Worker<B> {
         } else {
             work.decode_time += elapsed;
         }
+        Ok(())
     }
 
     /// Takes the step's results to the sequences.
@@ -330,84 +311,24 @@ impl<B: Backend> Worker<B> {
     fn finish(&mut self, id: Id, result: Result<End, AlignError>) {
         let tokens = self.scheduler.finish(id);
         self.drafts.remove(&id);
-        let (Some(active), Some(mut tokens)) = (self.active.remove(&id), tokens) else {
-            return;
-        };
-        let Active { mut job, said, .. } = active;
-        let prompt_tokens = job.prompt.len();
-        let started = active.started.unwrap_or(job.submitted);
-        let output = tokens.split_off(prompt_tokens);
-        if let (Ok(End::Stop | End::Length), Some(drafter)) = (&result, &mut job.drafter) {
-            drafter.finish(&output);
+        if let (Some(active), Some(tokens)) = (self.active.remove(&id), tokens) {
+            active.answer(tokens, result);
         }
-        let result = result.map(|end| Finished {
-            tokens: if job.forced.is_some() { said } else { output },
-            prompt_tokens,
-            end,
-            logprob_sum: active.logprob_sum,
-            logprob_min: active.logprob_min,
-            steps: active.steps,
-            queued: started.saturating_duration_since(job.submitted),
-            inference: started.elapsed(),
-        });
-        job.reply.answer(result);
     }
 
-    /// After a panic: the guilty row is unknown, and so is what the pages hold.
-    fn fail_step(&mut self) {
-        tracing::error!(rows = self.plan.len(), "a step of the engine panicked");
+    /// Answers everything that runs: nobody knows what the pages hold.
+    fn fail_step(&mut self, problem: &str, error: fn(String) -> AlignError) {
+        tracing::error!(
+            rows = self.plan.len(),
+            problem,
+            "a step of the engine failed"
+        );
         for id in self.scheduler.abandon_running() {
             self.drafts.remove(&id);
             if let Some(active) = self.active.remove(&id) {
-                let error = AlignError::BatchFailed("a step of the engine panicked".to_owned());
-                active.job.reply.answer(Err(error));
+                active.job.reply.answer(Err(error(problem.to_owned())));
             }
         }
-    }
-}
-
-impl Active {
-    /// Chooses the token that follows.
-    fn next_token(&mut self, reading: Reading, logits: &[f32]) -> Result<u32, AlignError> {
-        if let Some(forced) = &self.job.forced {
-            self.said.push(reading.token);
-            return Ok(forced[self.decoded]);
-        }
-        let Some(sampler) = &mut self.job.sampler else {
-            self.count(reading.logprob);
-            return Ok(reading.token);
-        };
-        let token = sampler.sample(logits)?;
-        let best = logits[reading.token as usize];
-        self.count(logits[token as usize] - best + reading.logprob);
-        Ok(token)
-    }
-
-    fn count(&mut self, logprob: f32) {
-        self.logprob_sum += f64::from(logprob);
-        self.logprob_min = self.logprob_min.min(logprob);
-    }
-
-    /// Whether the output ends with this token.
-    fn end_after(&mut self, token: u32) -> Option<End> {
-        self.decoded += 1;
-        if let Some(forced) = &self.job.forced {
-            return (self.decoded == forced.len()).then_some(End::Length);
-        }
-        if self.decoded == 1 && self.job.stop_first == Some(token) {
-            return Some(End::StopFirst);
-        }
-        if self.job.stop.contains(&token) {
-            return Some(End::Stop);
-        }
-        if self.job.gives_up {
-            self.output.push(token);
-            // At certain lengths, whatever steps led there.
-            if self.decoded.is_multiple_of(REPEATED / 2) && is_endless(&self.output) {
-                return Some(End::Repetition);
-            }
-        }
-        (self.decoded == self.job.max_new).then_some(End::Length)
     }
 }
 
@@ -416,9 +337,12 @@ mod tests {
     use std::{sync::mpsc, thread};
 
     use super::*;
-    use crate::job::Reply;
+    use crate::{
+        backend::Reading,
+        job::{Finished, Reply},
+    };
 
-    /// Says the next number; panics on 666 and has no numbers for 13.
+    /// Says the next number; panics on 666, is lost on 777 and has no numbers for 13.
     struct Scripted;
 
     impl Backend for Scripted {
@@ -426,8 +350,11 @@ mod tests {
             1
         }
 
-        fn forward(&mut self, step: &Step, outcome: &mut Outcome) {
+        fn forward(&mut self, step: &Step, outcome: &mut Outcome) -> Result<(), DeviceLost> {
             assert!(!step.tokens.contains(&666), "the guilty row");
+            if step.tokens.contains(&777) {
+                return Err(DeviceLost("fell off the bus".to_owned()));
+            }
             outcome.readings.clear();
             let mut row = 0;
             for span in &step.spans {
@@ -443,6 +370,7 @@ mod tests {
                 }
             }
             outcome.logits = vec![0.0; outcome.readings.len()];
+            Ok(())
         }
     }
 
@@ -569,6 +497,22 @@ mod tests {
             .collect();
         assert_eq!(failed, [1, 666]);
         assert_eq!(answers.len(), 4);
+        assert_eq!(ended(&answers[1].1).0, [4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn what_ran_on_a_lost_device_is_worth_another_try() {
+        // Two at a time: 1 and 777 share a step.
+        let answers = serve(&[1, 777, 3, 4], 1_000, 2);
+        let lost: Vec<(u32, String)> = answers
+            .iter()
+            .filter_map(|(token, result)| match result {
+                Err(AlignError::Unavailable(problem)) => Some((*token, problem.clone())),
+                _ => None,
+            })
+            .collect();
+        let problem = "the device failed: fell off the bus".to_owned();
+        assert_eq!(lost, [(1, problem.clone()), (777, problem)]);
         assert_eq!(ended(&answers[1].1).0, [4, 5, 6, 7, 8]);
     }
 

@@ -8,12 +8,13 @@
 //! Two blocks share their bytes, the first in the low halves.
 
 #[cfg(target_arch = "x86_64")]
-use super::matmul_q8::{Halves, Vnni};
+use super::sums::{Halves, Vnni};
 use super::{
     Bytes, LANES,
     lanes::Lanes,
     matmul::Output,
-    matmul_q8::{BLOCK, Plain, Rows, Sums},
+    quantize::{BLOCK, Rows},
+    sums::{Plain, Sums},
 };
 
 /// Weights that share `d` and `m`.

@@ -18,9 +18,12 @@ mod matmul;
 mod matmul_f32;
 mod matmul_q4;
 mod matmul_q8;
+mod matrix;
 mod peak;
 mod pool;
+mod quantize;
 mod readout;
+mod sums;
 
 use std::fmt;
 
@@ -32,9 +35,11 @@ pub(crate) use attention::{Attend, AttentionShape, attend};
 pub(crate) use heads::{HeadShape, Place, split_heads};
 pub(crate) use kv::{KvPrecision, KvStore};
 pub(crate) use lanes::LANES;
-pub(crate) use matmul::{Epilogue, Matrix, Precision, QuantizedRows, matmul, matmul_columns};
+pub(crate) use matmul::{Epilogue, matmul, matmul_columns};
+pub(crate) use matrix::{Matrix, Precision};
 pub(crate) use peak::measure;
 pub(crate) use pool::Pool;
+pub(crate) use quantize::QuantizedRows;
 pub(crate) use readout::{Reading, read};
 
 /// Which instruction set the kernels use; found at run time.

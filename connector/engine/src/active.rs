@@ -1,0 +1,108 @@
+//! A sequence that a worker answers for: what was decoded so far, and whether it ends.
+
+use std::time::Instant;
+
+use aligner::AlignError;
+
+use crate::{
+    backend::Reading,
+    job::{End, Finished, Job, REPEATED, is_endless},
+};
+
+/// A sequence that the worker answers for.
+pub(crate) struct Active {
+    pub(crate) job: Job,
+    decoded: usize,
+    /// What was decoded, where endless outputs are given up.
+    output: Vec<u32>,
+    /// What the model would have said, where the tokens are forced.
+    said: Vec<u32>,
+    logprob_sum: f64,
+    logprob_min: f32,
+    pub(crate) steps: usize,
+    pub(crate) started: Option<Instant>,
+}
+
+impl Active {
+    pub(crate) fn new(job: Job) -> Self {
+        Self {
+            job,
+            decoded: 0,
+            output: Vec::new(),
+            said: Vec::new(),
+            logprob_sum: 0.0,
+            logprob_min: 0.0,
+            steps: 0,
+            started: None,
+        }
+    }
+
+    /// Chooses the token that follows.
+    pub(crate) fn next_token(
+        &mut self,
+        reading: Reading,
+        logits: &[f32],
+    ) -> Result<u32, AlignError> {
+        if let Some(forced) = &self.job.forced {
+            self.said.push(reading.token);
+            return Ok(forced[self.decoded]);
+        }
+        let Some(sampler) = &mut self.job.sampler else {
+            self.count(reading.logprob);
+            return Ok(reading.token);
+        };
+        let token = sampler.sample(logits)?;
+        let best = logits[reading.token as usize];
+        self.count(logits[token as usize] - best + reading.logprob);
+        Ok(token)
+    }
+
+    fn count(&mut self, logprob: f32) {
+        self.logprob_sum += f64::from(logprob);
+        self.logprob_min = self.logprob_min.min(logprob);
+    }
+
+    /// Whether the output ends with this token.
+    pub(crate) fn end_after(&mut self, token: u32) -> Option<End> {
+        self.decoded += 1;
+        if let Some(forced) = &self.job.forced {
+            return (self.decoded == forced.len()).then_some(End::Length);
+        }
+        if self.decoded == 1 && self.job.stop_first == Some(token) {
+            return Some(End::StopFirst);
+        }
+        if self.job.stop.contains(&token) {
+            return Some(End::Stop);
+        }
+        if self.job.gives_up {
+            self.output.push(token);
+            // At certain lengths, whatever steps led there.
+            if self.decoded.is_multiple_of(REPEATED / 2) && is_endless(&self.output) {
+                return Some(End::Repetition);
+            }
+        }
+        (self.decoded == self.job.max_new).then_some(End::Length)
+    }
+
+    /// Answers its request, whose prompt and output `tokens` are.
+    pub(crate) fn answer(self, mut tokens: Vec<u32>, result: Result<End, AlignError>) {
+        let Self { mut job, said, .. } = self;
+        let prompt_tokens = job.prompt.len();
+        let started = self.started.unwrap_or(job.submitted);
+        let output = tokens.split_off(prompt_tokens);
+        if let (Ok(End::Stop | End::Length), Some(drafter)) = (&result, &mut job.drafter) {
+            drafter.finish(&output);
+        }
+        let result = result.map(|end| Finished {
+            tokens: if job.forced.is_some() { said } else { output },
+            prompt_tokens,
+            end,
+            logprob_sum: self.logprob_sum,
+            logprob_min: self.logprob_min,
+            steps: self.steps,
+            queued: started.saturating_duration_since(job.submitted),
+            inference: started.elapsed(),
+        });
+        job.reply.answer(result);
+    }
+}

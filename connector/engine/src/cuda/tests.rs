@@ -1,0 +1,199 @@
+//! The kernels and the forward pass against those of the CPU, on the emulator.
+
+use std::{num::NonZeroUsize, path::Path};
+
+use super::{
+    emulated::{Emulated, knows},
+    gpu::KERNELS,
+    *,
+};
+use crate::{cpu::Cpu, decoder::WeightPrecision, kernels::Isa, source::Files};
+
+fn decoder(family: &str) -> Arc<Decoder> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(family);
+    let files = Files::Folder(folder);
+    let config = files
+        .required("config.json", "it is a fixture")
+        .expect("readable");
+    let config = Config::from_json(&config).expect("valid");
+    let weights = crate::weights::Weights::open(&files).expect("opens");
+    let isa = Isa::named(None).expect("there is one");
+    let decoder = Decoder::load(config, &weights, WeightPrecision::F32, isa);
+    Arc::new(decoder.expect("loads"))
+}
+
+/// Steps that cross pages, go on where others ended, check drafts, and need no logits.
+fn run(backend: &mut dyn Backend) -> (Vec<f32>, Vec<Reading>) {
+    let prompt: Vec<u32> = (0..170).map(|i| 3 + i * i % 300).collect();
+    let (mut step, mut outcome) = (Step::default(), Outcome::default());
+    let (mut logits, mut readings) = (Vec::new(), Vec::new());
+    let mut forward = |step: &Step| {
+        backend
+            .forward(step, &mut outcome)
+            .expect("a device that works");
+        logits.extend_from_slice(&outcome.logits);
+        readings.extend_from_slice(&outcome.readings);
+    };
+    step.push(&prompt[..41], 0, 0, &[3, 1, 7]);
+    forward(&step);
+    step.clear();
+    step.push(&prompt[41..43], 41, 2, &[3, 1, 7]);
+    step.push(&prompt[5..25], 0, 3, &[0, 9]);
+    step.push(&prompt[7..9], 0, 0, &[10]);
+    forward(&step);
+    // More keys than a block looks at together, and more than a window.
+    step.clear();
+    step.push(&prompt[43..], 43, 1, &[3, 1, 7, 2, 4, 5, 6, 8, 11, 12, 13]);
+    step.push(&prompt[40..41], 20, 1, &[0, 9]);
+    forward(&step);
+    (logits, readings)
+}
+
+const FAMILIES: [&str; 9] = [
+    "llama2",
+    "llama3",
+    "llama_odd",
+    "mistral",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "qwen2",
+    "qwen3",
+];
+
+fn check(element: Element, tolerance: f32) {
+    for family in FAMILIES {
+        let decoder = decoder(family);
+        let mut cpu = Cpu::new(Arc::clone(&decoder), NonZeroUsize::MIN, 16);
+        let (expected, expected_readings) = run(&mut cpu);
+        let mut cuda = Cuda::new(Emulated::new(), Arc::clone(&decoder), element, 16)
+            .unwrap_or_else(|error| panic!("{family}: {error}"));
+        let (logits, readings) = run(&mut cuda);
+        let size = expected.iter().fold(0.0_f32, |size, x| size.max(x.abs()));
+        let error = expected
+            .iter()
+            .zip(&logits)
+            .fold(0.0_f32, |error, (a, b)| error.max((a - b).abs()));
+        assert_eq!(logits.len(), 7 * decoder.config.vocab);
+        assert!(error < tolerance * size, "{family}: {error} of {size}");
+        let vocab = decoder.config.vocab;
+        let rows = readings.iter().zip(&expected_readings);
+        for (row, (reading, expected)) in rows.enumerate() {
+            assert!(reading.finite, "{family}, row {row}");
+            let off = (reading.logprob - expected.logprob).abs();
+            assert!(off < 10.0 * tolerance * size, "{family}, row {row}: {off}");
+            // What is read is what the logits say.
+            let logits = &logits[row * vocab..][..vocab];
+            let best = logits.iter().fold(f32::MIN, |best, x| best.max(*x));
+            let first = logits.iter().position(|x| *x == best);
+            assert_eq!(first, Some(reading.token as usize), "{family}, row {row}");
+        }
+    }
+}
+
+#[test]
+fn in_f32_every_family_computes_what_the_cpu_does() {
+    check(Element::F32, 1e-5);
+}
+
+#[test]
+fn in_bf16_it_is_off_by_the_rounding_of_weights_and_inputs() {
+    check(Element::Bf16, 3e-2);
+}
+
+#[test]
+fn logits_that_are_no_numbers_are_noticed_and_the_first_of_the_largest_is_read() {
+    let mut gpu = Emulated::new();
+    let rows = [
+        [1.0, 5.0, 5.0, -2.0, 0.0],
+        [1.0, f32::NAN, 5.0, -2.0, 0.0],
+        [f32::NEG_INFINITY, 1.0, 1.0, 1.0, 1.0],
+        [f32::NAN; 5],
+    ];
+    let logits = upload(&mut gpu, rows.as_flattened()).expect("memory");
+    let readings = gpu.allocate(48).expect("memory");
+    gpu.launch(
+        "read_out",
+        [4, 1],
+        &[
+            logits.into(),
+            5_usize.into(),
+            0.0.into(),
+            readings.into(),
+            readings.offset(16).into(),
+            readings.offset(32).into(),
+        ],
+    )
+    .expect("a kernel");
+    let mut numbers = [0_u32; 12];
+    gpu.download(readings, bytemuck::cast_slice_mut(&mut numbers))
+        .expect("memory");
+    assert_eq!(numbers[0], 1);
+    assert_eq!(numbers[8..], [1, 0, 0, 0]);
+    let total: f32 = rows[0].iter().map(|x| (x - 5.0).exp()).sum();
+    assert!((f32::from_bits(numbers[4]) + total.ln()).abs() < 1e-6);
+}
+
+#[test]
+fn a_head_that_the_kernels_have_no_room_for_is_refused() {
+    let mut decoder = Arc::into_inner(decoder("llama2")).expect("it is not shared");
+    decoder.config.head = 512;
+    let problem = Cuda::new(Emulated::new(), Arc::new(decoder), Element::F32, 16)
+        .err()
+        .expect("it is too large");
+    assert_eq!(
+        problem.to_string(),
+        "config.json: head_dim = 512 is not supported; supported: even sizes up to 256 on CUDA"
+    );
+}
+
+#[test]
+fn every_kernel_that_a_device_loads_is_there() {
+    for kernel in KERNELS {
+        assert!(knows(kernel), "{kernel}");
+    }
+    assert!(!knows("another"));
+}
+
+#[test]
+fn a_device_without_room_refuses_the_model_or_is_lost_at_the_step() {
+    let decoder = decoder("llama2");
+    let cuda = |room| {
+        Cuda::new(
+            Emulated::with_room(room),
+            Arc::clone(&decoder),
+            Element::F32,
+            16,
+        )
+    };
+    let problem = cuda(1_000).err().expect("the model does not fit");
+    assert!(
+        problem
+            .to_string()
+            .starts_with("device = cuda cannot take the model: allocating memory failed: "),
+        "{problem}"
+    );
+    // The least that takes the model takes no step.
+    let (mut least, mut most) = (1_000, 1 << 30);
+    while least + 1 < most {
+        let room = usize::midpoint(least, most);
+        if cuda(room).is_ok() {
+            most = room;
+        } else {
+            least = room;
+        }
+    }
+    let mut cuda = cuda(most).expect("the model fits");
+    let mut step = Step::default();
+    step.push(&[1, 2, 3], 0, 1, &[0]);
+    let lost = cuda
+        .forward(&step, &mut Outcome::default())
+        .expect_err("the step does not fit");
+    assert!(
+        lost.to_string()
+            .starts_with("the device failed: allocating memory failed: "),
+        "{lost}"
+    );
+}
