@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help needs-build needs-test build demo test test-faults test-checkpoints test-trainers soak bench bench-engine-peers failover overload bench-peers eval lint clean
+.PHONY: help needs-build needs-test build cuda demo test test-faults test-checkpoints test-trainers soak bench bench-engine-peers failover overload bench-peers eval lint clean
 
 BINARY := target/release/aligner-connector
 CARGO_BUILD := cargo build --release --workspace
@@ -25,6 +25,9 @@ needs-test:
 build: needs-build ## compile the connector to target/release/aligner-connector
 	@test -x $(BINARY) || echo "First build: everything is compiled once, about 15 minutes on two cores. Later ones take seconds."
 	@$(CARGO_BUILD)
+
+cuda: needs-test ## a binary that corrects on NVIDIA GPUs too, in target/cuda/release; needs no GPU to build
+	@CUDA_HOME=$$(.ci/nvcc) cargo build --release --locked -p aligner-service --features cuda --target-dir target/cuda
 
 demo: build ## correct a few hundred answers with the bundled model, over an in-process Kafka
 	@$(BINARY) demo $(if $(EVENTS),--events $(EVENTS))
@@ -76,6 +79,9 @@ lint: needs-build ## formatting, clippy, documentation, dependency policy
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
+	@if home=$$(.ci/nvcc --present); then \
+	    CUDA_HOME=$$home cargo clippy --release --workspace --features aligner-service/cuda -- -D warnings; \
+	 else echo "there is no nvcc here: the feature cuda was not checked; \`make cuda\` fetches one"; fi
 	@if cargo deny --version >/dev/null 2>&1; then \
 	    cargo deny --offline check bans licenses sources; \
 	 else echo "cargo-deny is not installed: deny.toml was not checked; \`tidy\` checks licences"; fi

@@ -4,7 +4,7 @@ use crate::carrier::{Layout, Stuff, VOICES, Voice, carrier, sentence, topic};
 use crate::draft::{Draft, Piece};
 use crate::lists::{Hazard, LISTS, Topic};
 use crate::values::{Personal, is_password_lead, password};
-use crate::writer::{Writer, capitalise, uncapitalise};
+use crate::writer::{Writer, capitalise, insert, uncapitalise};
 use crate::{Kind, Split, Triple};
 
 /// Index of a character boundary between two words.
@@ -49,7 +49,7 @@ fn personal_data(w: &mut Writer, draft: &mut Draft, drill: f64) {
             draft.faults.push(value);
         } else {
             let lead = w.pick(&LISTS.leads[what.list()]);
-            let value = if is_password_lead(lead) {
+            let value = if what == Personal::Key && is_password_lead(lead) {
                 password(w)
             } else {
                 what.draw(w)
@@ -247,9 +247,11 @@ fn contradiction(w: &mut Writer, draft: &mut Draft, topic: &Topic, wrong: bool) 
         parts.next().expect("a question"),
         parts.next().expect("an answer"),
     );
+    const MARK: char = '\u{1}';
+    let mark = |text: &str| text.replace("{v}", &MARK.to_string());
     let v = fact(w, kind);
-    let q = w.fill(&q.replace("{v}", "\u{1}")).replace('\u{1}', &v);
-    let a = w.fill(&a.replace("{v}", "\u{1}"));
+    let q = insert(&w.fill(&mark(q)), MARK, &v);
+    let a = w.fill(&mark(a));
     let rest = draft.answer();
     let mut x = v.clone();
     while wrong
@@ -266,7 +268,7 @@ fn contradiction(w: &mut Writer, draft: &mut Draft, topic: &Topic, wrong: bool) 
     if wrong {
         draft.faults.push(x.clone());
     }
-    draft.insert(at, a.replace('\u{1}', &x), Some(a.replace('\u{1}', &v)));
+    draft.insert(at, insert(&a, MARK, &x), Some(insert(&a, MARK, &v)));
 }
 
 /// Advice that needs a warning; with the warning or other care already there it is clean.

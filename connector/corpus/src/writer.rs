@@ -331,15 +331,31 @@ impl Writer {
                     v
                 }
             };
-            let article = out.ends_with(" a ") || out == "A " || out.ends_with(" A ");
-            if article && value.starts_with(['a', 'e', 'i', 'o', 'A', 'E', 'I', 'O']) {
-                out.insert(out.len() - 1, 'n');
-            }
-            out.push_str(&value);
+            append(&mut out, &value);
         }
         out.push_str(rest);
         out.replace("\\n", "\n")
     }
+}
+
+/// Appends a value; "a" before a vowel becomes "an".
+fn append(out: &mut String, value: &str) {
+    let article = out.ends_with(" a ") || out == "A " || out.ends_with(" A ");
+    if article && value.starts_with(['a', 'e', 'i', 'o', 'A', 'E', 'I', 'O']) {
+        out.insert(out.len() - 1, 'n');
+    }
+    out.push_str(value);
+}
+
+/// The text with the value at each mark.
+pub(crate) fn insert(text: &str, mark: char, value: &str) -> String {
+    let mut pieces = text.split(mark);
+    let mut out = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        append(&mut out, value);
+        out.push_str(piece);
+    }
+    out
 }
 
 /// The text with its first letter in upper case.

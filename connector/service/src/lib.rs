@@ -16,6 +16,9 @@ mod serve;
 mod telemetry;
 mod tolerance;
 
+#[cfg(all(feature = "cuda", feature = "cuda-training"))]
+compile_error!("candle links CUDA, the engine loads it: choose the feature cuda or cuda-training");
+
 use std::process::ExitCode;
 
 use cli::{Cli, Command};

@@ -67,7 +67,7 @@ impl Found {
                     "aligner.device",
                     device.clone(),
                     "this binary was built without CUDA",
-                    "use cpu, or build with `cargo build --release --features cuda`",
+                    "use cpu, or a binary that `make cuda` built",
                 );
             }
         }
