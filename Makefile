@@ -26,8 +26,9 @@ build: needs-build ## compile the connector to target/release/aligner-connector
 	@test -x $(BINARY) || echo "First build: everything is compiled once, about 15 minutes on two cores. Later ones take seconds."
 	@$(CARGO_BUILD)
 
-cuda: needs-test ## a binary that corrects on NVIDIA GPUs too, in target/cuda/release; needs no GPU to build
-	@CUDA_HOME=$$(.ci/nvcc) cargo build --release --locked -p aligner-service --features cuda --target-dir target/cuda
+cuda: needs-build ## a binary that corrects on NVIDIA GPUs too, in target/cuda/release; needs no GPU to build
+	@home=$$(.ci/nvcc) && CUDA_HOME=$$home \
+	    cargo build --release --locked -p aligner-service --features cuda --target-dir target/cuda
 
 demo: build ## correct a few hundred answers with the bundled model, over an in-process Kafka
 	@$(BINARY) demo $(if $(EVENTS),--events $(EVENTS))

@@ -80,13 +80,14 @@ fn every_problem_is_named_at_once_with_its_key_and_a_fix() {
     let (_scratch, path) = file(
         "contradictory.yaml",
         "topics:\n  answers: [same]\n  corrections: same\n\
-         aligner:\n  device: gpu\n  max_new_tokens: 0\n\
+         aligner:\n  device: gpu\n  dtype: bf16\n  max_new_tokens: 0\n\
          service:\n  listen: nowhere\n",
     );
     let done = call(&["validate", "--config", &path]).expect_code(2);
     for expected in [
         "topics.corrections",
         "aligner.device",
+        "aligner.dtype",
         "aligner.max_new_tokens",
         "service.listen",
     ] {

@@ -37,7 +37,7 @@ impl Active {
         }
     }
 
-    /// Chooses the token that follows.
+    /// Chooses the token that follows; only a sampler needs the logits.
     pub(crate) fn next_token(
         &mut self,
         reading: Reading,

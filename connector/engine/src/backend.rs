@@ -26,6 +26,8 @@ pub(crate) struct Step {
     pub(crate) spans: Vec<Span>,
     /// Page tables of all spans, each long enough for its last row.
     pub(crate) pages: Vec<u32>,
+    /// Whether somebody reads the logits themselves, which cost a GPU more to hand over than a step.
+    pub(crate) wants_logits: bool,
 }
 
 impl Step {
@@ -33,6 +35,7 @@ impl Step {
         self.tokens.clear();
         self.spans.clear();
         self.pages.clear();
+        self.wants_logits = false;
     }
 
     /// Adds the rows of `tokens` at `start`; the last `outputs` of them need logits.
@@ -61,7 +64,7 @@ impl Step {
 pub(crate) struct Outcome {
     /// One for each output row, in order.
     pub(crate) readings: Vec<Reading>,
-    /// `[output row][vocab]`
+    /// `[output row][vocab]`, if the step wants them.
     pub(crate) logits: Vec<f32>,
 }
 
@@ -73,7 +76,7 @@ pub(crate) trait Backend: Send + 'static {
     /// Runs one step.
     ///
     /// # Errors
-    /// If the device failed. What it held is lost, and the next step will likely fail as well.
+    /// If the device failed. What it held is lost, and later steps will fail as well.
     fn forward(&mut self, step: &Step, outcome: &mut Outcome) -> Result<(), DeviceLost>;
 }
 

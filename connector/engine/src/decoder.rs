@@ -1,6 +1,8 @@
 //! The weights of a decoder, for every family: read from a checkpoint, and packed at load for the
 //! kernels of this machine.
 
+use std::sync::Arc;
+
 use crate::{
     LoadError,
     config::Config,
@@ -23,7 +25,7 @@ pub(crate) enum WeightPrecision {
 pub(crate) struct Decoder {
     pub(crate) config: Config,
     pub(crate) isa: Isa,
-    pub(crate) embeddings: Rows<'static>,
+    pub(crate) embeddings: Arc<Rows<'static>>,
     pub(crate) layers: Vec<Layer>,
     pub(crate) norm: Vec<f32>,
     pub(crate) head: Matrix,
@@ -85,7 +87,7 @@ impl Decoder {
             .map(|index| loader.layer(index))
             .collect::<Result<Vec<_>, _>>()?;
         let norm = loader.norm("norm", hidden)?;
-        let embeddings = embeddings.into_owned();
+        let embeddings = Arc::new(embeddings.into_owned());
         let count = |matrix: &Matrix| matrix.n * matrix.k;
         let parameters = vocab * hidden
             + if tied { 0 } else { count(&head) }

@@ -3,7 +3,8 @@
 //! Checkpoints come in Hugging Face layout (or as GGUF) through candle; the forward pass is this
 //! crate's own. One decoder, driven by configuration, serves every family; rows of many requests
 //! share each pass without padding; and a correction has the same bytes whatever else is in the
-//! batch, however prompts are chunked, on however many threads, with drafts or without.
+//! batch, however prompts are chunked, on however many threads, with drafts or without. (On a GPU
+//! that holds but for near ties.)
 //!
 //! Absent: Kafka, settings files, and everything that a correction means to the pipeline.
 

@@ -205,8 +205,8 @@ impl Loaded {
             (Device::Cuda(number), _) => {
                 let element = self.plan.element();
                 let driver = cuda::Driver::open(number)?;
-                let pages = self.budget.pages;
-                Ok(Box::new(Cuda::new(driver, decoder, element, pages)?))
+                let cuda = Cuda::new(driver, number, &decoder, element, self.budget)?;
+                Ok(Box::new(cuda))
             }
             #[cfg(not(feature = "cuda"))]
             (Device::Cuda(_), _) => unreachable!("a plan without CUDA names no such device"),
@@ -270,6 +270,10 @@ impl Loaded {
         part("config", &self.config_bytes);
         part("tokenizer", self.tokenizer.as_deref().unwrap_or_default());
         part("dtype", self.description.dtype.as_bytes());
+        // A GPU sums in another order.
+        if self.plan.cuda.is_some() {
+            part("device", b"cuda");
+        }
         let eos: Vec<u8> = self.eos.iter().flat_map(|id| id.to_le_bytes()).collect();
         part("eos", &eos);
         part("template", profile.template.text().as_bytes());

@@ -24,7 +24,8 @@ pub struct EngineOptions {
     pub decoding: Decoding,
     /// What a worker may hold and compute at a time.
     pub limits: Limits,
-    /// Whether steps may check drafts. Drafts never change an output, only the number of steps.
+    /// Whether steps may check drafts. On a CPU, drafts never change an output, only the number of
+    /// steps; on a GPU they do where two tokens are as good as tied.
     pub speculation: Speculation,
     /// Instruction set of the CPU's kernels (`avx512-vnni`, `avx512`, `avx2`, `portable`), to measure
     /// a lesser machine on this one; the best that there is if `None`. It never changes an output.

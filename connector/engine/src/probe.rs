@@ -66,6 +66,8 @@ impl Probe {
     /// As [`Engine::load`](crate::Engine::load).
     pub fn load(options: &EngineOptions) -> Result<Self, LoadError> {
         let loaded = Loaded::load(options)?;
+        // A device that cannot take the model is found here.
+        drop(loaded.backend(0)?);
         Ok(Self {
             loaded,
             speculation: options.speculation,
@@ -119,6 +121,7 @@ impl Probe {
                 step.push(&prompt[start..end], start, wanted, &tables[index]);
                 owners.extend(std::iter::repeat_n(index, wanted));
             }
+            step.wants_logits = true;
             backend
                 .forward(&step, &mut outcome)
                 .unwrap_or_else(|error| panic!("{error}"));

@@ -4,7 +4,8 @@
 //! every step moves the second towards the first: by a chunk of the prompt, by one token, or by
 //! one token and drafts. Sequences are served longest waiting first, then by arrival; the first in
 //! line is never overtaken, so nobody starves. When pages run out, the last in line gives its up
-//! and queues again: its tokens stay known, and computing them again gives the same bytes.
+//! and queues again: its tokens stay known, and on a CPU computing them again gives the
+//! same bytes.
 //!
 //! Only numbers here: no tensors, no texts, no clock.
 

@@ -128,8 +128,8 @@ impl<B: Backend> Worker<B> {
                 Ok(Ok(())) => self.settle(),
                 // After a panic the guilty row is unknown.
                 Err(_) => self.fail_step("a step of the engine panicked", AlignError::BatchFailed),
-                // No row is guilty: all of them are worth another try.
-                Ok(Err(lost)) => self.fail_step(&lost.to_string(), AlignError::Unavailable),
+                // No row is guilty, and none will succeed: whoever starts the process anew finds a device.
+                Ok(Err(lost)) => self.fail_step(&lost.to_string(), AlignError::Stopped),
             }
         }
     }
@@ -219,6 +219,7 @@ impl<B: Backend> Worker<B> {
         for planned in &self.plan {
             if let Some(active) = self.active.get_mut(&planned.id) {
                 active.started.get_or_insert(started);
+                self.step.wants_logits |= active.job.sampler.is_some();
             }
         }
         self.backend.forward(&self.step, &mut self.outcome)?;
@@ -263,7 +264,8 @@ impl<B: Backend> Worker<B> {
             let mut problem = None;
             for (index, row) in outputs.enumerate() {
                 let reading = self.outcome.readings[row];
-                let logits = &self.outcome.logits[row * vocab..][..vocab];
+                let logits = self.outcome.logits.get(row * vocab..(row + 1) * vocab);
+                let logits = logits.unwrap_or_default();
                 if !reading.finite {
                     end = Some(End::NotFinite);
                     break;
@@ -501,13 +503,13 @@ mod tests {
     }
 
     #[test]
-    fn what_ran_on_a_lost_device_is_worth_another_try() {
+    fn a_lost_device_stops_who_asked_and_costs_no_record() {
         // Two at a time: 1 and 777 share a step.
         let answers = serve(&[1, 777, 3, 4], 1_000, 2);
         let lost: Vec<(u32, String)> = answers
             .iter()
             .filter_map(|(token, result)| match result {
-                Err(AlignError::Unavailable(problem)) => Some((*token, problem.clone())),
+                Err(AlignError::Stopped(problem)) => Some((*token, problem.clone())),
                 _ => None,
             })
             .collect();

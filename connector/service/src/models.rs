@@ -129,13 +129,7 @@ pub fn engine_options(settings: &config::Aligner, model: &str) -> anyhow::Result
     };
     let mut options = EngineOptions::new(source);
     options.profile = settings.profile.as_deref().map(profile).transpose()?;
-    options.dtype = match settings.dtype {
-        Dtype::Auto => aligner_engine::Dtype::Auto,
-        Dtype::F32 => aligner_engine::Dtype::F32,
-        Dtype::Q8_0 => aligner_engine::Dtype::Q8_0,
-        Dtype::Q4K => aligner_engine::Dtype::Q4K,
-        Dtype::Bf16 => aligner_engine::Dtype::Bf16,
-    };
+    options.dtype = dtype(settings.dtype);
     options.devices = settings
         .device
         .values()
@@ -160,6 +154,17 @@ fn decoding(settings: &config::Aligner) -> Decoding {
         temperature: settings.temperature,
         top_p: settings.top_p,
         seed: settings.seed,
+    }
+}
+
+/// What the engine calls it.
+pub(crate) fn dtype(dtype: Dtype) -> aligner_engine::Dtype {
+    match dtype {
+        Dtype::Auto => aligner_engine::Dtype::Auto,
+        Dtype::F32 => aligner_engine::Dtype::F32,
+        Dtype::Q8_0 => aligner_engine::Dtype::Q8_0,
+        Dtype::Q4K => aligner_engine::Dtype::Q4K,
+        Dtype::Bf16 => aligner_engine::Dtype::Bf16,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     ffi::{CString, c_void},
+    mem::ManuallyDrop,
     sync::Arc,
 };
 
@@ -14,7 +15,7 @@ use cudarc::{
     driver::{CudaContext, CudaStream, result, sys},
 };
 
-use super::gpu::{Address, Argument, Element, Gpu, GpuError, KERNELS, Product};
+use super::gpu::{Address, Argument, Element, Gpu, GpuError, KERNELS, Product, check_arguments};
 use crate::LoadError;
 
 /// `kernels.cu` as nvcc left it, ended by a zero.
@@ -28,7 +29,8 @@ pub(crate) struct Driver {
     kernels: HashMap<&'static str, sys::CUfunction>,
     module: sys::CUmodule,
     allocations: Vec<sys::CUdeviceptr>,
-    blas: CudaBlas,
+    /// Given back only while the device works: giving it back panics where that fails.
+    blas: ManuallyDrop<CudaBlas>,
     stream: Arc<CudaStream>,
     context: Arc<CudaContext>,
 }
@@ -49,7 +51,7 @@ impl Driver {
             value: format!("cuda:{number}"),
             problem,
         };
-        // SAFETY: loading these libraries runs their constructors only.
+        // SAFETY: loading and unloading these libraries runs what they run at start and end.
         let (driver, cublas) = unsafe {
             (
                 sys::is_culib_present(),
@@ -86,11 +88,11 @@ impl Driver {
             kernels: HashMap::new(),
             module,
             allocations: Vec::new(),
-            blas,
+            blas: ManuallyDrop::new(blas),
             stream,
             context,
         };
-        for kernel in KERNELS {
+        for (kernel, _) in KERNELS {
             let name = CString::new(kernel).expect("a name without zeros");
             // SAFETY: the module is loaded.
             let function = unsafe { result::module::get_function(module, name) }
@@ -121,16 +123,19 @@ impl Gpu for Driver {
     }
 
     fn free(&mut self, address: Address) -> Result<(), GpuError> {
+        self.finish()?;
         self.allocations.retain(|&pointer| pointer != address.0);
-        // SAFETY: allocated by `allocate`; freeing waits for what still uses it.
+        // SAFETY: allocated by `allocate`, and nothing uses it any more.
         unsafe { result::free_sync(address.0) }
             .map_err(|error| GpuError::new("freeing memory of the device", error))
     }
 
     fn upload(&mut self, bytes: &[u8], to: Address) -> Result<(), GpuError> {
-        // SAFETY: from pageable memory, which the driver has copied when this returns.
+        let failed = |error| GpuError::new("copying to the device", error);
+        // SAFETY: the bytes stay until the copy is waited for.
         unsafe { result::memcpy_htod_async(to.0, bytes, self.stream.cu_stream()) }
-            .map_err(|error| GpuError::new("copying to the device", error))
+            .map_err(failed)?;
+        self.stream.synchronize().map_err(failed)
     }
 
     fn download(&mut self, from: Address, bytes: &mut [u8]) -> Result<(), GpuError> {
@@ -147,9 +152,10 @@ impl Gpu for Driver {
         [x, y]: [usize; 2],
         arguments: &[Argument],
     ) -> Result<(), GpuError> {
+        check_arguments(kernel, arguments);
         let mut pointers: Vec<*mut c_void> = arguments.iter().map(Argument::pointer).collect();
-        // SAFETY: arguments are the kernel's, as the emulator's tests show; they are copied by the
-        // launch, and what they point at lives until the device is dropped.
+        // SAFETY: there are as many arguments as the kernel takes; they are copied by the launch, and
+        // what they point at lives until the device is dropped.
         unsafe {
             result::launch_kernel(
                 self.kernels[kernel],
@@ -203,15 +209,22 @@ impl Gpu for Driver {
         }
         .map_err(|error| GpuError::new("a matrix product", error))
     }
+
+    fn finish(&mut self) -> Result<(), GpuError> {
+        self.stream
+            .synchronize()
+            .map_err(|error| GpuError::new("waiting for the device", error))
+    }
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // A device that is lost has nothing left to free: errors end nothing here.
-        if self.context.bind_to_thread().is_err() {
+        // A device that is lost has nothing left to free, and fails whatever it is asked.
+        if self.enter().and_then(|()| self.finish()).is_err() {
             return;
         }
-        let _ = self.stream.synchronize();
+        // SAFETY: dropped nowhere else, and not used any more.
+        unsafe { ManuallyDrop::drop(&mut self.blas) };
         for pointer in self.allocations.drain(..) {
             // SAFETY: allocated by this driver, and no longer in use.
             let _ = unsafe { result::free_sync(pointer) };

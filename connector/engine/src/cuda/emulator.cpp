@@ -2,11 +2,11 @@
 // after another, memory is the process's own. It shows that the arithmetic and the indices are right; it shows
 // nothing about memory models, warps or speed.
 
-#include <barrier>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <pthread.h>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -16,14 +16,14 @@ struct Index {
 };
 static thread_local Index threadIdx, blockIdx;
 static Index blockDim, gridDim;
-static std::barrier<> *together;
+static pthread_barrier_t together;
 
 #define EMULATED
 #define __global__
 #define __device__
 // One block at a time: its shared memory is the only one.
 #define __shared__ static
-#define __syncthreads() together->arrive_and_wait()
+#define __syncthreads() pthread_barrier_wait(&together)
 
 using std::min;
 
@@ -51,21 +51,21 @@ static void call(void (*kernel)(A...), void **arguments, std::index_sequence<I..
 }
 
 template <typename... A> static int run(void (*kernel)(A...), unsigned threads, void **arguments) {
-    std::barrier<> barrier(threads);
-    together = &barrier;
+    pthread_barrier_init(&together, nullptr, threads);
     blockDim = {threads, 1};
     std::vector<std::thread> team;
     for (unsigned thread = 0; thread < threads; thread++)
-        team.emplace_back([=, &barrier] {
+        team.emplace_back([=] {
             threadIdx = {thread, 0};
             for (unsigned y = 0; y < gridDim.y; y++)
                 for (unsigned x = 0; x < gridDim.x; x++) {
                     blockIdx = {x, y};
                     call(kernel, arguments, std::index_sequence_for<A...>{});
-                    barrier.arrive_and_wait();
+                    __syncthreads();
                 }
         });
     for (auto &thread : team) thread.join();
+    pthread_barrier_destroy(&together);
     return 0;
 }
 

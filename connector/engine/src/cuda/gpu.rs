@@ -101,14 +101,19 @@ impl GpuError {
     }
 }
 
-/// A device. Calls are in order; an upload may be reused when it returns, and a download waits.
+/// A device. Calls are in order.
+///
+/// Addresses are not checked, nor the sizes behind them: that they are right is what the backend's
+/// tests are for.
 pub(crate) trait Gpu: Send + 'static {
     /// Makes the device current for the calling thread.
     fn enter(&mut self) -> Result<(), GpuError>;
     /// Zeroed memory; what is not freed is freed with the device.
     fn allocate(&mut self, bytes: usize) -> Result<Address, GpuError>;
     fn free(&mut self, address: Address) -> Result<(), GpuError>;
+    /// The bytes may change when this returns.
     fn upload(&mut self, bytes: &[u8], to: Address) -> Result<(), GpuError>;
+    /// Waits for everything before it.
     fn download(&mut self, from: Address, bytes: &mut [u8]) -> Result<(), GpuError>;
     fn launch(
         &mut self,
@@ -117,23 +122,32 @@ pub(crate) trait Gpu: Send + 'static {
         arguments: &[Argument],
     ) -> Result<(), GpuError>;
     fn multiply(&mut self, product: &Product) -> Result<(), GpuError>;
+    /// Waits for everything before it.
+    fn finish(&mut self) -> Result<(), GpuError>;
 }
 
-/// The kernels of `kernels.cu`.
-pub(crate) const KERNELS: [&str; 12] = [
-    "add_norm",
-    "add_bias",
-    "gather",
-    "read_out",
-    "norm_f32",
-    "split_f32",
-    "attend_f32",
-    "glu_f32",
-    "norm_bf16",
-    "split_bf16",
-    "attend_bf16",
-    "glu_bf16",
+/// The kernels of `kernels.cu`, and how many arguments each takes.
+pub(crate) const KERNELS: [(&str, usize); 12] = [
+    ("add_norm", 5),
+    ("add_bias", 4),
+    ("gather", 4),
+    ("read_out", 6),
+    ("norm_f32", 5),
+    ("split_f32", 14),
+    ("attend_f32", 14),
+    ("glu_f32", 4),
+    ("norm_bf16", 5),
+    ("split_bf16", 14),
+    ("attend_bf16", 14),
+    ("glu_bf16", 4),
 ];
+
+/// Panics unless the kernel takes so many arguments: a launch would read beyond them.
+pub(crate) fn check_arguments(kernel: &str, arguments: &[Argument]) {
+    let taken = KERNELS.iter().find(|(name, _)| *name == kernel);
+    let taken = taken.map(|&(_, count)| count);
+    assert_eq!(taken, Some(arguments.len()), "arguments of {kernel}");
+}
 
 /// The kernels whose type is the element's.
 pub(crate) struct Typed {

@@ -31,10 +31,14 @@ use crate::{
     decoder::{Decoder, Layer},
     kernels::{Activation, Matrix},
     rope::RopeTable,
+    rows::Rows,
+    scheduler::Budget,
 };
 
 /// Components of a head that the kernels have room for.
 const MOST_HEAD: usize = 256;
+
+const _: () = assert!(PAGE_TOKENS == 16, "kernels.cu has pages of as many tokens");
 
 /// A product's weights on the device.
 struct Weights {
@@ -90,7 +94,9 @@ pub(crate) struct Cuda<G> {
     gpu: G,
     element: Element,
     kernels: Typed,
-    decoder: Arc<Decoder>,
+    config: Config,
+    /// On the host; the other weights need not stay there.
+    embeddings: Arc<Rows<'static>>,
     layers: Vec<DeviceLayer>,
     norm: Address,
     head: Weights,
@@ -114,12 +120,15 @@ pub(crate) struct Cuda<G> {
 }
 
 impl<G: Gpu> Cuda<G> {
-    /// A worker with room for `pages` pages; uploads the weights, which must be f32.
+    /// A worker on device `number` with room for `pages` pages; uploads the weights, which must be
+    /// f32, and takes one step of `step_tokens` rows and `running` sequences, so that what does not
+    /// fit or work is found at start.
     pub(crate) fn new(
         mut gpu: G,
-        decoder: Arc<Decoder>,
+        number: usize,
+        decoder: &Decoder,
         element: Element,
-        pages: usize,
+        budget: Budget,
     ) -> Result<Self, LoadError> {
         let config = &decoder.config;
         if config.head > MOST_HEAD || config.head % 2 == 1 {
@@ -132,10 +141,10 @@ impl<G: Gpu> Cuda<G> {
         }
         let lost = |error: GpuError| LoadError::Setting {
             setting: "device",
-            value: "cuda".to_owned(),
+            value: format!("cuda:{number}"),
             problem: format!("cannot take the model: {error}"),
         };
-        let cache = pages * config.kv_heads * PAGE_TOKENS * config.head * element.bytes();
+        let cache = budget.pages * config.kv_heads * PAGE_TOKENS * config.head * element.bytes();
         gpu.enter().map_err(lost)?;
         let layers = decoder
             .layers
@@ -146,7 +155,7 @@ impl<G: Gpu> Cuda<G> {
         let norm = upload(&mut gpu, &decoder.norm).map_err(lost)?;
         let head = upload_matrix(&mut gpu, &decoder.head, element).map_err(lost)?;
         let ropes = config.ropes.iter().cloned();
-        Ok(Self {
+        let mut cuda = Self {
             gpu,
             element,
             kernels: Typed::of(element),
@@ -156,8 +165,9 @@ impl<G: Gpu> Cuda<G> {
             ropes: ropes
                 .map(|rope| (RopeTable::new(rope), Buffer::EMPTY))
                 .collect(),
-            pages,
-            decoder,
+            pages: budget.pages,
+            config: config.clone(),
+            embeddings: Arc::clone(&decoder.embeddings),
             x: [Buffer::EMPTY, Buffer::EMPTY],
             normed: Buffer::EMPTY,
             qkv: Buffer::EMPTY,
@@ -171,7 +181,19 @@ impl<G: Gpu> Cuda<G> {
             readings: Buffer::EMPTY,
             embedded: Vec::new(),
             numbers: Vec::new(),
-        })
+        };
+        cuda.rehearse(budget).map_err(lost)?;
+        Ok(cuda)
+    }
+
+    /// A step as large as any, of which nothing is kept: it makes room for all others.
+    fn rehearse(&mut self, budget: Budget) -> Result<(), GpuError> {
+        let rows = budget.step_tokens.min(budget.pages * PAGE_TOKENS);
+        let pages: Vec<u32> = (0..budget.pages as u32).collect();
+        let mut step = Step::default();
+        step.push(&vec![0; rows], 0, rows.min(budget.running), &pages);
+        step.wants_logits = true;
+        self.step(&step, &mut Outcome::default())
     }
 
     /// Uploads where every row stands, and embeds the tokens.
@@ -180,7 +202,7 @@ impl<G: Gpu> Cuda<G> {
             hidden,
             embed_scale,
             ..
-        } = self.decoder.config;
+        } = self.config;
         let rows = step.tokens.len();
         assert!(
             step.pages.iter().all(|&page| (page as usize) < self.pages),
@@ -189,7 +211,7 @@ impl<G: Gpu> Cuda<G> {
         self.embedded.resize(rows * hidden, 0.0);
         for (row, &token) in step.tokens.iter().enumerate() {
             let to = &mut self.embedded[row * hidden..][..hidden];
-            self.decoder.embeddings.row(token as usize, to);
+            self.embeddings.row(token as usize, to);
             to.iter_mut().for_each(|value| *value *= embed_scale);
         }
         let x = self.x[0].of(&mut self.gpu, rows * hidden * 4)?;
@@ -235,8 +257,7 @@ impl<G: Gpu> Cuda<G> {
     fn step(&mut self, step: &Step, outcome: &mut Outcome) -> Result<(), GpuError> {
         self.gpu.enter()?;
         let places = self.place(step)?;
-        let decoder = Arc::clone(&self.decoder);
-        let config = &decoder.config;
+        let config = &self.config;
         let Config {
             hidden,
             ffn,
@@ -375,9 +396,15 @@ impl<G: Gpu> Cuda<G> {
         }
 
         outcome.readings.clear();
-        outcome.logits.resize(outputs * vocab, 0.0);
+        let wanted = if step.wants_logits {
+            outputs * vocab
+        } else {
+            0
+        };
+        outcome.logits.resize(wanted, 0.0);
         if outputs == 0 {
-            return Ok(());
+            // So that its time is its own, and its failure too.
+            return gpu.finish();
         }
         let arguments = [
             x.into(),
@@ -413,7 +440,9 @@ impl<G: Gpu> Cuda<G> {
         )?;
         self.numbers.resize(3 * outputs, 0);
         gpu.download(readings, bytemuck::cast_slice_mut(&mut self.numbers))?;
-        gpu.download(logits, bytemuck::cast_slice_mut(&mut outcome.logits))?;
+        if step.wants_logits {
+            gpu.download(logits, bytemuck::cast_slice_mut(&mut outcome.logits))?;
+        }
         let (tokens, rest) = self.numbers.split_at(outputs);
         let (logprobs, finite) = rest.split_at(outputs);
         let rows = tokens.iter().zip(logprobs).zip(finite);
@@ -430,7 +459,7 @@ impl<G: Gpu> Cuda<G> {
 
 impl<G: Gpu> Backend for Cuda<G> {
     fn vocab(&self) -> usize {
-        self.decoder.config.vocab
+        self.config.vocab
     }
 
     fn forward(&mut self, step: &Step, outcome: &mut Outcome) -> Result<(), DeviceLost> {
@@ -446,34 +475,42 @@ pub(crate) fn measure(mut gpu: impl Gpu, element: Element) -> Result<(f64, f64),
     use std::time::Instant;
     const ROWS: usize = 1_024;
     const SIZE: usize = 4_096;
-    const REPEATS: usize = 50;
+    // A gigabyte and more: what no cache holds.
+    const MATRICES: usize = 40;
     gpu.enter()?;
-    let x = gpu.allocate(ROWS * SIZE * element.bytes())?;
-    let weights = gpu.allocate(SIZE * SIZE * element.bytes())?;
+    // Numbers as inputs are, for multiplying zeros takes less power.
+    let noise = |len: usize| -> Vec<f32> {
+        (0..len as u32)
+            .map(|i| (i.wrapping_mul(0x9e37_79b9) >> 8) as f32 / (1 << 23) as f32 - 1.0)
+            .collect()
+    };
+    let x = upload_as(&mut gpu, &noise(ROWS * SIZE), element)?;
+    let values = noise(SIZE * SIZE);
+    let weights = (0..MATRICES)
+        .map(|_| upload_as(&mut gpu, &values, element))
+        .collect::<Result<Vec<_>, _>>()?;
     let out = gpu.allocate(ROWS * SIZE * 4)?;
     let mut per_second = |rows: usize| {
-        let product = Product {
-            element,
-            x,
-            weights,
-            out,
-            rows,
-            n: SIZE,
-            k: SIZE,
-            stride: SIZE,
-            add: false,
-        };
-        let mut run = |repeats: usize| {
+        let mut run = || {
             let started = Instant::now();
-            for _ in 0..repeats {
-                gpu.multiply(&product)?;
+            for &weights in &weights {
+                gpu.multiply(&Product {
+                    element,
+                    x,
+                    weights,
+                    out,
+                    rows,
+                    n: SIZE,
+                    k: SIZE,
+                    stride: SIZE,
+                    add: false,
+                })?;
             }
-            // Waits for all of them.
-            gpu.download(out, &mut [0; 4])?;
+            gpu.finish()?;
             Ok(started.elapsed().as_secs_f64())
         };
-        run(REPEATS)?;
-        Ok(REPEATS as f64 / run(REPEATS)?)
+        run()?;
+        Ok(MATRICES as f64 / run()?)
     };
     let multiply_adds = per_second(ROWS)? * (ROWS * SIZE * SIZE) as f64;
     Ok((
@@ -497,6 +534,18 @@ fn upload(gpu: &mut impl Gpu, values: &[f32]) -> Result<Address, GpuError> {
     Ok(address)
 }
 
+/// Values as the element has them.
+#[cfg(feature = "cuda")]
+fn upload_as(gpu: &mut impl Gpu, values: &[f32], element: Element) -> Result<Address, GpuError> {
+    if element == Element::F32 {
+        return upload(gpu, values);
+    }
+    let narrow: Vec<bf16> = values.iter().map(|&value| bf16::from_f32(value)).collect();
+    let address = gpu.allocate(size_of_val(narrow.as_slice()))?;
+    gpu.upload(bytemuck::cast_slice(&narrow), address)?;
+    Ok(address)
+}
+
 fn upload_matrix(
     gpu: &mut impl Gpu,
     matrix: &Matrix,
@@ -504,19 +553,23 @@ fn upload_matrix(
 ) -> Result<Weights, GpuError> {
     let (n, k) = (matrix.n, matrix.k);
     let address = gpu.allocate(n * k * element.bytes())?;
-    let (mut row, mut narrow) = (vec![0.0; k], vec![bf16::ZERO; k]);
-    for index in 0..n {
-        matrix.row(index, &mut row);
+    // A few megabytes at a time.
+    let together = (1_usize << 20).div_ceil(k);
+    let (mut rows, mut narrow) = (Vec::new(), Vec::new());
+    for first in (0..n).step_by(together) {
+        rows.resize(together.min(n - first) * k, 0.0);
+        for (index, row) in rows.chunks_exact_mut(k).enumerate() {
+            matrix.row(first + index, row);
+        }
         let bytes = match element {
-            Element::F32 => bytemuck::cast_slice(&row),
+            Element::F32 => bytemuck::cast_slice(&rows),
             Element::Bf16 => {
-                for (to, &from) in narrow.iter_mut().zip(&row) {
-                    *to = bf16::from_f32(from);
-                }
+                narrow.clear();
+                narrow.extend(rows.iter().map(|&value| bf16::from_f32(value)));
                 bytemuck::cast_slice(&narrow)
             }
         };
-        gpu.upload(bytes, address.offset(index * bytes.len()))?;
+        gpu.upload(bytes, address.offset(first * k * element.bytes()))?;
     }
     let bias = matrix.bias().map(|bias| upload(gpu, bias)).transpose()?;
     Ok(Weights {

@@ -29,7 +29,8 @@ fn run(backend: &mut dyn Backend) -> (Vec<f32>, Vec<Reading>) {
     let prompt: Vec<u32> = (0..170).map(|i| 3 + i * i % 300).collect();
     let (mut step, mut outcome) = (Step::default(), Outcome::default());
     let (mut logits, mut readings) = (Vec::new(), Vec::new());
-    let mut forward = |step: &Step| {
+    let mut forward = |step: &mut Step| {
+        step.wants_logits = true;
         backend
             .forward(step, &mut outcome)
             .expect("a device that works");
@@ -37,17 +38,17 @@ fn run(backend: &mut dyn Backend) -> (Vec<f32>, Vec<Reading>) {
         readings.extend_from_slice(&outcome.readings);
     };
     step.push(&prompt[..41], 0, 0, &[3, 1, 7]);
-    forward(&step);
+    forward(&mut step);
     step.clear();
     step.push(&prompt[41..43], 41, 2, &[3, 1, 7]);
     step.push(&prompt[5..25], 0, 3, &[0, 9]);
     step.push(&prompt[7..9], 0, 0, &[10]);
-    forward(&step);
+    forward(&mut step);
     // More keys than a block looks at together, and more than a window.
     step.clear();
     step.push(&prompt[43..], 43, 1, &[3, 1, 7, 2, 4, 5, 6, 8, 11, 12, 13]);
     step.push(&prompt[40..41], 20, 1, &[0, 9]);
-    forward(&step);
+    forward(&mut step);
     (logits, readings)
 }
 
@@ -63,12 +64,19 @@ const FAMILIES: [&str; 9] = [
     "qwen3",
 ];
 
-fn check(element: Element, tolerance: f32) {
+/// Pages, rows and sequences for the steps of `run`.
+const BUDGET: Budget = Budget {
+    step_tokens: 64,
+    running: 4,
+    pages: 16,
+};
+
+fn check<G: Gpu>(device: impl Fn() -> G, element: Element, tolerance: f32) {
     for family in FAMILIES {
         let decoder = decoder(family);
         let mut cpu = Cpu::new(Arc::clone(&decoder), NonZeroUsize::MIN, 16);
         let (expected, expected_readings) = run(&mut cpu);
-        let mut cuda = Cuda::new(Emulated::new(), Arc::clone(&decoder), element, 16)
+        let mut cuda = Cuda::new(device(), 0, &decoder, element, BUDGET)
             .unwrap_or_else(|error| panic!("{family}: {error}"));
         let (logits, readings) = run(&mut cuda);
         let size = expected.iter().fold(0.0_f32, |size, x| size.max(x.abs()));
@@ -95,17 +103,21 @@ fn check(element: Element, tolerance: f32) {
 
 #[test]
 fn in_f32_every_family_computes_what_the_cpu_does() {
-    check(Element::F32, 1e-5);
+    check(Emulated::new, Element::F32, 1e-5);
 }
 
 #[test]
 fn in_bf16_it_is_off_by_the_rounding_of_weights_and_inputs() {
-    check(Element::Bf16, 3e-2);
+    check(Emulated::new, Element::Bf16, 3e-2);
 }
 
 #[test]
 fn logits_that_are_no_numbers_are_noticed_and_the_first_of_the_largest_is_read() {
-    let mut gpu = Emulated::new();
+    check_readings(Emulated::new());
+}
+
+fn check_readings(mut gpu: impl Gpu) {
+    gpu.enter().expect("a device");
     let rows = [
         [1.0, 5.0, 5.0, -2.0, 0.0],
         [1.0, f32::NAN, 5.0, -2.0, 0.0],
@@ -140,7 +152,7 @@ fn logits_that_are_no_numbers_are_noticed_and_the_first_of_the_largest_is_read()
 fn a_head_that_the_kernels_have_no_room_for_is_refused() {
     let mut decoder = Arc::into_inner(decoder("llama2")).expect("it is not shared");
     decoder.config.head = 512;
-    let problem = Cuda::new(Emulated::new(), Arc::new(decoder), Element::F32, 16)
+    let problem = Cuda::new(Emulated::new(), 0, &decoder, Element::F32, BUDGET)
         .err()
         .expect("it is too large");
     assert_eq!(
@@ -151,31 +163,27 @@ fn a_head_that_the_kernels_have_no_room_for_is_refused() {
 
 #[test]
 fn every_kernel_that_a_device_loads_is_there() {
-    for kernel in KERNELS {
+    for (kernel, _) in KERNELS {
         assert!(knows(kernel), "{kernel}");
     }
     assert!(!knows("another"));
 }
 
 #[test]
-fn a_device_without_room_refuses_the_model_or_is_lost_at_the_step() {
+fn a_device_without_room_is_named_at_start_or_lost_at_a_larger_step() {
     let decoder = decoder("llama2");
     let cuda = |room| {
-        Cuda::new(
-            Emulated::with_room(room),
-            Arc::clone(&decoder),
-            Element::F32,
-            16,
-        )
+        let gpu = Emulated::with_room(room);
+        Cuda::new(gpu, 3, &decoder, Element::F32, BUDGET)
     };
     let problem = cuda(1_000).err().expect("the model does not fit");
     assert!(
         problem
             .to_string()
-            .starts_with("device = cuda cannot take the model: allocating memory failed: "),
+            .starts_with("device = cuda:3 cannot take the model: allocating memory failed: "),
         "{problem}"
     );
-    // The least that takes the model takes no step.
+    // The least that takes the model and its largest step takes no step beyond the budget.
     let (mut least, mut most) = (1_000, 1 << 30);
     while least + 1 < most {
         let room = usize::midpoint(least, most);
@@ -187,13 +195,56 @@ fn a_device_without_room_refuses_the_model_or_is_lost_at_the_step() {
     }
     let mut cuda = cuda(most).expect("the model fits");
     let mut step = Step::default();
-    step.push(&[1, 2, 3], 0, 1, &[0]);
+    let pages: Vec<u32> = (0..16).collect();
+    step.push(&[1; 60], 0, 1, &pages);
+    cuda.forward(&step, &mut Outcome::default())
+        .expect("within the budget there is room");
+    step.clear();
+    step.push(&[1; 200], 0, 200, &pages);
     let lost = cuda
         .forward(&step, &mut Outcome::default())
-        .expect_err("the step does not fit");
+        .expect_err("beyond it there is none");
     assert!(
         lost.to_string()
             .starts_with("the device failed: allocating memory failed: "),
         "{lost}"
     );
+}
+
+#[test]
+fn logits_are_handed_over_only_where_they_are_wanted() {
+    let decoder = decoder("llama2");
+    let mut cuda = Cuda::new(Emulated::new(), 0, &decoder, Element::F32, BUDGET).expect("loads");
+    let (mut step, mut outcome) = (Step::default(), Outcome::default());
+    step.push(&[1, 2, 3], 0, 2, &[0]);
+    cuda.forward(&step, &mut outcome).expect("works");
+    assert_eq!((outcome.readings.len(), outcome.logits.len()), (2, 0));
+}
+
+/// What the emulator cannot show: run by `cargo test -p aligner-engine --features cuda -- --ignored`.
+#[cfg(feature = "cuda")]
+mod on_a_device {
+    use super::*;
+
+    fn device() -> Driver {
+        Driver::open(0).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    #[ignore = "needs an NVIDIA GPU"]
+    fn in_f32_every_family_computes_what_the_cpu_does() {
+        check(device, Element::F32, 1e-4);
+    }
+
+    #[test]
+    #[ignore = "needs an NVIDIA GPU"]
+    fn in_bf16_it_is_off_by_the_rounding_of_weights_and_inputs() {
+        check(device, Element::Bf16, 3e-2);
+    }
+
+    #[test]
+    #[ignore = "needs an NVIDIA GPU"]
+    fn logits_that_are_no_numbers_are_noticed_and_the_first_of_the_largest_is_read() {
+        check_readings(device());
+    }
 }

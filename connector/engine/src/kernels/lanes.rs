@@ -52,7 +52,7 @@ pub(crate) trait Lanes: Copy {
     unsafe fn round(self) -> Self;
     /// Two to the power of integers between -126 and 127.
     unsafe fn exp2_of_integer(self) -> Self;
-    /// Nearest integers, ties to even, of values within ±127.
+    /// Nearest integers, ties to even, of values within ±127; -128 of what is no number.
     unsafe fn store_i8(self, to: *mut i8);
     /// Widens sixteen unsigned bytes.
     unsafe fn load_bytes(from: *const u8) -> Self;
@@ -369,7 +369,13 @@ impl Lanes for Portable {
     }
     #[inline(always)]
     unsafe fn store_i8(self, to: *mut i8) {
-        let bytes = self.0.map(|x| x.round_ties_even() as i8);
+        let bytes = self.0.map(|x| {
+            if x.is_nan() {
+                i8::MIN
+            } else {
+                x.round_ties_even() as i8
+            }
+        });
         unsafe { to.cast::<[i8; LANES]>().write_unaligned(bytes) }
     }
     #[inline(always)]

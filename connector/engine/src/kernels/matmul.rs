@@ -328,6 +328,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_input_that_is_no_number_leaves_its_row_without_numbers_and_the_others_alone() {
+        let (m, n, k) = (3, 20, 256);
+        let w = noise(n * k, 5);
+        let precisions = [Precision::F32, Precision::Q8, Precision::Q6, Precision::Q4];
+        for (isa, precision) in Isa::available()
+            .into_iter()
+            .flat_map(|isa| precisions.map(|precision| (isa, precision)))
+        {
+            let clean = product(isa, precision, 1, &noise(m * k, 3), &w, (m, n, k), false);
+            for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                for at in [0, 17, 31, 100] {
+                    let mut x = noise(m * k, 3);
+                    x[k + at] = value;
+                    let out = product(isa, precision, 1, &x, &w, (m, n, k), false);
+                    let no_numbers = out[n..2 * n].iter().all(|x| !x.is_finite());
+                    assert!(no_numbers, "{value} at {at}, {precision:?} on {isa}");
+                    assert_eq!(out[..n], clean[..n]);
+                    assert_eq!(out[2 * n..], clean[2 * n..]);
+                }
+            }
+        }
+    }
+
     /// What a precision computes is right, and alike everywhere.
     fn check(
         m: usize,

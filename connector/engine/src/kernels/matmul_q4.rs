@@ -94,7 +94,7 @@ unsafe fn columns_on<S: Sums>(x: Rows, rows: usize, k: usize, w: Panels, output:
         unsafe {
             let (part, output) = (w.from(panel, k), output.moved(0, panel));
             // One row: more panels, to have more independent sums.
-            if rows == 1 && part.count >= 4 && S::TILE_ROWS[1] > 1 {
+            if rows == 1 && part.count >= 4 && S::SEVERAL_PANELS {
                 tile::<S, 1, 4>(x, k, part, output);
                 panel += 4;
                 continue;

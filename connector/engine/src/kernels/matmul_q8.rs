@@ -97,7 +97,7 @@ unsafe fn columns_on<S: Sums, const PARTS: usize>(
         // One row: more panels, to have more independent sums.
         let take = match rows {
             1 if left >= 4 => 4,
-            _ if left >= 2 && S::TILE_ROWS[1] > 1 => 2,
+            _ if left >= 2 && S::SEVERAL_PANELS => 2,
             _ => 1,
         };
         unsafe {

@@ -163,7 +163,9 @@ unsafe fn quantize_blocks_on<L: Lanes>(
                     .cast::<[i16; BLOCK]>()
                     .write_unaligned(values.map(i16::from)),
             }
-            *scales.add(block) = largest / 127.0;
+            // What is no number became -128, and no number else does: so is what is computed with it.
+            let numbers = values.iter().all(|&value| value != i8::MIN);
+            *scales.add(block) = if numbers { largest / 127.0 } else { f32::NAN };
             for half in 0..2 {
                 let mut sum = 0_i32;
                 for i in 0..LANES {

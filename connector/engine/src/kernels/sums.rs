@@ -62,6 +62,8 @@ pub(super) trait Sums: Copy {
     const STEP: usize;
     /// Rows of a tile, for one and for two panels.
     const TILE_ROWS: [usize; 2];
+    /// Whether there are registers for several panels at once.
+    const SEVERAL_PANELS: bool = Self::TILE_ROWS[1] > 1;
 
     /// Four-bit weights of two groups, ready to multiply.
     type Nibbles: Copy;

@@ -7,7 +7,14 @@ use std::{
 };
 
 use super::{Found, Settings};
-use crate::{config::Remote, hub::HubId, models};
+use crate::{
+    config::{Dtype, Remote},
+    hub::HubId,
+    models,
+};
+
+/// Models that are none of ours, and stand-ins.
+const WITHOUT_WEIGHTS: [&str; 4] = ["identity", "marker", "marker-all", "remote"];
 
 impl Found {
     pub(super) fn aligner(&mut self, settings: &Settings) {
@@ -70,6 +77,33 @@ impl Found {
                     "use cpu, or a binary that `make cuda` built",
                 );
             }
+        }
+        let cuda = aligner
+            .device
+            .values()
+            .iter()
+            .any(|d| d.starts_with("cuda:"));
+        if cuda && aligner.device.values().iter().any(|d| d == "cpu") {
+            self.add(
+                "aligner.device",
+                aligner.device.values().join(", "),
+                "a CPU and a GPU correct differently where two tokens are as good as tied",
+                "name devices of one kind",
+            );
+        }
+        let served = match aligner.dtype {
+            Dtype::Auto | Dtype::F32 => true,
+            Dtype::Q8_0 | Dtype::Q4K => !cuda,
+            Dtype::Bf16 => cuda,
+        };
+        // The stand-ins and a remote Aligner have no weights to hold.
+        if !served && !WITHOUT_WEIGHTS.contains(&aligner.model.as_str()) {
+            self.add(
+                "aligner.dtype",
+                models::dtype(aligner.dtype).name().to_owned(),
+                "not available on this device",
+                "use auto, f32, q8_0 or q4_k on a CPU, and auto, f32 or bf16 on CUDA",
+            );
         }
         if aligner.threads == Some(0) {
             self.add(
