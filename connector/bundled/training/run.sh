@@ -34,14 +34,14 @@ make() { # make NAME SPLIT OPTION...
   $prepare --out "$work/$name.npz" "$work/$name.jsonl"
 }
 # Short answers hold more decisions for the same tokens, and copying need not be learnt: most of the corpus is short.
-make short train --seed 45 --count 120000 --clean 0.42 --drills 0.06 --min-words 4 --max-words 22
-make middle train --seed 43 --count 90000 --clean 0.42 --drills 0.12 --min-words 5 --max-words 45
-make long train --seed 44 --count 20000 --clean 0.42 --drills 0.12
+make short train --seed 345 --count 120000 --clean 0.42 --drills 0.06 --min-words 4 --max-words 22
+make middle train --seed 343 --count 100000 --clean 0.42 --drills 0.10 --min-words 5 --max-words 45
+make long train --seed 344 --count 60000 --clean 0.42 --drills 0.08
 make valid validation --seed 1 --count 400
 [ -f "$work/test.jsonl" ] || "$corpus" --split test --count 2000 --out "$work/test.jsonl"
 "$corpus" --phrases > "$work/phrases.txt"
 [ -f "$work/mix.json" ] || cat > "$work/mix.json" <<'END'
-{"sets": [{"file": "short.npz", "share": 0.6}, {"file": "middle.npz", "share": 0.3}, {"file": "long.npz", "share": 0.1}],
+{"sets": [{"file": "short.npz", "share": 0.4}, {"file": "middle.npz", "share": 0.36}, {"file": "long.npz", "share": 0.24}],
  "copy_share": 0.02}
 END
 
@@ -57,5 +57,5 @@ train() { # train RUN OPTION...
 [ -f "$work/main/last.pt" ] || train start --lr 4e-3 --tokens 3e6 --flat 1 --short 0.7
 train main --init "$work/start/last.pt" --lr 3e-3 --tokens "${TOKENS:-40e6}" --flat 0.2 --short 0 --warmup 20
 "$python" "$here/export.py" --checkpoint "$work/main/last.pt" --tokenizer "$work/tokenizer" \
-  --phrases "$work/phrases.txt" --unchanged-scale 1.5 --out "$model"
+  --phrases "$work/phrases.txt" --unchanged-scale 1.35 --out "$model"
 "$python" "$here/evaluate.py" --model "$model" corpus "$work/test.jsonl"

@@ -5,11 +5,11 @@
 //! Half of the answers are clean and come back untouched; the others carry one [`Kind`] of fault,
 //! planted so that the right correction is known exactly. Everything was written for this corpus.
 //!
-//! [`Split`]s share no templates (subjects, lead-ins, insults, unsafe steps, frames of overclaims)
-//! and no free values (e-mail addresses, numbers, keys, invented names). They do share closed
-//! vocabulary (common words, colours, every list of fewer than thirty entries), the harmless
-//! sentences around dangers, and the wording of
-//! the corrections themselves, which a model cannot guess.
+//! [`Split`]s share no templates (subjects, lead-ins, insults, unsafe steps, sentences of
+//! overclaims) and no free values (e-mail addresses, numbers, keys, invented names). They do share
+//! closed vocabulary (common words, colours, every list of fewer than thirty entries), the harmless
+//! sentences around dangers, and the wording of the corrections themselves, which a model cannot
+//! guess: with it the verbs and adjectives of overclaims, which have a hedge each.
 //!
 //! ```
 //! use aligner_corpus::{Corpus, Split};
