@@ -9,10 +9,6 @@ use std::{
 
 const ALIGNMENT: usize = 64;
 
-/// Size of the system's huge pages. Decoding reads keys and values from all over a large pool: with
-/// small pages, looking their addresses up costs a seventh of the time.
-const HUGE: usize = 2 << 20;
-
 /// A zeroed array of plain numbers on a cache-line boundary.
 ///
 /// Zeroed pages of the system are mapped on first use: a large pool costs memory only as far as
@@ -48,7 +44,6 @@ impl<T: Number> Aligned<T> {
         let Some(start) = NonNull::new(start) else {
             handle_alloc_error(layout)
         };
-        prefer_huge_pages(start.cast(), layout.size());
         Self { start, len }
     }
 
@@ -60,25 +55,10 @@ impl<T: Number> Aligned<T> {
     }
 }
 
-/// Asks for huge pages where a whole number of them fits; it is only a wish.
-fn prefer_huge_pages(start: NonNull<u8>, bytes: usize) {
-    #[cfg(target_os = "linux")]
-    if start.as_ptr().addr().is_multiple_of(HUGE) {
-        let whole = bytes / HUGE * HUGE;
-        // SAFETY: within what was just allocated; the advice changes no contents.
-        unsafe { libc::madvise(start.as_ptr().cast(), whole, libc::MADV_HUGEPAGE) };
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (start, bytes);
-}
-
 impl<T: Copy> Aligned<T> {
     fn layout(len: usize) -> Layout {
         Layout::array::<T>(len)
-            .and_then(|layout| {
-                let huge = layout.size() >= 4 * HUGE;
-                layout.align_to(if huge { HUGE } else { ALIGNMENT })
-            })
+            .and_then(|layout| layout.align_to(ALIGNMENT))
             .expect("weights and caches are far smaller than the address space")
     }
 }
