@@ -374,23 +374,15 @@ fn keep_outputs(step: &Step, width: usize, rows: &mut [f32]) {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::{decoder::WeightPrecision, kernels::Isa, source::Files, weights::Weights};
+    use crate::{
+        decoder::{WeightPrecision, fixture},
+        kernels::Isa,
+    };
 
     /// Logits of a prompt in two chunks beside another sequence.
     fn logits(family: &str, precision: WeightPrecision, isa: Isa, threads: usize) -> Vec<u32> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/fixtures")
-            .join(family);
-        let files = Files::Folder(folder);
-        let bytes = files
-            .required("config.json", "it is a fixture")
-            .expect("readable");
-        let config = Config::from_json(&bytes).expect("valid");
-        let weights = Weights::open(&files).expect("opens");
-        let decoder = Decoder::load(config, &weights, precision, isa).expect("loads");
+        let decoder = fixture(family, precision, isa);
         let threads = NonZeroUsize::new(threads).expect("threads");
         let mut cpu = Cpu::new(Arc::new(decoder), threads, 16);
         let (mut step, mut outcome) = (Step::default(), Outcome::default());

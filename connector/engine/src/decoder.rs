@@ -167,6 +167,21 @@ impl Decoder {
     }
 }
 
+/// A decoder of the fixtures.
+#[cfg(test)]
+pub(crate) fn fixture(family: &str, precision: WeightPrecision, isa: Isa) -> Decoder {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(family);
+    let files = crate::source::Files::Folder(folder);
+    let bytes = files
+        .required("config.json", "it is a fixture")
+        .expect("readable");
+    let config = Config::from_json(&bytes).expect("valid");
+    let weights = Weights::open(&files).expect("opens");
+    Decoder::load(config, &weights, precision, isa).expect("loads")
+}
+
 struct Loader<'a> {
     config: &'a Config,
     weights: &'a Weights<'a>,

@@ -170,15 +170,9 @@ impl Gpu for Driver {
     }
 
     fn multiply(&mut self, product: &Product) -> Result<(), GpuError> {
-        let (element, compute) = match product.element {
-            Element::F32 => (
-                cudaDataType::CUDA_R_32F,
-                cublasComputeType_t::CUBLAS_COMPUTE_32F,
-            ),
-            Element::Bf16 => (
-                cudaDataType::CUDA_R_16BF,
-                cublasComputeType_t::CUBLAS_COMPUTE_32F,
-            ),
+        let element = match product.element {
+            Element::F32 => cudaDataType::CUDA_R_32F,
+            Element::Bf16 => cudaDataType::CUDA_R_16BF,
         };
         let (alpha, beta) = (1.0_f32, if product.add { 1.0_f32 } else { 0.0 });
         // cuBLAS reads matrices column by column: it computes weights · xᵀ, which is the output
@@ -203,7 +197,7 @@ impl Gpu for Driver {
                 product.out.0 as *mut c_void,
                 cudaDataType::CUDA_R_32F,
                 product.stride as i32,
-                compute,
+                cublasComputeType_t::CUBLAS_COMPUTE_32F,
                 cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
             )
         }

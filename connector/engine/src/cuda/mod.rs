@@ -280,21 +280,21 @@ impl<G: Gpu> Cuda<G> {
         let gate_up = self.gate_up.of(gpu, rows * 2 * ffn * 4)?;
         let gated = self.gated.of(gpu, rows * ffn * size)?;
         let branch = self.branch.of(gpu, rows * hidden * 4)?;
+        let norm = |gpu: &mut G, x: Address, rows, weight: Address| {
+            let arguments = [
+                x.into(),
+                weight.into(),
+                normed.into(),
+                hidden.into(),
+                epsilon.into(),
+            ];
+            gpu.launch(self.kernels.norm, [rows, 1], &arguments)
+        };
 
         for (index, layer) in self.layers.iter().enumerate() {
             let kind = config.layers[index];
             let last = index + 1 == self.layers.len();
-            let norm = |gpu: &mut G, rows, weight: Address| {
-                let arguments = [
-                    x.into(),
-                    weight.into(),
-                    normed.into(),
-                    hidden.into(),
-                    epsilon.into(),
-                ];
-                gpu.launch(self.kernels.norm, [rows, 1], &arguments)
-            };
-            norm(gpu, rows, layer.before_attention)?;
+            norm(gpu, x, rows, layer.before_attention)?;
             side_by_side(gpu, self.element, normed, rows, &layer.qkv, qkv)?;
             let (q_norm, k_norm) = layer.qk_norms.unwrap_or((Address::NULL, Address::NULL));
             gpu.launch(
@@ -349,8 +349,8 @@ impl<G: Gpu> Cuda<G> {
                     config.attention_softcap.unwrap_or(0.0).into(),
                 ],
             )?;
-            let add_branch = |gpu: &mut G, input, weights: &Weights, norm: Option<Address>| {
-                let Some(norm) = norm else {
+            let add_branch = |gpu: &mut G, input, weights: &Weights, after: Option<Address>| {
+                let Some(after) = after else {
                     return product(gpu, self.element, input, rows, weights, x, hidden, true);
                 };
                 product(
@@ -366,21 +366,14 @@ impl<G: Gpu> Cuda<G> {
                 let arguments = [
                     x.into(),
                     branch.into(),
-                    norm.into(),
+                    after.into(),
                     hidden.into(),
                     epsilon.into(),
                 ];
                 gpu.launch("add_norm", [rows, 1], &arguments)
             };
             add_branch(gpu, attended, &layer.out, layer.after_attention)?;
-            let arguments = [
-                x.into(),
-                layer.before_ffn.into(),
-                normed.into(),
-                hidden.into(),
-                epsilon.into(),
-            ];
-            gpu.launch(self.kernels.norm, [rows, 1], &arguments)?;
+            norm(gpu, x, rows, layer.before_ffn)?;
             side_by_side(gpu, self.element, normed, rows, &layer.gate_up, gate_up)?;
             let activation = match config.activation {
                 Activation::Silu => 0_usize,
@@ -406,14 +399,7 @@ impl<G: Gpu> Cuda<G> {
             // So that its time is its own, and its failure too.
             return gpu.finish();
         }
-        let arguments = [
-            x.into(),
-            self.norm.into(),
-            normed.into(),
-            hidden.into(),
-            epsilon.into(),
-        ];
-        gpu.launch(self.kernels.norm, [rows, 1], &arguments)?;
+        norm(gpu, x, rows, self.norm)?;
         let logits = self.logits.of(gpu, outputs * vocab * 4)?;
         product(
             gpu,

@@ -1,27 +1,21 @@
 //! The kernels and the forward pass against those of the CPU, on the emulator.
 
-use std::{num::NonZeroUsize, path::Path};
+use std::num::NonZeroUsize;
 
 use super::{
     emulated::{Emulated, knows},
     gpu::KERNELS,
     *,
 };
-use crate::{cpu::Cpu, decoder::WeightPrecision, kernels::Isa, source::Files};
+use crate::{
+    cpu::Cpu,
+    decoder::{WeightPrecision, fixture},
+    kernels::Isa,
+};
 
 fn decoder(family: &str) -> Arc<Decoder> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(family);
-    let files = Files::Folder(folder);
-    let config = files
-        .required("config.json", "it is a fixture")
-        .expect("readable");
-    let config = Config::from_json(&config).expect("valid");
-    let weights = crate::weights::Weights::open(&files).expect("opens");
     let isa = Isa::named(None).expect("there is one");
-    let decoder = Decoder::load(config, &weights, WeightPrecision::F32, isa);
-    Arc::new(decoder.expect("loads"))
+    Arc::new(fixture(family, WeightPrecision::F32, isa))
 }
 
 /// Steps that cross pages, go on where others ended, check drafts, and need no logits.
