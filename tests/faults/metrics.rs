@@ -8,6 +8,7 @@ use std::time::Duration;
 use aligner_tests::{
     connector::Connector,
     events::{self, Events},
+    hanging::Hanging,
     kafka::Kafka,
     proxy::{ApiKey, Fault, Proxy},
     story::Story,
@@ -100,5 +101,38 @@ fn the_metrics_of_delivery_move_under_the_faults_that_they_are_for() {
     wait::until("nothing to be old any more", LIMIT, || {
         connector.metric("aligner_record_oldest_age_seconds", &[]) == Some(0.0)
     });
+    assert!(connector.sigterm().success());
+}
+
+#[test]
+fn a_transaction_that_hangs_over_outputs_is_an_alarm_until_it_is_ended() {
+    let kafka = Kafka::shared();
+    let mut story = Story::new(kafka, "hanging", 1);
+    story.config = story
+        .config
+        .clone()
+        .set(&["kafka", "transaction_timeout_ms"], 5_000)
+        .property("socket.timeout.ms", "4000");
+    let hangs = "aligner_kafka_hanging_partitions";
+    let mut connector = Connector::ready("hanging", &story.config);
+    let mut events = Events::new(events::seed("hanging"), "hanging");
+    story.send(&mut events, 20);
+    story.oracle.wait_done(20, LIMIT);
+
+    // Everything is delivered from here on, and no committed reader sees it.
+    let hanging = Hanging::over(kafka.settings(), &story.topics.corrections, 0);
+    story.send(&mut events, 20);
+    reaches(&connector, hangs, &[], 1.0);
+    assert_eq!(story.oracle.done(), 20);
+    wait::until("the log to say where", LIMIT, || {
+        let log = connector.log();
+        log.contains("a transaction hangs at this offset")
+            && log.contains(&story.topics.corrections)
+    });
+    hanging.abort();
+    wait::until("the alarm to end", LIMIT, || {
+        connector.metric(hangs, &[]) == Some(0.0)
+    });
+    assert_eq!(story.oracle.settled(LIMIT).inputs, 40);
     assert!(connector.sigterm().success());
 }

@@ -149,6 +149,19 @@ fn a_lost_record_is_found() {
 }
 
 #[test]
+fn another_reader_has_only_to_find_what_is_missing() {
+    let mut books = Books::new();
+    books.read(Output::Correction, MARKED_ID, &correction(0, MARKED_ID));
+    books.read(Output::Pair, MARKED_ID, &pair(0, MARKED_ID));
+    let ledger = books.ledger.still_missing();
+    let mut another = Books { ledger, read: 0 };
+    assert_eq!(another.ledger.missing(), [at(1)]);
+    another.read_truth();
+    assert_eq!(another.ledger.missing_count(), 0);
+    assert_eq!(books.ledger.missing(), [at(1)]);
+}
+
+#[test]
 fn a_doubled_correction_is_found_on_the_same_and_on_another_partition() {
     let mut books = Books::new();
     books.read_truth();

@@ -2,5 +2,6 @@
 //! that loses no answers.
 
 mod books;
+mod diagnosis;
 mod faults;
 mod parts;

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::{
     http,
     kafka::Kafka,
+    ledger::Output,
     process::{Process, Signal, ending, read_log},
     scratch::{Scratch, workspace},
     wait,
@@ -87,6 +88,15 @@ impl Topics {
         kafka.create_topic(&topics.answers, partitions);
         topics.create_outputs(kafka, partitions);
         topics
+    }
+
+    /// Which output a topic holds.
+    pub fn output(&self, topic: &str) -> Output {
+        match topic {
+            topic if topic == self.corrections => Output::Correction,
+            topic if topic == self.pairs => Output::Pair,
+            _ => Output::DeadLetter,
+        }
     }
 
     /// Creates the output topics alone.

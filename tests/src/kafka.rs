@@ -334,7 +334,11 @@ impl Kafka {
         let node = &mut nodes[id - 1];
         assert!(node.process.is_none(), "{} runs already", node.name);
         let mut command = java_with(&self.java);
-        command.arg("kafka.Kafka").arg(&node.properties);
+        let logging = workspace().join("tests/kafka/log4j2.properties");
+        command
+            .arg(format!("-Dlog4j2.configurationFile={}", logging.display()))
+            .arg("kafka.Kafka")
+            .arg(&node.properties);
         if let Some(scratch) = &self.scratch {
             command.current_dir(scratch.path());
         }

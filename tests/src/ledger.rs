@@ -181,6 +181,19 @@ impl Ledger {
         self.inputs.len() - self.corrections.len() - self.dead_letters.len()
     }
 
+    /// Fresh books of the inputs that have no output yet, for another reader.
+    pub fn still_missing(&self) -> Self {
+        Self {
+            inputs: self
+                .inputs
+                .iter()
+                .filter(|(position, _)| !self.is_settled(position))
+                .map(|(position, input)| (position.clone(), input.clone()))
+                .collect(),
+            ..Self::default()
+        }
+    }
+
     /// How many inputs were noted.
     pub fn input_count(&self) -> usize {
         self.inputs.len()

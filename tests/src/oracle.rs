@@ -19,13 +19,16 @@ use rdkafka::ClientConfig;
 use crate::{
     client::{self, Landing, Outgoing, Reader, Writer},
     connector::Topics,
+    diagnosis,
     kafka::Kafka,
-    ledger::{Input, Ledger, Output, Position},
+    ledger::{Input, Ledger, Position},
     wait,
 };
 
 /// How often committed offsets are compared with outputs.
 const SAMPLE_EVERY: Duration = Duration::from_secs(2);
+/// Between two looks at the books by somebody who waits for them.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long input records may take to land.
 const LANDING_LIMIT: Duration = Duration::from_secs(60);
 
@@ -176,9 +179,15 @@ impl Oracle {
             *wanted += 1;
             *wanted
         };
-        wait::until("the oracle read everything committed", limit, || {
-            *self.marks.passed.lock().expect("no holder panics") >= mark
-        });
+        let started = Instant::now();
+        while *self.marks.passed.lock().expect("no holder panics") < mark {
+            assert!(
+                started.elapsed() < limit,
+                "the oracle did not read everything committed within {limit:?}:\n  {}",
+                self.why()
+            );
+            thread::sleep(LOOK_AGAIN);
+        }
     }
 
     /// Waits until every input has its output, reads on to the end of the log, and checks that
@@ -192,14 +201,17 @@ impl Oracle {
                 break;
             }
             if started.elapsed() >= limit {
-                let mut ledger = self.lock();
-                ledger.close();
-                panic!(
-                    "not everything was done within {limit:?}:\n  {}",
+                let complaints = {
+                    let mut ledger = self.lock();
+                    ledger.close();
                     ledger.complaints().join("\n  ")
+                };
+                panic!(
+                    "not everything was done within {limit:?}:\n  {complaints}\n  {}",
+                    self.why()
                 );
             }
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(LOOK_AGAIN);
         }
         let rest = limit
             .saturating_sub(started.elapsed())
@@ -218,6 +230,12 @@ impl Oracle {
         drop(ledger);
         self.assert_clean();
         summary
+    }
+
+    /// What stands between the readers and what is missing, for the message of a failure.
+    fn why(&self) -> String {
+        let missing = self.lock().still_missing();
+        diagnosis::of(&self.settings, &self.topics, missing).join("\n  ")
     }
 
     /// The books, for questions that only one test asks.
@@ -257,11 +275,7 @@ impl Watch {
         let mut awaited: Option<(u64, u64)> = None;
         while !self.stop.load(Ordering::Relaxed) {
             if let Some(record) = self.reader.next(Duration::from_millis(20)) {
-                let output = match record.topic.as_str() {
-                    topic if topic == self.topics.corrections => Output::Correction,
-                    topic if topic == self.topics.pairs => Output::Pair,
-                    _ => Output::DeadLetter,
-                };
+                let output = self.topics.output(&record.topic);
                 self.lock().observe(output, &record);
             }
             match awaited {

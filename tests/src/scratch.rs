@@ -1,8 +1,9 @@
 //! Folders for what a test leaves on disk: data that goes, and logs that stay after a failure.
 //!
 //! Everything lies under `target/test-run/<pid>-<n>-<name>`. A folder is removed when its owner
-//! is dropped, unless the thread is panicking: then its path is printed and it stays for reading.
-//! Shared fixtures are never dropped; the next test process clears what dead ones left.
+//! is dropped, unless the thread is panicking: then its path is printed and it stays for reading,
+//! with the data of all brokers of that process. Shared fixtures are never dropped; the next test
+//! process clears what dead ones left.
 
 use std::{
     fs,
@@ -35,7 +36,7 @@ pub struct Scratch {
     path: PathBuf,
 }
 
-/// How long logs of a failed run are kept.
+/// How long logs and data of a failed run are kept.
 const KEEP_FAILURES: Duration = Duration::from_secs(24 * 3600);
 
 impl Scratch {
@@ -67,6 +68,10 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if thread::panicking() {
+            if let Some(root) = self.path.parent() {
+                // Where it cannot be written, the logs are still kept.
+                let _ = fs::create_dir_all(failure_mark(root, &std::process::id().to_string()));
+            }
             eprintln!("kept for reading: {}", self.path.display());
         } else {
             let _ = fs::remove_dir_all(&self.path);
@@ -74,7 +79,13 @@ impl Drop for Scratch {
     }
 }
 
-/// Removes data of processes that are gone, and their logs too once they are old.
+/// The folder whose being there says that a test of this process failed.
+fn failure_mark(root: &Path, pid: &str) -> PathBuf {
+    root.join(format!("{pid}-failed"))
+}
+
+/// Removes data of processes that are gone, unless a test of theirs failed, and everything of
+/// theirs once it is old.
 fn sweep(root: &Path) {
     let Ok(entries) = fs::read_dir(root) else {
         return;
@@ -94,7 +105,9 @@ fn sweep(root: &Path) {
             .and_then(|modified| SystemTime::now().duration_since(modified).ok());
         if age.is_some_and(|age| age > KEEP_FAILURES) {
             let _ = fs::remove_dir_all(entry.path());
-        } else if let Ok(children) = fs::read_dir(entry.path()) {
+        } else if !failure_mark(root, pid).exists()
+            && let Ok(children) = fs::read_dir(entry.path())
+        {
             for child in children.flatten() {
                 if child.file_name().to_string_lossy().starts_with("data") {
                     let _ = fs::remove_dir_all(child.path());

@@ -21,6 +21,7 @@ use crate::{
     context::Listener,
     delivery_thread::DeliveryThread,
     handoff::Handoff,
+    hanging::Watch,
     membership::Membership,
     outlet::OutletParts,
     preflight::{Preflight, StartError},
@@ -94,6 +95,7 @@ fn connect_blocking(
 
     let exactly_once = connection.kafka.delivery == DeliveryGuarantee::ExactlyOnce;
     let arrivals = if exactly_once {
+        start_watch(connection, &stats, &source_closing)?;
         Some(start_successor(connection, &stats, &source_closing)?)
     } else {
         None
@@ -170,6 +172,20 @@ fn start_successor(
         .spawn(move || successor.run(&arrived))
         .map_err(|error| StartError::Other(format!("no thread could be started: {error}")))?;
     Ok(arrivals)
+}
+
+fn start_watch(
+    connection: &Connection,
+    stats: &Arc<ClientStats>,
+    closing: &Arc<AtomicBool>,
+) -> Result<(), StartError> {
+    let watch = Watch::new(connection.clone(), Arc::clone(stats), Arc::clone(closing))
+        .map_err(|error| StartError::Other(error.to_string()))?;
+    thread::Builder::new()
+        .name("kafka-watch".to_owned())
+        .spawn(move || watch.run())
+        .map_err(|error| StartError::Other(format!("no thread could be started: {error}")))?;
+    Ok(())
 }
 
 fn claim(

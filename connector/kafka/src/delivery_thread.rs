@@ -19,6 +19,7 @@ use rdkafka::{Offset, TopicPartitionList, consumer::Consumer};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    context::RepeatFilter,
     outlet::OutletParts,
     producer_thread::{NoProducer, ProducerThread, Purpose},
     recovery::{Batching, Fencings, Settlement, settle},
@@ -71,6 +72,7 @@ pub(crate) struct DeliveryThread {
     refused: bool,
     fencings: Fencings,
     unended: Unended,
+    repeats: RepeatFilter,
     /// Why delivery cannot go on, found between two calls.
     stopped: Option<String>,
     /// How long the group takes to tell that another process has our instance id; `None` without
@@ -98,6 +100,7 @@ impl DeliveryThread {
             refused: false,
             fencings,
             unended: Unended::default(),
+            repeats: RepeatFilter::default(),
             stopped: None,
             news_of_a_duplicate,
         }
@@ -124,14 +127,21 @@ impl DeliveryThread {
                 Err(mpsc::error::TryRecvError::Disconnected) => return None,
                 Err(mpsc::error::TryRecvError::Empty) => {}
             }
-            match self.prepare().map(|()| self.end_again()) {
-                Ok(Ok(())) => {}
-                Ok(Err(DeliveryError::Stopped(cause))) => {
-                    self.stopped = Some(cause);
-                    break;
-                }
-                Ok(Err(_)) | Err(_) => thread::sleep(RETRY_PAUSE),
+            let ended = match self.prepare() {
+                Ok(()) => self.end_again(),
+                // No attempt: brokers that are away are waited for, and nothing is given up.
+                Err(NoProducer::Passing { cause, .. }) => Err(DeliveryError::Aborted(cause)),
+                Err(NoProducer::Lasting(cause)) => Err(DeliveryError::Stopped(cause)),
+            };
+            let Err(error) = ended else { continue };
+            if let Some(unsaid) = self.repeats.admit("not ended again", Instant::now()) {
+                tracing::warn!(%error, unsaid, "what a failed delivery left open is not ended yet");
             }
+            if let DeliveryError::Stopped(cause) = error {
+                self.stopped = Some(cause);
+                break;
+            }
+            thread::sleep(RETRY_PAUSE);
         }
         calls.blocking_recv()
     }

@@ -24,6 +24,7 @@ mod context;
 mod delivery_thread;
 mod fetching;
 mod handoff;
+mod hanging;
 mod membership;
 mod mock;
 mod native;

@@ -83,18 +83,23 @@ impl Membership {
         if positions.is_some() {
             tracing::info!(partitions = %shown(&tenures), "partitions assigned");
             // The news first: records may follow as soon as librdkafka knows.
-            self.handoff.put_news(SourceEvent::Assigned(tenures));
+            self.handoff
+                .put_news(SourceEvent::Assigned(tenures.clone()));
         }
         let assignment = positions.as_ref().map_or(list, |found| &found.assignment);
         let assigned = match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => consumer.incremental_assign(assignment),
             RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(assignment),
         };
-        if let Err(error) = assigned {
-            tracing::error!(%error, "librdkafka did not take the assignment");
-        }
-        if let Some(positions) = positions {
-            positions.commit(consumer);
+        match (assigned, positions) {
+            (Ok(()), Some(positions)) => positions.commit(consumer),
+            (Ok(()), None) => {}
+            (Err(error), positions) => {
+                tracing::error!(%error, "librdkafka did not take the assignment");
+                if positions.is_some() {
+                    self.refuse(consumer, &tenures, &error);
+                }
+            }
         }
         if self.suspended.load(Ordering::Relaxed)
             && let Err(error) = consumer.pause(list)
@@ -110,7 +115,7 @@ impl Membership {
         list: &TopicPartitionList,
         tenures: &[Arc<PartitionEpoch>],
     ) -> Option<Positions> {
-        let is_over = || self.closing.load(Ordering::Acquire) || consumer.assignment_lost();
+        let is_over = || self.is_over(consumer);
         match start_position::find(
             consumer,
             list,
@@ -137,6 +142,30 @@ impl Membership {
                 None
             }
         }
+    }
+
+    /// Ends tenures that were announced and of which librdkafka reads nothing: nobody else would
+    /// get these partitions while we stay in the group.
+    fn refuse(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        tenures: &[Arc<PartitionEpoch>],
+        error: &KafkaError,
+    ) {
+        self.tenures.end(tenures);
+        // A fatal error is told by the next poll, with its cause.
+        if !self.is_over(consumer) && consumer.client().fatal_error().is_none() {
+            self.handoff.end(Some(SourceError {
+                message: format!(
+                    "librdkafka did not take the assignment of {}: {error}; start again",
+                    shown(tenures)
+                ),
+            }));
+        }
+    }
+
+    fn is_over(&self, consumer: &BaseConsumer<Self>) -> bool {
+        self.closing.load(Ordering::Acquire) || consumer.assignment_lost()
     }
 
     fn give_up(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {

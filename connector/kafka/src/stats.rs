@@ -101,6 +101,7 @@ struct Figures {
     state: ClientState,
     paused_since: Option<Instant>,
     paused: Duration,
+    hanging: usize,
     counts: BTreeMap<DeliveryEnd, u64>,
 }
 
@@ -185,6 +186,11 @@ impl ClientStats {
             |stats| vec![(stats.state().rebalances, vec![])],
         );
         gauge(
+            "aligner.kafka.hanging_partitions",
+            "output partitions whose committed readers are held back by a transaction that hangs",
+            |stats| vec![(stats.figures().hanging as u64, vec![])],
+        );
+        gauge(
             "aligner.kafka.paused_ms",
             "time that fetching was suspended, since the start",
             |stats| {
@@ -258,6 +264,11 @@ impl ClientStats {
             }
             (None, false) | (Some(_), true) => {}
         }
+    }
+
+    /// How many output partitions committed readers do not get to the end of.
+    pub(crate) fn set_hanging(&self, partitions: usize) {
+        self.figures().hanging = partitions;
     }
 
     pub(crate) fn delivered(&self, partition: &Partition, next_offset: i64) {

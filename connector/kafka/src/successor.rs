@@ -51,6 +51,8 @@ const LOOKS_PER_TAKEOVER: u32 = 5;
 const LOOK_PAUSE: Duration = Duration::from_millis(300);
 /// How long claiming one id may take.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
+/// Attempts to claim it before it is left to the broker's timeouts.
+const CLAIMS_PER_ID: u32 = 3;
 /// More members than this are not remembered.
 const MAX_REMEMBERED: usize = 256;
 
@@ -174,7 +176,7 @@ impl Successor {
             }
             thread::sleep(LOOK_PAUSE);
         }
-        tracing::debug!(
+        tracing::warn!(
             "the group could not be looked at, open transactions time out by themselves"
         );
     }
@@ -216,7 +218,42 @@ impl Successor {
     }
 
     fn end_transactions_of(&mut self, id: &str) {
-        let started = Instant::now();
+        for attempt in 1..=CLAIMS_PER_ID {
+            if attempt > 1 && !self.is_to_be_claimed_again(id) {
+                return;
+            }
+            let started = Instant::now();
+            match self.claim(id) {
+                Ok(()) => {
+                    self.neighbours.forget(id);
+                    self.stats.fenced("vanished");
+                    tracing::info!(
+                        transactional_id = id,
+                        took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+                        "claimed a vanished member's id"
+                    );
+                    return;
+                }
+                Err(error) => tracing::warn!(
+                    transactional_id = id,
+                    attempt,
+                    limit = CLAIMS_PER_ID,
+                    %error,
+                    "a vanished member's id was not claimed, its transaction times out by itself"
+                ),
+            }
+        }
+    }
+
+    /// Its owner may be back by now, and would take claim after claim for a duplicate of itself.
+    fn is_to_be_claimed_again(&self, id: &str) -> bool {
+        thread::sleep(LOOK_PAUSE);
+        !self.closing.load(Ordering::Acquire)
+            && self.members().is_some_and(|members| !members.contains(id))
+    }
+
+    /// Ends what is open under this transactional id, as far as its coordinator knows.
+    fn claim(&self, id: &str) -> Result<(), String> {
         let mut config = properties::successor(&self.connection, id);
         config.set_log_level(RDKafkaLogLevel::Error);
         let reports = Reports {
@@ -224,29 +261,10 @@ impl Successor {
             tally: Tally::default(),
         };
         let producer: ThreadedProducer<Reports> =
-            match ThreadedProducer::from_config_and_context(&config, reports) {
-                Ok(producer) => producer,
-                Err(error) => {
-                    tracing::warn!(%error, "no producer to take over a transactional id");
-                    return;
-                }
-            };
-        match native::init_transactions(producer.client(), CLAIM_TIMEOUT) {
-            Ok(()) => {
-                self.neighbours.forget(id);
-                self.stats.fenced("vanished");
-                tracing::info!(
-                    transactional_id = id,
-                    took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-                    "ended what a vanished member left open"
-                );
-            }
-            Err(error) => tracing::warn!(
-                transactional_id = id,
-                %error,
-                "a vanished member's transactions could not be ended, they time out by themselves"
-            ),
-        }
+            ThreadedProducer::from_config_and_context(&config, reports)
+                .map_err(|error| error.to_string())?;
+        native::init_transactions(producer.client(), CLAIM_TIMEOUT)
+            .map_err(|error| error.to_string())
     }
 }
 

@@ -2,12 +2,12 @@
 //!
 //! A new producer makes the coordinator abort what the old one left open, by a marker in every
 //! partition that was written to. Apache Kafka 4.3.0 leaves the marker out where a partition has no
-//! leader at that moment, as after the crash of a broker, and calls the transaction aborted all the
-//! same. What was written stays there undecided, and the next commit of the same transactional id
-//! would commit it too: outputs twice. Offsets of the group that it held stay undecided as well, and
-//! no partition can begin at them. So the outputs of such a transaction are written once more, to the
-//! same partitions, the group's offsets are brought in, and all is aborted, before anything else is
-//! committed.
+//! leader at that moment (KAFKA-20734), as after the crash of a broker, and calls the transaction
+//! aborted all the same. What was written stays there undecided, and the next commit of the same
+//! transactional id would commit it too: outputs twice. Offsets of the group that it held stay
+//! undecided as well, and no partition can begin at them. So the outputs of such a transaction are
+//! written once more, to the same partitions, the group's offsets are brought in, and all is aborted,
+//! before anything else is committed.
 //!
 //! Bounded: outputs that cannot be written, as to a topic that is gone, hold nothing up for long.
 
