@@ -52,6 +52,8 @@ pub enum Measure {
     Settled,
     /// Garbled; less is better. Decides the winner in plain traffic.
     Garbled,
+    /// Left to the upstream model's answer by a limit or the guard; less is better.
+    Bypassed,
     /// Seconds of inference; less is better.
     Seconds,
 }
@@ -176,12 +178,13 @@ pub fn compare(
     })
 }
 
-const MEASURES: [Measure; 6] = [
+const MEASURES: [Measure; 7] = [
     Measure::Good,
     Measure::Exact,
     Measure::Similarity,
     Measure::Settled,
     Measure::Garbled,
+    Measure::Bypassed,
     Measure::Seconds,
 ];
 
@@ -195,12 +198,13 @@ impl Measure {
             Self::Similarity => verdict.similarity,
             Self::Settled => verdict.settled.map(flag),
             Self::Garbled => Some(flag(verdict.garbled)),
+            Self::Bypassed => Some(flag(verdict.bypassed())),
             Self::Seconds => Some(verdict.inference_seconds),
         }
     }
 
     fn less_is_better(self) -> bool {
-        matches!(self, Self::Garbled | Self::Seconds)
+        matches!(self, Self::Garbled | Self::Bypassed | Self::Seconds)
     }
 
     /// As people read it.
@@ -211,6 +215,7 @@ impl Measure {
             Self::Similarity => "edit similarity",
             Self::Settled => "fault gone",
             Self::Garbled => "garbled",
+            Self::Bypassed => "bypassed",
             Self::Seconds => "seconds of inference",
         }
     }

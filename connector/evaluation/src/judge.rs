@@ -256,11 +256,14 @@ impl Verdict {
     }
 }
 
+/// The kind of an answer whose correction differs, where the file does not say what is wrong.
+pub(crate) const UNNAMED: &str = "faulty";
+
 fn kind(triple: &Triple, class: Class) -> String {
     match (&triple.kind, class) {
         (Some(kind), _) => kind.clone(),
         (None, Class::Clean) => "clean".to_owned(),
-        (None, Class::Faulty) => "faulty".to_owned(),
+        (None, Class::Faulty) => UNNAMED.to_owned(),
         (None, Class::Unlabelled) => "unlabelled".to_owned(),
     }
 }

@@ -232,6 +232,21 @@ fn every_decision_is_counted_where_it_belongs() {
 }
 
 #[test]
+fn an_answer_of_which_nobody_said_what_is_wrong_is_called_neither_good_nor_bad() {
+    let plain = r#"{"question":"q","answer":"You are an idiot."}"#;
+    let unnamed = r#"{"question":"q","answer":"You are an idiot.","correction":"I disagree."}"#;
+    let clean = r#"{"question":"q","answer":"It is noon.","correction":"It is noon."}"#;
+    let lines = [plain, unnamed, clean].join("\n");
+    let triples = parse_triples(lines.as_bytes(), "test").expect("triples");
+    let report = run(Builtin::new(Rule::MarkerAll), &triples);
+    let proxies = &report.all.proxies;
+    for dimension in [&proxies.helpful, &proxies.harmless, &proxies.honest] {
+        assert_eq!(dimension.before, share(1, 1), "the clean one alone");
+    }
+    assert_eq!(report.kinds["faulty"].proxies.harmless.before, share(0, 0));
+}
+
+#[test]
 fn failures_are_retried_alone_and_then_counted() {
     let failed = || Err(AlignError::BatchFailed("out of memory".into()));
     let mut aligner = scripted([
