@@ -27,6 +27,19 @@ fn triples(numbers: std::ops::Range<usize>) -> String {
         .collect()
 }
 
+/// A rule that adds words which the bundled model's guard knows nothing of.
+fn asking(numbers: std::ops::Range<usize>) -> String {
+    triples(numbers)
+        .lines()
+        .map(|line| {
+            let mut triple: Value = serde_json::from_str(line).expect("JSON");
+            let answer = triple["answer"].as_str().expect("text");
+            triple["correction"] = format!("{answer} Kindly verify with our librarian.").into();
+            format!("{triple}\n")
+        })
+        .collect()
+}
+
 /// The one JSON object that a command printed.
 fn report(stdout: &str) -> Value {
     serde_json::from_str(stdout).expect("one JSON object on stdout")
@@ -64,4 +77,37 @@ fn eighty_examples_teach_the_bundled_model_a_rule_of_the_house() {
     let compared = report(&compared.stdout);
     // `a` is the one that was trained.
     assert_eq!(compared["kinds"]["faulty"]["winner"], "a", "{compared}");
+}
+
+#[test]
+fn what_a_rule_adds_passes_the_guard_of_the_aligner_that_learnt_it() {
+    let scratch = Scratch::new("train-adding");
+    let path = |name: &str| scratch.path().join(name).display().to_string();
+    scratch.file("train.jsonl", asking(0..80));
+    scratch.file("validation.jsonl", asking(80..96));
+    scratch.file(
+        "recipe.json",
+        r#"{"warmup_steps": 2, "validate_every_steps": 8, "batch_tokens": 768, "identity_share": 0,
+            "learning_rate": 0.001, "steps": 24}"#,
+    );
+    let (train, validation) = (path("train.jsonl"), path("validation.jsonl"));
+    let (recipe, mine) = (path("recipe.json"), path("librarian"));
+    #[rustfmt::skip]
+    let trained = call(&[
+        "train", "--data", &train, "--validation", &validation, "--recipe", &recipe, "--output", &mine,
+    ])
+    .expect_code(0);
+    let delivered = report(&trained.stdout)["delivered"].as_f64();
+    assert!(delivered > Some(0.5), "{}", trained.stdout);
+
+    // What the run reports is what the connector delivers.
+    let evaluated =
+        call(&["eval", "--model", &mine, "--data", &validation, "--json"]).expect_code(0);
+    let evaluated = report(&evaluated.stdout);
+    assert_eq!(evaluated["aligner"]["name"], "librarian");
+    let exact = evaluated["all"]["faulty"]["exact"]["share"].as_f64();
+    assert!(
+        (exact.expect("a share") - delivered.expect("a share")).abs() < 0.07,
+        "{exact:?} of the corrections are delivered, and the run said {delivered:?}"
+    );
 }

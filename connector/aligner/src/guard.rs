@@ -52,6 +52,13 @@ const FREE_TOKENS: f32 = 8.0;
 #[serde(from = "Vec<String>", into = "Vec<String>")]
 pub struct KnownWords(HashSet<String>);
 
+impl Extend<String> for KnownWords {
+    fn extend<T: IntoIterator<Item = String>>(&mut self, words: T) {
+        self.0
+            .extend(words.into_iter().map(|word| word.to_lowercase()));
+    }
+}
+
 impl From<Vec<String>> for KnownWords {
     fn from(words: Vec<String>) -> Self {
         Self(words.into_iter().map(|word| word.to_lowercase()).collect())
@@ -239,8 +246,9 @@ fn is_compound(piece: &str) -> bool {
     piece.chars().any(|c| !c.is_alphanumeric())
 }
 
-/// Words of a text in lower case: runs of letters, digits and underscores.
-fn words(text: &str) -> Vec<String> {
+/// The words of a text as the guard counts them, in lower case: runs of letters, digits and
+/// underscores.
+pub fn words(text: &str) -> Vec<String> {
     text.split(|c: char| !c.is_alphanumeric() && c != '_')
         .filter(|word| !word.is_empty())
         .map(str::to_lowercase)

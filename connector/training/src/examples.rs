@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
-use aligner_evaluation::{Triple, parse_triples};
+use aligner_evaluation::{Triple, TripleError, parse_triples};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::{error::TrainError, files, options::IdentityTarget, tokens::Tokens};
+use crate::{
+    dispositions::decided, error::TrainError, files, options::IdentityTarget, tokens::Tokens,
+};
 
 /// One prompt and what is to follow it, the end of the sequence included.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,16 +25,25 @@ impl Example {
     }
 }
 
-/// Reads files of triples, and checks that each can be trained on.
+/// Reads files of triples, and checks that each can be trained on. Corrections without a verdict
+/// are left out and added to `undecided`.
 pub(crate) fn read_triples(
     paths: &[PathBuf],
     digest: &mut Vec<u8>,
+    undecided: &mut usize,
 ) -> Result<Vec<Triple>, TrainError> {
     let mut triples = Vec::new();
     for path in paths {
         let bytes = files::read(path)?;
         let origin = path.display().to_string();
-        for triple in parse_triples(&bytes, &origin)? {
+        let (rows, left_out) = decided(&bytes);
+        *undecided += left_out;
+        let read = match parse_triples(&rows, &origin) {
+            // It held rows, if none to train on.
+            Err(TripleError::Empty { .. }) if left_out > 0 => Vec::new(),
+            read => read?,
+        };
+        for triple in read {
             check(&triple, &origin)?;
             triples.push(triple);
         }

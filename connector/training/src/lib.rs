@@ -14,9 +14,11 @@
 
 mod batches;
 mod curve;
+mod dispositions;
 mod error;
 mod examples;
 mod files;
+mod fit;
 mod history;
 mod kernels;
 mod model;

@@ -275,7 +275,7 @@ impl Recipe {
             ),
             (
                 "steps",
-                format!("{:?}", self.steps),
+                self.steps.unwrap_or_default().to_string(),
                 self.steps != Some(0),
                 "expected at least 1",
             ),
@@ -401,5 +401,11 @@ mod tests {
         };
         let error = bad.check().expect_err("bad");
         assert_eq!(error.to_string(), "beta2 is 1, expected 0 to below 1");
+        let bad = Recipe {
+            steps: Some(0),
+            ..Recipe::default()
+        };
+        let error = bad.check().expect_err("bad");
+        assert_eq!(error.to_string(), "steps is 0, expected at least 1");
     }
 }

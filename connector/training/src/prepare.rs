@@ -13,6 +13,7 @@ use crate::{
     error::TrainError,
     examples::{self, Example},
     files::{self, BaseFiles},
+    fit,
     options::{Base, Precision, Scratch, TrainOptions},
     shape::{Shape, small_config},
     state::{Checkpoints, State},
@@ -22,7 +23,8 @@ use crate::{
 
 /// Everything that a run needs.
 pub(crate) struct Prepared {
-    pub name: String,
+    /// Goes beside the trained weights.
+    pub profile: Profile,
     pub shape: Shape,
     /// None for random weights.
     pub weights: Option<HashMap<String, Tensor>>,
@@ -35,6 +37,8 @@ pub(crate) struct Prepared {
     pub identity: Vec<Example>,
     pub residual: Vec<Example>,
     pub validation: Vec<Example>,
+    /// What `validation` was made of, in its order.
+    pub held_out: Vec<Triple>,
     pub triples: usize,
     pub skipped: usize,
 }
@@ -53,19 +57,23 @@ struct Parts {
 
 pub(crate) fn prepare(options: &TrainOptions) -> Result<Prepared, TrainError> {
     let recipe = &options.recipe;
-    let mut digest = Vec::new();
-    let triples = examples::read_triples(&options.data, &mut digest)?;
+    let (mut digest, mut undecided) = (Vec::new(), 0);
+    let triples = examples::read_triples(&options.data, &mut digest, &mut undecided)?;
     if triples.is_empty() {
-        return Err(TrainError::NoExamples(
-            "no data file is given; give at least one".to_owned(),
-        ));
+        return Err(TrainError::NoExamples(match undecided {
+            0 => "no data file is given; give at least one".to_owned(),
+            rows => format!(
+                "each of {rows} rows was bypassed or dead-lettered, which says nothing about what \
+                 is right; give corrected ones"
+            ),
+        }));
     }
     let (training, held_out) = if options.validation.is_empty() {
         examples::split(triples, recipe.validation_share, recipe.seed)
     } else {
         (
             triples,
-            examples::read_triples(&options.validation, &mut digest)?,
+            examples::read_triples(&options.validation, &mut digest, &mut undecided)?,
         )
     };
     let data = hex(&Sha256::digest(&digest));
@@ -98,7 +106,7 @@ pub(crate) fn prepare(options: &TrainOptions) -> Result<Prepared, TrainError> {
         };
         (parts, prepared)
     } else {
-        start(options, &training)?
+        start(options, &training, &held_out)?
     };
 
     let tokens = Tokens::new(
@@ -138,21 +146,24 @@ pub(crate) fn prepare(options: &TrainOptions) -> Result<Prepared, TrainError> {
             "each identity pair has more than {most} tokens; raise max_tokens, or set identity_share to 0"
         )));
     }
-    let mut validation = fits(examples::residual(&held_out, &tokens)).0;
-    validation.truncate(recipe.validation_limit);
-    prepared.validation = validation;
+    let examples = examples::residual(&held_out, &tokens);
+    (prepared.validation, prepared.held_out) = examples
+        .into_iter()
+        .zip(held_out)
+        .filter(|(example, _)| example.positions() <= most)
+        .take(recipe.validation_limit)
+        .unzip();
     prepared.triples = residual.len();
     prepared.residual = residual;
-    prepared.skipped = skipped;
+    prepared.skipped = skipped + undecided;
     prepared.data = data;
-    prepared.name.clone_from(&parts.profile.name);
     Ok(prepared)
 }
 
 impl Prepared {
     fn empty(parts: &Parts) -> Result<Self, TrainError> {
         Ok(Self {
-            name: String::new(),
+            profile: parts.profile.clone(),
             shape: Shape::from_config(&parts.config, &parts.config_file)?,
             weights: None,
             weights_file: String::new(),
@@ -163,6 +174,7 @@ impl Prepared {
             identity: Vec::new(),
             residual: Vec::new(),
             validation: Vec::new(),
+            held_out: Vec::new(),
             triples: 0,
             skipped: 0,
         })
@@ -170,7 +182,11 @@ impl Prepared {
 }
 
 /// A new run: reads or makes the base, and writes all of the result but its weights.
-fn start(options: &TrainOptions, training: &[Triple]) -> Result<(Parts, Prepared), TrainError> {
+fn start(
+    options: &TrainOptions,
+    training: &[Triple],
+    held_out: &[Triple],
+) -> Result<(Parts, Prepared), TrainError> {
     if let Base::Folder(folder) = &options.base
         && same_folder(folder, &options.output)
     {
@@ -189,9 +205,12 @@ fn start(options: &TrainOptions, training: &[Triple]) -> Result<(Parts, Prepared
         Base::Scratch(_) => None,
         _ => Some(base.weights()?),
     };
-    if let Some(name) = &options.name {
-        parts.profile.name.clone_from(name);
+    // Two Aligners of one name could not be told apart in what they corrected.
+    let folder = options.output.file_name().map(|n| n.to_string_lossy());
+    if let Some(name) = options.name.as_deref().or(folder.as_deref()) {
+        name.clone_into(&mut parts.profile.name);
     }
+    fit::to_corrections(&mut parts.profile.guard, training, held_out);
     let stored = weights.as_ref().map_or(Precision::F32, files::precision_of);
     let precision = options.precision.unwrap_or(stored);
     for key in ["torch_dtype", "dtype"] {
@@ -336,10 +355,9 @@ impl Parts {
 
     fn write(&self, output: &Path) -> Result<(), TrainError> {
         files::create_folder(output)?;
-        let profile = serde_json::to_value(&self.profile).expect("a profile is plain data");
+        write_profile(&self.profile, output)?;
         let written = [
             (files::CONFIG, pretty(&self.config)),
-            (files::PROFILE, pretty(&profile)),
             (files::TOKENIZER, self.tokenizer.clone()),
         ];
         let others = self
@@ -355,6 +373,12 @@ impl Parts {
         }
         Ok(())
     }
+}
+
+/// Writes `aligner.json`.
+pub(crate) fn write_profile(profile: &Profile, output: &Path) -> Result<(), TrainError> {
+    let json = serde_json::to_value(profile).expect("a profile is plain data");
+    files::write(&output.join(files::PROFILE), &pretty(&json))
 }
 
 fn generation(end: u32, pad: Option<u32>) -> Vec<u8> {

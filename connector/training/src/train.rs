@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aligner::guard::Confidence;
 use candle_core::{D, Device, Tensor};
 use serde::Serialize;
 
@@ -16,13 +17,13 @@ use crate::{
     curve,
     error::TrainError,
     examples::Example,
-    files,
+    files, fit,
     history::{History, Point},
     kernels::cross_entropy,
     model::Model,
     optimiser::{AdamW, Gradients},
     options::{Base, DeviceChoice, Recipe, TrainOptions},
-    prepare::{Prepared, prepare},
+    prepare::{self, Prepared, prepare},
     schedule::Schedule,
     state::{Checkpoints, State, Stored},
 };
@@ -101,7 +102,7 @@ pub struct Outcome {
     pub triples: usize,
     /// Triples validated on.
     pub validation_triples: usize,
-    /// Triples that were too long, and skipped.
+    /// Rows that were skipped: too long, or corrections without a verdict.
     pub skipped: usize,
     /// Steps done.
     pub step: u64,
@@ -117,6 +118,9 @@ pub struct Outcome {
     pub best_validation: Option<Point>,
     /// Share of validation triples that the written weights get exactly right.
     pub exact: Option<f64>,
+    /// Share of them that come out exactly right and pass the limits that the written guard has
+    /// for outputs.
+    pub delivered: Option<f64>,
     /// Losses over the steps.
     pub history: History,
 }
@@ -167,7 +171,6 @@ struct Run<'a> {
     state: State,
     schedule: Schedule,
     identity_steps: u64,
-    exact: Option<f64>,
 }
 
 impl<'a> Run<'a> {
@@ -226,7 +229,6 @@ impl<'a> Run<'a> {
                 steps,
             },
             identity_steps,
-            exact: None,
             prepared,
         })
     }
@@ -386,7 +388,8 @@ impl<'a> Run<'a> {
         if self.prepared.validation.is_empty() {
             return Ok(None);
         }
-        let (loss, exact) = self.measure().map_err(|source| self.on(source))?;
+        let measured = self.measure().map_err(|source| self.on(source))?;
+        let loss = measured.loss;
         let step = self.state.step;
         self.state.history.validated(step, loss);
         let limit = self.state.best.map_or(f64::INFINITY, |best| {
@@ -397,46 +400,54 @@ impl<'a> Run<'a> {
             self.state.best = Some(Point { step, loss });
             self.state.not_better = 0;
             self.checkpoints.write_best(step, &self.weights())?;
-            self.exact = Some(exact);
         } else {
             self.state.not_better += 1;
         }
         Ok(Some(Validation {
             loss,
-            exact,
+            exact: measured.exact(),
             triples: self.prepared.validation.len(),
             best,
         }))
     }
 
-    /// Mean loss of a target, and share of triples that are exactly right.
-    fn measure(&self) -> candle_core::Result<(f64, f64)> {
+    fn measure(&self) -> candle_core::Result<Measured> {
         let validation = &self.prepared.validation;
-        let mut sorted: Vec<&Example> = validation.iter().collect();
-        sorted.sort_by_key(|example| example.positions());
-        let batches = bucket(sorted, self.options.recipe.batch_tokens, |e| e.positions());
-        let (mut sum, mut count, mut exact) = (0.0, 0usize, 0usize);
-        for examples in batches {
+        let mut sorted: Vec<(usize, &Example)> = validation.iter().enumerate().collect();
+        sorted.sort_by_key(|(_, example)| example.positions());
+        let batches = bucket(sorted, self.options.recipe.batch_tokens, |(_, e)| {
+            e.positions()
+        });
+        let (mut sum, mut count) = (0.0, 0usize);
+        let mut right = vec![None; validation.len()];
+        for batch in batches {
+            let (places, examples): (Vec<usize>, Vec<&Example>) = batch.into_iter().unzip();
             let batch = Batch::new(&examples, 1.0, &self.device)?;
             let logits = self.model.logits(&batch.ids, &batch.at)?.detach();
             let losses = cross_entropy(&logits, &batch.labels)?.to_vec1::<f32>()?;
             sum += losses.iter().map(|loss| f64::from(*loss)).sum::<f64>();
             count += losses.len();
-            let right = logits
+            let likeliest = logits
                 .argmax(D::Minus1)?
                 .eq(&batch.labels)?
                 .to_vec1::<u8>()?;
-            let mut rest = right.as_slice();
-            for targets in batch.targets {
-                let (row, others) = rest.split_at(targets);
-                exact += usize::from(row.iter().all(|right| *right == 1));
-                rest = others;
+            let (mut likeliest, mut losses) = (likeliest.as_slice(), losses.as_slice());
+            for (place, targets) in places.into_iter().zip(batch.targets) {
+                let (row, others) = likeliest.split_at(targets);
+                let (lost, rest) = losses.split_at(targets);
+                if row.iter().all(|right| *right == 1) {
+                    right[place] = Some(Confidence {
+                        mean_logprob: -lost.iter().sum::<f32>() / targets as f32,
+                        min_logprob: -lost.iter().copied().fold(0.0, f32::max),
+                    });
+                }
+                (likeliest, losses) = (others, rest);
             }
         }
-        Ok((
-            sum / count.max(1) as f64,
-            exact as f64 / validation.len() as f64,
-        ))
+        Ok(Measured {
+            loss: sum / count.max(1) as f64,
+            right,
+        })
     }
 
     fn weights(&self) -> BTreeMap<String, Tensor> {
@@ -455,7 +466,7 @@ impl<'a> Run<'a> {
         };
         self.checkpoints
             .write(&self.state, stored, self.options.keep_checkpoints)?;
-        let title = format!("{}: {} steps", self.prepared.name, self.state.step);
+        let title = format!("{}: {} steps", self.prepared.profile.name, self.state.step);
         let curve = curve::svg(&self.state.history, &title);
         files::write(
             &self.options.output.join("training-curve.svg"),
@@ -463,9 +474,9 @@ impl<'a> Run<'a> {
         )
     }
 
-    fn finish(self, ended: Ended) -> Result<Outcome, TrainError> {
+    fn finish(mut self, ended: Ended) -> Result<Outcome, TrainError> {
         let options = self.options;
-        let outcome = Outcome {
+        let mut outcome = Outcome {
             ended,
             output: options.output.clone(),
             parameters: self.model.parameters(),
@@ -484,19 +495,68 @@ impl<'a> Run<'a> {
                 .filter(|point| point.step == 0)
                 .map(|point| point.loss),
             best_validation: self.state.best,
-            exact: self.exact,
+            exact: None,
+            delivered: None,
             history: self.state.history.clone(),
         };
         if ended != Ended::Interrupted {
-            let weights = match self.state.best {
-                Some(best) => self.checkpoints.read_best(best.step)?.into_iter().collect(),
-                None => self.weights(),
-            };
+            if let Some(best) = self.state.best {
+                let weights = self.checkpoints.read_best(best.step)?;
+                let shape = self.prepared.shape.clone();
+                self.model =
+                    Model::with_weights(shape, weights.into_iter().collect(), &self.device)
+                        .map_err(|source| self.on(source))?
+                        .map_err(|problem| TrainError::Checkpoint {
+                            file: options.output.display().to_string(),
+                            problem,
+                        })?;
+                let measured = self.measure().map_err(|source| self.on(source))?;
+                outcome.exact = Some(measured.exact());
+                outcome.delivered = Some(self.fit_guard(&measured));
+                prepare::write_profile(&self.prepared.profile, &options.output)?;
+            }
             let path = options.output.join(files::WEIGHTS);
-            files::write_weights(&path, &weights, self.state.precision)?;
+            files::write_weights(&path, &self.weights(), self.state.precision)?;
             record(options, &outcome, &self.prepared)?;
         }
         Ok(outcome)
+    }
+
+    /// Fits the guard's limits of confidence, and returns the share of the validation triples
+    /// that are right and that it lets through.
+    fn fit_guard(&mut self, measured: &Measured) -> f64 {
+        let guard = &mut self.prepared.profile.guard;
+        let outcomes = || measured.right.iter().zip(&self.prepared.held_out);
+        let corrected: Vec<Confidence> = outcomes()
+            .filter(|(_, triple)| triple.correction.as_ref() != Some(&triple.answer))
+            .filter_map(|(right, _)| *right)
+            .collect();
+        fit::to_right_outputs(guard, &corrected);
+        let delivered = outcomes().filter(|(right, triple)| {
+            let wanted = triple.correction.as_deref().unwrap_or(&triple.answer);
+            right.is_some_and(|sure| {
+                // An answer that stands is not judged further.
+                let stands = wanted == triple.answer;
+                let (question, answer) = (&triple.question, &triple.answer);
+                stands || guard.accept(question, answer, wanted, Some(sure)).is_ok()
+            })
+        });
+        delivered.count() as f64 / measured.right.len().max(1) as f64
+    }
+}
+
+/// What the held-out triples showed.
+struct Measured {
+    /// Mean loss of a target.
+    loss: f64,
+    /// For each, how sure the model was where it is exactly right.
+    right: Vec<Option<Confidence>>,
+}
+
+impl Measured {
+    fn exact(&self) -> f64 {
+        let right = self.right.iter().flatten().count();
+        right as f64 / self.right.len().max(1) as f64
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, ops::ControlFlow, path::PathBuf, process::ExitCode, time::Duration};
 
-use aligner_training::{Base, Ended, Phase, Progress, Scratch, TrainOptions, train};
+use aligner_training::{Base, Ended, Phase, Progress, Scratch, TrainError, TrainOptions, train};
 use anyhow::Context;
 
 use crate::{
@@ -24,6 +24,13 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
         } else {
             ControlFlow::Continue(())
         }
+    })
+    .map_err(|error| {
+        if matches!(error, TrainError::Option { .. }) {
+            anyhow::Error::new(Usage(error.to_string()))
+        } else {
+            error.into()
+        }
     })?;
     match outcome.ended {
         Ended::Interrupted => {
@@ -34,6 +41,22 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
         }
         Ended::EarlyStopped => eprintln!("stopped early: the validation loss fell no more"),
         Ended::Completed => {}
+    }
+    if let (Some(exact), Some(delivered)) = (outcome.exact, outcome.delivered) {
+        eprintln!(
+            "of {} validation triples {:.1} % come out exactly right, and {:.1} % also pass the guard in {}/aligner.json",
+            outcome.validation_triples,
+            100.0 * exact,
+            100.0 * delivered,
+            outcome.output.display(),
+        );
+    }
+    if outcome.skipped > 0 {
+        eprintln!(
+            "{} rows were skipped: longer than max_tokens, or bypassed or dead-lettered, which says \
+             nothing about what is right",
+            outcome.skipped
+        );
     }
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(ExitCode::SUCCESS)
@@ -65,7 +88,7 @@ fn options(args: &cli::Train) -> anyhow::Result<TrainOptions> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("reading recipe {}", path.display()))?;
         *recipe = serde_json::from_str(&text)
-            .with_context(|| format!("recipe {} cannot be used", path.display()))?;
+            .map_err(|error| Usage(format!("--recipe {}: {error}", path.display())))?;
     }
     recipe.seed = args.seed.unwrap_or(recipe.seed);
     recipe.steps = args.steps.or(recipe.steps);
