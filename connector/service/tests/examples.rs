@@ -56,6 +56,17 @@ fn every_example_is_valid_but_for_the_secrets_of_other_machines() {
 }
 
 #[test]
+fn a_mapping_is_read_where_the_secrets_of_the_same_file_are_not() {
+    let layers = Layers {
+        file: Some(folder().join("secured.yaml")),
+        ..Layers::default()
+    };
+    read(&layers).expect_err("the secret is mounted elsewhere");
+    let settings = config::read_sections(&layers, &["input"]).expect("its input is complete");
+    assert_eq!(config::fields(&settings).expect("there are none"), None);
+}
+
+#[test]
 fn the_example_for_chat_logs_reads_what_openai_writes() {
     let layers = Layers {
         file: Some(folder().join("existing-log.yaml")),

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::Problem;
 
 /// What our variables begin with.
-const PREFIX: &str = "ALIGNER__";
+pub(super) const PREFIX: &str = "ALIGNER__";
 
 /// Where settings come from, the later winning.
 #[derive(Debug, Clone, Default)]
@@ -86,6 +86,8 @@ fn file(path: &Path) -> Result<Config, Problem> {
             "give a readable YAML or TOML file, such as config/connector.yaml",
         ),
     })?;
+    // Editors on Windows begin files with this mark, which would become part of the first key.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     // JSON is YAML, too.
     let toml = path
         .extension()
@@ -96,7 +98,7 @@ fn file(path: &Path) -> Result<Config, Problem> {
         FileFormat::Yaml
     };
     Config::builder()
-        .add_source(File::from_str(&text, format))
+        .add_source(File::from_str(text, format))
         .build()
         .map_err(|error: ConfigError| {
             problem(

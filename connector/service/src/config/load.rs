@@ -9,10 +9,12 @@ use super::{
     Problem, Problems, Settings,
     check::check,
     layers::{Layers, set},
+    strays,
+    values::items,
 };
 
 /// Sections whose keys are the user's own.
-const FREE_MAPS: [&str; 2] = ["kafka.properties", "kafka.property_files"];
+pub(super) const FREE_MAPS: [&str; 2] = ["kafka.properties", "kafka.property_files"];
 
 /// Keys whose values are not repeated in messages.
 const SECRETS: [&str; 4] = [
@@ -28,12 +30,30 @@ const SECRETS: [&str; 4] = [
 /// With every problem there is. A value that cannot be typed is reported and then left at its
 /// default, so that what else is wrong is found as well.
 pub fn read(layers: &Layers) -> Result<Settings, Problems> {
+    read_where(layers, |_| true)
+}
+
+/// The same, of some sections alone, such as `input`; all others are as by default. What they say
+/// is not judged: the files and secrets that they name may lie on other machines. Their keys and
+/// types are, since a misspelt section is a mistake wherever it was meant to stand.
+///
+/// # Errors
+/// With every problem there is.
+pub fn read_sections(layers: &Layers, sections: &[&str]) -> Result<Settings, Problems> {
+    read_where(layers, |section| sections.contains(&section))
+}
+
+fn read_where(layers: &Layers, wanted: impl Fn(&str) -> bool) -> Result<Settings, Problems> {
     let (given, mut problems) = layers.merged();
     let defaults = serde_json::to_value(Settings::default()).expect("settings serialise");
+    problems.extend(strays::problems(&layers.environment, &defaults, &wanted));
     let mut settings = defaults.clone();
     for (path, value) in leaves(&given, &defaults) {
         match fit(&defaults, &path, value) {
-            Ok(value) => set(&mut settings, &path, value),
+            Ok(value) if path.first().is_some_and(|section| wanted(section)) => {
+                set(&mut settings, &path, value);
+            }
+            Ok(_) => {}
             Err(problem) => problems.push(problem),
         }
     }
@@ -130,11 +150,7 @@ fn candidates(value: &Value) -> Vec<Value> {
     let mut candidates = vec![value.clone()];
     if let Value::String(text) = value {
         candidates.extend(serde_json::from_str::<Value>(text).ok());
-        candidates.push(Value::Array(
-            text.split(',')
-                .map(|part| Value::String(part.trim().to_owned()))
-                .collect(),
-        ));
+        candidates.push(items(text).into());
     }
     candidates
 }
@@ -306,6 +322,35 @@ mod tests {
     }
 
     #[test]
+    fn a_list_after_set_may_have_the_brackets_that_it_has_in_yaml() {
+        for written in ["a,b", "a, b", "[a,b]", "[a, b]", "[\"a\", \"b\"]"] {
+            let layers = Layers {
+                flags: vec![
+                    ("topics.answers".to_owned(), written.to_owned()),
+                    ("aligner.device".to_owned(), "[cpu,cpu]".to_owned()),
+                ],
+                ..Layers::default()
+            };
+            let settings = read(&layers).expect("valid");
+            assert_eq!(settings.topics.answers, ["a", "b"], "{written}");
+            assert_eq!(settings.aligner.device.values(), ["cpu", "cpu"]);
+        }
+    }
+
+    #[test]
+    fn a_file_may_begin_with_a_byte_order_mark() {
+        for (ending, text) in [
+            (".yaml", "\u{feff}name: marked\n"),
+            (".toml", "\u{feff}name = \"marked\"\n"),
+            (".json", "\u{feff}{\"name\": \"marked\"}"),
+        ] {
+            let file = file(ending, text);
+            let settings = read(&layers(&file)).expect("valid");
+            assert_eq!(settings.name.0, "marked", "{ending}");
+        }
+    }
+
+    #[test]
     fn dotted_properties_of_a_file_stay_whole() {
         let file = file(
             ".yaml",
@@ -398,6 +443,32 @@ mod tests {
         let file = file(".yaml", "kafka: {properties: {sasl.password: [hunter2]}}\n");
         let problems = read(&layers(&file)).expect_err("a list is no password");
         assert!(!problems.to_string().contains("hunter2"), "{problems}");
+    }
+
+    #[test]
+    fn a_section_is_read_alone_whatever_others_need_and_misspelt_ones_are_told() {
+        let input = "input: {fields: {question: /q, answer: /a}}\n";
+        let elsewhere = file(
+            ".yaml",
+            &format!(
+                "{input}kafka: {{property_files: {{sasl.password: /no/such/file}}}}\n\
+                 aligner: {{model: /no/such/folder}}\n"
+            ),
+        );
+        read(&layers(&elsewhere)).expect_err("its files lie on other machines");
+        let settings = read_sections(&layers(&elsewhere), &["input"]).expect("input is complete");
+        assert_eq!(settings.input.fields.question.as_deref(), Some("/q"));
+        assert!(settings.kafka.property_files.is_empty());
+
+        let misspelt = file(".yaml", "inptu: {fields: {question: /q}}\n");
+        let Problems(problems) =
+            read_sections(&layers(&misspelt), &["input"]).expect_err("no such section");
+        assert_eq!(problems[0].fix.as_deref(), Some("did you mean input?"));
+
+        let half = file(".yaml", "input: {fields: {question: /q}}\n");
+        let Problems(problems) =
+            read_sections(&layers(&half), &["input"]).expect_err("no answer is mapped");
+        assert_eq!(problems[0].key, "input.fields.answer");
     }
 
     #[test]

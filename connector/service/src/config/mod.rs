@@ -10,6 +10,7 @@ mod load;
 mod problem;
 mod secret;
 mod sections;
+mod strays;
 mod values;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ use aligner_records::TimeUnit;
 use serde::{Deserialize, Serialize};
 
 pub use layers::Layers;
-pub use load::read;
+pub use load::{read, read_sections};
 pub use problem::{Problem, Problems};
 pub use secret::Secret;
 pub use sections::{fields, kafka_sections, registry};
@@ -410,7 +411,8 @@ impl Default for Service {
 pub struct Telemetry {
     /// `auto` is `pretty` on a terminal and `json` elsewhere.
     pub log_format: LogFormat,
-    /// Level, or a filter such as `info,aligner_kafka=debug`.
+    /// `error`, `warn`, `info`, `debug`, `trace`, or `off`, which logs nothing; or a filter such as
+    /// `info,aligner_kafka=debug`.
     pub log_level: String,
     /// OTLP endpoint over HTTP, such as `http://collector:4318`; no spans are sent when null.
     pub otlp_endpoint: Option<String>,

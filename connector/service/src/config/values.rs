@@ -22,6 +22,19 @@ impl<'de> Deserialize<'de> for InstanceId {
     }
 }
 
+/// The items of a list that had to be written as a text: `a,b`, or `[a, b]` as YAML has it.
+pub(super) fn items(text: &str) -> Vec<String> {
+    let text = text.trim();
+    let inner = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'))
+        .unwrap_or(text);
+    inner
+        .split(',')
+        .map(|item| item.trim().to_owned())
+        .collect()
+}
+
 /// One value or a list of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
@@ -33,7 +46,7 @@ pub enum OneOrMany {
 }
 
 impl<'de> Deserialize<'de> for OneOrMany {
-    /// A text with commas is a list: variables hold nothing but texts.
+    /// A text with commas or brackets is a list: variables hold nothing but texts.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged, expecting = "expected a text or a list of texts")]
@@ -42,8 +55,8 @@ impl<'de> Deserialize<'de> for OneOrMany {
             List(Vec<String>),
         }
         Ok(match Written::deserialize(deserializer)? {
-            Written::Text(text) if text.contains(',') => {
-                Self::Many(text.split(',').map(|part| part.trim().to_owned()).collect())
+            Written::Text(text) if text.contains(',') || text.starts_with('[') => {
+                Self::Many(items(&text))
             }
             Written::Text(text) => Self::One(text),
             Written::List(values) => Self::Many(values),

@@ -1,6 +1,30 @@
 //! `kafka`, `topics` and `pipeline`: the crates that use these sections know best what suits them.
 
+use serde_json::Value;
+
 use super::{Found, Problem, Settings};
+
+/// The values of properties that have names for them; librdkafka only says that it has others.
+const NAMED_VALUES: [(&str, &str); 9] = [
+    ("broker.address.family", "any, v4, v6"),
+    (
+        "client.dns.lookup",
+        "use_all_dns_ips, resolve_canonical_bootstrap_servers_only",
+    ),
+    ("compression.codec", "none, gzip, snappy, lz4, zstd"),
+    ("compression.type", "none, gzip, snappy, lz4, zstd"),
+    ("group.protocol", "classic, consumer"),
+    ("metadata.recovery.strategy", "none, rebootstrap"),
+    (
+        "partitioner",
+        "murmur2_random, murmur2, consistent_random, consistent, fnv1a_random, fnv1a, random",
+    ),
+    (
+        "security.protocol",
+        "plaintext, ssl, sasl_plaintext, sasl_ssl",
+    ),
+    ("ssl.endpoint.identification.algorithm", "https, none"),
+];
 
 impl Found {
     pub(super) fn kafka_and_pipeline(&mut self, settings: &Settings) {
@@ -28,6 +52,7 @@ impl Found {
                 );
             }
         }
+        self.sasl(settings, &kafka.properties);
         let from_file = |key: String, message| match key.strip_prefix("kafka.properties.") {
             // Whatever lies in a file may be a secret, and librdkafka repeats it.
             Some(name) if settings.kafka.property_files.contains_key(name) => (
@@ -56,14 +81,71 @@ impl Found {
                 .try_fold(&written, |value, part| match part.parse::<usize>() {
                     Ok(index) => value.get(index),
                     Err(_) => value.get(part),
-                })
-                .map(ToString::to_string);
+                });
             self.0.push(Problem {
+                fix: fix(&key, value),
+                value: value.map(ToString::to_string),
                 key,
-                value,
                 message,
-                fix: None,
             });
         }
+    }
+}
+
+/// What to write instead, where the crates that judged know less about how it was written.
+fn fix(key: &str, value: Option<&Value>) -> Option<String> {
+    if key.starts_with("topics.answers[") {
+        let topic = value.and_then(Value::as_str)?;
+        return topic.contains(['[', ']', '"', '\'', ';', ' ']).then(|| {
+            "write several topics as [a, b], or as a,b in a variable or after --set".to_owned()
+        });
+    }
+    let property = ["kafka.properties.", "kafka.property_files."]
+        .iter()
+        .find_map(|map| key.strip_prefix(map))?;
+    let (_, values) = NAMED_VALUES
+        .into_iter()
+        .find(|(name, _)| *name == property)?;
+    Some(format!("use one of {values}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Secret, check::check};
+
+    fn given(name: &str, value: &str) -> Settings {
+        let mut settings = Settings::default();
+        settings
+            .kafka
+            .properties
+            .insert(name.to_owned(), Secret::new(value));
+        settings
+    }
+
+    #[test]
+    fn a_value_without_a_meaning_is_refused_with_those_that_librdkafka_takes() {
+        for (name, values) in NAMED_VALUES {
+            let problems = check(&given(name, "nonsense"));
+            assert_eq!(problems.len(), 1, "{name}: {problems:?}");
+            assert_eq!(problems[0].key, format!("kafka.properties.{name}"));
+            assert_eq!(problems[0].fix, Some(format!("use one of {values}")));
+            for value in values
+                .split(", ")
+                .filter(|value| !value.starts_with("sasl_"))
+            {
+                assert_eq!(check(&given(name, value)), [], "{name}: {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_topic_with_the_signs_of_a_list_is_told_how_lists_are_written() {
+        let mut settings = Settings::default();
+        settings.topics.answers = vec!["'a'".to_owned(), "b".to_owned()];
+        let problems = check(&settings);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let fix = problems[0].fix.as_deref().unwrap_or_default();
+        assert!(fix.contains("a,b"), "{fix}");
     }
 }

@@ -6,6 +6,8 @@
 mod aligner;
 mod formats;
 mod kafka;
+mod sasl;
+mod telemetry;
 
 use std::net::ToSocketAddrs;
 
@@ -21,6 +23,7 @@ pub fn check(settings: &Settings) -> Vec<Problem> {
     found.input(settings);
     found.aligner(settings);
     found.service(settings);
+    found.telemetry(settings);
     found.0
 }
 
@@ -126,30 +129,6 @@ impl Found {
                 format!(
                     "set it above {needed}, twice pipeline.record_timeout_ms {record_timeout_ms}"
                 ),
-            );
-        }
-        if let Some(endpoint) = &settings.telemetry.otlp_endpoint
-            && !["http://", "https://"]
-                .iter()
-                .any(|scheme| endpoint.len() > scheme.len() && endpoint.starts_with(scheme))
-        {
-            self.add(
-                "telemetry.otlp_endpoint",
-                endpoint.clone(),
-                "an endpoint is an http(s) URL",
-                "write for example http://collector:4318",
-            );
-        }
-        if let Err(error) = settings
-            .telemetry
-            .log_level
-            .parse::<tracing_subscriber::filter::Targets>()
-        {
-            self.add(
-                "telemetry.log_level",
-                settings.telemetry.log_level.clone(),
-                error.to_string(),
-                "write for example info, or info,aligner_kafka=debug",
             );
         }
     }

@@ -1,0 +1,232 @@
+//! How the connector logs in to Kafka: librdkafka takes any text here, and refuses it only once a
+//! client is made.
+//!
+//! What is asked for is what `rd_kafka_sasl_select_provider` asks for, in the build that is linked,
+//! which has no Kerberos and no source of OAuth tokens. Without a login nothing need be complete.
+
+use std::collections::BTreeMap;
+
+use super::{Found, Settings};
+
+/// One property under two names.
+const NAMES: [&str; 2] = ["sasl.mechanism", "sasl.mechanisms"];
+
+/// Mechanisms that this build has; unlike other values they are told apart by their capitals.
+const MECHANISMS: [&str; 4] = ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN", "OAUTHBEARER"];
+
+/// The only tokens that this build can make, which nothing vouches for.
+const UNSECURED_TOKENS: &str = "enable.sasl.oauthbearer.unsecure.jwt";
+
+impl Found {
+    /// Judges the login. `properties` are those of the settings, and those that could be read from
+    /// files.
+    pub(super) fn sasl(&mut self, settings: &Settings, properties: &BTreeMap<String, String>) {
+        let login = properties
+            .get("security.protocol")
+            .is_some_and(|protocol| protocol.to_lowercase().starts_with("sasl_"));
+        let names: Vec<&str> = NAMES
+            .into_iter()
+            .filter(|name| is_given(settings, name))
+            .collect();
+        let name = match names.as_slice() {
+            [] if login => {
+                self.add(
+                    "kafka.properties.sasl.mechanism",
+                    None,
+                    "security.protocol asks for a login, and what librdkafka takes by itself, \
+                     GSSAPI (Kerberos), is not in this build",
+                    one_of_them(),
+                );
+                return;
+            }
+            [] => return,
+            [name] => *name,
+            [first, second, ..] => {
+                self.add(
+                    &key(settings, second),
+                    None,
+                    format!("{first} is the same property, and given too"),
+                    "remove one of them",
+                );
+                return;
+            }
+        };
+        // A file that cannot be read was reported already.
+        let Some(mechanism) = properties.get(name) else {
+            return;
+        };
+        if !MECHANISMS.contains(&mechanism.as_str()) {
+            // Whatever lies in a file may be a secret.
+            let in_file = settings.kafka.property_files.contains_key(name);
+            let message = if mechanism == "GSSAPI" {
+                "Kerberos is not in this build"
+            } else {
+                "librdkafka knows no such mechanism"
+            };
+            self.add(
+                &key(settings, name),
+                (!in_file).then(|| mechanism.clone()),
+                message,
+                one_of_them(),
+            );
+        } else if login {
+            self.credentials(settings, mechanism);
+        }
+    }
+
+    fn credentials(&mut self, settings: &Settings, mechanism: &str) {
+        if mechanism == "OAUTHBEARER" {
+            if !is_given(settings, UNSECURED_TOKENS) {
+                self.add(
+                    &format!("kafka.properties.{UNSECURED_TOKENS}"),
+                    None,
+                    "OAUTHBEARER needs tokens, and this build can only make unsecured ones",
+                    "use SCRAM-SHA-512, or set it to true where the brokers take such tokens",
+                );
+            }
+            return;
+        }
+        for (name, fix) in [
+            ("sasl.username", "set it"),
+            (
+                "sasl.password",
+                "set it, or name a file that holds it under kafka.property_files",
+            ),
+        ] {
+            if !is_given(settings, name) {
+                self.add(
+                    &format!("kafka.properties.{name}"),
+                    None,
+                    format!("{mechanism} needs it"),
+                    fix,
+                );
+            }
+        }
+    }
+}
+
+fn is_given(settings: &Settings, name: &str) -> bool {
+    settings.kafka.properties.contains_key(name) || settings.kafka.property_files.contains_key(name)
+}
+
+/// The key as it was written.
+fn key(settings: &Settings, name: &str) -> String {
+    if settings.kafka.property_files.contains_key(name) {
+        format!("kafka.property_files.{name}")
+    } else {
+        format!("kafka.properties.{name}")
+    }
+}
+
+fn one_of_them() -> String {
+    format!("use {}, in capitals", MECHANISMS.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{
+        Secret,
+        check::{check, tests::keys},
+    };
+
+    fn given(properties: &[(&str, &str)]) -> Settings {
+        let mut settings = Settings::default();
+        settings.kafka.properties = properties
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Secret::new(*value)))
+            .collect();
+        settings
+    }
+
+    #[test]
+    fn every_mechanism_of_this_build_is_taken_with_what_it_needs() {
+        for mechanism in MECHANISMS {
+            for name in NAMES {
+                let settings = given(&[
+                    ("security.protocol", "SASL_SSL"),
+                    (name, mechanism),
+                    ("sasl.username", "ada"),
+                    ("sasl.password", "hunter2"),
+                    (UNSECURED_TOKENS, "true"),
+                ]);
+                assert_eq!(check(&settings), [], "{name}: {mechanism}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_mechanism_that_no_client_takes_is_refused_with_those_that_work() {
+        for mechanism in ["SCRAM", "scram-sha-512", "SCRAM-SHA-1", "GSSAPI", ""] {
+            for protocol in ["sasl_ssl", "plaintext"] {
+                let settings = given(&[
+                    ("security.protocol", protocol),
+                    ("sasl.mechanism", mechanism),
+                    ("sasl.username", "ada"),
+                    ("sasl.password", "hunter2"),
+                ]);
+                let problems = check(&settings);
+                assert_eq!(problems.len(), 1, "{problems:?}");
+                assert_eq!(problems[0].key, "kafka.properties.sasl.mechanism");
+                assert_eq!(problems[0].value.as_deref(), Some(mechanism));
+                assert_eq!(
+                    problems[0].fix.as_deref(),
+                    Some("use SCRAM-SHA-512, SCRAM-SHA-256, PLAIN, OAUTHBEARER, in capitals")
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_login_needs_a_mechanism_and_its_credentials() {
+        let sasl = ("security.protocol", "sasl_plaintext");
+        type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+        let cases: [Case<'_>; 4] = [
+            (
+                &[sasl, ("sasl.username", "ada"), ("sasl.password", "x")],
+                &["kafka.properties.sasl.mechanism"],
+            ),
+            (
+                &[sasl, ("sasl.mechanism", "PLAIN")],
+                &[
+                    "kafka.properties.sasl.username",
+                    "kafka.properties.sasl.password",
+                ],
+            ),
+            (
+                &[sasl, ("sasl.mechanism", "OAUTHBEARER")],
+                &["kafka.properties.enable.sasl.oauthbearer.unsecure.jwt"],
+            ),
+            // Where nobody logs in, nothing is missing.
+            (&[("sasl.mechanism", "PLAIN")], &[]),
+        ];
+        for (properties, missing) in cases {
+            assert_eq!(keys(&given(properties)), missing, "{properties:?}");
+        }
+    }
+
+    #[test]
+    fn two_names_of_the_mechanism_are_one_too_many() {
+        let settings = given(&[("sasl.mechanism", "PLAIN"), ("sasl.mechanisms", "PLAIN")]);
+        assert_eq!(keys(&settings), ["kafka.properties.sasl.mechanisms"]);
+    }
+
+    #[test]
+    fn what_lies_in_files_counts_and_is_not_repeated() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            path.display().to_string()
+        };
+        let mut settings = given(&[("security.protocol", "sasl_ssl"), ("sasl.username", "ada")]);
+        let files = &mut settings.kafka.property_files;
+        files.insert("sasl.password".to_owned(), file("password", "hunter2\n"));
+        files.insert("sasl.mechanism".to_owned(), file("mechanism", "PLAIN\n"));
+        assert_eq!(check(&settings), []);
+        file("mechanism", "hunter2\n");
+        assert_eq!(keys(&settings), ["kafka.property_files.sasl.mechanism"]);
+        let problems = format!("{:?}", check(&settings));
+        assert!(!problems.contains("hunter2"), "{problems}");
+    }
+}
