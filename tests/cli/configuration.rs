@@ -6,7 +6,7 @@ use std::{
 };
 
 use aligner_tests::{
-    command::call,
+    command::{call, call_in, call_with},
     connector::binary,
     scratch::{Scratch, workspace},
 };
@@ -166,6 +166,102 @@ fn variables_of_other_programs_may_hold_any_bytes() {
 }
 
 #[test]
+fn a_variable_that_lacks_an_underscore_is_named_and_those_of_kubernetes_are_not() {
+    let mistaken = ("ALIGNER_KAFKA_BOOTSTRAP_SERVERS", "kafka:9092");
+    for command in ["validate", "run"] {
+        let done = call_in(&[mistaken], &[command], "").expect_code(2);
+        for expected in [mistaken.0, "ALIGNER__KAFKA__BOOTSTRAP_SERVERS"] {
+            assert!(done.stderr.contains(expected), "{}", done.stderr);
+        }
+        assert!(!done.stderr.contains(mistaken.1), "{}", done.stderr);
+    }
+    // As a Service named aligner, and one named aligner-connector, leave them.
+    let theirs = [
+        ("ALIGNER_HOME", "/opt/aligner"),
+        ("ALIGNER_SERVICE_HOST", "10.0.0.1"),
+        ("ALIGNER_SERVICE_PORT_HTTP", "8083"),
+        ("ALIGNER_PORT", "tcp://10.0.0.1:8083"),
+        ("ALIGNER_CONNECTOR_SERVICE_HOST", "10.0.0.1"),
+        ("ALIGNER_CONNECTOR_PORT_8083_TCP", "tcp://10.0.0.1:8083"),
+        ("ALIGNER_CONNECTOR_PORT_8083_TCP_ADDR", "10.0.0.1"),
+    ];
+    call_in(&theirs, &["validate"], "").expect_code(0);
+}
+
+#[test]
+fn a_log_level_that_would_hide_errors_is_refused_with_the_nearest_one() {
+    for (level, meant) in [
+        ("warning", "write warn"),
+        ("loud", "write for example info"),
+        ("", "write for example info"),
+        ("info,aligner_kafak=debug", "write aligner_kafka=debug"),
+        ("aligner_kafka=debug", "write info,aligner_kafka=debug"),
+    ] {
+        let set = format!("telemetry.log_level={level}");
+        for command in ["validate", "run"] {
+            let done = call(&[command, "--set", &set]).expect_code(2);
+            for expected in ["telemetry.log_level", meant] {
+                assert!(done.stderr.contains(expected), "{}", done.stderr);
+            }
+        }
+    }
+    for level in ["warn", "off", "info,aligner_kafka=debug"] {
+        let set = format!("telemetry.log_level={level}");
+        call(&["validate", "--set", &set]).expect_code(0);
+    }
+}
+
+#[test]
+fn a_login_that_no_client_takes_is_refused_before_anything_starts() {
+    let (_scratch, path) = file(
+        "login.yaml",
+        "kafka:\n  properties:\n    security.protocol: sasl_ssl\n    sasl.mechanism: SCRAM\n",
+    );
+    for command in ["validate", "run"] {
+        let done = call(&[command, "--config", &path]).expect_code(2);
+        for expected in ["kafka.properties.sasl.mechanism", "SCRAM-SHA-512"] {
+            assert!(done.stderr.contains(expected), "{}", done.stderr);
+        }
+    }
+    let protocol = "kafka.properties.security.protocol=sasl";
+    let done = call(&["validate", "--set", protocol]).expect_code(2);
+    assert!(done.stderr.contains("sasl_plaintext"), "{}", done.stderr);
+}
+
+#[test]
+fn a_list_may_be_set_with_commas_and_with_brackets() {
+    for list in ["a,b", "[a,b]", "[a, b]"] {
+        let done = call(&["validate", "--set", &format!("topics.answers={list}")]).expect_code(0);
+        assert!(done.stdout.contains("reads a, b as"), "{}", done.stdout);
+    }
+    let done = call(&["validate", "--set", "topics.answers=['a','b']"]).expect_code(2);
+    assert!(done.stderr.contains("a,b in a variable"), "{}", done.stderr);
+}
+
+#[test]
+fn a_mapping_is_tried_without_the_secrets_and_the_model_of_the_same_file() {
+    let (_scratch, path) = file(
+        "production.yaml",
+        "input: {fields: {question: /q, answer: /a}}\n\
+         aligner: {model: /no/such/folder}\n\
+         kafka: {property_files: {sasl.password: /no/such/file}}\n",
+    );
+    call(&["validate", "--config", &path]).expect_code(2);
+    let arguments = ["correct", "--model", "identity", "--config", &path];
+    let done = call_with(&arguments, r#"{"q": "why?", "a": "because"}"#).expect_code(0);
+    assert_eq!(done.records()[0]["question"], "why?");
+
+    let (_scratch, path) = file("half.yaml", "input: {fields: {question: /q}}\n");
+    let arguments = ["correct", "--model", "identity", "--config", &path];
+    let done = call_with(&arguments, "").expect_code(2);
+    assert!(
+        done.stderr.contains("input.fields.answer"),
+        "{}",
+        done.stderr
+    );
+}
+
+#[test]
 fn a_full_disk_is_1_and_no_panic() {
     let full = std::fs::OpenOptions::new()
         .write(true)
@@ -203,6 +299,13 @@ fn a_missing_file_and_a_file_that_is_no_yaml_are_named_with_2() {
             done.stderr
         );
     }
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_first_key() {
+    let (_scratch, path) = file("marked.yaml", "\u{feff}name: marked\n");
+    let done = call(&["validate", "--config", &path]).expect_code(0);
+    assert!(done.stdout.contains("Connector marked"), "{}", done.stdout);
 }
 
 #[test]

@@ -184,13 +184,11 @@ fn a_missing_file_is_named() {
         "--input",
         "/no/such/file.jsonl",
     ]);
-    assert_ne!(done.code, 0);
+    let done = done.expect_code(1);
     assert_eq!(done.stdout, "");
-    assert!(
-        done.stderr.contains("/no/such/file.jsonl"),
-        "{}",
-        done.stderr
-    );
+    let said = "--input /no/such/file.jsonl cannot be opened: No such file or directory (os error \
+                2); check the path";
+    assert!(done.stderr.contains(said), "{}", done.stderr);
 }
 
 #[test]
@@ -273,7 +271,72 @@ fn an_input_that_cannot_be_read_is_1() {
     let folder = scratch.path().display().to_string();
     let done = call(&["correct", "--model", "marker", "--input", &folder]).expect_code(1);
     assert_eq!(done.stdout, "");
-    assert!(done.stderr.contains("line 1"), "{}", done.stderr);
+    let said = format!("--input {folder} is a folder: name a file in it");
+    assert!(done.stderr.contains(&said), "{}", done.stderr);
+}
+
+#[test]
+fn an_output_that_cannot_be_made_is_named_with_its_option() {
+    let scratch = Scratch::new("correct");
+    let output = scratch.path().join("absent/out").display().to_string();
+    #[rustfmt::skip]
+    let done = call(&["correct", "--model", "marker", "-q", "q", "-a", "a", "--output", &output]);
+    let said = format!("--output {output} cannot be written");
+    let done = done.expect_code(1);
+    assert!(done.stderr.contains(&said), "{}", done.stderr);
+    assert!(done.stderr.contains("make its folder"), "{}", done.stderr);
+}
+
+#[test]
+fn nothing_of_a_json_array_is_corrected_and_its_conversion_is_told() {
+    let scratch = Scratch::new("correct");
+    let output = scratch.file("out.jsonl", "kept");
+    let events = json!([{"question": "q", "answer": "a"}, {"question": "q", "answer": "b"}]);
+    let pretty = serde_json::to_string_pretty(&events).expect("JSON");
+    let last_alone = "\u{feff} \n[{\"question\":\"q\",\"answer\":\"a\"},\n{\"question\":\"q\",\
+                      \"answer\":\"b\"}\n]\n";
+    for array in [&events.to_string()[..], &pretty, last_alone] {
+        let input = scratch.file("in.json", array).display().to_string();
+        let output = output.display().to_string();
+        for (arguments, name) in [
+            (&["--input", &input, "--output", &output][..], &input[..]),
+            (&["--output", &output][..], "stdin"),
+        ] {
+            let arguments = [&["correct", "--model", "marker-all"][..], arguments].concat();
+            let done = call_with(&arguments, array).expect_code(2);
+            assert_eq!(done.stdout, "");
+            assert!(done.stderr.contains(name), "{}", done.stderr);
+            assert!(done.stderr.contains("`jq -c '.[]'`"), "{}", done.stderr);
+        }
+    }
+    let kept = std::fs::read_to_string(&output).expect("the output is still there");
+    assert_eq!(kept, "kept");
+}
+
+#[test]
+fn ids_of_corrections_tell_files_apart_and_are_the_same_again() {
+    let ids = |text: &str| -> Vec<String> {
+        call_with(&["correct", "--model", "marker-all"], text)
+            .records()
+            .iter()
+            .map(|record| {
+                let id = &record["correction_id"];
+                id.as_str().expect("an id").to_owned()
+            })
+            .collect()
+    };
+    let one = lines(&[
+        json!({"question": "q", "answer": "a"}),
+        json!({"question": "q"}),
+    ]);
+    let other = lines(&[
+        json!({"question": "q", "answer": "b"}),
+        json!({"question": "another"}),
+    ]);
+    let first = ids(&one);
+    assert_eq!(first, ids(&one));
+    let all: std::collections::BTreeSet<_> = first.into_iter().chain(ids(&other)).collect();
+    assert_eq!(all.len(), 4, "{all:?}");
 }
 
 #[test]

@@ -4,8 +4,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use aligner_tests::{
     command::{Done, call},
-    kafka::Kafka,
+    kafka::{self, Kafka},
 };
+
+use crate::first_steps::proposal;
 
 /// Every id that a line of stdout calls corrected.
 fn corrected(done: &Done) -> BTreeSet<&str> {
@@ -38,6 +40,8 @@ fn without_a_terminal_it_prints_one_plain_line_for_each_corrected_answer_and_a_s
         done.stdout
     );
     assert!(done.took < Duration::from_secs(180), "{:?}", done.took);
+    let next = format!("Next:\n  {}\n", proposal());
+    assert!(done.stdout.contains(&next), "{}", done.stdout);
 }
 
 #[test]
@@ -60,11 +64,11 @@ fn it_runs_on_a_kafka_of_the_users_own() {
 
 #[test]
 fn without_a_broker_it_says_so_and_the_exit_code_is_1() {
-    let nobody = format!("127.0.0.1:{}", aligner_tests::kafka::free_port());
+    let nobody = format!("127.0.0.1:{}", kafka::free_port());
     let done = call(&["demo", "--events", "5", "--bootstrap-servers", &nobody]).expect_code(1);
-    assert!(
-        done.stderr.contains(&format!("kafka at {nobody}")),
-        "{}",
-        done.stderr
-    );
+    let said = format!("no broker answers at {nobody} (--bootstrap-servers)");
+    assert!(done.stderr.contains(&said), "{}", done.stderr);
+    assert!(done.stderr.contains("is it running"), "{}", done.stderr);
+    assert_eq!(done.stdout, "");
+    assert!(done.took < Duration::from_secs(15), "{:?}", done.took);
 }

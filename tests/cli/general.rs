@@ -48,6 +48,7 @@ fn wrong_usage_goes_to_stderr_and_exits_with_2() {
         &["correct", "--dtype", "f7", "-q", "q", "-a", "a"],
         &["run", "--config"],
         &["demo", "--events", "many"],
+        &["train", "--data", "d", "--output", "o", "--steps", "0"],
     ] {
         let done = call(arguments).expect_code(2);
         assert_eq!(done.stdout, "", "{arguments:?}");

@@ -10,7 +10,7 @@ use crate::Disposition;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Correction {
     /// Deterministic: derived from source position and Aligner revision, so that even an
-    /// at-least-once reader can drop duplicates.
+    /// at-least-once reader can drop duplicates. Outside Kafka from id and texts of the event.
     pub correction_id: String,
     /// Id of the answer event: the producer's, or its source position.
     pub event_id: String,

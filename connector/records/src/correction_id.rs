@@ -7,8 +7,9 @@ use crate::SourcePosition;
 /// The id of the correction of one input record by one Aligner revision.
 ///
 /// The first 128 bits, in hex, of the SHA-256 of these lines joined by line feeds: `kafka`, topic,
-/// partition, offset, Aligner revision. Outside Kafka, where there is no position: `event`,
-/// Aligner revision, event id. Anybody can compute it again:
+/// partition, offset, Aligner revision. Where there is no position, an id tells the event from all
+/// others: `event`, Aligner revision, that id (see [`event_correction_id`]). Anybody can compute it
+/// again:
 ///
 /// ```sh
 /// printf 'kafka\nllm.answers\n3\n42\nREVISION' | sha256sum | cut -c 1-32
@@ -29,11 +30,38 @@ pub fn correction_id(
         }) => format!("kafka\n{topic}\n{partition}\n{offset}\n{aligner_revision}"),
         None => format!("event\n{aligner_revision}\n{event_id}"),
     };
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    Sha256::digest(lines.as_bytes())[..16]
+    hex(&Sha256::digest(lines.as_bytes())[..16])
+}
+
+/// The id of the correction of an event that lies in no log, such as a line of a file.
+///
+/// Its event id may be no more than the number of the line, which every file has, so its texts count
+/// as well: this is [`correction_id`] without a position, and with three lines as the id, which are
+/// the SHA-256 of the question in hex, that of the answer, and the event id:
+///
+/// ```sh
+/// sum() { printf %s "$1" | sha256sum | cut -c 1-64; }
+/// printf 'event\nREVISION\n%s\n%s\nline-1' "$(sum 'QUESTION')" "$(sum 'ANSWER')" |
+///   sha256sum | cut -c 1-32
+/// ```
+pub fn event_correction_id(
+    event_id: &str,
+    question: &str,
+    answer: &str,
+    aligner_revision: &str,
+) -> String {
+    // The event id comes last: of the three it alone may hold line feeds.
+    let [question, answer] = [question, answer].map(|text| hex(&Sha256::digest(text)));
+    let id = format!("{question}\n{answer}\n{event_id}");
+    correction_id(None, &id, aligner_revision)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
         .iter()
         .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|nibble| char::from(HEX[usize::from(nibble)]))
+        .map(|nibble| char::from(DIGITS[usize::from(nibble)]))
         .collect()
 }
 
@@ -61,6 +89,38 @@ mod tests {
             correction_id(None, "line-7", "rev-1"),
             "edeaf04dd63f3a586eb1d4998760c9d5"
         );
+        // The second command above, with these texts.
+        assert_eq!(
+            event_correction_id("line-7", "What is the answer?", "Some answer", "rev-1"),
+            "b543d6a13bf3e10ca42739651942f800"
+        );
+        assert_eq!(
+            event_correction_id("line-7", "", "", "rev-1"),
+            "aaa307c620e126d087efeced1ea85a61"
+        );
+    }
+
+    #[test]
+    fn without_a_position_id_texts_and_revision_decide_and_do_not_run_into_each_other() {
+        let ids = [
+            ("line-1", "q", "a", "r"),
+            ("line-2", "q", "a", "r"),
+            ("line-1", "other", "a", "r"),
+            ("line-1", "q", "other", "r"),
+            ("line-1", "a", "q", "r"),
+            ("line-1", "qa", "", "r"),
+            ("line-1", "", "qa", "r"),
+            ("line-1", "q\na", "", "r"),
+            ("line-1", "q", "a", "s"),
+        ]
+        .map(|(id, question, answer, revision)| {
+            event_correction_id(id, question, answer, revision)
+        });
+        let mut distinct = ids.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert_eq!(distinct.len(), ids.len(), "{ids:?}");
+        assert_eq!(event_correction_id("line-1", "q", "a", "r"), ids[0]);
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub use codec::{
     json, reason,
 };
 pub use correction::Correction;
-pub use correction_id::correction_id;
+pub use correction_id::{correction_id, event_correction_id};
 pub use dead_letter::{CONNECT_HEADER_PREFIX, DeadLetter, DeadLetterRecord, REASON_HEADER, Stage};
 pub use disposition::{Disposition, UnknownDisposition};
 pub use pair::PreferencePair;

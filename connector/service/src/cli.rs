@@ -52,7 +52,8 @@ pub struct Run {
     /// YAML or TOML file; every key can also be given as ALIGNER__SECTION__KEY.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Override one key, such as kafka.bootstrap_servers=localhost:9092; may be repeated.
+    /// Override one key, such as kafka.bootstrap_servers=localhost:9092, a list as
+    /// topics.answers=a,b; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     pub set: Vec<(String, String)>,
 }
@@ -93,8 +94,8 @@ pub struct Correct {
     /// JSON Lines of answer events; - is stdin.
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
-    /// A configuration of `run`: its `input` says where question and answer stand in a line, so that
-    /// a mapping can be tried on a file of logs.
+    /// A configuration of `run`, to try it on a file of logs: `input`, `aligner` and `pipeline` count.
+    /// Variables named ALIGNER__SECTION__KEY win over it, and flags over both.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["question", "answer", "raw"])]
     pub config: Option<PathBuf>,
     /// Where corrections go; - is stdout.

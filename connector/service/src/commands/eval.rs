@@ -1,6 +1,6 @@
 //! `eval`: what an Aligner corrects, and what it should have left alone.
 
-use std::{path::Path, process::ExitCode, sync::Arc};
+use std::{fs::File, io::Write, path::Path, process::ExitCode, sync::Arc};
 
 use aligner::Aligner;
 use aligner_evaluation::{
@@ -9,19 +9,32 @@ use aligner_evaluation::{
 use anyhow::Context;
 use tokio::runtime::Runtime;
 
-use crate::{cli, commands, config, models, telemetry};
+use crate::{
+    cli,
+    commands::{
+        self, Usage,
+        correct::files::{self, Named},
+    },
+    config::{self, Problem, Problems},
+    models, telemetry,
+};
 
 /// Runs the command.
 pub fn run(args: &cli::Eval) -> anyhow::Result<ExitCode> {
     telemetry::install_quiet();
+    if args.limit == Some(0) {
+        let message = "--limit 0 leaves nothing to measure: give 1 or more, or no limit";
+        return Err(Usage(message.to_owned()).into());
+    }
     let settings = commands::model(&args.model)?;
-    let against = args.against.as_ref().map(|model| config::Aligner {
-        model: model.clone(),
-        profile: None,
-        ..settings.clone()
-    });
+    let other = match &args.against {
+        Some(model) => Some(second(args, model)?),
+        None => None,
+    };
+    refuse_own_files(args, &settings, other.as_ref())?;
     let mut triples = triples(&args.data)?;
     triples.truncate(args.limit.unwrap_or(usize::MAX));
+    let page = page(args)?;
     let runtime = commands::runtime()?;
     let options = Options {
         data: args.data.display().to_string(),
@@ -33,7 +46,7 @@ pub fn run(args: &cli::Eval) -> anyhow::Result<ExitCode> {
         measure(&runtime, aligner, &triples, &options)
     };
     let report = measure(&settings)?;
-    let html = match against {
+    let html = match other {
         None => {
             if args.json {
                 println!("{}", serde_json::to_string(&report)?);
@@ -52,14 +65,70 @@ pub fn run(args: &cli::Eval) -> anyhow::Result<ExitCode> {
             render::comparison_html(&comparison)
         }
     };
-    if let Some(path) = &args.report {
-        std::fs::write(path, html).with_context(|| format!("writing {}", path.display()))?;
+    if let Some((named, file)) = page {
+        files::emptied(file)
+            .and_then(|mut file| file.write_all(html.as_bytes()))
+            .with_context(|| format!("writing {named}"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// The Aligner to compare with: decoded as the first one, with a profile of its own.
+fn second(args: &cli::Eval, model: &str) -> Result<config::Aligner, Problems> {
+    let flags = cli::Model {
+        model: model.to_owned(),
+        profile: None,
+        dtype: args.model.dtype.clone(),
+        device: args.model.device.clone(),
+        threads: args.model.threads,
+        max_new_tokens: args.model.max_new_tokens,
+    };
+    let by_flag = |problem: Problem| {
+        if problem.key != "aligner.model" {
+            return problem;
+        }
+        Problem {
+            key: "--against".to_owned(),
+            ..problem
+        }
+    };
+    match commands::model(&flags) {
+        Ok(settings) => Ok(config::Aligner {
+            profile: None,
+            ..settings
+        }),
+        Err(Problems(problems)) => Err(Problems(problems.into_iter().map(by_flag).collect())),
+    }
+}
+
+fn report(args: &cli::Eval) -> Option<Named<'_>> {
+    let path = args.report.as_deref();
+    path.map(|path| Named::new("--report", path))
+}
+
+fn refuse_own_files(
+    args: &cli::Eval,
+    settings: &config::Aligner,
+    other: Option<&config::Aligner>,
+) -> Result<(), Usage> {
+    let Some(report) = report(args) else {
+        return Ok(());
+    };
+    let mut read = vec![Named::new("--data", &args.data)];
+    read.extend(files::of_aligner(settings));
+    read.extend(other.map(|other| Named::new("--against", Path::new(&other.model))));
+    report.refuse_if_among(&read)
+}
+
+/// The file of the report, opened before hours go into what it is to hold.
+fn page(args: &cli::Eval) -> anyhow::Result<Option<(Named<'_>, File)>> {
+    report(args)
+        .map(|report| Ok((report, report.reserve()?)))
+        .transpose()
+}
+
 fn triples(path: &Path) -> anyhow::Result<Vec<Triple>> {
-    let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    let bytes = Named::new("--data", path).read()?;
     Ok(parse_triples(&bytes, &path.display().to_string())?)
 }
 

@@ -5,21 +5,32 @@
 //! first served. Prompts are made of ids by a fixed formula, so that another program can replay
 //! the same queue on the same weights.
 
+mod caches;
 mod figures;
 mod queue;
+mod sizes;
 
 use std::process::ExitCode;
 
+use aligner::AlignError;
 use aligner_engine::{
-    EngineOptions, Speculation,
+    EngineOptions, LoadError, Speculation,
     probe::{Machine, Output, Probe, Run, TokenRequest, measure_machine},
 };
+use anyhow::{Context, anyhow};
 
 use self::{
     figures::{Figures, Report},
     queue::{Queue, ids},
 };
-use crate::{cli, commands, commands::Usage, models, telemetry};
+use crate::{
+    cli,
+    commands::{
+        self, Usage,
+        correct::files::{self, Named},
+    },
+    config, models, telemetry,
+};
 
 /// Batch sizes without a queue of one's own.
 const BATCHES: [usize; 3] = [1, 8, 32];
@@ -31,6 +42,7 @@ const RAGGED: usize = 16;
 /// Runs the command.
 pub fn run(args: &cli::Bench) -> anyhow::Result<ExitCode> {
     telemetry::install_quiet();
+    sizes::slots(args)?;
     let settings = commands::model(&args.model)?;
     if matches!(
         settings.model.as_str(),
@@ -39,6 +51,9 @@ pub fn run(args: &cli::Bench) -> anyhow::Result<ExitCode> {
         let message = "bench measures weights in this process: give --model bundled or a folder";
         return Err(Usage(message.to_owned()).into());
     }
+    refuse_own_files(args, &settings)?;
+    let file = queue_file(args);
+    let queue = file.map(Queue::read).transpose()?;
     let mut options = models::engine_options(&settings, &settings.model)?;
     options.speculation = if args.speculate {
         Speculation::Auto
@@ -46,13 +61,25 @@ pub fn run(args: &cli::Bench) -> anyhow::Result<ExitCode> {
         Speculation::Off
     };
     options.kernels.clone_from(&args.kernels);
-    let mut bench = Bench::load(options)?;
-    let (figures, batches, queues) = match &args.queue {
-        Some(path) => {
-            let queue = Queue::read(path)?;
+    let probe = load(&options)?;
+    let context = probe.describe().context;
+    sizes::lengths(args, context)?;
+    if let (Some(queue), Some(file)) = (&queue, file) {
+        queue.fit(file, context)?;
+    }
+    // Before the time that measuring takes.
+    let emitted = match emitted(args) {
+        Some(named) => Some((named, named.reserve()?)),
+        None => None,
+    };
+    let mut bench = Bench::new(probe);
+    let (figures, batches, queues) = match queue {
+        Some(queue) => {
             let (figures, run) = bench.queue(&queue, args.slots)?;
-            if let Some(path) = &args.emit {
-                queue.emit(path, &run)?;
+            if let Some((named, file)) = emitted {
+                queue
+                    .emit(file, &run)
+                    .with_context(|| format!("writing {named}"))?;
             }
             (figures, Vec::new(), Vec::new())
         }
@@ -78,17 +105,52 @@ pub fn run(args: &cli::Bench) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn queue_file(args: &cli::Bench) -> Option<Named<'_>> {
+    let path = args.queue.as_deref();
+    path.map(|path| Named::new("--queue", path))
+}
+
+fn emitted(args: &cli::Bench) -> Option<Named<'_>> {
+    let path = args.emit.as_deref();
+    path.map(|path| Named::new("--emit", path))
+}
+
+fn refuse_own_files(args: &cli::Bench, settings: &config::Aligner) -> Result<(), Usage> {
+    let Some(emitted) = emitted(args) else {
+        return Ok(());
+    };
+    let mut read: Vec<Named<'_>> = queue_file(args).into_iter().collect();
+    read.extend(files::of_aligner(settings));
+    emitted.refuse_if_among(&read)
+}
+
+fn load(options: &EngineOptions) -> anyhow::Result<Probe> {
+    Probe::load(options).map_err(|error| match error {
+        LoadError::Setting {
+            setting: "kernels",
+            value,
+            problem,
+        } => Usage(format!("--kernels {value} {problem}")).into(),
+        other => other.into(),
+    })
+}
+
 /// A loaded model on a measured machine.
 struct Bench {
     probe: Probe,
     machine: Machine,
+    /// Of the processor, where the model is on it.
+    cache_bytes: Option<usize>,
 }
 
 impl Bench {
-    fn load(options: EngineOptions) -> anyhow::Result<Self> {
-        let probe = Probe::load(&options)?;
-        let machine = measure_machine(&probe);
-        Ok(Self { probe, machine })
+    fn new(probe: Probe) -> Self {
+        let on_processor = probe.describe().kernels != "cuda";
+        Self {
+            machine: measure_machine(&probe),
+            cache_bytes: on_processor.then(caches::last_level_bytes).flatten(),
+            probe,
+        }
     }
 
     /// All of these at once, at most `slots` at a time.
@@ -97,11 +159,21 @@ impl Bench {
             prompt: ids(0, 0..16, self.probe.describe().vocab),
             output: Output::Exactly(4),
         };
-        self.probe.run_in(&[warm_up], slots)?;
-        let run = self.probe.run_in(requests, slots)?;
+        self.run(&[warm_up], slots)?;
+        let run = self.run(requests, slots)?;
         let model = self.probe.describe();
-        let figures = Figures::new(requests, &run, slots, model, &self.machine);
+        let (machine, cache) = (&self.machine, self.cache_bytes);
+        let figures = Figures::new(requests, &run, slots, model, machine, cache);
         Ok((figures, run))
+    }
+
+    fn run(&self, requests: &[TokenRequest], slots: usize) -> anyhow::Result<Run> {
+        let run = self.probe.run_in(requests, slots);
+        run.map_err(|error| match error {
+            // There are no records here.
+            AlignError::Rejected(problem) => anyhow!(problem),
+            other => other.into(),
+        })
     }
 
     fn queue(&mut self, queue: &Queue, slots: usize) -> anyhow::Result<(Figures, Run)> {

@@ -2,14 +2,18 @@
 
 use std::{
     fs::File,
-    io::{BufWriter, Write},
+    io::{self, BufWriter, Write},
     ops::Range,
-    path::Path,
 };
 
 use aligner_engine::probe::{Output, Run, TokenRequest};
 use anyhow::{Context, ensure};
 use serde::Deserialize;
+
+use crate::commands::{
+    Usage,
+    correct::files::{self, Named},
+};
 
 /// Requests that are all present at the start.
 #[derive(Deserialize)]
@@ -25,20 +29,35 @@ struct Request {
 }
 
 impl Queue {
-    pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    pub(super) fn read(file: Named<'_>) -> anyhow::Result<Self> {
+        let text = file.read()?;
         let queue: Self = serde_json::from_slice(&text).with_context(|| {
-            format!(
-                "{} is not {{\"requests\": [{{\"id\", \"prompt_len\", \"out_len\"}}]}}",
-                path.display()
-            )
+            format!("{file} is not {{\"requests\": [{{\"id\", \"prompt_len\", \"out_len\"}}]}}")
         })?;
         ensure!(
             !queue.requests.is_empty(),
-            "{} holds no requests",
-            path.display()
+            "{file} holds no requests: give it one at least"
         );
         Ok(queue)
+    }
+
+    /// Refuses a request that a model with room for `context` tokens cannot serve.
+    pub(super) fn fit(&self, file: Named<'_>, context: usize) -> Result<(), Usage> {
+        let fits = |request: &&Request| {
+            let (prompt, output) = (request.prompt_len, request.out_len);
+            prompt > 0 && output > 0 && prompt.saturating_add(output) <= context
+        };
+        match self.requests.iter().find(|request| !fits(request)) {
+            None => Ok(()),
+            Some(Request {
+                id,
+                prompt_len,
+                out_len,
+            }) => Err(Usage(format!(
+                "{file}: request {id} has prompt_len {prompt_len} and out_len {out_len}: give 1 or \
+                 more of each, and {context} or less together, for this model has no more room"
+            ))),
+        }
     }
 
     /// Lengths as ragged as those of genuine corrections, and shorter.
@@ -67,9 +86,8 @@ impl Queue {
     }
 
     /// Writes the greedy id of every output row, one request a line.
-    pub(super) fn emit(&self, path: &Path, run: &Run) -> anyhow::Result<()> {
-        let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
-        let mut file = BufWriter::new(file);
+    pub(super) fn emit(&self, file: File, run: &Run) -> io::Result<()> {
+        let mut file = BufWriter::new(files::emptied(file)?);
         for (request, argmax) in self.requests.iter().zip(&run.tokens) {
             serde_json::to_writer(
                 &mut file,
@@ -77,7 +95,7 @@ impl Queue {
             )?;
             file.write_all(b"\n")?;
         }
-        Ok(file.flush()?)
+        file.flush()
     }
 }
 
@@ -100,6 +118,8 @@ pub(super) fn ids(request: usize, positions: Range<usize>, vocab: usize) -> Vec<
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -107,6 +127,29 @@ mod tests {
         // Computed from the formula with arbitrary-precision integers.
         assert_eq!(ids(0, 0..3, 32_000), [20888, 27573, 15749]);
         assert_eq!(ids(5, 100..103, 4_096), [2492, 3926, 2983]);
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_served_is_named_with_what_would_fit() {
+        let file = Named::new("--queue", Path::new("q.json"));
+        let fit = |prompt_len, out_len| {
+            let id = "a".into();
+            let requests = vec![Request {
+                id,
+                prompt_len,
+                out_len,
+            }];
+            Queue { requests }.fit(file, 100)
+        };
+        fit(1, 99).expect("fits");
+        for (prompt_len, out_len) in [(0, 1), (1, 0), (1, 100), (usize::MAX, 1)] {
+            let error = fit(prompt_len, out_len).expect_err("refused").to_string();
+            let request = format!(
+                "--queue q.json: request \"a\" has prompt_len {prompt_len} and out_len {out_len}:"
+            );
+            assert!(error.starts_with(&request), "{error}");
+            assert!(error.contains("100 or less together"), "{error}");
+        }
     }
 
     #[test]

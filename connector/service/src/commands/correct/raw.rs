@@ -60,6 +60,8 @@ async fn answer(engine: &Engine, index: usize, line: &str) -> RawAnswer {
         token_ids: Vec::new(),
         error: Some(error),
     };
+    // Some editors put a byte order mark first.
+    let line = line.strip_prefix('\u{feff}').unwrap_or(line);
     let request: RawRequest = match serde_json::from_str(line) {
         Ok(request) => request,
         Err(error) => return failed(line_id, format!("not a JSON object with `prompt`: {error}")),

@@ -11,13 +11,13 @@ use aligner_pipeline::{
 };
 use aligner_records::{
     CONNECT_HEADER_PREFIX, Correction, Disposition, INSTANTS, PreferencePair, REASON_HEADER,
-    correction_id, json,
+    event_correction_id, json,
 };
 use bytes::Bytes;
 use indicatif::ProgressBar;
 use serde_json::Value;
 
-use super::{Output, lines::event_id};
+use super::{Output, input::BYTE_ORDER_MARK, lines::event_id};
 use crate::{
     cli::OutputFormat,
     diff::{self, Paint},
@@ -40,7 +40,12 @@ impl LineEncoder {
 
 impl Encoder for LineEncoder {
     fn correction(&self, correction: &Correction) -> Bytes {
-        let correction_id = correction_id(None, &correction.event_id, &self.revision);
+        let correction_id = event_correction_id(
+            &correction.event_id,
+            correction.question.as_deref().unwrap_or_default(),
+            correction.answer.as_deref().unwrap_or_default(),
+            &self.revision,
+        );
         JsonEncoder.correction(&Correction {
             correction_id,
             source_topic: None,
@@ -177,23 +182,28 @@ fn position(outbound: &Outbound, otherwise: i64) -> i64 {
 
 /// The record that stands in a dead-lettered line's place. Each field that can be read is kept.
 fn dead_letter(outbound: &Outbound, line: i64, identity: &Identity) -> Correction {
-    let event: Value = outbound
-        .value
-        .as_deref()
-        .and_then(|value| serde_json::from_slice(value).ok())
-        .unwrap_or_default();
+    let value = outbound.value.as_deref().unwrap_or_default();
+    let json = value.strip_prefix(BYTE_ORDER_MARK).unwrap_or(value);
+    let event: Value = serde_json::from_slice(json).unwrap_or_default();
     let text = |field: &str| {
         let text = event.get(field)?.as_str()?;
         (!text.is_empty()).then(|| text.to_owned())
     };
     let event_id = text("event_id").unwrap_or_else(|| event_id(line));
+    let (question, answer) = (text("question"), text("answer"));
+    // A line without both is told from others by all that it holds.
+    let whole = String::from_utf8_lossy(value);
+    let told_by = match (&question, &answer) {
+        (Some(question), Some(answer)) => (question.as_str(), answer.as_str()),
+        _ => ("", &*whole),
+    };
     let decoding = &identity.decoding;
     Correction {
-        correction_id: correction_id(None, &event_id, &identity.revision),
+        correction_id: event_correction_id(&event_id, told_by.0, told_by.1, &identity.revision),
         event_id,
-        question: text("question"),
-        correction: text("answer"),
-        answer: text("answer"),
+        question,
+        correction: answer.clone(),
+        answer,
         disposition: Disposition::DeadLettered,
         reason: header(outbound, REASON_HEADER).map(str::to_owned),
         message: header(

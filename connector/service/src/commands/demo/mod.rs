@@ -2,6 +2,7 @@
 //! what it wrote is read back from the topics and shown.
 
 mod books;
+mod reach;
 mod traffic;
 mod view;
 
@@ -47,15 +48,22 @@ async fn demo(args: &cli::Demo) -> anyhow::Result<ExitCode> {
             (Some(broker), settings)
         }
     };
+    let connection = serve::connection(&settings)?;
+    if broker.is_none() {
+        reach::any_of(&settings.kafka.bootstrap_servers).await?;
+    }
     let view = view::View::new(args, broker.is_some())?;
     view.opening(&settings)?;
-    let connection = serve::connection(&settings)?;
     if broker.is_none() {
         let topics = topics(&settings);
         let topics: Vec<(&str, i32)> = topics.iter().map(|topic| (*topic, PARTITIONS)).collect();
-        create_topics(&connection, &topics)
-            .await
-            .with_context(|| at(&settings, "making the demo's topics"))?;
+        create_topics(&connection, &topics).await.with_context(|| {
+            format!(
+                "{} (it must be a Kafka that asks for no login, and whose advertised.listeners \
+                     this machine reaches)",
+                at(&settings, "making the demo's topics")
+            )
+        })?;
     }
     let outputs = outputs(connection.clone(), &settings).await?;
 

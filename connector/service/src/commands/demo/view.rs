@@ -18,6 +18,10 @@ use crate::{
     diff::{self, Paint},
 };
 
+/// What to try next, in a file of its own because `tests/cli` tries it: a proposal that the bundled
+/// model does not correct would be a bad start.
+const PROPOSAL: &str = include_str!("proposal.txt");
+
 /// The demo's output.
 pub struct View {
     bar: ProgressBar,
@@ -147,10 +151,7 @@ impl View {
         }
         writeln!(out)?;
         writeln!(out, "Next:")?;
-        writeln!(
-            out,
-            "  aligner-connector correct -q 'Who can help me?' -a 'Please contact ann@example.com today.'"
-        )?;
+        writeln!(out, "  {}", PROPOSAL.trim_end())?;
         if in_process {
             writeln!(
                 out,

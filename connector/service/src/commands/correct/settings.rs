@@ -1,0 +1,217 @@
+//! Settings of `correct`: those of `run`, from the same file, the same variables and the flags, the
+//! later winning.
+//!
+//! Only sections with a meaning for a file are taken; brokers, topics and their secrets may be out
+//! of reach where somebody tries a configuration.
+
+use std::ffi::OsString;
+
+use aligner_pipeline::Settings as Limits;
+use clap::{ArgMatches, CommandFactory, parser::ValueSource};
+
+use super::lines::MAX_LINE_BYTES;
+use crate::{
+    cli,
+    config::{self, Layers, Problem, Problems, Settings},
+};
+
+/// `service` has the time that `pipeline` is held against.
+const SECTIONS: [&str; 4] = ["input", "aligner", "pipeline", "service"];
+
+/// Reads them.
+///
+/// # Errors
+/// With every problem there is; what a flag says wrong has the name of the flag.
+pub fn read(args: &cli::Correct) -> Result<Settings, Problems> {
+    let flags = flags(&args.model, &written(std::env::args_os()));
+    let layers = Layers {
+        file: args.config.clone(),
+        environment: std::env::vars_os().collect(),
+        flags: flags.clone(),
+    };
+    config::read_sections(&layers, &SECTIONS).map_err(|Problems(problems)| {
+        let named = problems.into_iter().map(|problem| by_flag(problem, &flags));
+        Problems(named.collect())
+    })
+}
+
+/// Flags of the model, named as the keys of `aligner` that they stand for.
+fn values(model: &cli::Model) -> [(&'static str, Option<String>); 6] {
+    [
+        ("model", Some(model.model.clone())),
+        ("profile", model.profile.clone()),
+        ("dtype", Some(model.dtype.clone())),
+        ("device", Some(model.device.clone())),
+        ("threads", model.threads.map(|threads| threads.to_string())),
+        ("max_new_tokens", Some(model.max_new_tokens.to_string())),
+    ]
+}
+
+/// Those that somebody wrote: the default of a flag must not win over a file.
+fn flags(model: &cli::Model, written: &[&str]) -> Vec<(String, String)> {
+    values(model)
+        .into_iter()
+        .filter(|(name, _)| written.contains(name))
+        .filter_map(|(name, value)| Some((format!("aligner.{name}"), value?)))
+        .collect()
+}
+
+/// The flags of the model in a command line. Once it is parsed into [`cli::Model`], nothing tells
+/// `--model bundled` from no flag at all; clap does.
+fn written(arguments: impl IntoIterator<Item = OsString>) -> Vec<&'static str> {
+    const NAMES: [&str; 6] = [
+        "model",
+        "profile",
+        "dtype",
+        "device",
+        "threads",
+        "max_new_tokens",
+    ];
+    let parsed = cli::Cli::command().try_get_matches_from(arguments).ok();
+    let correct = parsed
+        .as_ref()
+        .and_then(|parsed| parsed.subcommand_matches("correct"));
+    let by_hand = |correct: &ArgMatches, name: &str| {
+        correct.value_source(name) == Some(ValueSource::CommandLine)
+    };
+    NAMES
+        .into_iter()
+        .filter(|name| correct.is_some_and(|correct| by_hand(correct, name)))
+        .collect()
+}
+
+fn by_flag(problem: Problem, flags: &[(String, String)]) -> Problem {
+    if flags.iter().all(|(key, _)| *key != problem.key) {
+        return problem;
+    }
+    let flag = problem.key.replace("aligner.", "--").replace('_', "-");
+    Problem {
+        key: flag,
+        ..problem
+    }
+}
+
+/// The limits of the pipeline, for a file: nothing waits for it to leave.
+///
+/// Where `run` has limits because of brokers, or patience because nobody is looking, a file has its
+/// own as long as nobody chose others.
+pub fn limits(given: Limits) -> Limits {
+    let usual = Limits::default();
+    Limits {
+        drain_timeout_ms: 24 * 3_600_000,
+        // Somebody is looking on: an Aligner that answers nothing is waited for while each line
+        // of the log says so, and then the lines that it did not answer are named.
+        max_outage_ms: chosen(given.max_outage_ms, usual.max_outage_ms, 60_000),
+        // What is longer was cut when it was read.
+        max_input_bytes: chosen(given.max_input_bytes, usual.max_input_bytes, MAX_LINE_BYTES)
+            .min(MAX_LINE_BYTES),
+        max_output_bytes: chosen(given.max_output_bytes, usual.max_output_bytes, 256 << 20),
+        ..given
+    }
+}
+
+fn chosen<T: PartialEq>(given: T, usual: T, own: T) -> T {
+    if given == usual { own } else { given }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn given(arguments: &[&str]) -> Vec<(String, String)> {
+        let arguments = [&["aligner-connector", "correct"][..], arguments].concat();
+        let parsed = cli::Cli::try_parse_from(&arguments).expect("a command line");
+        let cli::Command::Correct(args) = parsed.command else {
+            unreachable!("it says correct");
+        };
+        flags(&args.model, &written(arguments.iter().map(OsString::from)))
+    }
+
+    #[test]
+    fn a_flag_counts_where_it_was_written_even_with_the_value_that_it_has_without() {
+        assert!(given(&["--input", "f"]).is_empty());
+        let pair = |key: &str, value: &str| (format!("aligner.{key}"), value.to_owned());
+        assert_eq!(given(&["--model", "bundled"]), [pair("model", "bundled")]);
+        assert_eq!(
+            given(&[
+                "--model=m",
+                "--profile",
+                "p",
+                "--dtype",
+                "q8_0",
+                "--device",
+                "cpu",
+                "--threads",
+                "2",
+                "--max-new-tokens",
+                "7"
+            ]),
+            [
+                pair("model", "m"),
+                pair("profile", "p"),
+                pair("dtype", "q8_0"),
+                pair("device", "cpu"),
+                pair("threads", "2"),
+                pair("max_new_tokens", "7"),
+            ]
+        );
+    }
+
+    #[test]
+    fn every_flag_is_looked_for() {
+        let model = cli::Model {
+            model: String::new(),
+            profile: None,
+            dtype: String::new(),
+            device: String::new(),
+            threads: None,
+            max_new_tokens: 0,
+        };
+        let all = values(&model).map(|(name, _)| name);
+        let line = all.iter().flat_map(|name| {
+            let flag = format!("--{}", name.replace('_', "-"));
+            [flag, "1".to_owned()]
+        });
+        let line = ["aligner-connector".to_owned(), "correct".to_owned()]
+            .into_iter()
+            .chain(line)
+            .map(OsString::from);
+        assert_eq!(written(line), all);
+    }
+
+    #[test]
+    fn what_a_flag_says_wrong_has_the_flags_name_and_a_files_mistake_its_keys() {
+        let problem = |key: &str| Problem {
+            key: key.to_owned(),
+            value: None,
+            message: String::new(),
+            fix: None,
+        };
+        let flags = [("aligner.max_new_tokens".to_owned(), "0".to_owned())];
+        let named = |key| by_flag(problem(key), &flags).key;
+        assert_eq!(named("aligner.max_new_tokens"), "--max-new-tokens");
+        assert_eq!(named("aligner.model"), "aligner.model");
+    }
+
+    #[test]
+    fn a_file_has_limits_of_its_own_until_others_are_chosen() {
+        let own = limits(Limits::default());
+        assert_eq!(own.max_input_bytes, MAX_LINE_BYTES);
+        assert_eq!(own.max_outage_ms, 60_000);
+        let chosen = limits(Limits {
+            max_answer_chars: Some(7),
+            max_input_bytes: 1_000,
+            max_outage_ms: 5,
+            ..Limits::default()
+        });
+        assert_eq!(chosen.max_answer_chars, Some(7));
+        assert_eq!((chosen.max_input_bytes, chosen.max_outage_ms), (1_000, 5));
+        let larger = limits(Limits {
+            max_input_bytes: usize::MAX,
+            ..Limits::default()
+        });
+        assert_eq!(larger.max_input_bytes, MAX_LINE_BYTES);
+    }
+}

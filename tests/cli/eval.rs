@@ -1,0 +1,79 @@
+//! `eval`: what it refuses before hours go into it, and what becomes of its report.
+
+use aligner_tests::{command::call, scratch::Scratch};
+use serde_json::json;
+
+fn triple() -> String {
+    let triple = json!({"question": "why?", "answer": "because", "correction": "because"});
+    format!("{triple}\n")
+}
+
+#[test]
+fn the_report_may_not_be_the_data_by_any_name() {
+    let scratch = Scratch::new("eval");
+    let data = scratch.file("v.jsonl", triple()).display().to_string();
+    let other = scratch.path().join("link.jsonl").display().to_string();
+    std::fs::hard_link(&data, &other).expect("one folder");
+    for report in [&data, &other] {
+        #[rustfmt::skip]
+        let done = call(&["eval", "--model", "identity", "--data", &data, "--report", report])
+            .expect_code(2);
+        let said = format!("--report {report} is the file that --data reads");
+        assert!(done.stderr.contains(&said), "{}", done.stderr);
+        assert_eq!(done.stdout, "");
+        let left = std::fs::read_to_string(&data).expect("the data is still there");
+        assert_eq!(left, triple());
+    }
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_found_before_anything_is_measured() {
+    let scratch = Scratch::new("eval");
+    let data = scratch.file("v.jsonl", triple()).display().to_string();
+    let report = scratch.path().join("absent/r.html").display().to_string();
+    let done = call(&[
+        "eval", "--model", "identity", "--data", &data, "--report", &report,
+    ]);
+    let done = done.expect_code(1);
+    assert_eq!(done.stdout, "", "it was measured");
+    let said = format!("--report {report} cannot be written");
+    assert!(done.stderr.contains(&said), "{}", done.stderr);
+    assert!(done.stderr.contains("make its folder"), "{}", done.stderr);
+}
+
+#[test]
+fn a_report_takes_the_place_of_an_earlier_one() {
+    let scratch = Scratch::new("eval");
+    let data = scratch.file("v.jsonl", triple()).display().to_string();
+    let earlier = "stale ".repeat(100_000);
+    let report = scratch.file("r.html", earlier).display().to_string();
+    call(&[
+        "eval", "--model", "identity", "--data", &data, "--report", &report,
+    ])
+    .expect_code(0);
+    let written = std::fs::read_to_string(&report).expect("it was written");
+    assert!(written.contains("<html"), "{written}");
+    assert!(
+        !written.contains("stale"),
+        "something of the earlier one is left"
+    );
+}
+
+#[test]
+fn wrong_words_are_2_and_named_by_their_flags() {
+    let scratch = Scratch::new("eval");
+    let data = scratch.file("v.jsonl", triple()).display().to_string();
+    for (flag, value) in [("--limit", "0"), ("--against", "nonsense")] {
+        let done = call(&["eval", "--model", "identity", "--data", &data, flag, value]);
+        let done = done.expect_code(2);
+        assert!(done.stderr.contains(flag), "{}", done.stderr);
+        assert!(!done.stderr.contains("aligner.model"), "{}", done.stderr);
+    }
+}
+
+#[test]
+fn data_that_cannot_be_read_is_named_with_its_option() {
+    let done = call(&["eval", "--model", "identity", "--data", "/no/such/file"]).expect_code(1);
+    let said = "--data /no/such/file cannot be opened";
+    assert!(done.stderr.contains(said), "{}", done.stderr);
+}
