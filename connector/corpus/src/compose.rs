@@ -313,10 +313,11 @@ fn rambling(w: &mut Writer, draft: &mut Draft) {
             w.weighted(&[0.42, 0.23, 0.35])
         };
         if way == 2 {
-            let filler = w.pick(&lists["filler"]);
+            let template = w.pick(&lists["filler"]).to_owned();
+            let filler = w.fill(&template);
             let at = draft.place(w);
-            draft.faults.push(filler.to_owned());
-            draft.insert(at, filler.to_owned(), None);
+            draft.faults.push(filler.clone());
+            draft.insert(at, filler, None);
             continue;
         }
         let source = long[w.below(long.len())];
