@@ -25,7 +25,7 @@ GUARD = {
     "max_novel_words": 0.0,
     "max_displaced_words": 0.04,
     "min_mean_logprob": -0.01,
-    "min_token_logprob": -1.0,
+    "min_token_logprob": -1.3,
     "min_length_ratio": 0.1,
     "max_length_ratio": 1.2,
 }

@@ -2,7 +2,8 @@
 
 The arithmetic is that of `LlamaForCausalLM` (RMSNorm before each block, rotary positions over split halves, SwiGLU,
 tied embeddings), so the exported weights load in Hugging Face transformers as they are. Two things differ, for speed
-only: q/k/v and gate/up are one matrix each, and the vocabulary head is computed only where there is a label.
+only: q/k/v and gate/up are one matrix each, and the vocabulary head is computed only where there is a label. Dropout
+works in training alone, and a number for each head that is part of the query weights once exported.
 """
 
 import json
@@ -17,7 +18,7 @@ from torch import nn
 @dataclass
 class Config:
     vocab: int = 4096
-    hidden: int = 256
+    hidden: int = 512
     ffn: int = 512
     layers: int = 5
     heads: int = 8
@@ -74,13 +75,17 @@ class Block(nn.Module):
         self.norm_ffn = RMSNorm(d, cfg.eps)
         self.gate_up = nn.Linear(d, 2 * cfg.ffn, bias=False)
         self.down = nn.Linear(cfg.ffn, d, bias=False)
+        # How sharply each head attends. It scales the queries, and is multiplied into their weights on export: the
+        # frozen circuit can follow what is learnt around it in this one number.
+        self.sharpness = nn.Parameter(torch.ones(cfg.heads))
+        self.dropout = 0.0
 
     def forward(self, x, cos, sin, cache=None):
         b, t, _ = x.shape
         c = self.cfg
         qkv = self.qkv(self.norm_attention(x)).split(self.parts, dim=-1)
         q, k, v = (y.view(b, t, -1, c.head_dim).transpose(1, 2) for y in qkv)
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        q, k = rotate(q * self.sharpness[:, None, None], cos, sin), rotate(k, cos, sin)
         if cache is not None:
             k, v = cache.append(k, v)
             y = cache.attend(q, k, v)
@@ -88,7 +93,7 @@ class Block(nn.Module):
             y = attend(q, k, v)
         x = x + self.out(y.transpose(1, 2).reshape(b, t, -1))
         gate, up = self.gate_up(self.norm_ffn(x)).chunk(2, dim=-1)
-        return x + self.down(F.silu(gate) * up)
+        return x + self.down(F.dropout(F.silu(gate) * up, self.dropout))
 
 
 class Model(nn.Module):
@@ -131,6 +136,7 @@ def to_hf(model):
     for i, b in enumerate(model.blocks):
         p = f"model.layers.{i}."
         q, k, v = b.qkv.weight.split(b.parts)
+        q = q * b.sharpness.repeat_interleave(model.cfg.head_dim)[:, None]
         gate, up = b.gate_up.weight.chunk(2)
         out |= {
             p + "self_attn.q_proj.weight": q,
@@ -159,6 +165,7 @@ def from_hf(state, cfg):
             b + "down.weight": state[p + "mlp.down_proj.weight"],
             b + "norm_attention.weight": state[p + "input_layernorm.weight"],
             b + "norm_ffn.weight": state[p + "post_attention_layernorm.weight"],
+            b + "sharpness": torch.ones(cfg.heads),
         }
     model.load_state_dict({k: v.float() for k, v in own.items()})
     return model

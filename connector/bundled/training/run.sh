@@ -52,7 +52,7 @@ train() { # train RUN OPTION...
   out=$work/$1
   shift
   "$python" -m torch.distributed.run --standalone --nproc-per-node "$workers" "$here/train_bundled.py" \
-    --out "$out" --mix "$work/mix.json" --valid "valid=$work/valid.npz" "$@"
+    --out "$out" --tokenizer "$work/tokenizer/tokenizer.json" --mix "$work/mix.json" --valid "valid=$work/valid.npz" "$@"
 }
 [ -f "$work/main/last.pt" ] || train start --lr 4e-3 --tokens 3e6 --flat 1 --short 0.7
 train main --init "$work/start/last.pt" --lr 3e-3 --tokens "${TOKENS:-40e6}" --flat 0.2 --short 0 --warmup 20

@@ -15,6 +15,7 @@ import copy
 import json
 import math
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -25,14 +26,15 @@ import torch.nn.functional as F
 
 from copying import TAG_SCALE, TAGS, initialise
 from model import Config, Model, load_checkpoint, save_checkpoint
-from prepare import NO_TAG
+from prepare import NO_TAG, RESUME, load
 
 END, QUESTION, ANSWER, CORRECTION, UNCHANGED, PAD = range(6)
 FIRST_TEXT = 6
 # Shares of the learning rate. Copying adds up embeddings as they are: they change more slowly than the rest.
-EMBEDDING_RATE, NORM_RATE = 1.2, 0.1
+EMBEDDING_RATE, NORM_RATE, SHARPNESS_RATE = 1.2, 0.1, 0.3
 TAP = 3  # blocks after which the tags are asked for
 LONGEST_ROW = 480  # attention costs more with the square
+REWORDED_ROWS, REWORDED_WORDS = 0.5, 0.1
 
 
 # ---------------------------------------------------------------- random streams
@@ -82,6 +84,32 @@ def copy_batch(rng, longest, budget, vocab):
 # ---------------------------------------------------------------- triples
 
 
+class Rewording:
+    """Puts other words for some of a row's, the same ones in question, answer and correction: what is wrong with a
+    sentence must not hang on having met just these words, and copying must go on whatever they are. Words of an edit
+    stay, and those of a fault unless it is a long one."""
+
+    def __init__(self, texts):
+        self.whole = np.array([re.fullmatch(r" [a-z]{4,}", t) is not None for t in texts])
+        self.goes_on = np.array([t[:1].isalpha() for t in texts])
+        self.words = np.flatnonzero(self.whole)
+
+    def __call__(self, rng, prompt, target, weight, tag):
+        if rng.random() > REWORDED_ROWS:
+            return prompt, target, weight, tag
+        ids = np.concatenate([prompt, target])
+        stays = [target[weight > 1], ids[:-1][self.goes_on[ids[1:]]]]
+        faulty = (tag > 0) & (tag < RESUME)
+        if faulty.sum() < 8:
+            stays.append(ids[faulty])
+        candidates = np.setdiff1d(ids[self.whole[ids]], np.concatenate(stays))
+        chosen = candidates[rng.random(len(candidates)) < REWORDED_WORDS]
+        table = np.arange(len(self.whole))
+        table[chosen] = rng.choice(self.words, len(chosen))
+        ids = table[ids]
+        return ids[: len(prompt)], ids[len(prompt) :], weight, tag
+
+
 class Triples:
     """Tokenised triples of `prepare.py`: one flat array, with the length of prompt and of target for every row."""
 
@@ -105,8 +133,8 @@ class Triples:
 class Mix:
     """Weighted triple files. Rows of a batch have similar lengths: a pool is drawn, sorted and cut."""
 
-    def __init__(self, path):
-        self.path, self.seen = Path(path), None
+    def __init__(self, path, rewording):
+        self.path, self.rewording, self.seen = Path(path), rewording, None
         self.refresh()
 
     def refresh(self):
@@ -150,7 +178,8 @@ class Mix:
             rows.append((which, i))
         batches.append(rows)
         order = rng.permutation(len(batches))
-        return [self.sets[w].row(i) for w, i in batches[order[place % len(batches)]]]
+        rng = np.random.default_rng([seed, step, 8])
+        return [self.rewording(rng, *self.sets[w].row(i)) for w, i in batches[order[place % len(batches)]]]
 
 
 def collate(rows, first_weight, device):
@@ -195,28 +224,37 @@ class Muon:
 
     The update is scaled to the size AdamW's would have, so that one learning rate serves both."""
 
-    def __init__(self, model, free):
-        self.free = free
+    def __init__(self, model, free, decay):
+        self.free, self.decay = free, decay
         self.parts = model.blocks[0].parts
         self.matrices = [(n, p) for n, p in model.named_parameters() if n.startswith("blocks") and p.dim() == 2]
         self.momentum = [torch.zeros_like(p) for _, p in self.matrices]
-        groups = {EMBEDDING_RATE: [], NORM_RATE: []}
+        groups = {EMBEDDING_RATE: [], NORM_RATE: [], SHARPNESS_RATE: []}
         for n, p in model.named_parameters():
             if n.startswith("embed"):
                 groups[EMBEDDING_RATE].append(p)
+            elif n.endswith("sharpness"):
+                groups[SHARPNESS_RATE].append(p)
             elif p.dim() == 1:
                 groups[NORM_RATE].append(p)
         groups = [{"params": group, "share": share} for share, group in groups.items()]
         self.adam = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0, foreach=True)
 
     @torch.no_grad()
-    def step(self, lr):
+    def step(self, lr, team):
+        pieces = []
         for (name, p), m in zip(self.matrices, self.momentum):
             m.mul_(0.95).add_(p.grad)
             u = p.grad + 0.95 * m
+            mask = self.free.get(name, torch.ones_like(p))
+            p.mul_(1 - lr * self.decay * mask)
             parts = self.parts if "qkv" in name else p.shape[0] // 2 if "gate_up" in name else p.shape[0]
-            for dst, src, mask in zip(p.split(parts), u.split(parts), self.free.get(name, torch.ones_like(p)).split(parts)):
-                dst.sub_(mask * orthogonalise(src), alpha=lr * 0.2 * max(src.shape) ** 0.5)
+            pieces += zip(p.split(parts), u.split(parts), mask.split(parts))
+        # Orthogonalising takes as long as a quarter of the passes: each process does its share.
+        own = [orthogonalise(u) if i % team.size == team.rank else torch.zeros_like(u) for i, (_, u, _) in enumerate(pieces)]
+        team.add(own)
+        for (p, _, mask), u in zip(pieces, own):
+            p.sub_(mask * u, alpha=lr * 0.2 * max(u.shape) ** 0.5)
         for g in self.adam.param_groups:
             g["lr"] = lr * g["share"]
         self.adam.step()
@@ -302,13 +340,16 @@ class Team:
         torch.distributed.broadcast(x, 0)
         return x.tolist()
 
-    def average(self, tensors):
+    def add(self, tensors, share=1.0):
         if self.size > 1:
             flat = torch.cat([t.reshape(-1) for t in tensors])
             torch.distributed.all_reduce(flat)
-            flat /= self.size
+            flat *= share
             for t, part in zip(tensors, flat.split([t.numel() for t in tensors])):
                 t.copy_(part.view_as(t))
+
+    def average(self, tensors):
+        self.add(tensors, 1 / self.size)
 
 
 # ---------------------------------------------------------------- the run
@@ -333,6 +374,9 @@ def main():
     ap.add_argument("--warmup", type=int, default=40)
     ap.add_argument("--first-weight", type=float, default=8.0, help="weight of the token that decides changed or not")
     ap.add_argument("--tag-weight", type=float, default=1.0, help="weight of the tags of the answer's tokens")
+    ap.add_argument("--decay", type=float, default=0.1, help="weight decay of the hidden matrices, times the rate")
+    ap.add_argument("--dropout", type=float, default=0.1, help="of the FFNs' inner values")
+    ap.add_argument("--tokenizer", required=True, help="tokenizer.json")
     ap.add_argument("--full-precision-from", type=float, default=2.0, help="share of the run after which f32 is used")
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--save-seconds", type=float, default=180)
@@ -348,11 +392,15 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     cfg = Config(vocab=args.vocab, layers=args.layers)
     model = Model(cfg)
-    free = {name: mask.to(device) for name, mask in initialise(model, args.seed).items()}
+    tok = load(args.tokenizer)
+    texts = [tok.decode([i]) for i in range(cfg.vocab)]
+    free = {name: mask.to(device) for name, mask in initialise(model, texts, args.seed).items()}
     model.to(device)
     # The forward and backward pass run in bf16 on a copy (twice as fast on AVX512-BF16); the master stays f32.
     fast = copy.deepcopy(model).to(torch.bfloat16)
-    opt = Muon(model, free)
+    for block in fast.blocks:
+        block.dropout = args.dropout
+    opt = Muon(model, free, args.decay)
     step, tokens, spent = 0, 0, 0.0
     last = out / "last.pt"
     if last.exists():
@@ -365,7 +413,7 @@ def main():
         c = load_checkpoint(args.init, device)
         model.load_state_dict(c["model"])
         print(f"weights of {args.init}, a schedule of its own", flush=True)
-    mix = Mix(args.mix)
+    mix = Mix(args.mix, Rewording(texts))
     valid = {}
     for v in args.valid:
         name, path = v.split("=", 1)
@@ -428,7 +476,7 @@ def main():
             if name in free:
                 p.grad *= free[name]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        opt.step(lr)
+        opt.step(lr, team)
         for p in model.parameters():
             p.grad = None
         step += 1
