@@ -61,7 +61,9 @@ impl Extend<String> for KnownWords {
 
 impl From<Vec<String>> for KnownWords {
     fn from(words: Vec<String>) -> Self {
-        Self(words.into_iter().map(|word| word.to_lowercase()).collect())
+        let mut known = Self::default();
+        known.extend(words);
+        known
     }
 }
 

@@ -59,9 +59,8 @@ def widen(old, texts, triples, seed=1):
             for head in range(len(y) // d):
                 if taken is None or head // per != taken:
                     rows = slice(head * d, (head + 1) * d)
-                    kept = y[rows, narrow:].clone() if (i, kind, head) == (0, 2, 0) else None
                     y[rows, :narrow], y[rows, narrow:] = x[rows], 0
-                    if kept is not None:  # carries the sign that a sentence ends
+                    if (i, kind, head) == (0, 2, 0):  # carries the sign that a sentence ends
                         y[rows][copying.CODE] = 0
                         y[rows][copying.CODE, copying.ENDS] = 1.0
         x, y = (w.view(-1, heads, d) for w in (a.out.weight, b.out.weight))

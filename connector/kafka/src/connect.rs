@@ -57,13 +57,10 @@ pub async fn connect(connection: Connection) -> Result<Connected, StartError> {
     let _gives_up_when_dropped = GiveUp(Arc::clone(&given_up));
     let runtime = tokio::runtime::Handle::current();
     let (answer, connected) = oneshot::channel();
-    thread::Builder::new()
-        .name("kafka-connect".to_owned())
-        .spawn(move || {
-            // A caller that is gone has no use for the answer, and both ends close when dropped.
-            let _ = answer.send(connect_blocking(&connection, &runtime, given_up));
-        })
-        .map_err(|error| StartError::Other(format!("no thread could be started: {error}")))?;
+    start_thread("kafka-connect", move || {
+        // A caller that is gone has no use for the answer, and both ends close when dropped.
+        let _ = answer.send(connect_blocking(&connection, &runtime, given_up));
+    })?;
     connected.await.unwrap_or_else(|_| {
         Err(StartError::Other(
             "the thread that connects ended".to_owned(),
@@ -167,10 +164,7 @@ fn start_successor(
     let (arrivals, arrived) = mpsc::sync_channel(WAITING_ARRIVALS);
     let successor = Successor::new(connection.clone(), Arc::clone(stats), Arc::clone(closing))
         .map_err(|error| StartError::Other(error.to_string()))?;
-    thread::Builder::new()
-        .name("kafka-succeed".to_owned())
-        .spawn(move || successor.run(&arrived))
-        .map_err(|error| StartError::Other(format!("no thread could be started: {error}")))?;
+    start_thread("kafka-succeed", move || successor.run(&arrived))?;
     Ok(arrivals)
 }
 
@@ -181,11 +175,15 @@ fn start_watch(
 ) -> Result<(), StartError> {
     let watch = Watch::new(connection.clone(), Arc::clone(stats), Arc::clone(closing))
         .map_err(|error| StartError::Other(error.to_string()))?;
+    start_thread("kafka-watch", move || watch.run())
+}
+
+fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
     thread::Builder::new()
-        .name("kafka-watch".to_owned())
-        .spawn(move || watch.run())
-        .map_err(|error| StartError::Other(format!("no thread could be started: {error}")))?;
-    Ok(())
+        .name(name.to_owned())
+        .spawn(work)
+        .map(drop)
+        .map_err(|error| StartError::Other(format!("no thread could be started: {error}")))
 }
 
 fn claim(

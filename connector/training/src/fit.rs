@@ -12,29 +12,15 @@ const LET_THROUGH: f64 = 0.95;
 /// Before training: the words that corrections bring along, their lengths, and whether they can
 /// be held to the answer's words at all.
 pub(crate) fn to_corrections(guard: &mut Guard, training: &[Triple], held_out: &[Triple]) {
-    let corrected = |triples: &'_ [Triple]| -> Vec<(String, String, String)> {
-        triples
-            .iter()
-            .filter_map(|triple| {
-                let correction = triple.correction.as_ref()?;
-                (*correction != triple.answer).then(|| {
-                    (
-                        triple.question.clone(),
-                        triple.answer.clone(),
-                        correction.clone(),
-                    )
-                })
-            })
-            .collect()
-    };
     let taught = corrected(training);
-    for (question, answer, correction) in &taught {
-        let given = [words(question), words(answer)].concat();
+    for (triple, correction) in &taught {
+        let given = [words(&triple.question), words(&triple.answer)].concat();
         let brought = words(correction)
             .into_iter()
             .filter(|word| !given.contains(word));
         guard.known_words.extend(brought);
-        let (long, short) = (correction.chars().count(), answer.chars().count().max(1));
+        let long = correction.chars().count();
+        let short = triple.answer.chars().count().max(1);
         let ratio = long as f32 / short as f32;
         let beyond = long.saturating_sub(FREE_CHARACTERS as usize) as f32 / short as f32;
         guard.min_length_ratio = guard.min_length_ratio.map(|least| least.min(ratio));
@@ -48,14 +34,25 @@ pub(crate) fn to_corrections(guard: &mut Guard, training: &[Triple], held_out: &
     };
     let passes = unseen
         .iter()
-        .filter(|(question, answer, correction)| {
-            guard.accept(question, answer, correction, None).is_ok()
+        .filter(|(triple, correction)| {
+            guard
+                .accept(&triple.question, &triple.answer, correction, None)
+                .is_ok()
         })
         .count();
     if (passes as f64) < LET_THROUGH * unseen.len() as f64 {
         guard.max_novel_words = None;
         guard.max_displaced_words = None;
     }
+}
+
+/// The triples whose answer does not stand, each with its correction.
+fn corrected(triples: &[Triple]) -> Vec<(&Triple, &str)> {
+    triples
+        .iter()
+        .filter_map(|triple| Some((triple, triple.correction.as_deref()?)))
+        .filter(|(triple, correction)| *correction != triple.answer)
+        .collect()
 }
 
 /// After training: how sure the model was of outputs that are exactly right.
