@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from model import config_of, from_hf
 from prepare import load, prompt_ids
-from train_bundled import CORRECTION, END, PAD, UNCHANGED  # noqa: F401
+from batches import CORRECTION, END, PAD, UNCHANGED  # noqa: F401
 
 
 class Cache:

@@ -10,6 +10,7 @@ that a text which spells one of them stays text. Tokens between the first and th
 import argparse
 import json
 from difflib import SequenceMatcher
+from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -90,15 +91,15 @@ def main():
             prompts.append(len(prompt))
             targets.append(len(target))
             kinds.append(r["kind"])
-    part = args.out + ".part.npz"
+    # Hidden until it is whole: training looks for files by pattern.
+    out = Path(args.out)
+    part = out.with_name(f".{out.name}")
     np.savez(
         part, flat=np.concatenate(flat), weight=np.concatenate(weight), tag=np.concatenate(tag),
         prompt=np.array(prompts, dtype=np.int32),
         target=np.array(targets, dtype=np.int32), kind=np.array(kinds),
     )
-    import os
-
-    os.replace(part, args.out)
+    part.replace(out)
     total = np.array(prompts) + np.array(targets)
     print(f"{len(prompts)} rows, {total.sum() / 1e6:.1f} M tokens, median {np.median(total):.0f}, longest {total.max()}")
 

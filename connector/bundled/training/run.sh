@@ -25,34 +25,46 @@ if [ ! -f "$work/tokenizer/tokenizer.json" ]; then
   "$python" "$here/make_tokenizer.py" --out "$work/tokenizer" --words "$here/../../corpus/data/words.txt" \
     "$work/tokenizer-corpus.jsonl"
 fi
-prepare="$python $here/prepare.py --tokenizer $work/tokenizer/tokenizer.json"
 make() { # make NAME SPLIT OPTION...
-  [ -f "$work/$1.npz" ] && return
   name=$1 split=$2
   shift 2
   "$corpus" --split "$split" --out "$work/$name.jsonl" "$@"
-  $prepare --out "$work/$name.npz" "$work/$name.jsonl"
+  [ "$split" = test ] || "$python" "$here/prepare.py" --tokenizer "$work/tokenizer/tokenizer.json" \
+    --out "$work/$name.npz" "$work/$name.jsonl"
 }
-# Short answers hold more decisions for the same tokens, and copying need not be learnt: most of the corpus is short.
-make short train --seed 345 --count 120000 --clean 0.42 --drills 0.06 --min-words 4 --max-words 22
-make middle train --seed 343 --count 100000 --clean 0.42 --drills 0.10 --min-words 5 --max-words 45
-make long train --seed 344 --count 60000 --clean 0.42 --drills 0.08
-make valid validation --seed 1 --count 400
-[ -f "$work/test.jsonl" ] || "$corpus" --split test --count 2000 --out "$work/test.jsonl"
+[ -f "$work/valid.npz" ] || make valid validation --seed 1 --count 400
+[ -f "$work/test.jsonl" ] || make test test --count 2000
 "$corpus" --phrases > "$work/phrases.txt"
-[ -f "$work/mix.json" ] || cat > "$work/mix.json" <<'END'
-{"sets": [{"file": "short.npz", "share": 0.4}, {"file": "middle.npz", "share": 0.36}, {"file": "long.npz", "share": 0.24}],
+cat > "$work/mix.json" <<'END'
+{"sets": [{"file": "short-*.npz", "share": 0.4}, {"file": "middle-*.npz", "share": 0.36}, {"file": "long-*.npz", "share": 0.24}],
  "copy_share": 0.02}
 END
 
+# Parts of the training corpus of 1.8 M tokens each, so many that a row is met about twice. On a GPU training goes on
+# while they are made, and takes up new ones as they come.
+tokens=${TOKENS:-40e6}
+parts=$("$python" -c "import math; print(math.ceil($tokens / 3.6e6))")
+parts() { # parts FROM TO
+  seq "$1" "$2" | TOKENIZERS_PARALLELISM=false xargs -P "$(nproc)" -I{} "$here/make_part.sh" "$corpus" "$python" "$work" {}
+}
+parts 1 1
+
 # On a CPU one process for each core, on a GPU one in all. Two runs: a short one at a high rate, and the main one from its
 # weights with a schedule of its own.
-workers=${WORKERS:-$("$python" -c 'import os, torch; print(1 if torch.cuda.is_available() else os.cpu_count())')}
+if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+  workers=1 batch="--batch-tokens 32768 --compile"
+  parts 2 "$parts" &
+else
+  workers=$(nproc) batch="--batch-tokens 3072"
+  parts 2 "$parts"
+fi
 train() { # train RUN OPTION...
   out=$work/$1
   shift
+  # shellcheck disable=SC2086 # several words
   "$python" -m torch.distributed.run --standalone --nproc-per-node "$workers" "$here/train_bundled.py" \
-    --out "$out" --tokenizer "$work/tokenizer/tokenizer.json" --mix "$work/mix.json" --valid "valid=$work/valid.npz" "$@"
+    --out "$out" --tokenizer "$work/tokenizer/tokenizer.json" --mix "$work/mix.json" --valid "valid=$work/valid.npz" \
+    $batch "$@"
 }
 [ -f "$work/main/last.pt" ] || train start --lr 4e-3 --tokens 3e6 --flat 1 --short 0.7
 train main --init "$work/start/last.pt" --lr 3e-3 --tokens "${TOKENS:-40e6}" --flat 0.2 --short 0 --warmup 20
