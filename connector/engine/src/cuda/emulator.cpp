@@ -25,6 +25,7 @@ static pthread_barrier_t together;
 #define __shared__ static
 #define __syncthreads() pthread_barrier_wait(&together)
 
+using std::max;
 using std::min;
 
 struct bf16 {

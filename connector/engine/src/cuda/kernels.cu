@@ -16,7 +16,7 @@ __device__ inline float widen(float value) { return value; }
 __device__ inline void narrow(float value, float *to) { *to = value; }
 
 // Most threads of a block, most components of a head, and keys that a block looks at together.
-const int MOST_THREADS = 256, MOST_HEAD = 256, KEYS = 128;
+const int MOST_THREADS = 256, MOST_HEAD = 256, KEYS = 256;
 // Tokens of a page.
 const int PAGE = 16;
 
@@ -102,13 +102,33 @@ __device__ void split(const float *qkv, const float *q_norm, const float *k_norm
     }
 }
 
+// What is read at once: 16 bytes.
+template <typename T> struct alignas(16) Wide {
+    static const int COUNT = 16 / sizeof(T);
+    T values[COUNT];
+};
+
+template <typename T> __device__ float dot(const float *query, const T *key, int head) {
+    float sum = 0;
+    if (head % Wide<T>::COUNT != 0) {
+        for (int d = 0; d < head; d++) sum += query[d] * widen(key[d]);
+        return sum;
+    }
+    for (int d = 0; d < head; d += Wide<T>::COUNT) {
+        Wide<T> some = *(const Wide<T> *)(key + d);
+        for (int i = 0; i < Wide<T>::COUNT; i++) sum += query[d + i] * widen(some.values[i]);
+    }
+    return sum;
+}
+
 // Attention of the rows that `which` names over their sequence's pages; a window of 0 is none, a cap of 0 none.
-// Softmax is taken online, KEYS keys at a time. Blocks: rows of the result, heads.
+// Softmax is taken online, KEYS keys at a time: a thread scores whole keys, and as many groups of `head` threads as
+// there are mix the values of every so many keys. Blocks: rows of the result, heads.
 template <typename T>
 __device__ void attend(const float *queries, const T *keys, const T *values, const unsigned *which,
                        const int *positions, const unsigned *tables, const unsigned *pages, T *out, int heads,
                        int kv_heads, int head, int window, float scale, float cap) {
-    __shared__ float query[MOST_HEAD], sums[MOST_HEAD], weights[KEYS];
+    __shared__ float query[MOST_HEAD], sums[MOST_HEAD], weights[KEYS], mixed[MOST_THREADS];
     int row = which[blockIdx.x], at = blockIdx.y, kv_head = at / (heads / kv_heads);
     int last = positions[row], first = window > 0 && last >= window ? last + 1 - window : 0;
     const unsigned *table = pages + tables[row];
@@ -124,8 +144,7 @@ __device__ void attend(const float *queries, const T *keys, const T *values, con
         for (int i = threadIdx.x; i < count; i += blockDim.x) {
             size_t page = table[(start + i) / PAGE];
             const T *key = keys + ((page * kv_heads + kv_head) * PAGE + (start + i) % PAGE) * head;
-            float score = 0;
-            for (int d = 0; d < head; d++) score += query[d] * widen(key[d]);
+            float score = dot(query, key, head);
             if (cap > 0) score = cap * tanhf(score / cap);
             weights[i] = score;
             best = fmaxf(best, score);
@@ -138,14 +157,20 @@ __device__ void attend(const float *queries, const T *keys, const T *values, con
         }
         total = total * shrink + of_block<false>(sum);
         largest = best;
-        for (int d = threadIdx.x; d < head; d += blockDim.x) {
-            float value = sums[d] * shrink;
-            for (int i = 0; i < count; i++) {
+        int groups = max(1, (int)blockDim.x / head);
+        for (int place = threadIdx.x; place < groups * head; place += blockDim.x) {
+            float value = 0;
+            for (int i = place / head; i < count; i += groups) {
                 size_t page = table[(start + i) / PAGE];
-                value += weights[i] *
-                         widen(values[((page * kv_heads + kv_head) * PAGE + (start + i) % PAGE) * head + d]);
+                size_t key = (page * kv_heads + kv_head) * PAGE + (start + i) % PAGE;
+                value += weights[i] * widen(values[key * head + place % head]);
             }
-            sums[d] = value;
+            mixed[place] = value;
+        }
+        __syncthreads();
+        for (int d = threadIdx.x; d < head; d += blockDim.x) {
+            sums[d] *= shrink;
+            for (int group = 0; group < groups; group++) sums[d] += mixed[group * head + d];
         }
     }
     for (int d = threadIdx.x; d < head; d += blockDim.x)
