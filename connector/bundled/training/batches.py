@@ -22,7 +22,7 @@ NOT_ASKED = -100  # what torch's cross-entropy leaves out
 LONGEST_ROW = 480  # attention costs more with the square
 WINDOW = 16  # batches that share a pool of rows
 WIDTH_STEP = 32  # rows are padded to multiples of it, so that few shapes occur
-REWORDED_ROWS, REWORDED_WORDS = 0.5, 0.1
+REWORDED_ROWS, MOST_REWORDED = 0.6, 0.3
 
 
 @dataclass
@@ -38,6 +38,10 @@ class Batch:
         return Batch(*map(put, (self.ids, self.where, self.labels, self.weights, self.tags)))
 
 
+def padded(width):
+    return -(-width // WIDTH_STEP) * WIDTH_STEP
+
+
 def label_places(prompt, total, width):
     """Flat places whose next token belongs to the target, of rows with so many tokens of prompt and in all, and which of
     them are the first of their row."""
@@ -51,7 +55,7 @@ def collate(rows):
     """The batch of (prompt, target) rows, without tags and weights."""
     prompt = np.array([len(p) for p, _ in rows])
     total = prompt + np.array([len(t) for _, t in rows])
-    ids = np.full((len(rows), total.max()), PAD, dtype=np.int64)
+    ids = np.full((len(rows), padded(total.max())), PAD, dtype=np.int64)
     for r, (p, t) in enumerate(rows):
         ids[r, : len(p)] = p
         ids[r, len(p) : len(p) + len(t)] = t
@@ -98,7 +102,7 @@ def copy_batch(rng, longest, budget, vocab):
     rows, width = [], 0
     while True:
         prompt, target = copy_task(rng, longest, vocab)
-        width = max(width, len(prompt) + len(target))
+        width = max(width, padded(len(prompt) + len(target)))
         if rows and width * (len(rows) + 1) > budget:
             return collate(rows)
         rows.append((prompt, target))
@@ -109,30 +113,32 @@ def copy_batch(rng, longest, budget, vocab):
 
 class Rewording:
     """Puts other words for some of a row's, the same ones in question, answer and correction: what is wrong with a
-    sentence must not hang on having met just these words, and copying must go on whatever they are. Words of an edit
-    stay, and those of a fault unless it is a long one."""
+    sentence must not hang on having met just these words, sound sentences are sound whatever they speak of, and copying
+    must go on whatever they are. Words of an edit stay. Those of a fault stay too, unless it is a long one and few words
+    are changed: it must remain one."""
 
     def __init__(self, texts, device):
-        flag = lambda pick: torch.tensor([pick(t) for t in texts], device=device)
-        self.whole = flag(lambda t: re.fullmatch(r" [a-z]{4,}", t) is not None)
-        self.goes_on = flag(lambda t: t[:1].isalpha())
-        self.words = self.whole.nonzero()[:, 0]
+        pick = lambda pattern: torch.tensor([re.fullmatch(pattern, t) is not None for t in texts], device=device)
+        # A beginning of a word is put for another, and the rest of a word for another.
+        self.kinds = [(flag, flag.nonzero()[:, 0]) for flag in (pick(" [a-z]{2,}"), pick("[a-z]{2,}"))]
+        self.vocab = len(texts)
 
     def __call__(self, generator, ids, weight, tag):
-        rows, vocab = len(ids), len(self.whole)
+        rows, vocab = len(ids), self.vocab
         random = lambda *shape: torch.rand(*shape, generator=generator, device=ids.device)
+        rate = (random(rows, 1) < REWORDED_ROWS) * random(rows, 1) * MOST_REWORDED
         fault = (tag > 0) & (tag < RESUME)
-        stays = (weight > 1) | (fault & (fault.sum(1, keepdim=True) < 8))
-        stays[:, :-1] |= self.goes_on[ids[:, 1:]]
+        stays = (weight > 1) | (fault & ((fault.sum(1, keepdim=True) < 8) | (rate > 0.1)))
         # Rows times vocabulary; what does not stay is written to a place that nobody reads.
         at = ids + vocab * torch.arange(rows, device=ids.device)[:, None]
-        table = torch.zeros(rows * vocab + 1, dtype=torch.bool, device=ids.device)
-        table[torch.where(stays, at, rows * vocab)] = True
-        chosen = self.whole & ~table[:-1].view(rows, vocab)
-        chosen &= random(rows, vocab) < REWORDED_WORDS
-        chosen &= random(rows, 1) < REWORDED_ROWS
-        other = self.words[(random(rows, vocab) * len(self.words)).long()]
-        return torch.where(chosen.gather(1, ids), other.gather(1, ids), ids)
+        kept = torch.zeros(rows * vocab + 1, dtype=torch.bool, device=ids.device)
+        kept[torch.where(stays, at, rows * vocab)] = True
+        chosen = ~kept[:-1].view(rows, vocab) & (random(rows, vocab) < rate)
+        table = torch.arange(vocab, device=ids.device).expand(rows, vocab)
+        place = random(rows, vocab)
+        for flag, words in self.kinds:
+            table = torch.where(chosen & flag, words[(place * len(words)).long()], table)
+        return table.gather(1, ids)
 
 
 class Triples:
@@ -217,14 +223,14 @@ class Mix:
     def slices(self, rng, budget, longest):
         """The batches of a window in shuffled order: (start, prompt, total) of their rows, and how wide they are."""
         rows = self.pool(rng, budget * WINDOW * 0.94, longest)
-        padded = -(-rows[2] // WIDTH_STEP) * WIDTH_STEP
+        widths = padded(rows[2])
         cuts = [0]
-        for i, width in enumerate(padded):
+        for i, width in enumerate(widths):
             if width * (i + 1 - cuts[-1]) > budget and i > cuts[-1]:
                 cuts.append(i)
-        cuts.append(len(padded))
+        cuts.append(len(widths))
         order = rng.permutation(len(cuts) - 1)
-        return [(rows[:, cuts[i] : cuts[i + 1]], int(padded[cuts[i + 1] - 1])) for i in order]
+        return [(rows[:, cuts[i] : cuts[i + 1]], int(widths[cuts[i + 1] - 1])) for i in order]
 
     def put(self, x):
         """On the device, without waiting for what it is still at."""

@@ -14,6 +14,6 @@ make() { # make NAME OPTION...
   "$python" "$here/prepare.py" --tokenizer "$work/tokenizer/tokenizer.json" --out "$out.npz" "$out.jsonl"
   rm "$out.jsonl"
 }
-make short --seed "${number}1" --count 8000 --drills 0.06 --min-words 4 --max-words 22
-make middle --seed "${number}2" --count 5400 --drills 0.10 --min-words 5 --max-words 45
-make long --seed "${number}3" --count 3200 --drills 0.08
+make short --seed "${number}1" --count 8000 --drills 0.3 --min-words 4 --max-words 22
+make middle --seed "${number}2" --count 5400 --drills 0.3 --min-words 5 --max-words 45
+make long --seed "${number}3" --count 3200 --drills 0.3

@@ -178,7 +178,10 @@ def main():
         print(f"weights of {args.init}, a schedule of its own", flush=True)
     mix = Mix(args.mix, Rewording(texts, device), device)
     valid = {name: Triples(path) for name, path in (v.split("=", 1) for v in args.valid)}
-    trunk = torch.compile(fast.trunk, dynamic=True) if args.compile else fast.trunk
+    if args.compile:
+        # Block by block: one is compiled, and serves for all.
+        for block in fast.blocks:
+            block.compile(dynamic=True)
     masks = [free[name] for name, _ in model.named_parameters() if name in free]
 
     def save():
@@ -198,7 +201,7 @@ def main():
         done, ended = team.agree(spent / (60 * args.minutes) if args.minutes else tokens / total, len(stopped))
         if done >= 1 or ended:
             break
-        if step % WINDOW == 0 and mix.refresh():
+        if step % (8 * WINDOW) == 0 and mix.refresh():
             print(f"step {step}: {len(mix.flat) / 1e6:.1f} M tokens to draw from", flush=True)
         ramp = min(1.0, (step + 1) / args.warmup)
         fall = max(0.0, (done - args.flat) / (1 - args.flat)) if args.flat < 1 else 0.0
@@ -215,7 +218,7 @@ def main():
             batch = mix.batch(args.seed, turn, args.batch_tokens, longest, args.first_weight)
         with torch.no_grad():
             torch._foreach_copy_(list(fast.parameters()), list(model.parameters()))
-        hidden, halfway = trunk(batch.ids, tap=TAP)
+        hidden, halfway = fast.trunk(batch.ids, tap=TAP)
         logits = hidden.reshape(-1, cfg.hidden)[batch.where] @ fast.embed.weight.t()
         each = F.cross_entropy(logits.float(), batch.labels, reduction="none")
         loss = (each * batch.weights).sum() / batch.weights.sum()

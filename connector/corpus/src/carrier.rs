@@ -10,6 +10,9 @@ pub(crate) struct Unit {
     pub(crate) text: String,
 }
 
+/// The share of an answer's sentences that have nothing to do with its topic.
+const DIGRESSION: f64 = 0.5;
+
 /// How the carrier's sentences come about.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stuff {
@@ -17,6 +20,8 @@ pub(crate) enum Stuff {
     Topical,
     /// Grammatical sentences about nothing in particular.
     Grammar,
+    /// Beginnings of sentences with ends of others: harmless, and never met before.
+    Spliced,
     /// Words, invented words and strings in random order: copying must not lean on meaning.
     Drill,
 }
@@ -282,6 +287,21 @@ pub(crate) fn drill_sentence(w: &mut Writer) -> String {
     out
 }
 
+/// The beginning of one sentence and the end of another.
+fn spliced_sentence(w: &mut Writer, topic: &Topic) -> String {
+    let mut part = |begins: bool| {
+        let whole = sentence(w, Stuff::Topical, topic, &mut Vec::new());
+        let gaps: Vec<usize> = whole.match_indices(' ').map(|(at, _)| at).collect();
+        match (gaps.is_empty(), begins) {
+            (true, _) => whole,
+            (_, true) => whole[..gaps[w.below(gaps.len())]].to_owned(),
+            (_, false) => whole[gaps[w.below(gaps.len())] + 1..].to_owned(),
+        }
+    };
+    let begin = part(true);
+    format!("{begin} {}", part(false))
+}
+
 pub(crate) fn sentence(
     w: &mut Writer,
     stuff: Stuff,
@@ -293,10 +313,15 @@ pub(crate) fn sentence(
             // A sentence is used once; when the topic has run dry, another one helps out.
             for attempt in 0.. {
                 let topic = if attempt < 12 { topic } else { self::topic(w) };
-                if topic.sentences.of(w.split).is_empty() {
+                let list = if w.chance(DIGRESSION) {
+                    &LISTS.sentences
+                } else {
+                    &topic.sentences
+                };
+                if list.of(w.split).is_empty() {
                     continue;
                 }
-                let template = w.pick(&topic.sentences);
+                let template = w.pick(list);
                 if !used.contains(&template) {
                     used.push(template);
                     return w.fill(template);
@@ -305,6 +330,7 @@ pub(crate) fn sentence(
             unreachable!("the topics of a split have more sentences than an answer")
         }
         Stuff::Grammar => grammar_sentence(w),
+        Stuff::Spliced => spliced_sentence(w, topic),
         Stuff::Drill => drill_sentence(w),
     }
 }

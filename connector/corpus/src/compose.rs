@@ -351,12 +351,9 @@ fn lookalikes(w: &mut Writer, draft: &mut Draft) {
 
 fn stuff(w: &mut Writer, drills: f64) -> Stuff {
     if !w.chance(drills) {
-        Stuff::Topical
-    } else if w.chance(0.35) {
-        Stuff::Grammar
-    } else {
-        Stuff::Drill
+        return Stuff::Topical;
     }
+    [Stuff::Spliced, Stuff::Grammar, Stuff::Drill][w.weighted(&[0.7, 0.1, 0.2])]
 }
 
 /// A conversation, as logs hold it when the question is not a single sentence.
@@ -415,6 +412,7 @@ pub(crate) fn compose(
     let drill = match (stuff, split) {
         (Stuff::Topical, Split::Train) => 0.2,
         (Stuff::Topical, _) => 0.0,
+        (Stuff::Spliced, _) => 0.3,
         _ => 0.6,
     };
     match kind {

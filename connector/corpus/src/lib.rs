@@ -144,8 +144,8 @@ impl Corpus {
         }
     }
 
-    /// The share of answers whose harmless part is words in random order, invented words and
-    /// strings: drills in copying, for training. None by default.
+    /// The share of answers whose harmless part makes no sense, for training: sentences spliced
+    /// together, words in random order, invented words and strings. None by default.
     #[must_use]
     pub fn drills(mut self, share: f64) -> Self {
         self.drills = share;

@@ -183,6 +183,8 @@ pub(crate) struct Lists {
     pub(crate) overclaims: HashMap<&'static str, List>,
     pub(crate) rambling: HashMap<&'static str, List>,
     pub(crate) clean: HashMap<&'static str, List>,
+    /// Harmless sentences about anything.
+    pub(crate) sentences: List,
     pub(crate) contradictions: List,
 }
 
@@ -236,6 +238,7 @@ pub(crate) static LISTS: LazyLock<Lists> = LazyLock::new(|| {
         overclaims,
         rambling: sections(include_str!("../data/rambling.txt"), false),
         clean: sections(include_str!("../data/clean.txt"), false),
+        sentences: List::open(lines(include_str!("../data/sentences.txt")).collect()),
         contradictions: List::new(lines(include_str!("../data/contradictions.txt")).collect()),
     }
 });

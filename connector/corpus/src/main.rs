@@ -26,7 +26,7 @@ struct Arguments {
     /// Share of clean answers
     #[arg(long, default_value_t = 0.5)]
     clean: f64,
-    /// Share of answers made of random and invented words (copying drills)
+    /// Share of answers made of spliced sentences, of random and of invented words (drills)
     #[arg(long, default_value_t = 0.0)]
     drills: f64,
     /// Least words of an answer
