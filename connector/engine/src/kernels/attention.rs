@@ -313,12 +313,12 @@ unsafe fn scores<L: Lanes, E: Element, const QUERIES: usize, const PAGES: usize>
     scratch: *mut f32,
 ) {
     let shape = operands.shape;
-    let page_at =
-        |page: usize| unsafe {
-            operands.store.keys.cast::<E::Stored>().cast_const().add(
-                pages[page] as usize * operands.store.page_stride + kv_head * LANES * shape.padded,
-            )
-        };
+    let page_at = |page: usize| unsafe {
+        operands.store.keys.cast::<E::Stored>().cast_const().add(
+            pages[page] as usize * operands.store.page_stride
+                + kv_head * operands.store.head_stride,
+        )
+    };
     let (first_page, last_page) = (first / LANES, end.div_ceil(LANES));
     let scale = unsafe { L::splat(shape.scale) };
     let mut page = first_page;
@@ -435,7 +435,7 @@ impl Mix<'_> {
                     .cast_const()
                     .add(
                         self.pages[at / LANES] as usize * self.operands.store.page_stride
-                            + self.kv_head * LANES * shape.padded
+                            + self.kv_head * self.operands.store.head_stride
                             + self.vector * LANES,
                     );
                 for key in 0..LANES.min(end - at) {

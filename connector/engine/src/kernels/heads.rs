@@ -193,7 +193,7 @@ unsafe fn split_row_on<L: Lanes, E: Element>(
                 super::activation::norm_row_on::<L>(from, head, weight.as_ptr(), epsilon, from);
             }
             rotate::<L>(from, head / 2, angles);
-            let page = offset + index * LANES * padded;
+            let page = offset + index * store.head_stride;
             let to = store.keys.cast::<E::Stored>().add(page + slot);
             let mut narrowed = [E::Stored::default(); LANES];
             for first in (0..head).step_by(LANES) {

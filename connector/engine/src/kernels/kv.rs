@@ -22,13 +22,15 @@ impl KvPrecision {
 }
 
 /// Pages of all layers. Within a page each KV head has `16 · padded` keys, transposed, and as
-/// many values.
+/// many values. A head's part of a page stands beside that of the next page, so that attention
+/// reads a sequence whose pages follow each other as one stretch.
 pub(crate) struct KvStore {
     precision: KvPrecision,
     keys: Aligned<u8>,
     values: Aligned<u8>,
     layer_bytes: usize,
     page_stride: usize,
+    head_stride: usize,
     pages: usize,
 }
 
@@ -38,8 +40,9 @@ pub(crate) struct KvLayer {
     pub(super) precision: KvPrecision,
     pub(super) keys: *mut u8,
     pub(super) values: *mut u8,
-    /// Distance between pages, in elements.
+    /// Distances between pages and between heads, in elements.
     pub(super) page_stride: usize,
+    pub(super) head_stride: usize,
 }
 
 // SAFETY: kernels write disjoint slots and read only slots that were written before.
@@ -54,14 +57,16 @@ impl KvStore {
         kv_heads: usize,
         padded: usize,
     ) -> Self {
-        let page_stride = kv_heads * LANES * padded;
-        let layer_bytes = pages * page_stride * precision.bytes();
+        let page_stride = LANES * padded;
+        let head_stride = pages * page_stride;
+        let layer_bytes = kv_heads * head_stride * precision.bytes();
         Self {
             precision,
             keys: Aligned::zeroed(layers * layer_bytes),
             values: Aligned::zeroed(layers * layer_bytes),
             layer_bytes,
             page_stride,
+            head_stride,
             pages,
         }
     }
@@ -76,6 +81,7 @@ impl KvStore {
             keys: self.keys[index * self.layer_bytes..].as_mut_ptr(),
             values: self.values[index * self.layer_bytes..].as_mut_ptr(),
             page_stride: self.page_stride,
+            head_stride: self.head_stride,
         }
     }
 }
