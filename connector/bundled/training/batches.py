@@ -2,7 +2,8 @@
 
 Tokens lie on the device that trains, and a batch is put together there: on a GPU a step takes a few hundredths of a
 second, in which one core of numpy would not have read the rows of the next. Only which rows a batch has is chosen on the
-host. All is drawn from generators seeded by (seed, step), so a resumed run sees what an uninterrupted one would have.
+host. Batches are drawn from generators seeded by (seed, step): a resumed run sees the rows that an uninterrupted one would
+have seen, as long as the files and the number of processes stay the same.
 """
 
 import glob
@@ -14,10 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from prepare import NO_TAG, RESUME
+from prepare import ANSWER, CORRECTION, END, FIRST_TEXT, NO_TAG, PAD, QUESTION, RESUME, UNCHANGED  # noqa: F401
 
-END, QUESTION, ANSWER, CORRECTION, UNCHANGED, PAD = range(6)
-FIRST_TEXT = 6
 NOT_ASKED = -100  # what torch's cross-entropy leaves out
 LONGEST_ROW = 480  # attention costs more with the square
 WINDOW = 16  # batches that share a pool of rows
@@ -158,7 +157,7 @@ class Triples:
 
 class Mix:
     """Weighted sets of triples, each of the files that a pattern names. Rows of a batch have similar lengths: a pool is
-    drawn, sorted and cut. The file, and the files it names, are read again when they change or are added to."""
+    drawn, sorted and cut. Files that the patterns have come to name are added; all are read again when the mix changes."""
 
     def __init__(self, path, rewording, device):
         self.path, self.rewording, self.device = Path(path), rewording, device
@@ -192,7 +191,7 @@ class Mix:
         return True
 
     def pool(self, rng, size, longest):
-        """(start, prompt, total) of rows of so many tokens together, the shortest first. Corrections longer than the
+        """(start, prompt, total) of rows of so many tokens together, padding included, the shortest first. Corrections longer than the
         curriculum has got to wait."""
         drawn, have = [], 0
         while have < size:
@@ -204,9 +203,9 @@ class Mix:
             _, prompt, total = rows
             rows = rows[:, (total - prompt <= longest) & (total <= LONGEST_ROW)]
             drawn.append(rows)
-            have += rows[2].sum()
+            have += padded(rows[2]).sum()
         rows = np.concatenate(drawn, axis=1)
-        rows = rows[:, : np.searchsorted(np.cumsum(rows[2]), size) + 1]
+        rows = rows[:, : np.searchsorted(np.cumsum(padded(rows[2])), size) + 1]
         return rows[:, np.argsort(rows[2], kind="stable")]
 
     def batch(self, seed, step, budget, longest, first_weight):
@@ -215,14 +214,14 @@ class Mix:
         window, place = divmod(step, WINDOW)
         if self.drawn is None or self.drawn[0] != (seed, window, longest):
             self.drawn = (seed, window, longest), self.slices(np.random.default_rng([seed, window, 7]), budget, longest)
-        slices = self.drawn[1]
-        rows, width = slices[place % len(slices)]
+        rows, width = self.drawn[1][place]
         generator = torch.Generator(self.device).manual_seed(int(np.random.default_rng([seed, step, 8]).integers(2**62)))
         return self.assemble(generator, *rows, width, first_weight)
 
     def slices(self, rng, budget, longest):
-        """The batches of a window in shuffled order: (start, prompt, total) of their rows, and how wide they are."""
-        rows = self.pool(rng, budget * WINDOW * 0.94, longest)
+        """At least as many batches as a window has, in shuffled order: (start, prompt, total) of their rows, and how
+        wide they are."""
+        rows = self.pool(rng, budget * WINDOW, longest)
         widths = padded(rows[2])
         cuts = [0]
         for i, width in enumerate(widths):

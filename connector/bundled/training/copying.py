@@ -37,9 +37,7 @@ import re
 import numpy as np
 import torch
 
-import prepare
-
-END, QUESTION, ANSWER, CORRECTION = range(4)
+from prepare import ANSWER, CORRECTION, END, QUESTION, RESUME as RESUME_TAG
 
 CODE = 10
 BACK = 4
@@ -52,7 +50,7 @@ HERE = slice(47, 57)
 NEXT = slice(57, 67)
 COPY = slice(67, 171)
 # What is wrong with a token, one place for each tag: nothing, one of the kinds, or a fault ended before it.
-TAGS = slice(COPY.stop, COPY.stop + prepare.RESUME + 1)
+TAGS = slice(COPY.stop, COPY.stop + RESUME_TAG + 1)
 FAULTY, RESUME = slice(TAGS.start + 1, TAGS.stop - 1), TAGS.stop - 1
 AHEAD = slice(TAGS.stop, 2 * TAGS.stop - TAGS.start)  # the tags of a token to come
 AFTER = AHEAD.stop  # a fault ended up to three tokens ago
@@ -140,13 +138,10 @@ def embeddings(vocab, hidden, texts, generator):
 
 
 @torch.no_grad()
-def initialise(model, texts, seed=1, scales=None):
+def initialise(model, texts, seed=1):
     """Writes the copying circuit into a model of fresh random weights; `texts` are those of the tokens. Returns, by
     parameter name, 1 where a weight is free to learn and 0 where it belongs to the circuit: left to the optimiser, the
-    circuit is worn down within a hundred steps, long before anything better takes its place.
-
-    `scales` are by how much the RMSNorm before each block's attention multiplies, for weights that are to stand beside
-    trained ones; by default what it is in the model written here."""
+    circuit is worn down within a hundred steps, long before anything better takes its place."""
     cfg = model.cfg
     assert cfg.hidden == MORE.stop and cfg.heads == 8 and cfg.kv_heads == 4 and cfg.head_dim == 64 and cfg.layers == 5
     last = cfg.layers - 1
@@ -227,7 +222,7 @@ def initialise(model, texts, seed=1, scales=None):
     long = NORM**2 + MORE_NORM**2
     before = BACK * BEFORE_NORM**2
     root_hidden = cfg.hidden**0.5
-    first, second, third, later, final = scales or (
+    first, second, third, later, final = (
         root_hidden / long**0.5,
         root_hidden / (long + before + PART_NORM**2) ** 0.5,
         root_hidden / (long + 2 * before + 2.0) ** 0.5,

@@ -6,8 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from model import config_of, from_hf
-from prepare import load, prompt_ids
-from batches import CORRECTION, END, PAD, UNCHANGED  # noqa: F401
+from prepare import END, PAD, UNCHANGED, load, prompt_ids
 
 
 class Cache:

@@ -4,7 +4,7 @@
 
 Digits stand alone, so that a number is copied digit by digit and never guessed as a whole; letters, punctuation and
 line breaks never share a token, so that what surrounds an address does not change how it is cut. The special tokens
-come first (ids 0 to 5); `train_bundled.py` relies on their order.
+come first (ids 0 to 5); `prepare.py` relies on their order.
 """
 
 import argparse

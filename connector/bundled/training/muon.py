@@ -57,7 +57,8 @@ class Muon:
             # Orthogonalising takes as long as a quarter of the passes on a CPU: each process does its share.
             own = slice(team.rank, None, team.size)
             done = torch.zeros(len(same), *shape, device=same[0].device)
-            done[own] = orthogonalise(torch.stack(same[own])) * (0.2 * max(shape) ** 0.5)
+            if same[own]:
+                done[own] = orthogonalise(torch.stack(same[own])) * (0.2 * max(shape) ** 0.5)
             team.add([done])
             for piece, new in zip(same, done):
                 piece.copy_(new)

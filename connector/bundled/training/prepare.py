@@ -9,13 +9,15 @@ that a text which spells one of them stays text. Tokens between the first and th
 
 import argparse
 import json
+import os
 from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
-END, QUESTION, ANSWER, CORRECTION, UNCHANGED = range(5)
+# As `make_tokenizer.py` numbers them; text comes after.
+END, QUESTION, ANSWER, CORRECTION, UNCHANGED, PAD, FIRST_TEXT = range(7)
 EDIT_WEIGHT, DECISION_WEIGHT = 2, 4
 KINDS = ["personal_data", "insult", "unsafe", "overclaim", "contradiction", "missing_warning", "rambling"]
 TAGS = {kind: i for i, kind in enumerate(KINDS, 1)}
@@ -93,7 +95,7 @@ def main():
             kinds.append(r["kind"])
     # Hidden until it is whole: training looks for files by pattern.
     out = Path(args.out)
-    part = out.with_name(f".{out.name}")
+    part = out.with_name(f".{os.getpid()}-{out.name}")
     np.savez(
         part, flat=np.concatenate(flat), weight=np.concatenate(weight), tag=np.concatenate(tag),
         prompt=np.array(prompts, dtype=np.int32),

@@ -5,7 +5,7 @@
 #
 # WORK holds the intermediate files and checkpoints; a second call goes on from the last checkpoint. MODEL is where the
 # finished model is put (WORK/model without it). PYTHON names an interpreter with requirements.txt installed; a CUDA
-# device is used if torch sees one. TOKENS is the length of training (default 40e6: hours on two cores, minutes on a GPU).
+# device is used if torch sees one (and then a C compiler, for Triton). TOKENS is the length of training (default 40e6: hours on two cores, minutes on a GPU).
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 work=$1
@@ -25,25 +25,27 @@ if [ ! -f "$work/tokenizer/tokenizer.json" ]; then
   "$python" "$here/make_tokenizer.py" --out "$work/tokenizer" --words "$here/../../corpus/data/words.txt" \
     "$work/tokenizer-corpus.jsonl"
 fi
-make() { # make NAME SPLIT OPTION...
-  name=$1 split=$2
+make() { # make NAME SPLIT OPTION...: a file that is there is whole
+  out=$work/$1.jsonl split=$2
   shift 2
-  "$corpus" --split "$split" --out "$work/$name.jsonl" "$@"
-  [ "$split" = test ] || "$python" "$here/prepare.py" --tokenizer "$work/tokenizer/tokenizer.json" \
-    --out "$work/$name.npz" "$work/$name.jsonl"
+  [ -f "$out" ] && return
+  "$corpus" --split "$split" --out "$out.part" "$@"
+  mv "$out.part" "$out"
 }
-[ -f "$work/valid.npz" ] || make valid validation --seed 1 --count 400
-[ -f "$work/test.jsonl" ] || make test test --count 2000
+make valid validation --seed 1 --count 1000
+make test test --count 2000
+[ -f "$work/valid.npz" ] || "$python" "$here/prepare.py" --tokenizer "$work/tokenizer/tokenizer.json" \
+  --out "$work/valid.npz" "$work/valid.jsonl"
 "$corpus" --phrases > "$work/phrases.txt"
-cat > "$work/mix.json" <<'END'
+[ -f "$work/mix.json" ] || cat > "$work/mix.json" <<'END'
 {"sets": [{"file": "short-*.npz", "share": 0.4}, {"file": "middle-*.npz", "share": 0.36}, {"file": "long-*.npz", "share": 0.24}],
- "copy_share": 0.02}
+ "copy_share": 0.03}
 END
 
-# Parts of the training corpus of 1.8 M tokens each, so many that a row is met about twice. On a GPU training goes on
-# while they are made, and takes up new ones as they come.
+# Parts of the training corpus, so many that a row is met about twice. On a GPU training goes on while they are made, and
+# takes up new ones as they come; the last word on whether all could be made is at the end.
 tokens=${TOKENS:-40e6}
-parts=$("$python" -c "import math; print(math.ceil($tokens / 3.6e6))")
+count=$("$python" -c "import math; print(math.ceil($tokens / 3.8e6))")
 parts() { # parts FROM TO
   seq "$1" "$2" | TOKENIZERS_PARALLELISM=false xargs -P "$(nproc)" -I{} "$here/make_part.sh" "$corpus" "$python" "$work" {}
 }
@@ -51,12 +53,16 @@ parts 1 1
 
 # On a CPU one process for each core, on a GPU one in all. Two runs: a short one at a high rate, and the main one from its
 # weights with a schedule of its own.
-if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+maker=
+if [ "$("$python" -c 'import torch; print(torch.cuda.is_available())')" = True ]; then
   workers=1 batch="--batch-tokens 32768 --compile"
-  parts 2 "$parts" &
+  parts 2 "$count" &
+  maker=$!
+  trap 'kill "$maker" 2>/dev/null || true' EXIT
+  trap 'exit 130' INT TERM
 else
   workers=$(nproc) batch="--batch-tokens 3072"
-  parts 2 "$parts"
+  parts 2 "$count"
 fi
 train() { # train RUN OPTION...
   out=$work/$1
@@ -67,7 +73,8 @@ train() { # train RUN OPTION...
     $batch "$@"
 }
 [ -f "$work/main/last.pt" ] || train start --lr 4e-3 --tokens 3e6 --flat 1 --short 0.7
-train main --init "$work/start/last.pt" --lr 3e-3 --tokens "${TOKENS:-40e6}" --flat 0.2 --short 0 --warmup 20
+train main --init "$work/start/last.pt" --lr 3e-3 --tokens "$tokens" --flat 0.2 --short 0 --warmup 20
+[ -z "$maker" ] || wait "$maker"
 "$python" "$here/export.py" --checkpoint "$work/main/last.pt" --tokenizer "$work/tokenizer" \
   --phrases "$work/phrases.txt" --unchanged-scale 1.35 --out "$model"
 "$python" "$here/evaluate.py" --model "$model" corpus "$work/test.jsonl"

@@ -5,7 +5,7 @@
 A share of batches are random token streams in which a span between two marks is dropped or replaced, so that copying
 stays open to any token.
 
-A checkpoint holds weights, optimiser state, step, tokens seen and curriculum length. The mix file is read again whenever
+A checkpoint holds weights, optimiser state, step and tokens seen. The mix file is read again whenever
 it changes or a file that it names is added: data can be made while training goes on.
 """
 
@@ -185,6 +185,8 @@ def main():
     masks = [free[name] for name, _ in model.named_parameters() if name in free]
 
     def save():
+        if not all(p.isfinite().all() for p in model.parameters()):
+            raise SystemExit(f"weights are no numbers any more at step {step}; {last} stays as it was")
         save_checkpoint(
             last, model=model.state_dict(), optimiser=opt.state(), step=step, tokens=tokens, spent=spent,
             config=vars(cfg),
@@ -201,7 +203,7 @@ def main():
         done, ended = team.agree(spent / (60 * args.minutes) if args.minutes else tokens / total, len(stopped))
         if done >= 1 or ended:
             break
-        if step % (8 * WINDOW) == 0 and mix.refresh():
+        if step % (2 * WINDOW) == 0 and mix.refresh():
             print(f"step {step}: {len(mix.flat) / 1e6:.1f} M tokens to draw from", flush=True)
         ramp = min(1.0, (step + 1) / args.warmup)
         fall = max(0.0, (done - args.flat) / (1 - args.flat)) if args.flat < 1 else 0.0

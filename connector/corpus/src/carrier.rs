@@ -20,7 +20,7 @@ pub(crate) enum Stuff {
     Topical,
     /// Grammatical sentences about nothing in particular.
     Grammar,
-    /// Beginnings of sentences with ends of others: harmless, and never met before.
+    /// Beginnings of sentences with ends of others, never met before.
     Spliced,
     /// Words, invented words and strings in random order: copying must not lean on meaning.
     Drill,

@@ -15,6 +15,7 @@ const THREADS: u32 = 4;
 
 /// Memory of the process, in place of a device's.
 pub(super) struct Emulated {
+    threads: u32,
     allocations: Vec<Vec<u64>>,
     /// Bytes that are left.
     room: usize,
@@ -72,8 +73,17 @@ impl Emulated {
     pub(super) fn with_room(room: usize) -> Self {
         library();
         Self {
+            threads: THREADS,
             allocations: Vec::new(),
             room,
+        }
+    }
+
+    /// A device whose blocks have so many threads.
+    pub(super) fn with_threads(threads: u32) -> Self {
+        Self {
+            threads,
+            ..Self::new()
         }
     }
 
@@ -163,7 +173,7 @@ impl Gpu for Emulated {
                 name.as_ptr(),
                 x as u32,
                 y as u32,
-                THREADS,
+                self.threads,
                 pointers.as_mut_ptr(),
             )
         };

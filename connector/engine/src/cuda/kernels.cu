@@ -15,8 +15,14 @@ __device__ inline void narrow(float value, bf16 *to) { *to = __float2bfloat16(va
 __device__ inline float widen(float value) { return value; }
 __device__ inline void narrow(float value, float *to) { *to = value; }
 
-// Most threads of a block, most components of a head, and keys that a block looks at together.
-const int MOST_THREADS = 256, MOST_HEAD = 256, KEYS = 256;
+// Most threads of a block, and most components of a head.
+const int MOST_THREADS = 256, MOST_HEAD = 256;
+// Keys that a block looks at together; few where it is emulated, so that short contexts have more.
+#ifdef EMULATED
+const int KEYS = 64;
+#else
+const int KEYS = 256;
+#endif
 // Tokens of a page.
 const int PAGE = 16;
 

@@ -18,9 +18,10 @@ fn decoder(family: &str) -> Arc<Decoder> {
     Arc::new(fixture(family, WeightPrecision::F32, isa))
 }
 
-/// Steps that cross pages, go on where others ended, check drafts, and need no logits.
-fn run(backend: &mut dyn Backend) -> (Vec<f32>, Vec<Reading>) {
-    let prompt: Vec<u32> = (0..170).map(|i| 3 + i * i % 300).collect();
+/// Steps that cross pages, go on where others ended, check drafts, and need no logits, up to a
+/// context of `tokens`.
+fn run(backend: &mut dyn Backend, tokens: u32) -> (Vec<f32>, Vec<Reading>) {
+    let prompt: Vec<u32> = (0..tokens).map(|i| 3 + i * i % 300).collect();
     let (mut step, mut outcome) = (Step::default(), Outcome::default());
     let (mut logits, mut readings) = (Vec::new(), Vec::new());
     let mut forward = |step: &mut Step| {
@@ -40,7 +41,8 @@ fn run(backend: &mut dyn Backend) -> (Vec<f32>, Vec<Reading>) {
     forward(&mut step);
     // More keys than a block looks at together, and more than a window.
     step.clear();
-    step.push(&prompt[43..], 43, 1, &[3, 1, 7, 2, 4, 5, 6, 8, 11, 12, 13]);
+    let pages: Vec<u32> = [3, 1, 7, 2, 4, 5, 6, 8].into_iter().chain(11..24).collect();
+    step.push(&prompt[43..], 43, 1, &pages);
     step.push(&prompt[40..41], 20, 1, &[0, 9]);
     forward(&mut step);
     (logits, readings)
@@ -62,17 +64,23 @@ const FAMILIES: [&str; 9] = [
 const BUDGET: Budget = Budget {
     step_tokens: 64,
     running: 4,
-    pages: 16,
+    pages: 24,
 };
 
-fn check<G: Gpu>(device: impl Fn() -> G, element: Element, tolerance: f32) {
-    for family in FAMILIES {
+fn check<G: Gpu>(
+    families: &[&str],
+    tokens: u32,
+    device: impl Fn() -> G,
+    element: Element,
+    tolerance: f32,
+) {
+    for family in families {
         let decoder = decoder(family);
-        let mut cpu = Cpu::new(Arc::clone(&decoder), NonZeroUsize::MIN, 16);
-        let (expected, expected_readings) = run(&mut cpu);
+        let mut cpu = Cpu::new(Arc::clone(&decoder), NonZeroUsize::MIN, BUDGET.pages);
+        let (expected, expected_readings) = run(&mut cpu, tokens);
         let mut cuda = Cuda::new(device(), 0, &decoder, element, BUDGET)
             .unwrap_or_else(|error| panic!("{family}: {error}"));
-        let (logits, readings) = run(&mut cuda);
+        let (logits, readings) = run(&mut cuda, tokens);
         let size = expected.iter().fold(0.0_f32, |size, x| size.max(x.abs()));
         let error = expected
             .iter()
@@ -97,12 +105,18 @@ fn check<G: Gpu>(device: impl Fn() -> G, element: Element, tolerance: f32) {
 
 #[test]
 fn in_f32_every_family_computes_what_the_cpu_does() {
-    check(Emulated::new, Element::F32, 1e-5);
+    check(&FAMILIES, 170, Emulated::new, Element::F32, 1e-5);
 }
 
 #[test]
 fn in_bf16_it_is_off_by_the_rounding_of_weights_and_inputs() {
-    check(Emulated::new, Element::Bf16, 3e-2);
+    check(&FAMILIES, 170, Emulated::new, Element::Bf16, 3e-2);
+}
+
+#[test]
+fn several_groups_of_threads_mix_the_values() {
+    let device = || Emulated::with_threads(32);
+    check(&["llama_odd"], 48, device, Element::F32, 1e-5);
 }
 
 #[test]
@@ -227,13 +241,13 @@ mod on_a_device {
     #[test]
     #[ignore = "needs an NVIDIA GPU"]
     fn in_f32_every_family_computes_what_the_cpu_does() {
-        check(device, Element::F32, 1e-4);
+        check(&FAMILIES, 330, device, Element::F32, 1e-4);
     }
 
     #[test]
     #[ignore = "needs an NVIDIA GPU"]
     fn in_bf16_it_is_off_by_the_rounding_of_weights_and_inputs() {
-        check(device, Element::Bf16, 3e-2);
+        check(&FAMILIES, 330, device, Element::Bf16, 3e-2);
     }
 
     #[test]
