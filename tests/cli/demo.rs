@@ -40,6 +40,9 @@ fn without_a_terminal_it_prints_one_plain_line_for_each_corrected_answer_and_a_s
         done.stdout
     );
     assert!(done.took < Duration::from_secs(180), "{:?}", done.took);
+    for of_its_own_broker in ["group could not be looked at", "AllBrokersDown"] {
+        assert!(!done.stderr.contains(of_its_own_broker), "{}", done.stderr);
+    }
     let next = format!("Next:\n  {}\n", proposal());
     assert!(done.stdout.contains(&next), "{}", done.stdout);
 }

@@ -77,3 +77,41 @@ fn data_that_cannot_be_read_is_named_with_its_option() {
     let said = "--data /no/such/file cannot be opened";
     assert!(done.stderr.contains(said), "{}", done.stderr);
 }
+
+#[test]
+fn corrections_without_a_verdict_are_skipped_and_counted() {
+    let scratch = Scratch::new("eval");
+    let unjudged = [
+        json!({"question": "q", "answer": "a", "correction": "a", "disposition": "bypassed"}),
+        json!({"question": null, "answer": null, "disposition": "dead_lettered"}),
+    ]
+    .map(|row| format!("{row}\n"))
+    .concat();
+    let data = scratch.file("v.jsonl", format!("{}{unjudged}", triple()));
+    let data = data.display().to_string();
+    let done = call(&["eval", "--model", "identity", "--data", &data, "--json"]).expect_code(0);
+    let report: serde_json::Value = serde_json::from_str(&done.stdout).expect("one JSON object");
+    assert_eq!(report["all"]["answers"], 1, "{report}");
+    assert!(
+        done.stderr.contains("2 rows were skipped"),
+        "{}",
+        done.stderr
+    );
+
+    let data = scratch.file("u.jsonl", unjudged).display().to_string();
+    let done = call(&["eval", "--model", "identity", "--data", &data]).expect_code(1);
+    let said = "each of 2 rows was bypassed or dead-lettered";
+    assert!(done.stderr.contains(said), "{}", done.stderr);
+}
+
+#[test]
+fn data_that_says_nothing_of_its_answers_is_said_to_be_unlabelled() {
+    let scratch = Scratch::new("eval");
+    let plain = format!("{}\n", json!({"question": "why?", "answer": "because"}));
+    for (rows, unlabelled) in [(plain, true), (triple(), false)] {
+        let data = scratch.file("v.jsonl", rows).display().to_string();
+        let done = call(&["eval", "--model", "identity", "--data", &data]).expect_code(0);
+        let said = done.stderr.contains("\"correction\"");
+        assert_eq!(said, unlabelled, "{}", done.stderr);
+    }
+}

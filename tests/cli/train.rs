@@ -107,3 +107,76 @@ fn what_a_rule_adds_passes_the_guard_of_the_aligner_that_learnt_it() {
         "{exact:?} of the corrections are delivered, and the run said {delivered:?}"
     );
 }
+
+#[test]
+fn what_a_run_cannot_teach_or_show_is_said_with_a_fix() {
+    let scratch = Scratch::new("train-warnings");
+    let unclean = "no answer in the data is clean";
+    let cases: [(usize, &[&str]); 2] = [
+        (1, &["no triple was validated on", unclean]),
+        (4, &["validated on 1 only", "give more --epochs", unclean]),
+    ];
+    for (count, said) in cases {
+        // One step does not teach to begin with words from nowhere.
+        let odd = triples(0..count).replace(r#""correction":""#, r#""correction":"Zyx wub. "#);
+        let data = scratch.file("train.jsonl", odd);
+        let data = data.display().to_string();
+        let output = scratch.path().join(format!("of-{count}"));
+        let output = output.display().to_string();
+        #[rustfmt::skip]
+        let done = call(&[
+            "train", "--data", &data, "--output", &output, "--epochs", "1", "--identity-share", "0",
+        ])
+        .expect_code(0);
+        let outcome = report(&done.stdout);
+        assert_eq!(outcome["steps"], 1, "as many epochs as were asked for");
+        assert_eq!(outcome["clean_triples"], 0, "{outcome}");
+        for words in said {
+            assert!(done.stderr.contains(words), "{words}: {}", done.stderr);
+        }
+    }
+}
+
+#[test]
+fn wrong_words_are_2_and_named_by_their_flags() {
+    let scratch = Scratch::new("train-words");
+    let data = scratch.file("train.jsonl", triples(0..2));
+    let data = data.display().to_string();
+    let mine = scratch.path().join("mine").display().to_string();
+    let cases: [(&str, &[&str], &str); 3] = [
+        (&data, &[], "is a file: name a folder"),
+        (&mine, &["--from", "nope"], "--from nope is no folder"),
+        (
+            &mine,
+            &["--steps", "8", "--epochs", "2"],
+            "cannot be used with",
+        ),
+    ];
+    for (output, words, said) in cases {
+        let mut arguments = vec!["train", "--data", &data, "--output", output];
+        arguments.extend(words);
+        let done = call(&arguments).expect_code(2);
+        assert!(done.stderr.contains(said), "{said}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn data_that_cannot_be_read_is_named_with_its_option() {
+    let scratch = Scratch::new("train-absent");
+    let data = scratch.file("train.jsonl", triples(0..2));
+    let data = data.display().to_string();
+    let mine = scratch.path().join("mine").display().to_string();
+    let absent = "/no/such/file";
+    for (data, validation, flag) in [
+        (absent, data.as_str(), "--data"),
+        (data.as_str(), absent, "--validation"),
+    ] {
+        #[rustfmt::skip]
+        let done = call(&[
+            "train", "--data", data, "--validation", validation, "--output", &mine,
+        ])
+        .expect_code(1);
+        let said = format!("{flag}: cannot read {absent}");
+        assert!(done.stderr.contains(&said), "{}", done.stderr);
+    }
+}

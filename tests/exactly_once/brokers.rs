@@ -31,6 +31,12 @@ fn a_broker_that_is_down_at_the_start_is_waited_for_and_named() {
     );
     let ready = connector.get("/readyz").expect("the service listens");
     assert_eq!(ready.status, 503, "{}", ready.body);
+    assert!(ready.body.contains("\"connecting\""), "{}", ready.body);
+    assert_eq!(
+        connector.metric("aligner_kafka_brokers_up", &[]),
+        Some(0.0),
+        "an alarm on no broker finds its figure before there ever was one"
+    );
     let live = connector.get("/livez").expect("the service listens");
     assert_eq!(
         live.status, 200,

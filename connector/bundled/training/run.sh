@@ -76,5 +76,5 @@ train() { # train RUN OPTION...
 train main --init "$work/start/last.pt" --lr 3e-3 --tokens "$tokens" --flat 0.2 --short 0 --warmup 20
 [ -z "$maker" ] || wait "$maker"
 "$python" "$here/export.py" --checkpoint "$work/main/last.pt" --tokenizer "$work/tokenizer" \
-  --phrases "$work/phrases.txt" --unchanged-scale 1.35 --out "$model"
+  --phrases "$work/phrases.txt" --unchanged-scale 1.2 --out "$model"
 "$python" "$here/evaluate.py" --model "$model" corpus "$work/test.jsonl"

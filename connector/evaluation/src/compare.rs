@@ -2,7 +2,8 @@
 //!
 //! Every measure is compared pair by pair: the interval is of the mean difference B − A under
 //! resampled triples, so what makes a triple hard cancels out. A winner is named only where
-//! the interval of the deciding measure leaves out zero. Intervals are per kind, and not
+//! the interval of the deciding measure leaves out zero, and only of ten pairs or more:
+//! resampling a few that agree gives an interval of no width. Intervals are per kind, and not
 //! widened for looking at many kinds: of twenty equal kinds, expect one false winner.
 
 use std::collections::BTreeMap;
@@ -58,6 +59,9 @@ pub enum Measure {
     Seconds,
 }
 
+/// Fewest pairs of which one Aligner may be called better.
+const MIN_PAIRS: usize = 10;
+
 /// Which Aligner is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -68,6 +72,8 @@ pub enum Side {
     B,
     /// The interval of the difference holds zero.
     NoClearDifference,
+    /// Fewer than ten pairs have the measure, which no interval makes up for.
+    TooFew,
 }
 
 /// One measure over one group.
@@ -266,7 +272,9 @@ fn difference(
         difference,
         low,
         high,
-        better: if low > 0.0 {
+        better: if values.len() < MIN_PAIRS {
+            Side::TooFew
+        } else if low > 0.0 {
             better
         } else if high < 0.0 {
             worse

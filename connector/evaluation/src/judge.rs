@@ -26,7 +26,8 @@ pub enum Class {
 }
 
 impl Class {
-    pub(crate) fn of(triple: &Triple) -> Self {
+    /// What a triple says about its answer.
+    pub fn of(triple: &Triple) -> Self {
         let named_clean = triple
             .kind
             .as_deref()

@@ -14,6 +14,7 @@
 mod bootstrap;
 mod compare;
 mod detect;
+mod dispositions;
 mod evaluate;
 mod figures;
 mod judge;
@@ -28,6 +29,7 @@ pub use compare::{
     CompareError, CompareOptions, Comparison, Difference, GroupComparison, Measure, Side, compare,
 };
 pub use detect::{Finding, detect};
+pub use dispositions::decided;
 pub use evaluate::{EvaluationError, Options, Progress, evaluate};
 pub use figures::{Clean, Decisions, Detected, Faulty, Figures, Guarding, Speed};
 pub use judge::{Class, Decision, Verdict};

@@ -376,6 +376,24 @@ fn the_winner_is_named_only_where_the_interval_leaves_out_zero() {
 }
 
 #[test]
+fn of_fewer_than_ten_pairs_no_winner_is_named() {
+    let clean = |id: usize| triple(&format!("x{id}"), "clean", "a b.", Some("a b."), &[]);
+    let triples: Vec<Triple> = (0..10).map(clean).collect();
+    let compared = |triples: &[Triple]| {
+        let identity = run(Builtin::new(Rule::Identity), triples);
+        let marker = run(Builtin::new(Rule::MarkerAll), triples);
+        compare(&identity, &marker, &CompareOptions::default()).expect("the same triples")
+    };
+    assert_eq!(compared(&triples).all.winner, Side::A);
+    let few = compared(&triples[..9]);
+    assert_eq!(few.all.winner, Side::TooFew);
+    let good = &few.all.differences[0];
+    assert_eq!((good.low, good.high), (-1.0, -1.0), "they all agree");
+    let text = render::comparison_terminal(&few);
+    assert!(text.contains("too few"), "{text}");
+}
+
+#[test]
 fn a_report_survives_json_and_is_still_comparable() {
     let report = run(Builtin::new(Rule::MarkerAll), &triples());
     let json = serde_json::to_string(&report).expect("plain");
@@ -390,7 +408,8 @@ fn a_report_survives_json_and_is_still_comparable() {
     assert_eq!(read.kinds["clean"].clean, report.kinds["clean"].clean);
     assert_eq!(read.worst, report.worst);
     let same = compare(&read, &report, &CompareOptions::default()).expect("the same triples");
-    assert_eq!(same.all.winner, Side::NoClearDifference);
+    let differences = &same.all.differences;
+    assert!(differences.iter().all(|d| d.difference.abs() < 1e-9));
 }
 
 #[test]

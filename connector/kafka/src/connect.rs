@@ -81,11 +81,14 @@ fn connect_blocking(
     runtime: &tokio::runtime::Handle,
     given_up: Arc<AtomicBool>,
 ) -> Result<Connected, StartError> {
-    Preflight::new(connection, Arc::clone(&given_up))?.run(runtime)?;
-
+    // Before anybody is waited for: while no broker was reached, 0 of them are up, and an alarm
+    // on that must find the figure.
     let tenures = Arc::new(Tenures::default());
     let meter = opentelemetry::global::meter("aligner-kafka");
     let stats = ClientStats::new(Arc::clone(&tenures), &meter);
+
+    Preflight::new(connection, Arc::clone(&given_up))?.run(runtime)?;
+
     let handoff = Arc::new(Handoff::new(connection.kafka.fetch_buffer_bytes));
     let source_closing = Arc::new(AtomicBool::new(false));
     let sink_closing = Arc::new(AtomicBool::new(false));

@@ -7,7 +7,8 @@
 //! members seen earlier, and the id that was left beside the last committed offset, tell who may
 //! have died.
 //!
-//! A wrong guess costs the live owner a new producer, never a record.
+//! A wrong guess costs the live owner a new producer, never a record. Where the broker lists no
+//! groups, as librdkafka's mock, nobody is looked for.
 
 use std::{
     collections::BTreeSet,
@@ -25,7 +26,7 @@ use rdkafka::{
     TopicPartitionList,
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
     consumer::{BaseConsumer, Consumer},
-    error::KafkaResult,
+    error::{KafkaResult, RDKafkaErrorCode},
     producer::{Producer, ThreadedProducer},
 };
 
@@ -116,6 +117,8 @@ pub(crate) struct Successor {
     neighbours: Neighbours,
     stats: Arc<ClientStats>,
     closing: Arc<AtomicBool>,
+    /// Whether the broker lists groups, as far as it was asked.
+    lists_groups: bool,
 }
 
 impl Successor {
@@ -134,13 +137,14 @@ impl Successor {
             client,
             stats,
             closing,
+            lists_groups: true,
         })
     }
 
     /// Looks at the group now and then, and after every arrival ends what vanished members left.
     pub(crate) fn run(mut self, arrivals: &Receiver<Vec<Partition>>) {
         let mut next_look = Instant::now();
-        while !self.closing.load(Ordering::Acquire) {
+        while !self.is_over() {
             if Instant::now() >= next_look {
                 next_look = Instant::now() + LOOK_INTERVAL;
                 if let Some(members) = self.members() {
@@ -157,10 +161,14 @@ impl Successor {
         }
     }
 
+    fn is_over(&self) -> bool {
+        self.closing.load(Ordering::Acquire) || !self.lists_groups
+    }
+
     fn take_over(&mut self, gained: &[Partition]) {
         let mut named = None;
         for _ in 0..LOOKS_PER_TAKEOVER {
-            if self.closing.load(Ordering::Acquire) {
+            if self.is_over() {
                 return;
             }
             named = named.or_else(|| self.named(gained));
@@ -182,11 +190,23 @@ impl Successor {
     }
 
     /// Client ids of the group's members; `None` where they cannot be learned.
-    fn members(&self) -> Option<BTreeSet<String>> {
-        let list = self
+    fn members(&mut self) -> Option<BTreeSet<String>> {
+        let answer = self
             .client
-            .fetch_group_list(Some(&self.connection.group_id), QUESTION_TIMEOUT)
-            .ok()?;
+            .fetch_group_list(Some(&self.connection.group_id), QUESTION_TIMEOUT);
+        let list = match answer {
+            Ok(list) => list,
+            Err(error) => {
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnsupportedFeature) {
+                    self.lists_groups = false;
+                    tracing::info!(
+                        "the broker lists no groups, transactions of members that vanish time out \
+                         by themselves"
+                    );
+                }
+                return None;
+            }
+        };
         let group = list
             .groups()
             .iter()
@@ -246,7 +266,7 @@ impl Successor {
     }
 
     /// Its owner may be back by now, and would take claim after claim for a duplicate of itself.
-    fn is_to_be_claimed_again(&self, id: &str) -> bool {
+    fn is_to_be_claimed_again(&mut self, id: &str) -> bool {
         thread::sleep(LOOK_PAUSE);
         !self.closing.load(Ordering::Acquire)
             && self.members().is_some_and(|members| !members.contains(id))

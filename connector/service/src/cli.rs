@@ -156,7 +156,8 @@ pub struct Bench {
 /// `train`.
 #[derive(Debug, Args)]
 pub struct Train {
-    /// Triples as a JSON array or JSON Lines, or preference pairs written by the connector.
+    /// Triples as a JSON array or JSON Lines, or corrections and preference pairs written by the
+    /// connector.
     #[arg(long, value_name = "FILE", required = true)]
     pub data: Vec<PathBuf>,
     /// Triples to validate on; without any, a share of --data is held out.
@@ -178,9 +179,10 @@ pub struct Train {
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
     /// Steps in all, instead of --epochs.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "epochs")]
     pub steps: Option<u64>,
-    /// Passes over the triples.
+    /// Passes over the triples; by default 2 (10 from scratch), and as many more as make 24 steps
+    /// on corrections.
     #[arg(long)]
     pub epochs: Option<f64>,
     /// Most tokens of a batch.
@@ -209,7 +211,8 @@ pub struct Train {
 /// `eval`.
 #[derive(Debug, Args)]
 pub struct Eval {
-    /// Triples as a JSON array or JSON Lines.
+    /// Triples as a JSON array or JSON Lines, or corrections and preference pairs written by the
+    /// connector.
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
     /// A second Aligner to compare with.

@@ -4,7 +4,14 @@
 //! *ready* that records move, or would if there were any. A broker or registry that is away makes
 //! the connector unready but leaves it alive: restarting cannot bring them back.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use aligner_pipeline::progress::{Snapshot, State};
 use anyhow::Context;
@@ -25,6 +32,8 @@ const HEARTBEAT_LIMIT: Duration = Duration::from_secs(30);
 pub struct Watched {
     /// The pipeline, once it runs.
     pub running: RunningCell,
+    /// Whether Kafka is all that it waits for before it runs.
+    pub connecting: Arc<AtomicBool>,
     /// Time without any result, while the Aligner has records, after which it counts as stuck.
     pub stall_timeout: Duration,
     /// Metrics of the process.
@@ -126,7 +135,12 @@ async fn livez(extract::State(watched): extract::State<Watched>) -> impl IntoRes
 
 async fn readyz(extract::State(watched): extract::State<Watched>) -> impl IntoResponse {
     let Some(running) = watched.running.get() else {
-        return answer(None, Some("starting"));
+        let reason = if watched.connecting.load(Ordering::Relaxed) {
+            "connecting"
+        } else {
+            "starting"
+        };
+        return answer(None, Some(reason));
     };
     let snapshot = snapshot(running);
     let brokers_up = running.kafka.state().brokers_up;

@@ -1,6 +1,13 @@
 //! The service: from settings to records that flow. `run` and `demo` both go through here.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use aligner_kafka::{ClientStats, Connection, TopicSettings};
 use aligner_pipeline::{Parts, Pipeline, Summary, progress::Progress, system_clock};
@@ -23,20 +30,21 @@ pub struct Running {
     pub kafka: Arc<ClientStats>,
 }
 
-/// Runs until `shutdown` is ready or something cannot go on; `started` is told once records can
-/// flow.
+/// Runs until `shutdown` is ready or something cannot go on; `connecting` is set once there is
+/// nothing to wait for but Kafka, and `started` is told once records can flow.
 ///
 /// # Errors
 /// If the model cannot be loaded, Kafka refuses us, or the pipeline cannot go on.
 pub async fn serve(
     settings: &Settings,
     shutdown: impl Future<Output = ()> + Send,
+    connecting: &AtomicBool,
     started: oneshot::Sender<Running>,
 ) -> anyhow::Result<Option<Summary>> {
     let mut shutdown = Box::pin(shutdown);
     let begun = std::time::Instant::now();
     let (pipeline, kafka) = tokio::select! {
-        pipeline = build(settings) => pipeline?,
+        pipeline = build(settings, connecting) => pipeline?,
         // Nothing was read yet, so there is nothing to finish.
         () = &mut shutdown => return Ok(None),
     };
@@ -51,7 +59,10 @@ pub async fn serve(
 
 type KafkaPipeline = Pipeline<aligner_kafka::KafkaSource, Tolerant<aligner_kafka::KafkaSink>>;
 
-async fn build(settings: &Settings) -> anyhow::Result<(KafkaPipeline, Arc<ClientStats>)> {
+async fn build(
+    settings: &Settings,
+    connecting: &AtomicBool,
+) -> anyhow::Result<(KafkaPipeline, Arc<ClientStats>)> {
     let connection = connection(settings)?;
     let loaded = models::load(&settings.aligner).await?;
     let aligner = loaded.aligner();
@@ -79,6 +90,7 @@ async fn build(settings: &Settings) -> anyhow::Result<(KafkaPipeline, Arc<Client
         dead_letters,
         "connecting to kafka"
     );
+    connecting.store(true, Ordering::Relaxed);
     let kafka = aligner_kafka::connect(connection).await?;
     let pipeline = Pipeline::new(Parts {
         source: kafka.source,

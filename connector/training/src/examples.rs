@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 
-use aligner_evaluation::{Triple, TripleError, parse_triples};
+use aligner_evaluation::{Triple, TripleError, decided, parse_triples};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::{
-    dispositions::decided, error::TrainError, files, options::IdentityTarget, tokens::Tokens,
-};
+use crate::{error::TrainError, files, options::IdentityTarget, tokens::Tokens};
 
 /// One prompt and what is to follow it, the end of the sequence included.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +90,11 @@ fn wanted(triple: &Triple) -> &str {
         .expect("read_triples() refuses triples without correction")
 }
 
+/// Whether there is nothing to correct in the answer.
+pub(crate) fn is_clean(triple: &Triple) -> bool {
+    wanted(triple) == triple.answer
+}
+
 /// Question, answer → correction; for a clean answer the `unchanged` token, where there is one.
 pub(crate) fn residual(triples: &[Triple], tokens: &Tokens) -> Vec<Example> {
     triples
@@ -99,7 +102,7 @@ pub(crate) fn residual(triples: &[Triple], tokens: &Tokens) -> Vec<Example> {
         .map(|triple| {
             let wanted = wanted(triple);
             let target = match tokens.unchanged {
-                Some(unchanged) if wanted == triple.answer => vec![unchanged, tokens.end],
+                Some(unchanged) if is_clean(triple) => vec![unchanged, tokens.end],
                 _ => tokens.correction(wanted),
             };
             Example {

@@ -14,7 +14,6 @@
 
 mod batches;
 mod curve;
-mod dispositions;
 mod error;
 mod examples;
 mod files;

@@ -40,6 +40,8 @@ pub(crate) struct Prepared {
     /// What `validation` was made of, in its order.
     pub held_out: Vec<Triple>,
     pub triples: usize,
+    /// Those of them with nothing to correct.
+    pub clean_triples: usize,
     pub skipped: usize,
 }
 
@@ -132,7 +134,13 @@ pub(crate) fn prepare(options: &TrainOptions) -> Result<Prepared, TrainError> {
         let skipped = before - examples.len();
         (examples, skipped)
     };
-    let (residual, skipped) = fits(examples::residual(&training, &tokens));
+    let residual = examples::residual(&training, &tokens);
+    prepared.clean_triples = residual
+        .iter()
+        .zip(&training)
+        .filter(|(example, triple)| example.positions() <= most && examples::is_clean(triple))
+        .count();
+    let (residual, skipped) = fits(residual);
     if residual.is_empty() {
         return Err(TrainError::NoExamples(format!(
             "each of {skipped} triples has more than {most} tokens; raise max_tokens up to the context of {}",
@@ -176,6 +184,7 @@ impl Prepared {
             validation: Vec::new(),
             held_out: Vec::new(),
             triples: 0,
+            clean_triples: 0,
             skipped: 0,
         })
     }

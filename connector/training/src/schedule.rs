@@ -1,4 +1,6 @@
-//! The learning rate over the steps: a straight rise, then half a cosine.
+//! How many steps there are, and the learning rate over them: a straight rise, then half a cosine.
+
+use crate::{batches::Stream, examples::Example, options::Recipe};
 
 /// Learning rate by step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,9 +28,57 @@ impl Schedule {
     }
 }
 
+/// Steps in all, and those of the identity warm-up.
+pub(crate) fn count_steps(recipe: &Recipe, residual: &[Example]) -> (u64, u64) {
+    let steps = recipe.steps.unwrap_or_else(|| {
+        let batches = Stream::new(residual, recipe.batch_tokens, recipe.seed ^ 0x5eed_0003, 0)
+            .batches_per_epoch() as f64;
+        let residual = (recipe.epochs * batches / recipe.accumulation as f64)
+            .ceil()
+            .max(recipe.min_residual_steps as f64);
+        let share = if recipe.identity_share < 1.0 {
+            1.0 - recipe.identity_share
+        } else {
+            1.0
+        };
+        ((residual / share).ceil() as u64).max(1)
+    });
+    let identity = (steps as f64 * recipe.identity_share).round() as u64;
+    (steps, identity)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Steps on corrections, of which 69 fill a batch.
+    fn residual_steps(recipe: &Recipe, triples: usize) -> u64 {
+        let example = Example {
+            prompt: vec![1; 40],
+            target: vec![2; 20],
+        };
+        let (steps, identity) = count_steps(recipe, &vec![example; triples]);
+        steps - identity
+    }
+
+    #[test]
+    fn a_small_file_is_passed_over_until_the_least_steps_are_done() {
+        let usual = Recipe::default();
+        assert!((24..=26).contains(&residual_steps(&usual, 80)));
+        let enough = residual_steps(&usual, 10_000);
+        assert!((290..=300).contains(&enough), "{enough}");
+        let as_asked = Recipe {
+            min_residual_steps: 0,
+            ..usual.clone()
+        };
+        assert!((4..=5).contains(&residual_steps(&as_asked, 80)));
+        assert_eq!(residual_steps(&as_asked, 10_000), enough);
+        let counted = Recipe {
+            steps: Some(3),
+            ..usual
+        };
+        assert_eq!(residual_steps(&counted, 80), 3);
+    }
 
     #[test]
     fn the_rate_rises_straight_and_falls_as_a_cosine() {

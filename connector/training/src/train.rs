@@ -16,15 +16,15 @@ use crate::{
     batches::{Batch, Stream, bucket},
     curve,
     error::TrainError,
-    examples::Example,
+    examples::{self, Example},
     files, fit,
     history::{History, Point},
     kernels::cross_entropy,
     model::Model,
     optimiser::{AdamW, Gradients},
-    options::{Base, DeviceChoice, Recipe, TrainOptions},
+    options::{Base, DeviceChoice, TrainOptions},
     prepare::{self, Prepared, prepare},
-    schedule::Schedule,
+    schedule::{Schedule, count_steps},
     state::{Checkpoints, State, Stored},
 };
 
@@ -100,6 +100,8 @@ pub struct Outcome {
     pub parameters: u64,
     /// Triples trained on.
     pub triples: usize,
+    /// Those of them whose answer is left as it is: they teach restraint.
+    pub clean_triples: usize,
     /// Triples validated on.
     pub validation_triples: usize,
     /// Rows that were skipped: too long, or corrections without a verdict.
@@ -121,6 +123,8 @@ pub struct Outcome {
     /// Share of them that come out exactly right and pass the limits that the written guard has
     /// for outputs.
     pub delivered: Option<f64>,
+    /// The same share, of those whose answer has something to correct; absent without any.
+    pub delivered_corrections: Option<f64>,
     /// Losses over the steps.
     pub history: History,
 }
@@ -481,6 +485,7 @@ impl<'a> Run<'a> {
             output: options.output.clone(),
             parameters: self.model.parameters(),
             triples: self.prepared.triples,
+            clean_triples: self.prepared.clean_triples,
             validation_triples: self.prepared.validation.len(),
             skipped: self.prepared.skipped,
             step: self.state.step,
@@ -497,6 +502,7 @@ impl<'a> Run<'a> {
             best_validation: self.state.best,
             exact: None,
             delivered: None,
+            delivered_corrections: None,
             history: self.state.history.clone(),
         };
         if ended != Ended::Interrupted {
@@ -511,8 +517,17 @@ impl<'a> Run<'a> {
                             problem,
                         })?;
                 let measured = self.measure().map_err(|source| self.on(source))?;
+                let delivered = self.fit_guard(&measured);
+                let corrections: Vec<bool> = delivered
+                    .iter()
+                    .zip(&self.prepared.held_out)
+                    .filter(|(_, triple)| !examples::is_clean(triple))
+                    .map(|(delivered, _)| *delivered)
+                    .collect();
                 outcome.exact = Some(measured.exact());
-                outcome.delivered = Some(self.fit_guard(&measured));
+                outcome.delivered = Some(share(&delivered));
+                outcome.delivered_corrections =
+                    (!corrections.is_empty()).then(|| share(&corrections));
                 prepare::write_profile(&self.prepared.profile, &options.output)?;
             }
             let path = options.output.join(files::WEIGHTS);
@@ -522,17 +537,17 @@ impl<'a> Run<'a> {
         Ok(outcome)
     }
 
-    /// Fits the guard's limits of confidence, and returns the share of the validation triples
-    /// that are right and that it lets through.
-    fn fit_guard(&mut self, measured: &Measured) -> f64 {
+    /// Fits the guard's limits of confidence, and tells of each validation triple whether it is
+    /// right and let through.
+    fn fit_guard(&mut self, measured: &Measured) -> Vec<bool> {
         let guard = &mut self.prepared.profile.guard;
         let outcomes = || measured.right.iter().zip(&self.prepared.held_out);
         let corrected: Vec<Confidence> = outcomes()
-            .filter(|(_, triple)| triple.correction.as_ref() != Some(&triple.answer))
+            .filter(|(_, triple)| !examples::is_clean(triple))
             .filter_map(|(right, _)| *right)
             .collect();
         fit::to_right_outputs(guard, &corrected);
-        let delivered = outcomes().filter(|(right, triple)| {
+        let delivered = outcomes().map(|(right, triple)| {
             let wanted = triple.correction.as_deref().unwrap_or(&triple.answer);
             right.is_some_and(|sure| {
                 // An answer that stands is not judged further.
@@ -541,8 +556,13 @@ impl<'a> Run<'a> {
                 stands || guard.accept(question, answer, wanted, Some(sure)).is_ok()
             })
         });
-        delivered.count() as f64 / measured.right.len().max(1) as f64
+        delivered.collect()
     }
+}
+
+fn share(delivered: &[bool]) -> f64 {
+    let count = delivered.iter().filter(|delivered| **delivered).count();
+    count as f64 / delivered.len().max(1) as f64
 }
 
 /// What the held-out triples showed.
@@ -592,23 +612,6 @@ struct Stepped {
     rate: f64,
     norm: f64,
     tokens: u64,
-}
-
-/// Steps in all, and those of the identity warm-up.
-fn count_steps(recipe: &Recipe, residual: &[Example]) -> (u64, u64) {
-    let steps = recipe.steps.unwrap_or_else(|| {
-        let batches = Stream::new(residual, recipe.batch_tokens, recipe.seed ^ 0x5eed_0003, 0)
-            .batches_per_epoch() as f64;
-        let residual = (recipe.epochs * batches / recipe.accumulation as f64).ceil();
-        let share = if recipe.identity_share < 1.0 {
-            1.0 - recipe.identity_share
-        } else {
-            1.0
-        };
-        ((residual / share).ceil() as u64).max(1)
-    });
-    let identity = (steps as f64 * recipe.identity_share).round() as u64;
-    (steps, identity)
 }
 
 /// Speed over the last steps.

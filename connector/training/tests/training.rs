@@ -132,6 +132,8 @@ fn a_tiny_model_learns_a_few_triples_by_heart() {
     let best = outcome.best_validation.expect("validated").loss;
     assert!(best < 0.05, "{best}");
     assert_eq!(outcome.exact, Some(1.0));
+    assert_eq!(outcome.clean_triples, 2);
+    assert!(outcome.delivered_corrections.is_some());
 
     let out = bench.path("out");
     for file in [

@@ -78,5 +78,6 @@ fn side(side: Side) -> &'static str {
         Side::A => "A",
         Side::B => "B",
         Side::NoClearDifference => "no clear difference",
+        Side::TooFew => "too few",
     }
 }

@@ -4,9 +4,10 @@ use std::{fs::File, io::Write, path::Path, process::ExitCode, sync::Arc};
 
 use aligner::Aligner;
 use aligner_evaluation::{
-    CompareOptions, Options, Progress, Report, Triple, compare, evaluate, parse_triples, render,
+    Class, CompareOptions, Options, Progress, Report, Triple, TripleError, compare, decided,
+    evaluate, parse_triples, render,
 };
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -34,6 +35,13 @@ pub fn run(args: &cli::Eval) -> anyhow::Result<ExitCode> {
     refuse_own_files(args, &settings, other.as_ref())?;
     let mut triples = triples(&args.data)?;
     triples.truncate(args.limit.unwrap_or(usize::MAX));
+    let plain = |triple: &Triple| Class::of(triple) == Class::Unlabelled;
+    if triples.iter().all(plain) {
+        eprintln!(
+            "no answer is labelled, so only the proxy measures count: give each row a \
+             \"correction\", the answer itself where nothing is wrong"
+        );
+    }
     let page = page(args)?;
     let runtime = commands::runtime()?;
     let options = Options {
@@ -128,8 +136,23 @@ fn page(args: &cli::Eval) -> anyhow::Result<Option<(Named<'_>, File)>> {
 }
 
 fn triples(path: &Path) -> anyhow::Result<Vec<Triple>> {
-    let bytes = Named::new("--data", path).read()?;
-    Ok(parse_triples(&bytes, &path.display().to_string())?)
+    let file = Named::new("--data", path);
+    let bytes = file.read()?;
+    let (rows, skipped) = decided(&bytes);
+    let triples = match parse_triples(&rows, &path.display().to_string()) {
+        Err(TripleError::Empty { .. }) if skipped > 0 => bail!(
+            "{file}: each of {skipped} rows was bypassed or dead-lettered, which says nothing \
+             about what is right; give corrected ones"
+        ),
+        read => read?,
+    };
+    if skipped > 0 {
+        eprintln!(
+            "{skipped} rows were skipped: bypassed or dead-lettered, which says nothing about what \
+             is right"
+        );
+    }
+    Ok(triples)
 }
 
 fn measure(

@@ -1,6 +1,10 @@
 //! `run`: the service.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use tokio::sync::oneshot;
 
@@ -19,10 +23,12 @@ pub fn run(args: &cli::Run) -> anyhow::Result<ExitCode> {
     let outcome = runtime.block_on(async {
         let stop = serve::stop_signal()?;
         let cell = RunningCell::default();
+        let connecting = Arc::new(AtomicBool::new(false));
         let server = Server::start(
             &settings.service.listen,
             Watched {
                 running: Arc::clone(&cell),
+                connecting: Arc::clone(&connecting),
                 stall_timeout: Duration::from_millis(settings.service.stall_timeout_ms),
                 metrics: installed.metrics.clone(),
             },
@@ -36,7 +42,7 @@ pub fn run(args: &cli::Run) -> anyhow::Result<ExitCode> {
                 let _ = cell.set(handle);
             }
         });
-        let outcome = serve::serve(&settings, stop, started).await;
+        let outcome = serve::serve(&settings, stop, &connecting, started).await;
         watch.abort();
         server.stop(HTTP_GRACE).await;
         outcome

@@ -1,8 +1,16 @@
 //! `train`: makes an Aligner from triples, or continues one.
 
-use std::{borrow::Cow, ops::ControlFlow, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    borrow::Cow,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
-use aligner_training::{Base, Ended, Phase, Progress, Scratch, TrainError, TrainOptions, train};
+use aligner_training::{
+    Base, Ended, Outcome, Phase, Progress, Scratch, TrainError, TrainOptions, train,
+};
 use anyhow::Context;
 
 use crate::{
@@ -25,13 +33,7 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
             ControlFlow::Continue(())
         }
     })
-    .map_err(|error| {
-        if matches!(error, TrainError::Option { .. }) {
-            anyhow::Error::new(Usage(error.to_string()))
-        } else {
-            error.into()
-        }
-    })?;
+    .map_err(|error| by_flag(args, error))?;
     match outcome.ended {
         Ended::Interrupted => {
             eprintln!(
@@ -58,11 +60,62 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
             outcome.skipped
         );
     }
+    for warning in warnings(&outcome) {
+        eprintln!("warning: {warning}");
+    }
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(ExitCode::SUCCESS)
 }
 
+/// An error of the run, by the flag that mends it.
+fn by_flag(args: &cli::Train, error: TrainError) -> anyhow::Error {
+    let flag = match &error {
+        TrainError::Option { .. } => return Usage(error.to_string()).into(),
+        TrainError::Io { path, .. } if args.validation.contains(path) => "--validation",
+        TrainError::Io { path, .. } if args.data.contains(path) => "--data",
+        _ => return error.into(),
+    };
+    anyhow::Error::new(error).context(flag)
+}
+
+/// What a run cannot have learnt, or cannot have shown, with what to do about it.
+fn warnings(outcome: &Outcome) -> Vec<String> {
+    /// Of fewer triples no share says much.
+    const ENOUGH: usize = 10;
+    let mut warnings = Vec::new();
+    match outcome.validation_triples {
+        0 => warnings.push(
+            "no triple was validated on, so nobody knows what was learnt: give --validation FILE"
+                .to_owned(),
+        ),
+        few @ 1..ENOUGH => warnings.push(format!(
+            "validated on {few} only, too few to tell what was learnt: give --validation FILE with \
+             {ENOUGH} triples or more"
+        )),
+        _ => {}
+    }
+    if outcome.clean_triples == 0 {
+        warnings.push(
+            "no answer in the data is clean, so nothing teaches what to leave alone: add answers \
+             whose correction equals them"
+                .to_owned(),
+        );
+    }
+    if outcome.exact == Some(0.0) || outcome.delivered_corrections == Some(0.0) {
+        warnings.push(
+            "no validation correction comes out exactly right and passes the guard: give more \
+             --epochs, or more triples"
+                .to_owned(),
+        );
+    }
+    warnings
+}
+
 fn options(args: &cli::Train) -> anyhow::Result<TrainOptions> {
+    if args.output.exists() && !args.output.is_dir() {
+        let output = args.output.display();
+        return Err(Usage(format!("--output {output} is a file: name a folder")).into());
+    }
     let base = match args.from.as_str() {
         "bundled" => Base::Files {
             name: "bundled".to_owned(),
@@ -72,7 +125,12 @@ fn options(args: &cli::Train) -> anyhow::Result<TrainOptions> {
                 .collect(),
         },
         "scratch" => Base::Scratch(Scratch::default()),
-        folder => Base::Folder(PathBuf::from(folder)),
+        // A run that is resumed goes on without the folder that it began with.
+        folder if args.resume || Path::new(folder).is_dir() => Base::Folder(PathBuf::from(folder)),
+        other => {
+            let takes = "expected bundled, scratch, or a folder in Hugging Face layout";
+            return Err(Usage(format!("--from {other} is no folder, {takes}")).into());
+        }
     };
     let mut options = TrainOptions::new(base, args.data.clone(), &args.output);
     options.validation.clone_from(&args.validation);
@@ -92,7 +150,12 @@ fn options(args: &cli::Train) -> anyhow::Result<TrainOptions> {
     }
     recipe.seed = args.seed.unwrap_or(recipe.seed);
     recipe.steps = args.steps.or(recipe.steps);
-    recipe.epochs = args.epochs.unwrap_or(recipe.epochs);
+    if let Some(epochs) = args.epochs {
+        // As many as were asked for, however few steps they make.
+        recipe.epochs = epochs;
+        recipe.steps = None;
+        recipe.min_residual_steps = 0;
+    }
     recipe.batch_tokens = args.batch_tokens.unwrap_or(recipe.batch_tokens);
     recipe.accumulation = args.accumulation.unwrap_or(recipe.accumulation);
     recipe.learning_rate = args.learning_rate.unwrap_or(recipe.learning_rate);

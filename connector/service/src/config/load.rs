@@ -138,6 +138,9 @@ fn fit(defaults: &Value, path: &[String], value: &Value) -> Result<Value, Proble
             refusal.expect("there is at least one candidate")
         },
         fix: Some(match default {
+            _ if key == "kafka.bootstrap_servers" && value.is_array() => {
+                format!("write several brokers as one text: {key}: \"a:9092,b:9092\"")
+            }
             Some(default) if !default.is_null() => format!("write for example {key}: {default}"),
             _ => "see config/connector.yaml".to_owned(),
         }),
@@ -290,6 +293,9 @@ mod tests {
                 ("ALIGNER__ALIGNER__MAX_NEW_TOKENS", "64"),
                 ("ALIGNER__TOPICS__ANSWERS", "a, b"),
                 ("ALIGNER__KAFKA__INSTANCE_ID", "0"),
+                ("ALIGNER__KAFKA__PROPERTIES__SECURITY_PROTOCOL", "sasl_ssl"),
+                ("ALIGNER__KAFKA__PROPERTIES__SASL_MECHANISM", "PLAIN"),
+                ("ALIGNER__KAFKA__PROPERTIES__SASL_USERNAME", "ada"),
                 ("ALIGNER__KAFKA__PROPERTIES__SASL_PASSWORD", "12345"),
             ]
             .map(|(name, value)| (name.into(), value.into()))
@@ -372,13 +378,14 @@ mod tests {
     fn properties_may_be_written_as_mappings_and_set_by_flags() {
         let file = file(
             ".toml",
-            "[kafka.properties]\nsecurity.protocol = \"plaintext\"\nsasl.username = \"ada\"\n",
+            "[kafka.properties]\nsecurity.protocol = \"sasl_ssl\"\nsasl.username = \"ada\"\n\
+             sasl.mechanism = \"PLAIN\"\n",
         );
         let mut layers = layers(&file);
         layers.flags = vec![("kafka.properties.sasl.password".into(), "hunter2".into())];
         let properties = read(&layers).expect("valid").kafka.properties;
         for (name, value) in [
-            ("security.protocol", "plaintext"),
+            ("security.protocol", "sasl_ssl"),
             ("sasl.username", "ada"),
             ("sasl.password", "hunter2"),
         ] {
@@ -436,6 +443,15 @@ mod tests {
             problems[2].message
         );
         assert_eq!(problems[0].value.as_deref(), Some("\"many\""));
+    }
+
+    #[test]
+    fn brokers_in_a_list_are_told_to_be_one_text() {
+        let file = file(".yaml", "kafka: {bootstrap_servers: ['a:1', 'b:1']}\n");
+        let Problems(problems) = read(&layers(&file)).expect_err("a list is no text");
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let fix = problems[0].fix.as_deref().unwrap_or_default();
+        assert!(fix.contains("a:9092,b:9092"), "{fix}");
     }
 
     #[test]

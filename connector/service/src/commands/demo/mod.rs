@@ -6,7 +6,7 @@ mod reach;
 mod traffic;
 mod view;
 
-use std::{process::ExitCode, time::Duration};
+use std::{mem::ManuallyDrop, process::ExitCode, sync::atomic::AtomicBool, time::Duration};
 
 use aligner_kafka::{Connection, MockBroker, TopicReader, create_topics};
 use anyhow::{Context, bail};
@@ -35,11 +35,12 @@ pub fn run(args: &cli::Demo) -> anyhow::Result<ExitCode> {
 }
 
 async fn demo(args: &cli::Demo) -> anyhow::Result<ExitCode> {
-    // The in-process broker lives as long as this variable.
+    // The in-process broker lives as long as the process: threads of the clients still close their
+    // connections when the service has ended, and would report a broker that went before them.
     let (broker, settings) = match &args.bootstrap_servers {
         Some(servers) => (None, settings(servers)),
         None => {
-            let broker = mock()?;
+            let broker = ManuallyDrop::new(mock()?);
             let mut settings = settings(broker.bootstrap_servers());
             settings.kafka.properties = MockBroker::client_properties()
                 .into_iter()
@@ -75,7 +76,9 @@ async fn demo(args: &cli::Demo) -> anyhow::Result<ExitCode> {
             // A dropped sender stops the service as well.
             let _ = stopped.await;
         };
-        serve::serve(&service_settings, stopped, started).await
+        // Nobody asks what it waits for.
+        let connecting = AtomicBool::new(false);
+        serve::serve(&service_settings, stopped, &connecting, started).await
     });
     let progress = tokio::select! {
         running = timeout(CONNECT, running) => match running {

@@ -16,6 +16,9 @@ use crate::{
 /// Models that are none of ours, and stand-ins.
 const WITHOUT_WEIGHTS: [&str; 4] = ["identity", "marker", "marker-all", "remote"];
 
+/// More than this is a slip of the pen, which would start them all.
+const MAX_THREADS: u16 = 1024;
+
 impl Found {
     pub(super) fn aligner(&mut self, settings: &Settings) {
         let aligner = &settings.aligner;
@@ -105,13 +108,20 @@ impl Found {
                 "use auto, f32, q8_0 or q4_k on a CPU, and auto, f32 or bf16 on CUDA",
             );
         }
-        if aligner.threads == Some(0) {
-            self.add(
+        match aligner.threads {
+            Some(0) => self.add(
                 "aligner.threads",
                 "0".to_owned(),
                 "no threads",
                 "use null for all cores",
-            );
+            ),
+            Some(threads) if threads > MAX_THREADS => self.add(
+                "aligner.threads",
+                threads.to_string(),
+                format!("more than {MAX_THREADS}; threads beyond the cores only wait for them"),
+                "write as many as there are cores, or use null for all of them",
+            ),
+            _ => {}
         }
         if aligner.max_new_tokens == 0 {
             self.add(
@@ -214,5 +224,28 @@ fn no_checkpoint(path: &Path) -> Option<String> {
         Ok(()) if magic == *b"GGUF" => None,
         Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Some(unreadable(error)),
         _ => Some("a file that is no GGUF file".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::check::{check, tests::keys};
+
+    #[test]
+    fn as_many_threads_as_cores_are_taken_and_thousands_are_not() {
+        let mut settings = Settings::default();
+        for taken in [None, Some(1), Some(MAX_THREADS)] {
+            settings.aligner.threads = taken;
+            assert_eq!(check(&settings), []);
+        }
+        for refused in [0, MAX_THREADS + 1, u16::MAX] {
+            settings.aligner.threads = Some(refused);
+            assert_eq!(keys(&settings), ["aligner.threads"], "{refused}");
+        }
+        let problems = check(&settings);
+        assert_eq!(problems[0].value.as_deref(), Some("65535"));
+        let fix = problems[0].fix.as_deref().unwrap_or_default();
+        assert!(fix.contains("cores"), "{fix}");
     }
 }

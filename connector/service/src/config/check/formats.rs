@@ -6,6 +6,12 @@ use aligner_registry::{Registry, RegistryError};
 use super::{Found, Secret, Settings};
 use crate::config::{self, Format};
 
+/// Where the chat logs of many hold a question.
+const QUESTION: &str = "/messages/role=user/content";
+
+/// Where they hold its answer.
+const ANSWER: &str = "/choices/0/message/content";
+
 impl Found {
     pub(super) fn formats(&mut self, settings: &Settings) {
         let formats = &settings.formats;
@@ -55,13 +61,19 @@ impl Found {
         let any = all.iter().any(|(_, pointer)| pointer.is_some());
         for (name, pointer) in all {
             match pointer {
-                None if any && matches!(name, "question" | "answer") => self.add(
-                    &format!("input.fields.{name}"),
-                    None,
-                    "a mapping must say where question and answer lie",
-                    format!("write for example {name}: /messages/role=user/content"),
-                ),
-                None => {}
+                None => {
+                    let example = match name {
+                        "question" if any => QUESTION,
+                        "answer" if any => ANSWER,
+                        _ => continue,
+                    };
+                    self.add(
+                        &format!("input.fields.{name}"),
+                        None,
+                        "a mapping must say where question and answer lie",
+                        format!("write for example {name}: {example}"),
+                    );
+                }
                 Some(pointer) => {
                     let fix = match JsonPointer::new(pointer.clone()) {
                         Ok(_) => continue,
@@ -84,6 +96,17 @@ impl Found {
                     );
                 }
             }
+        }
+        let fields = &settings.input.fields;
+        if let Some(answer) = &fields.answer
+            && fields.question.as_ref() == Some(answer)
+        {
+            self.add(
+                "input.fields.answer",
+                format!("{answer:?}"),
+                "input.fields.question lies there too, and would be corrected",
+                format!("write for example question: {QUESTION} and answer: {ANSWER}"),
+            );
         }
         if settings.input.created_at_unit.is_some() && settings.input.fields.created_at.is_none() {
             self.add(
@@ -127,6 +150,36 @@ mod tests {
             Some("write /messages/0/content")
         );
         assert_eq!(problems[1].key, "input.fields.answer");
+    }
+
+    #[test]
+    fn what_a_mapping_lacks_is_shown_where_a_chat_log_has_it() {
+        let mut settings = Settings::default();
+        settings.input.fields.user_id = Some("/user".to_owned());
+        let fixes: Vec<_> = check(&settings)
+            .into_iter()
+            .filter_map(|problem| problem.fix)
+            .collect();
+        assert_eq!(
+            fixes,
+            [
+                "write for example question: /messages/role=user/content",
+                "write for example answer: /choices/0/message/content",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_question_is_not_taken_for_its_answer() {
+        let mut settings = Settings::default();
+        let fields = &mut settings.input.fields;
+        fields.question = Some("/messages/role=user/content".to_owned());
+        fields.answer = fields.question.clone();
+        let problems = check(&settings);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].key, "input.fields.answer");
+        let fix = problems[0].fix.as_deref().unwrap_or_default();
+        assert!(fix.contains("/choices/0/message/content"), "{fix}");
     }
 
     #[test]

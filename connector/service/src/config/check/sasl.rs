@@ -2,11 +2,15 @@
 //! client is made.
 //!
 //! What is asked for is what `rd_kafka_sasl_select_provider` asks for, in the build that is linked,
-//! which has no Kerberos and no source of OAuth tokens. Without a login nothing need be complete.
+//! which has no Kerberos and no source of OAuth tokens. Without a login nothing need be complete,
+//! but what was given for one is refused: it would connect as nobody.
 
 use std::collections::BTreeMap;
 
 use super::{Found, Settings};
+
+/// Which connections are made, and whether anybody logs in.
+const PROTOCOL: &str = "security.protocol";
 
 /// One property under two names.
 const NAMES: [&str; 2] = ["sasl.mechanism", "sasl.mechanisms"];
@@ -21,9 +25,9 @@ impl Found {
     /// Judges the login. `properties` are those of the settings, and those that could be read from
     /// files.
     pub(super) fn sasl(&mut self, settings: &Settings, properties: &BTreeMap<String, String>) {
-        let login = properties
-            .get("security.protocol")
-            .is_some_and(|protocol| protocol.to_lowercase().starts_with("sasl_"));
+        let protocol = properties.get(PROTOCOL).map(String::as_str);
+        self.unsent(settings, protocol);
+        let login = protocol.is_some_and(|protocol| protocol.to_lowercase().starts_with("sasl_"));
         let names: Vec<&str> = NAMES
             .into_iter()
             .filter(|name| is_given(settings, name))
@@ -72,6 +76,29 @@ impl Found {
         } else if login {
             self.credentials(settings, mechanism);
         }
+    }
+
+    /// What is given for a login that `protocol` does not ask for.
+    fn unsent(&mut self, settings: &Settings, protocol: Option<&str>) {
+        // A file that cannot be read was reported already, and what is no protocol will be.
+        let unreadable = protocol.is_none() && is_given(settings, PROTOCOL);
+        let in_effect = protocol.unwrap_or("plaintext");
+        if unreadable || !matches!(in_effect.to_lowercase().as_str(), "plaintext" | "ssl") {
+            return;
+        }
+        let [mechanism, mechanisms] = NAMES;
+        let Some(name) = ["sasl.username", "sasl.password", mechanism, mechanisms]
+            .into_iter()
+            .find(|name| is_given(settings, name))
+        else {
+            return;
+        };
+        self.add(
+            &key(settings, PROTOCOL),
+            protocol.map(str::to_owned),
+            format!("{name} is given, but credentials are never sent while this is {in_effect}"),
+            "write security.protocol: sasl_ssl, or sasl_plaintext where the brokers have no TLS",
+        );
     }
 
     fn credentials(&mut self, settings: &Settings, mechanism: &str) {
@@ -166,11 +193,14 @@ mod tests {
                     ("sasl.password", "hunter2"),
                 ]);
                 let problems = check(&settings);
-                assert_eq!(problems.len(), 1, "{problems:?}");
-                assert_eq!(problems[0].key, "kafka.properties.sasl.mechanism");
-                assert_eq!(problems[0].value.as_deref(), Some(mechanism));
+                // Without a login there is another: that nobody logs in.
+                let (problem, others) = problems.split_last().expect("it is refused");
+                let unsent = usize::from(protocol == "plaintext");
+                assert_eq!(others.len(), unsent, "{problems:?}");
+                assert_eq!(problem.key, "kafka.properties.sasl.mechanism");
+                assert_eq!(problem.value.as_deref(), Some(mechanism));
                 assert_eq!(
-                    problems[0].fix.as_deref(),
+                    problem.fix.as_deref(),
                     Some("use SCRAM-SHA-512, SCRAM-SHA-256, PLAIN, OAUTHBEARER, in capitals")
                 );
             }
@@ -197,8 +227,11 @@ mod tests {
                 &[sasl, ("sasl.mechanism", "OAUTHBEARER")],
                 &["kafka.properties.enable.sasl.oauthbearer.unsecure.jwt"],
             ),
-            // Where nobody logs in, nothing is missing.
-            (&[("sasl.mechanism", "PLAIN")], &[]),
+            // Where nobody logs in, only that is told.
+            (
+                &[("sasl.mechanism", "PLAIN")],
+                &["kafka.properties.security.protocol"],
+            ),
         ];
         for (properties, missing) in cases {
             assert_eq!(keys(&given(properties)), missing, "{properties:?}");
@@ -206,8 +239,43 @@ mod tests {
     }
 
     #[test]
+    fn credentials_that_would_never_be_sent_are_refused_with_the_protocols_that_send_them() {
+        for name in ["sasl.username", "sasl.password", NAMES[0], NAMES[1]] {
+            for protocol in [None, Some("plaintext"), Some("SSL")] {
+                let mut settings = given(&[(name, "PLAIN")]);
+                if let Some(protocol) = protocol {
+                    let properties = &mut settings.kafka.properties;
+                    properties.insert(PROTOCOL.to_owned(), Secret::new(protocol));
+                }
+                let problems = check(&settings);
+                assert_eq!(problems.len(), 1, "{name}: {problems:?}");
+                let problem = &problems[0];
+                assert_eq!(problem.key, "kafka.properties.security.protocol");
+                assert_eq!(problem.value.as_deref(), protocol);
+                assert!(problem.message.starts_with(name), "{}", problem.message);
+                let fix = problem.fix.as_deref().unwrap_or_default();
+                assert!(fix.contains("sasl_ssl"), "{fix}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_protocol_that_cannot_be_known_or_is_none_is_told_once() {
+        let mut settings = given(&[("sasl.username", "ada"), (PROTOCOL, "sasl")]);
+        assert_eq!(keys(&settings), ["kafka.properties.security.protocol"]);
+        settings.kafka.properties.remove(PROTOCOL);
+        let files = &mut settings.kafka.property_files;
+        files.insert(PROTOCOL.to_owned(), "/no/such/file".to_owned());
+        assert_eq!(keys(&settings), ["kafka.property_files.security.protocol"]);
+    }
+
+    #[test]
     fn two_names_of_the_mechanism_are_one_too_many() {
-        let settings = given(&[("sasl.mechanism", "PLAIN"), ("sasl.mechanisms", "PLAIN")]);
+        let settings = given(&[
+            (PROTOCOL, "sasl_ssl"),
+            ("sasl.mechanism", "PLAIN"),
+            ("sasl.mechanisms", "PLAIN"),
+        ]);
         assert_eq!(keys(&settings), ["kafka.properties.sasl.mechanisms"]);
     }
 
@@ -228,5 +296,8 @@ mod tests {
         assert_eq!(keys(&settings), ["kafka.property_files.sasl.mechanism"]);
         let problems = format!("{:?}", check(&settings));
         assert!(!problems.contains("hunter2"), "{problems}");
+        file("mechanism", "PLAIN\n");
+        settings.kafka.properties.clear();
+        assert_eq!(keys(&settings), ["kafka.properties.security.protocol"]);
     }
 }

@@ -1,8 +1,8 @@
-//! Corrections as training data: which of their rows say what an answer should have been.
+//! Corrections as triples: which of their rows say what an answer should have been.
 //!
 //! What `correct` and the connector write has a `correction` in every row. Where the Aligner was not
 //! fit for the answer, or failed, that is the answer as it came: nobody judged it, so it teaches
-//! nothing, least of all that such an answer is left unchanged.
+//! and measures nothing, least of all that such an answer is left unchanged.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ const UNDECIDED: [&str; 2] = ["bypassed", "dead_lettered"];
 
 /// The rows of a file without those of no verdict, and how many these are. The others keep their
 /// lines, which errors and ids name. A file that cannot be read is left to whoever reads it next.
-pub(crate) fn decided(bytes: &[u8]) -> (Cow<'_, [u8]>, usize) {
+pub fn decided(bytes: &[u8]) -> (Cow<'_, [u8]>, usize) {
     let Some(text) = std::str::from_utf8(bytes)
         .ok()
         .filter(|text| text.contains("\"disposition\""))
@@ -86,9 +86,8 @@ fn is_undecided(row: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use aligner_evaluation::parse_triples;
-
     use super::*;
+    use crate::parse_triples;
 
     const ROWS: [&str; 5] = [
         r#"{"question":"q","answer":"a","correction":"b","disposition":"corrected"}"#,
