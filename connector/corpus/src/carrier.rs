@@ -10,9 +10,6 @@ pub(crate) struct Unit {
     pub(crate) text: String,
 }
 
-/// The share of an answer's sentences that have nothing to do with its topic.
-const DIGRESSION: f64 = 0.5;
-
 /// How the carrier's sentences come about.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stuff {
@@ -313,7 +310,7 @@ pub(crate) fn sentence(
             // A sentence is used once; when the topic has run dry, another one helps out.
             for attempt in 0.. {
                 let topic = if attempt < 12 { topic } else { self::topic(w) };
-                let list = if w.chance(DIGRESSION) {
+                let list = if w.chance(w.digressions) {
                     &LISTS.sentences
                 } else {
                     &topic.sentences

@@ -127,6 +127,7 @@ pub struct Corpus {
     split: Split,
     next: u64,
     drills: f64,
+    digressions: f64,
     clean: f64,
     words: (usize, usize),
 }
@@ -139,6 +140,7 @@ impl Corpus {
             split,
             next: 0,
             drills: 0.0,
+            digressions: 0.5,
             clean: 0.5,
             words: (20, 160),
         }
@@ -149,6 +151,15 @@ impl Corpus {
     #[must_use]
     pub fn drills(mut self, share: f64) -> Self {
         self.drills = share;
+        self
+    }
+
+    /// The share of an answer's sentences that have nothing to do with its topic, one half by
+    /// default: so more sound text is met than the topics have. Without, answers read as people
+    /// expect them to.
+    #[must_use]
+    pub fn digressions(mut self, share: f64) -> Self {
+        self.digressions = share;
         self
     }
 
@@ -180,7 +191,7 @@ impl Iterator for Corpus {
     fn next(&mut self) -> Option<Triple> {
         let index = self.next;
         self.next += 1;
-        let mut w = Writer::new(self.seed, self.split, index);
+        let mut w = Writer::new(self.seed, self.split, index, self.digressions);
         let kind = self.kind(&mut w);
         let split = match self.split {
             Split::Train => "train",

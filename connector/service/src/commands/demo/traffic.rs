@@ -18,6 +18,7 @@ const WORDS: (usize, usize) = (20, 70);
 pub fn events(seed: u64, count: u32) -> Vec<AnswerEvent> {
     let run = crate::commands::now_ms() / 1000;
     Corpus::new(seed, Split::Test)
+        .digressions(0.0)
         .words(WORDS.0, WORDS.1)
         .take(count as usize)
         .enumerate()
