@@ -67,6 +67,13 @@ fn learn(
     (report(&trained.stdout), validation, output)
 }
 
+/// A file of triples, and where what is made of it goes.
+fn data_and_output(scratch: &Scratch, triples: String) -> (String, String) {
+    let data = scratch.file("train.jsonl", triples);
+    let output = scratch.path().join("mine");
+    (data.display().to_string(), output.display().to_string())
+}
+
 #[test]
 fn eighty_examples_teach_the_bundled_model_a_rule_of_the_house() {
     let scratch = Scratch::new("train");
@@ -110,7 +117,6 @@ fn what_a_rule_adds_passes_the_guard_of_the_aligner_that_learnt_it() {
 
 #[test]
 fn what_a_run_cannot_teach_or_show_is_said_with_a_fix() {
-    let scratch = Scratch::new("train-warnings");
     let unclean = "no answer in the data is clean";
     let cases: [(usize, &[&str]); 2] = [
         (1, &["no triple was validated on", unclean]),
@@ -119,10 +125,8 @@ fn what_a_run_cannot_teach_or_show_is_said_with_a_fix() {
     for (count, said) in cases {
         // One step does not teach to begin with words from nowhere.
         let odd = triples(0..count).replace(r#""correction":""#, r#""correction":"Zyx wub. "#);
-        let data = scratch.file("train.jsonl", odd);
-        let data = data.display().to_string();
-        let output = scratch.path().join(format!("of-{count}"));
-        let output = output.display().to_string();
+        let scratch = Scratch::new(&format!("train-warnings-{count}"));
+        let (data, output) = data_and_output(&scratch, odd);
         #[rustfmt::skip]
         let done = call(&[
             "train", "--data", &data, "--output", &output, "--epochs", "1", "--identity-share", "0",
@@ -140,9 +144,7 @@ fn what_a_run_cannot_teach_or_show_is_said_with_a_fix() {
 #[test]
 fn wrong_words_are_2_and_named_by_their_flags() {
     let scratch = Scratch::new("train-words");
-    let data = scratch.file("train.jsonl", triples(0..2));
-    let data = data.display().to_string();
-    let mine = scratch.path().join("mine").display().to_string();
+    let (data, mine) = data_and_output(&scratch, triples(0..2));
     let cases: [(&str, &[&str], &str); 3] = [
         (&data, &[], "is a file: name a folder"),
         (&mine, &["--from", "nope"], "--from nope is no folder"),
@@ -163,9 +165,7 @@ fn wrong_words_are_2_and_named_by_their_flags() {
 #[test]
 fn data_that_cannot_be_read_is_named_with_its_option() {
     let scratch = Scratch::new("train-absent");
-    let data = scratch.file("train.jsonl", triples(0..2));
-    let data = data.display().to_string();
-    let mine = scratch.path().join("mine").display().to_string();
+    let (data, mine) = data_and_output(&scratch, triples(0..2));
     let absent = "/no/such/file";
     for (data, validation, flag) in [
         (absent, data.as_str(), "--data"),

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from prepare import ANSWER, CORRECTION, END, FIRST_TEXT, NO_TAG, PAD, QUESTION, RESUME, UNCHANGED  # noqa: F401
+from prepare import ANSWER, CORRECTION, END, FIRST_TEXT, NO_TAG, PAD, QUESTION, RESUME
 
 NOT_ASKED = -100  # what torch's cross-entropy leaves out
 LONGEST_ROW = 480  # attention costs more with the square
@@ -43,7 +43,7 @@ def padded(width):
 
 def label_places(prompt, total, width):
     """Flat places whose next token belongs to the target, of rows with so many tokens of prompt and in all, and which of
-    them are the first of their row."""
+    them come first in their row."""
     count = total - prompt
     first = np.cumsum(count) - count
     start = np.arange(len(prompt)) * width + prompt - 1 - first
@@ -76,7 +76,7 @@ def stream(rng, n, vocab):
 
 
 def copy_task(rng, longest, vocab):
-    """(prompt, target, labels' weights). Half are plain copies, half drop or replace a span between two marks."""
+    """(prompt, target). Half are plain copies, half drop or replace a span between two marks."""
     n = int(rng.integers(max(2, longest // 3), longest + 1))
     answer = stream(rng, n, vocab)
     target = answer
@@ -191,8 +191,8 @@ class Mix:
         return True
 
     def pool(self, rng, size, longest):
-        """(start, prompt, total) of rows of so many tokens together, padding included, the shortest first. Corrections longer than the
-        curriculum has got to wait."""
+        """(start, prompt, total) of rows of so many tokens together, padding included, the shortest first. Corrections
+        longer than the curriculum has got to wait."""
         drawn, have = [], 0
         while have < size:
             which = rng.choice(len(self.rows), p=self.share, size=1024)

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from batches import NOT_ASKED, UNCHANGED, WINDOW, Mix, Rewording, Triples, collate, copy_batch, copy_task
+from batches import NOT_ASKED, WINDOW, Mix, Rewording, Triples, collate, copy_batch, copy_task
 from copying import TAG_SCALE, TAGS, initialise
 from model import Config, Model, load_checkpoint, save_checkpoint
 from muon import Muon
-from prepare import load
+from prepare import UNCHANGED, load
 
 TAP = 3  # blocks after which the tags are asked for
 

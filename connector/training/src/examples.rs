@@ -83,7 +83,8 @@ pub(crate) fn split(mut triples: Vec<Triple>, share: f64, seed: u64) -> (Vec<Tri
     (rest, triples)
 }
 
-fn wanted(triple: &Triple) -> &str {
+/// What the answer should have been.
+pub(crate) fn wanted(triple: &Triple) -> &str {
     triple
         .correction
         .as_deref()

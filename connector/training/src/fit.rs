@@ -6,6 +6,8 @@
 use aligner::guard::{Confidence, FREE_CHARACTERS, Guard, words};
 use aligner_evaluation::Triple;
 
+use crate::examples::{is_clean, wanted};
+
 /// Share of what was taught, and of what came out right, that the guard is to let through.
 const LET_THROUGH: f64 = 0.95;
 
@@ -50,8 +52,8 @@ pub(crate) fn to_corrections(guard: &mut Guard, training: &[Triple], held_out: &
 fn corrected(triples: &[Triple]) -> Vec<(&Triple, &str)> {
     triples
         .iter()
-        .filter_map(|triple| Some((triple, triple.correction.as_deref()?)))
-        .filter(|(triple, correction)| *correction != triple.answer)
+        .filter(|triple| !is_clean(triple))
+        .map(|triple| (triple, wanted(triple)))
         .collect()
 }
 

@@ -128,37 +128,31 @@ pub(crate) fn prepare(options: &TrainOptions) -> Result<Prepared, TrainError> {
         });
     }
     let most = recipe.max_tokens.min(prepared.shape.context);
-    let fits = |mut examples: Vec<Example>| {
-        let before = examples.len();
-        examples.retain(|example| example.positions() <= most);
-        let skipped = before - examples.len();
-        (examples, skipped)
-    };
-    let residual = examples::residual(&training, &tokens);
-    prepared.clean_triples = residual
-        .iter()
+    let fits = |example: &Example| example.positions() <= most;
+    let (residual, kept): (Vec<Example>, Vec<&Triple>) = examples::residual(&training, &tokens)
+        .into_iter()
         .zip(&training)
-        .filter(|(example, triple)| example.positions() <= most && examples::is_clean(triple))
-        .count();
-    let (residual, skipped) = fits(residual);
+        .filter(|(example, _)| fits(example))
+        .unzip();
+    let skipped = training.len() - residual.len();
     if residual.is_empty() {
         return Err(TrainError::NoExamples(format!(
             "each of {skipped} triples has more than {most} tokens; raise max_tokens up to the context of {}",
             prepared.shape.context
         )));
     }
-    let identity = examples::identity(&training, &tokens, recipe.identity_target)?;
-    prepared.identity = fits(identity).0;
+    prepared.identity = examples::identity(&training, &tokens, recipe.identity_target)?;
+    prepared.identity.retain(fits);
     if prepared.identity.is_empty() && recipe.identity_share > 0.0 {
         return Err(TrainError::NoExamples(format!(
             "each identity pair has more than {most} tokens; raise max_tokens, or set identity_share to 0"
         )));
     }
-    let examples = examples::residual(&held_out, &tokens);
-    (prepared.validation, prepared.held_out) = examples
+    prepared.clean_triples = kept.into_iter().filter(|&t| examples::is_clean(t)).count();
+    (prepared.validation, prepared.held_out) = examples::residual(&held_out, &tokens)
         .into_iter()
         .zip(held_out)
-        .filter(|(example, _)| example.positions() <= most)
+        .filter(|(example, _)| fits(example))
         .take(recipe.validation_limit)
         .unzip();
     prepared.triples = residual.len();

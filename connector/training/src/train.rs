@@ -548,7 +548,7 @@ impl<'a> Run<'a> {
             .collect();
         fit::to_right_outputs(guard, &corrected);
         let delivered = outcomes().map(|(right, triple)| {
-            let wanted = triple.correction.as_deref().unwrap_or(&triple.answer);
+            let wanted = examples::wanted(triple);
             right.is_some_and(|sure| {
                 // An answer that stands is not judged further.
                 let stands = wanted == triple.answer;
@@ -560,9 +560,9 @@ impl<'a> Run<'a> {
     }
 }
 
-fn share(delivered: &[bool]) -> f64 {
-    let count = delivered.iter().filter(|delivered| **delivered).count();
-    count as f64 / delivered.len().max(1) as f64
+fn share(of: &[bool]) -> f64 {
+    let count = of.iter().filter(|held| **held).count();
+    count as f64 / of.len().max(1) as f64
 }
 
 /// What the held-out triples showed.
