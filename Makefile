@@ -47,7 +47,7 @@ failover: needs-test build ## seconds until a killed process is replaced, over t
 overload: needs-test build ## ten minutes of five times more than the Aligner can take
 	@cargo test --release --workspace --test faults -- --ignored --nocapture overload::
 
-test-trainers: needs-test build ## the bundled model in Hugging Face transformers: loads unchanged, decodes the same tokens
+test-trainers: needs-test build ## Hugging Face transformers loads the bundled model and decodes the same tokens; TRL trains on pairs
 	@$(SUITES) trainers
 
 soak: needs-test build ## random faults for MINUTES=30 from a printed seed, then the books are checked

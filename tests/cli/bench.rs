@@ -23,7 +23,7 @@ fn what_is_emitted_may_not_be_the_queue_by_any_name() {
     std::fs::hard_link(&path, &other).expect("one folder");
     for emit in [&path, &other] {
         let done = bench(&["--queue", &path, "--emit", emit]).expect_code(2);
-        let said = format!("--emit {emit} is the file that --queue reads");
+        let said = format!("--emit {emit} is the file of --queue, too");
         assert!(done.stderr.contains(&said), "{}", done.stderr);
         let left = std::fs::read_to_string(&path).expect("the queue is still there");
         assert_eq!(left, queue(4, 2));

@@ -266,6 +266,60 @@ fn the_output_may_not_be_the_input_by_any_name() {
 }
 
 #[test]
+fn pairs_are_written_beside_corrections_exactly_for_what_was_corrected() {
+    let scratch = Scratch::new("correct");
+    let file = scratch.path().join("pairs.jsonl").display().to_string();
+    let input = lines(&[
+        json!({"event_id": MARKED_ID, "question": "why?", "answer": "so", "upstream_model": "m-1"}),
+        json!({"event_id": PLAIN_ID, "question": "and?", "answer": "that"}),
+        json!({"question": "an answer is missing"}),
+    ]);
+    let done = call_with(&["correct", "--model", "marker", "--pairs", &file], &input);
+    let corrections = done.expect_code(1).records();
+    let pairs = std::fs::read_to_string(&file).expect("pairs were written");
+    let pairs: Vec<Value> = pairs
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("one JSON object a line"))
+        .collect();
+    assert_eq!(corrections.len(), 3);
+    assert_eq!(pairs.len(), 1, "{pairs:?}");
+    let (pair, correction) = (&pairs[0], &corrections[0]);
+    assert_eq!(correction["disposition"], "corrected");
+    for (ours, theirs) in [
+        ("prompt", "question"),
+        ("chosen", "correction"),
+        ("rejected", "answer"),
+        ("correction_id", "correction_id"),
+        ("event_id", "event_id"),
+        ("similarity", "similarity"),
+        ("upstream_model", "upstream_model"),
+        ("aligner_revision", "aligner_revision"),
+        ("source_offset", "source_offset"),
+    ] {
+        assert_eq!(pair[ours], correction[theirs], "{ours}");
+    }
+}
+
+#[test]
+fn pairs_may_not_go_where_corrections_go_or_answers_come_from() {
+    let scratch = Scratch::new("correct");
+    let text = lines(&[json!({"question": "q", "answer": "a"})]);
+    let input = scratch.file("in.jsonl", &text).display().to_string();
+    let output = scratch.path().join("out.jsonl").display().to_string();
+    for (pairs, option) in [(&input, "--input"), (&output, "--output")] {
+        #[rustfmt::skip]
+        let done = call(&[
+            "correct", "--model", "marker", "--input", &input, "--output", &output, "--pairs", pairs,
+        ])
+        .expect_code(2);
+        let said = format!("--pairs {pairs} is the file of {option}, too");
+        assert!(done.stderr.contains(&said), "{}", done.stderr);
+    }
+    let left = std::fs::read_to_string(&input).expect("the input is still there");
+    assert_eq!(left, text);
+}
+
+#[test]
 fn an_input_that_cannot_be_read_is_1() {
     let scratch = Scratch::new("correct");
     let folder = scratch.path().display().to_string();
@@ -373,6 +427,32 @@ fn an_interrupted_run_is_1_and_says_that_lines_are_missing() {
     assert_eq!(status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("interrupted: 1 lines"), "{stderr}");
     drop(stdin);
+}
+
+#[test]
+fn a_remote_aligner_that_is_not_there_is_waited_for_so_long_and_then_named() {
+    // Nobody listens there: the port was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port")
+        .port();
+    let url = format!("http://127.0.0.1:{port}/v1");
+    let environment = [
+        ("ALIGNER__ALIGNER__REMOTE__URL", url.as_str()),
+        ("ALIGNER__ALIGNER__REMOTE__MODEL", MODEL),
+        ("ALIGNER__PIPELINE__MAX_OUTAGE_MS", "2500"),
+    ];
+    let line = lines(&[json!({"question": "q", "answer": "a"})]);
+    let done = call_in(&environment, &["correct", "--model", "remote"], line).expect_code(1);
+    for said in [
+        "waiting for the completions server",
+        "no completions server within 2.5s",
+        "aligner.remote.url",
+        &url,
+    ] {
+        assert!(done.stderr.contains(said), "{said}: {}", done.stderr);
+    }
+    assert_eq!(done.stdout, "");
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn the_report_may_not_be_the_data_by_any_name() {
         #[rustfmt::skip]
         let done = call(&["eval", "--model", "identity", "--data", &data, "--report", report])
             .expect_code(2);
-        let said = format!("--report {report} is the file that --data reads");
+        let said = format!("--report {report} is the file of --data, too");
         assert!(done.stderr.contains(&said), "{}", done.stderr);
         assert_eq!(done.stdout, "");
         let left = std::fs::read_to_string(&data).expect("the data is still there");

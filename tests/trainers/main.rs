@@ -1,27 +1,21 @@
-//! What others make of our checkpoints: Hugging Face transformers, from the Python package index.
+//! What others make of ours: Hugging Face transformers of our checkpoints, TRL of our preference pairs.
 //!
 //! `make test-trainers` runs it; it is no part of `make test`, because it installs PyTorch.
 //! `ALIGNER_TRAINERS_PYTHON` names an interpreter that has `requirements.txt` already.
 
+mod bundled;
+mod pairs;
+mod recipe;
+
 use std::{
-    collections::BTreeMap,
     fs,
-    path::PathBuf,
-    process::{Command, Stdio},
+    path::{Path, PathBuf},
+    process::Command,
 };
 
-use aligner_corpus::{Corpus, Split};
-use aligner_tests::{
-    command::call_with,
-    scratch::{Scratch, downloads, workspace},
-};
-use serde_json::{Value, json};
+use aligner_tests::scratch::{downloads, workspace};
 
-/// Prompts of every kind, long and short.
-const PROMPTS: usize = 24;
-const MOST_TOKENS: &str = "320";
-
-/// An interpreter with transformers, installed once.
+/// An interpreter with transformers and TRL, installed once.
 fn python() -> PathBuf {
     if let Some(given) = std::env::var_os("ALIGNER_TRAINERS_PYTHON") {
         return given.into();
@@ -34,7 +28,7 @@ fn python() -> PathBuf {
     let wanted_text = fs::read(&wanted).expect("the requirements are in the repository");
     if fs::read(&stamp).ok().as_ref() != Some(&wanted_text) {
         eprintln!(
-            "installing PyTorch and transformers into {}",
+            "installing PyTorch, transformers and TRL into {}",
             folder.display()
         );
         run(Command::new("python3")
@@ -53,64 +47,19 @@ fn run(command: &mut Command) {
     assert!(status.success(), "{command:?}: {status}");
 }
 
-fn by_id(records: Vec<Value>) -> BTreeMap<String, Value> {
-    records
-        .into_iter()
-        .map(|record| {
-            let id = record["event_id"].as_str().expect("an id").to_owned();
-            (id, record["token_ids"].clone())
-        })
-        .collect()
+/// One of the scripts beside this file, in that interpreter.
+fn script(name: &str) -> Command {
+    let mut command = Command::new(python());
+    command
+        .arg(workspace().join("tests/trainers").join(name))
+        .env("HF_HUB_OFFLINE", "1");
+    command
 }
 
-#[test]
-fn transformers_loads_the_bundled_model_unchanged_and_decodes_the_same_tokens() {
-    let model = workspace().join("connector/bundled/model");
-    let model = model.to_str().expect("an ordinary path");
-    let prompts: String = Corpus::new(77, Split::Test)
-        .take(PROMPTS)
-        .map(|triple| {
-            let prompt = format!(
-                "<|question|>{}<|answer|>{}<|correction|>",
-                triple.question, triple.answer
-            );
-            format!("{}\n", json!({"event_id": triple.id, "prompt": prompt}))
-        })
-        .collect();
+fn bundled_model() -> PathBuf {
+    workspace().join("connector/bundled/model")
+}
 
-    let scratch = Scratch::new("trainers");
-    let input = scratch.file("prompts.jsonl", &prompts);
-    let theirs = Command::new(python())
-        .arg(workspace().join("tests/trainers/greedy.py"))
-        .args([model, MOST_TOKENS])
-        .stdin(Stdio::from(fs::File::open(input).expect("just written")))
-        .output()
-        .expect("the interpreter starts");
-    assert!(
-        theirs.status.success(),
-        "greedy.py: {}",
-        String::from_utf8_lossy(&theirs.stderr)
-    );
-    let theirs: Vec<Value> = String::from_utf8(theirs.stdout)
-        .expect("the script prints ASCII")
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("the script prints JSON"))
-        .collect();
-    let theirs = by_id(theirs);
-
-    let flags = ["--raw", "--dtype", "f32", "--max-new-tokens", MOST_TOKENS];
-    let ours = call_with(
-        &[&["correct", "--model", model], &flags[..]].concat(),
-        prompts,
-    )
-    .expect_code(0)
-    .records();
-    let ours = by_id(ours);
-
-    assert_eq!(ours.len(), PROMPTS);
-    assert_eq!(ours, theirs);
-    let long = ours
-        .values()
-        .filter(|ids| ids.as_array().is_some_and(|ids| ids.len() > 20));
-    assert!(long.count() >= 3, "hardly anything was decoded: {ours:?}");
+fn path_text(path: &Path) -> &str {
+    path.to_str().expect("an ordinary path")
 }

@@ -22,6 +22,9 @@ LONGEST_ROW = 480  # attention costs more with the square
 WINDOW = 16  # batches that share a pool of rows
 WIDTH_STEP = 32  # rows are padded to multiples of it, so that few shapes occur
 REWORDED_ROWS, MOST_REWORDED = 0.6, 0.3
+# Of rows that end with the first token of the correction: copying is learnt long before what is wrong with a sentence is,
+# which the tags of the answer teach at half the tokens.
+CUT_ROWS = 0.4
 
 
 @dataclass
@@ -202,6 +205,8 @@ class Mix:
                 rows[:, mine] = known[:, rng.integers(0, known.shape[1], len(mine))]
             _, prompt, total = rows
             rows = rows[:, (total - prompt <= longest) & (total <= LONGEST_ROW)]
+            cut = rng.random(rows.shape[1]) < CUT_ROWS
+            rows[2, cut] = rows[1, cut] + 1
             drawn.append(rows)
             have += padded(rows[2]).sum()
         rows = np.concatenate(drawn, axis=1)

@@ -161,6 +161,21 @@ impl Settings {
                 });
             }
         }
+        // Longer waits would pass for an Aligner that is stuck.
+        for (key, wait) in [
+            ("linger_ms", self.linger_ms),
+            ("commit_interval_max_ms", self.commit_interval_max_ms),
+        ] {
+            let most = self.record_timeout_ms;
+            if wait > most {
+                problems.push(Problem {
+                    key,
+                    message: format!(
+                        "is {wait}, above record_timeout_ms {most}: set it to {most} or less"
+                    ),
+                });
+            }
+        }
         // Room for a dead letter's headers.
         if self.max_output_bytes < 4_096 {
             problems.push(Problem {
@@ -266,6 +281,28 @@ mod tests {
             problems[1].message,
             "is 100, below commit_interval_min_ms 200: set it to 200 or more"
         );
+    }
+
+    #[test]
+    fn no_record_waits_for_company_or_a_delivery_as_long_as_for_an_aligner_that_is_stuck() {
+        let day = 86_400_000;
+        let settings = Settings {
+            linger_ms: day,
+            commit_interval_max_ms: day,
+            ..Settings::default()
+        };
+        let problems = settings.problems();
+        let keys: Vec<_> = problems.iter().map(|problem| problem.key).collect();
+        assert_eq!(keys, ["linger_ms", "commit_interval_max_ms"]);
+        assert_eq!(
+            problems[0].message,
+            "is 86400000, above record_timeout_ms 600000: set it to 600000 or less"
+        );
+        let patient = Settings {
+            record_timeout_ms: day,
+            ..settings
+        };
+        assert_eq!(patient.problems(), []);
     }
 
     #[test]

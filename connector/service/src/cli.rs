@@ -101,6 +101,10 @@ pub struct Correct {
     /// Where corrections go; - is stdout.
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub output: PathBuf,
+    /// Also write the preference pair of each corrected answer here, one JSON object a line, as `run`
+    /// writes it to topics.pairs.
+    #[arg(long, value_name = "FILE", conflicts_with = "raw")]
+    pub pairs: Option<PathBuf>,
     /// json is one correction per line; text is a word diff. By default text on a terminal.
     #[arg(long)]
     pub format: Option<OutputFormat>,

@@ -4,7 +4,7 @@ use std::{
     num::{NonZeroU32, NonZeroUsize},
     path::Path,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aligner::{
@@ -77,17 +77,18 @@ impl Loaded {
     }
 }
 
-/// Loads the Aligner that the settings name.
+/// Loads the Aligner that the settings name. A completions server that is out of reach is waited for
+/// with so much patience.
 ///
 /// # Errors
 /// If its files, its profile or its server cannot be used.
-pub async fn load(settings: &config::Aligner) -> anyhow::Result<Loaded> {
+pub async fn load(settings: &config::Aligner, patience: Duration) -> anyhow::Result<Loaded> {
     let builtin = |rule| Ok(Loaded::Other(Arc::new(Builtin::new(rule))));
     match settings.model.as_str() {
         "identity" => builtin(Rule::Identity),
         "marker" => builtin(Rule::Marker),
         "marker-all" => builtin(Rule::MarkerAll),
-        "remote" => remote(settings).await,
+        "remote" => remote(settings, patience).await,
         model => {
             let (settings, model) = (settings.clone(), model.to_owned());
             // Fetching, reading and packing weights takes its time.
@@ -198,7 +199,7 @@ pub fn profile(name: &str) -> anyhow::Result<Profile> {
     }
 }
 
-async fn remote(settings: &config::Aligner) -> anyhow::Result<Loaded> {
+async fn remote(settings: &config::Aligner, patience: Duration) -> anyhow::Result<Loaded> {
     let remote = &settings.remote;
     let api_key = secret(remote.api_key.as_ref(), remote.api_key_file.as_deref())
         .context("reading aligner.remote.api_key_file")?;
@@ -223,10 +224,18 @@ async fn remote(settings: &config::Aligner) -> anyhow::Result<Loaded> {
         timeout: Duration::from_millis(remote.timeout_ms),
         ..RemoteSettings::new(url, model, profile)
     };
+    // None is further off than a clock can say.
+    let give_up = Instant::now().checked_add(patience);
     loop {
         match RemoteAligner::connect(remote.clone()).await {
             Ok(aligner) => return Ok(Loaded::Other(Arc::new(aligner))),
             Err(error @ RemoteError::Unavailable { .. }) => {
+                if give_up.is_some_and(|at| Instant::now() + REMOTE_RETRY > at) {
+                    return Err(anyhow::Error::new(error).context(format!(
+                        "no completions server within {patience:?}: start it, or check \
+                         aligner.remote.url"
+                    )));
+                }
                 tracing::warn!(%error, "waiting for the completions server");
                 tokio::time::sleep(REMOTE_RETRY).await;
             }

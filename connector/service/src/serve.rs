@@ -64,7 +64,8 @@ async fn build(
     connecting: &AtomicBool,
 ) -> anyhow::Result<(KafkaPipeline, Arc<ClientStats>)> {
     let connection = connection(settings)?;
-    let loaded = models::load(&settings.aligner).await?;
+    // /readyz says what is waited for, and whoever restarts what is not ready decides how long.
+    let loaded = models::load(&settings.aligner, Duration::MAX).await?;
     let aligner = loaded.aligner();
     let identity = aligner.identity();
     tracing::info!(

@@ -1,6 +1,6 @@
 //! `eval`: what an Aligner corrects, and what it should have left alone.
 
-use std::{fs::File, io::Write, path::Path, process::ExitCode, sync::Arc};
+use std::{fs::File, io::Write, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use aligner::Aligner;
 use aligner_evaluation::{
@@ -19,6 +19,9 @@ use crate::{
     config::{self, Problem, Problems},
     models, telemetry,
 };
+
+/// How long a completions server may be out of reach before measuring begins.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs the command.
 pub fn run(args: &cli::Eval) -> anyhow::Result<ExitCode> {
@@ -50,7 +53,9 @@ pub fn run(args: &cli::Eval) -> anyhow::Result<ExitCode> {
         ..Options::default()
     };
     let measure = |settings: &config::Aligner| -> anyhow::Result<Report> {
-        let aligner = runtime.block_on(models::load(settings))?.aligner();
+        let aligner = runtime
+            .block_on(models::load(settings, PATIENCE))?
+            .aligner();
         measure(&runtime, aligner, &triples, &options)
     };
     let report = measure(&settings)?;

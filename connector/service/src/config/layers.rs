@@ -67,6 +67,25 @@ impl Layers {
         }
         (given, problems)
     }
+
+    /// The variable that has the last word on a key, if one has.
+    pub(super) fn variable(&self, key: &str) -> Option<&str> {
+        if self.flags.iter().any(|(flag, _)| flag == key) {
+            return None;
+        }
+        let names = self
+            .environment
+            .iter()
+            .filter_map(|(name, _)| name.to_str());
+        names.into_iter().find(|name| {
+            let path = property(name).map(|path| path.join("."));
+            let plain = || {
+                let rest = name.strip_prefix(PREFIX)?;
+                Some(rest.to_lowercase().replace("__", "."))
+            };
+            path.or_else(plain).as_deref() == Some(key)
+        })
+    }
 }
 
 /// A file that was read and parsed once: what is wrong with it is its own problem.
@@ -101,9 +120,13 @@ fn file(path: &Path) -> Result<Config, Problem> {
         .add_source(File::from_str(text, format))
         .build()
         .map_err(|error: ConfigError| {
+            let message = error.to_string().trim_end().to_owned();
+            let twice = message.contains("duplicate");
             problem(
-                error.to_string().trim_end().to_owned(),
-                if toml {
+                message,
+                if twice {
+                    "write each key once, with all that belongs under it"
+                } else if toml {
                     "write TOML there, like config/connector.toml"
                 } else {
                     "write YAML there, like config/connector.yaml, or name the file .toml"

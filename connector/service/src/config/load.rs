@@ -60,6 +60,12 @@ fn read_where(layers: &Layers, wanted: impl Fn(&str) -> bool) -> Result<Settings
     let settings =
         serde_json::from_value(settings).expect("values that fit one by one fit together");
     problems.extend(check(&settings));
+    for problem in &mut problems {
+        // Whoever looks for it in the file would not find it.
+        if let Some(variable) = layers.variable(&problem.key) {
+            problem.message += &format!(" (set by the variable {variable})");
+        }
+    }
     if problems.is_empty() {
         Ok(settings)
     } else {
@@ -443,6 +449,46 @@ mod tests {
             problems[2].message
         );
         assert_eq!(problems[0].value.as_deref(), Some("\"many\""));
+    }
+
+    #[test]
+    fn a_problem_names_the_variable_that_made_it_unless_a_flag_has_the_last_word() {
+        let told = |flags: &[(&str, &str)]| {
+            let own = |(a, b): &(&str, &str)| ((*a).to_owned(), (*b).to_owned());
+            let variables = [
+                ("ALIGNER__KAFKA__DELIVERY", "twice"),
+                ("ALIGNER__ALIGNER__MAX_NEW_TOKENS", "0"),
+                ("ALIGNER__KAFKA__PROPERTIES__NO_SUCH", "1"),
+            ];
+            let layers = Layers {
+                environment: variables.map(|(a, b)| (a.into(), b.into())).into(),
+                flags: flags.iter().map(own).collect(),
+                ..Layers::default()
+            };
+            let Problems(problems) = read(&layers).expect_err("none of them is taken");
+            problems
+                .into_iter()
+                .map(|problem| (problem.key, problem.message))
+                .collect::<Vec<_>>()
+        };
+        for (key, variable) in [
+            ("kafka.delivery", "ALIGNER__KAFKA__DELIVERY"),
+            ("aligner.max_new_tokens", "ALIGNER__ALIGNER__MAX_NEW_TOKENS"),
+            (
+                "kafka.properties.no.such",
+                "ALIGNER__KAFKA__PROPERTIES__NO_SUCH",
+            ),
+        ] {
+            let problems = told(&[]);
+            let found = problems.iter().find(|(found, _)| found == key);
+            let (_, message) = found.unwrap_or_else(|| panic!("{key}: {problems:?}"));
+            let said = format!("(set by the variable {variable})");
+            assert!(message.ends_with(&said), "{message}");
+        }
+        let problems = told(&[("kafka.delivery", "thrice")]);
+        let found = problems.iter().find(|(key, _)| key == "kafka.delivery");
+        let (_, message) = found.expect("still wrong");
+        assert!(!message.contains("variable"), "{message}");
     }
 
     #[test]

@@ -100,19 +100,19 @@ impl<'a> Named<'a> {
         anyhow!("{self} cannot be {done}: {error}; {fix}")
     }
 
-    /// Refuses to be written if it is one of `inputs`.
+    /// Refuses to be written if it is one of `others`.
     ///
     /// # Errors
-    /// With the option that reads it.
-    pub fn refuse_if_among(self, inputs: &[Named<'_>]) -> Result<(), Usage> {
+    /// With the option that names it, too.
+    pub fn refuse_if_among(self, others: &[Named<'_>]) -> Result<(), Usage> {
         let Some(own) = self.identity() else {
             return Ok(());
         };
-        match inputs.iter().find(|input| input.identity() == Some(own)) {
+        match others.iter().find(|other| other.identity() == Some(own)) {
             None => Ok(()),
-            Some(input) => Err(Usage(format!(
-                "{self} is the file that {} reads: name another one",
-                input.option
+            Some(other) => Err(Usage(format!(
+                "{self} is the file of {}, too: name another one",
+                other.option
             ))),
         }
     }
@@ -174,7 +174,7 @@ mod tests {
                 .refuse_if_among(&[input])
                 .expect_err(same);
             let said = format!(
-                "--output {} is the file that --input reads: name another one",
+                "--output {} is the file of --input, too: name another one",
                 path.display()
             );
             assert_eq!(error.to_string(), said);

@@ -12,6 +12,7 @@ use std::{
     io::{self, BufRead, BufWriter, IsTerminal, Write},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use aligner_pipeline::{Parts, Pipeline, system_clock};
@@ -42,15 +43,18 @@ pub fn run(args: &cli::Correct) -> anyhow::Result<ExitCode> {
         }
     });
     let runtime = commands::runtime()?;
-    let loaded = runtime.block_on(models::load(&settings.aligner))?;
+    let limits = settings::limits(settings.pipeline.clone());
+    let patience = Duration::from_millis(limits.max_outage_ms);
+    let loaded = runtime.block_on(models::load(&settings.aligner, patience))?;
     let output = output(args)?;
+    let pairs = pairs(args)?;
     if args.raw {
         return runtime.block_on(raw::run(loaded.engine()?, input, output));
     }
     let aligner = loaded.aligner();
     let progress = commands::progress_bar(input::total_lines(args));
     let (sink, ending) =
-        writer::LineSink::new(output, format, aligner.identity().clone(), progress);
+        writer::LineSink::new(output, pairs, format, aligner.identity().clone(), progress);
     let (source, input_end) = lines::LineSource::new(input);
     let pipeline = Pipeline::new(Parts {
         source,
@@ -58,7 +62,7 @@ pub fn run(args: &cli::Correct) -> anyhow::Result<ExitCode> {
         decoder: Arc::new(lines::LineDecoder::new(fields)),
         encoder: Arc::new(writer::LineEncoder::new(&aligner.identity().revision)),
         aligner,
-        settings: settings::limits(settings.pipeline),
+        settings: limits,
         connector: "correct".to_owned(),
         task: 0,
         wall_clock: system_clock(),
@@ -110,16 +114,19 @@ fn fields(args: &cli::Correct, settings: &Settings) -> anyhow::Result<Option<Fie
     Ok(config::fields(settings)?)
 }
 
-/// Making the output empties it: the answers would be gone before they are read.
+/// Making an output empties it: the answers would be gone before they are read.
 fn refuse_own_files(args: &cli::Correct, settings: &Settings) -> Result<(), Usage> {
-    if to_stdout(args) {
-        return Ok(());
-    }
     let mut read: Vec<Named<'_>> = input::origin(args).into_iter().collect();
     let config = args.config.as_deref();
     read.extend(config.map(|path| Named::new("--config", path)));
     read.extend(files::of_aligner(&settings.aligner));
-    Named::new("--output", &args.output).refuse_if_among(&read)
+    let output = (!to_stdout(args)).then(|| Named::new("--output", &args.output));
+    let pairs = args.pairs.as_deref();
+    let pairs = pairs.map(|path| Named::new("--pairs", path));
+    for written in output.into_iter().chain(pairs) {
+        written.refuse_if_among(&read)?;
+    }
+    Ok(())
 }
 
 fn to_stdout(args: &cli::Correct) -> bool {
@@ -132,4 +139,14 @@ fn output(args: &cli::Correct) -> anyhow::Result<Output> {
     }
     let file = Named::new("--output", &args.output).create()?;
     Ok(Box::new(BufWriter::new(file)))
+}
+
+fn pairs(args: &cli::Correct) -> anyhow::Result<Option<Output>> {
+    let Some(path) = &args.pairs else {
+        return Ok(None);
+    };
+    let file = Named::new("--pairs", path);
+    // The output may have been made just now.
+    file.refuse_if_among(&[Named::new("--output", &args.output)])?;
+    Ok(Some(Box::new(BufWriter::new(file.create()?))))
 }

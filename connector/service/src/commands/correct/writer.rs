@@ -55,9 +55,16 @@ impl Encoder for LineEncoder {
         })
     }
 
-    fn pair(&self, _: &PreferencePair) -> Bytes {
-        // `correct` writes corrections only.
-        Bytes::new()
+    fn pair(&self, pair: &PreferencePair) -> Bytes {
+        let correction_id =
+            event_correction_id(&pair.event_id, &pair.prompt, &pair.rejected, &self.revision);
+        JsonEncoder.pair(&PreferencePair {
+            correction_id,
+            source_topic: None,
+            source_partition: None,
+            source_offset: None,
+            ..pair.clone()
+        })
     }
 }
 
@@ -84,6 +91,7 @@ impl EndingHandle {
 /// A sink of lines.
 pub struct LineSink {
     output: Output,
+    pairs: Option<Output>,
     format: OutputFormat,
     paint: Paint,
     identity: Identity,
@@ -93,9 +101,10 @@ pub struct LineSink {
 }
 
 impl LineSink {
-    /// A sink that writes to `output`; the handle tells how it ended.
+    /// A sink that writes to `output`, and pairs to `pairs`; the handle tells how it ended.
     pub fn new(
         output: Output,
+        pairs: Option<Output>,
         format: OutputFormat,
         identity: Identity,
         progress: ProgressBar,
@@ -106,6 +115,7 @@ impl LineSink {
         let ending = Ending::default();
         let sink = Self {
             output,
+            pairs,
             format,
             paint,
             identity,
@@ -118,7 +128,7 @@ impl LineSink {
 
     fn write(&mut self, outbound: &Outbound, offset: i64) -> io::Result<()> {
         let correction = match outbound.kind {
-            OutputKind::Pair => return Ok(()),
+            OutputKind::Pair => return self.write_pair(outbound),
             OutputKind::Correction => outbound.value.clone().unwrap_or_default(),
             OutputKind::DeadLetter => {
                 self.ending.dead_lettered += 1;
@@ -137,6 +147,15 @@ impl LineSink {
                 writeln!(self.output, "{}", text(&correction, self.paint))
             }
         }
+    }
+
+    fn write_pair(&mut self, outbound: &Outbound) -> io::Result<()> {
+        let Some(pairs) = &mut self.pairs else {
+            return Ok(());
+        };
+        pairs.write_all(outbound.value.as_deref().unwrap_or_default())?;
+        pairs.write_all(b"\n")?;
+        pairs.flush()
     }
 }
 
