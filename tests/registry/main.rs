@@ -199,12 +199,16 @@ fn unknown_schemas_and_broken_avro_are_dead_lettered_and_the_source_goes_on() {
     let encoded = story.encoded(&answer_event_schema(), &values);
     let mut unknown = encoded[0].clone();
     unknown[1..5].copy_from_slice(&999_999_u32.to_be_bytes());
+    // A registry whose ids are Java's `int` cannot even be asked for this one.
+    let mut beyond = encoded[0].clone();
+    beyond[1..5].copy_from_slice(&u32::MAX.to_be_bytes());
     let truncated = encoded[0][..encoded[0].len() - 3].to_vec();
     let dead = |value: &[u8], reason| {
         let (_, input) = events::broken(None, Some(value), reason);
         (value.to_vec(), input)
     };
     let mut records: Vec<_> = vec![
+        dead(&beyond, "invalid_avro"),
         dead(&unknown, "unknown_schema"),
         dead(&truncated, "invalid_avro"),
         dead(b"{\"question\": \"q\", \"answer\": \"a\"}", "invalid_avro"),
@@ -215,8 +219,19 @@ fn unknown_schemas_and_broken_avro_are_dead_lettered_and_the_source_goes_on() {
     let total = records.len();
     story.send(records);
     let _connector = Connector::ready(&story.name, &story.config);
+    let mut letters = Reader::open(story.kafka.settings(), &[&story.topics.dead_letters]);
     let ledger = story.settle(total);
-    assert_eq!(ledger.dispositions()["dead_lettered"], 5);
+    assert_eq!(ledger.dispositions()["dead_lettered"], 6);
+    let causes: Vec<_> = letters
+        .read_to_end(LIMIT)
+        .iter()
+        .filter_map(|letter| letter.header("__connect.errors.exception.message"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(causes.len(), 6);
+    for id in ["4294967295", "999999"] {
+        assert!(causes.iter().any(|cause| cause.contains(id)), "{causes:?}");
+    }
 }
 
 #[test]

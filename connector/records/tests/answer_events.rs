@@ -84,9 +84,15 @@ fn each_mistake_has_its_reason_and_names_its_field() {
             "trailing",
         ),
         (
-            br#"{"question":"q","answer":"\ud800"}"#,
+            br#"{"question":"q","answer":"\ud80"}"#,
             reason::INVALID_JSON,
-            "not JSON",
+            "invalid escape",
+        ),
+        (
+            // Half an emoji is no fault: the other one is told.
+            br#"{"question":"\ud800","answer":}"#,
+            reason::INVALID_JSON,
+            "expected value at line 1 column 31",
         ),
         (br#"{"answer":[1,}"#, reason::INVALID_JSON, "not JSON"),
         (b"[1,", reason::INVALID_JSON, "not JSON"),
@@ -186,6 +192,50 @@ fn each_mistake_has_its_reason_and_names_its_field() {
         );
     }
     assert_eq!(DecodeError::tombstone().reason, reason::TOMBSTONE);
+}
+
+#[test]
+fn half_an_emoji_is_read_as_a_replacement_character_in_both_layouts() {
+    let fields: FieldMap =
+        serde_json::from_str(r#"{"question":"/question","answer":"/answer"}"#).expect("valid");
+    for (written, read) in [
+        (r"so \ud83d", "so \u{fffd}"),
+        (r"\uDE00 so", "\u{fffd} so"),
+        (r"\ud83d\n", "\u{fffd}\n"),
+        (r"\ud83d\ude00", "😀"),
+        (r"\ud83d\ud83d\ude00\ude00", "\u{fffd}😀\u{fffd}"),
+        (r"\ud83d and \\ud83d", "\u{fffd} and \\ud83d"),
+        (r"\\\ud83d", "\\\u{fffd}"),
+    ] {
+        for document in [
+            format!(r#"{{"question":"Q","answer":"{written}"}}"#),
+            // Elsewhere in the document, too: in names, and in what nobody asked for.
+            format!(r#"{{"\udfff":"\ud800","question":"Q","answer":"{written}","x":["\udc00"]}}"#),
+        ] {
+            for event in [
+                json::decode_answer(document.as_bytes()),
+                json::decode_mapped(document.as_bytes(), &fields),
+            ] {
+                assert_eq!(event.expect("valid").answer, read, "{document}");
+            }
+        }
+    }
+}
+
+#[test]
+fn metadata_with_half_an_emoji_stays_json() {
+    let own = json::decode_answer(
+        br#"{"question":"Q","answer":"A","metadata_json":"{\"note\":\"so \ud83d\"}"}"#,
+    );
+    let fields: FieldMap =
+        serde_json::from_str(r#"{"question":"/q","answer":"/a","metadata_json":"/meta"}"#)
+            .expect("valid");
+    let mapped = json::decode_mapped(br#"{"q":"Q","a":"A","meta":{"note":"so \ud83d"}}"#, &fields);
+    for event in [own, mapped] {
+        let metadata = event.expect("valid").metadata_json.expect("there");
+        assert_eq!(metadata, "{\"note\":\"so \u{fffd}\"}");
+        serde_json::from_str::<serde_json::Value>(&metadata).expect("JSON");
+    }
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! What is written is read back, whatever it holds.
 
+use std::fmt::Write as _;
+
 use aligner_records::{
-    AnswerEvent, Correction, DeadLetterRecord, Disposition, INSTANTS, PreferencePair, Record,
-    SourcePosition,
+    AnswerEvent, Correction, DeadLetterRecord, Disposition, FieldMap, INSTANTS, PreferencePair,
+    Record, SourcePosition,
     avro::{self, AnswerReader},
     framing, json,
 };
@@ -23,6 +25,19 @@ fn filled() -> impl Strategy<Value = String> {
 
 fn maybe() -> impl Strategy<Value = Option<String>> {
     option::of(text())
+}
+
+const BACKSLASH: u16 = 0x5c;
+
+/// UTF-16 that was cut anywhere, so that halves of pairs stand alone.
+fn cut_text() -> impl Strategy<Value = Vec<u16>> {
+    let unit = prop_oneof![
+        0xd800..=0xdbff_u16,
+        0xdc00..=0xdfff_u16,
+        any::<u16>(),
+        Just(BACKSLASH)
+    ];
+    prop::collection::vec(unit, 0..20)
 }
 
 /// Doubles of few digits: the last bit of one of seventeen may differ after JSON, whose reader here
@@ -177,6 +192,29 @@ proptest! {
         let _ = framing::split(&bytes);
         let _ = AnswerReader::new(AnswerEvent::schema().clone(), Vec::new(), None)
 .expect("our own schema").decode(&bytes);
+    }
+
+    #[test]
+    fn text_that_was_cut_anywhere_is_read_with_replacement_characters(units in cut_text()) {
+        let mut document = r#"{"question":"Q","answer":"A"#.to_owned();
+        for unit in &units {
+            if *unit == BACKSLASH {
+                document.push_str(r"\\");
+            } else {
+                write!(document, "\\u{unit:04x}").expect("writing to a string cannot fail");
+            }
+        }
+        document.push_str(r#""}"#);
+        let answer = format!("A{}", String::from_utf16_lossy(&units));
+        let fields: FieldMap =
+            serde_json::from_str(r#"{"question":"/question","answer":"/answer"}"#).expect("valid");
+        for event in [
+            json::decode_answer(document.as_bytes()),
+            json::decode_mapped(document.as_bytes(), &fields),
+        ] {
+            let event = event.expect("valid");
+            prop_assert_eq!(&event.answer, &answer);
+        }
     }
 
     #[test]

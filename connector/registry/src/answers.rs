@@ -1,10 +1,8 @@
 //! Answer events in the Confluent wire format.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    num::NonZeroUsize,
-    sync::{Arc, PoisonError, RwLock},
-    time::{Duration, Instant},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Instant,
 };
 
 use aligner_records::{AnswerEvent, DecodeError, FieldMap, avro::AnswerReader, framing, reason};
@@ -14,6 +12,7 @@ use schema_registry_converter::schema_registry_common::SchemaType;
 use crate::{
     Registry, RegistryError,
     client::{Lookup, SchemaText},
+    schemas::{Known, Refusal, Schemas},
 };
 
 /// Why bytes have no answer event, yet or ever.
@@ -67,84 +66,74 @@ impl AnswerDecoder {
                      schema that is registered there"
                 ),
             ))),
+            Some(Known::Refused(Refusal { times, error, .. })) => {
+                Err(DecodeFailure::Invalid(DecodeError::new(
+                    reason::UNKNOWN_SCHEMA,
+                    format!(
+                        "{error}; it did so {times} times in a row and answered for another id: \
+                         write the record with a schema that it gives"
+                    ),
+                )))
+            }
         }
     }
 
     /// Fetches a schema and remembers it, or that there is none. Once it succeeds,
     /// [`AnswerDecoder::decode`] decides on records of that schema.
     ///
+    /// An id that is refused again and again is taken for unknown if the registry answers for
+    /// another one: see [`RegistrySettings::max_refusals`](crate::RegistrySettings::max_refusals).
+    ///
     /// # Errors
     /// If the registry could not say; nothing follows for the record, ask again.
     pub async fn fetch(&self, id: u32) -> Result<(), RegistryError> {
-        let known = match self.registry.schema(id).await? {
-            Lookup::Schema(text) => match parse(id, &text, self.fields.clone()) {
+        let known = match self.registry.schema(id).await {
+            Ok(Lookup::Schema(text)) => match parse(id, &text, self.fields.clone()) {
                 Ok(reader) => Known::Readable(Arc::new(reader)),
                 Err(error) => Known::Unreadable(error),
             },
-            Lookup::Unusable(cause) => {
+            Ok(Lookup::Unusable(cause)) => {
                 Known::Unreadable(DecodeError::new(reason::INVALID_AVRO, cause))
             }
-            Lookup::Nothing => Known::Unknown(Instant::now()),
+            Ok(Lookup::Nothing) => Known::Unknown(Instant::now()),
+            Err(error) => return self.note(id, error).await,
         };
-        // A panic elsewhere leaves the map whole: every change of it is one insertion.
-        self.schemas
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id, known);
+        self.write().insert(id, known);
         Ok(())
     }
 
+    /// Counts refusals of one id while the registry answers for another. Anything else is an
+    /// outage: a registry that answers for nobody, because a proxy before it lost its way or a
+    /// password has changed, says nothing about the record.
+    async fn note(&self, id: u32, error: RegistryError) -> Result<(), RegistryError> {
+        let another = self.read().another(id);
+        let refused = matches!(error, RegistryError::Refused { .. });
+        let alone = refused && self.registry.answers_for(another).await;
+        let mut schemas = self.write();
+        if !alone {
+            schemas.forgive(id);
+            return Err(error);
+        }
+        let refusal = schemas.refuse(id, error.to_string(), Instant::now());
+        if refusal.is_final(self.registry.settings()) {
+            Ok(())
+        } else {
+            Err(error)
+        }
+    }
+
     fn known(&self, id: u32) -> Option<Known> {
-        let schemas = self.schemas.read().unwrap_or_else(PoisonError::into_inner);
-        let known = schemas.known.get(&id)?;
-        (!known.is_stale(self.registry.settings().unknown_for)).then(|| known.clone())
-    }
-}
-
-/// What is known of a schema id.
-#[derive(Debug, Clone)]
-enum Known {
-    Readable(Arc<AnswerReader>),
-    /// There, but nothing that we can read; ids are never given to another schema.
-    Unreadable(DecodeError),
-    /// Not there when last asked.
-    Unknown(Instant),
-}
-
-impl Known {
-    /// A registry's replica may lag behind, so that unknown ids become known.
-    fn is_stale(&self, unknown_for: Duration) -> bool {
-        matches!(self, Self::Unknown(since) if since.elapsed() >= unknown_for)
-    }
-}
-
-/// A bounded memory of schema ids; the oldest is forgotten first.
-#[derive(Debug)]
-struct Schemas {
-    known: HashMap<u32, Known>,
-    order: VecDeque<u32>,
-    capacity: NonZeroUsize,
-}
-
-impl Schemas {
-    fn new(capacity: NonZeroUsize) -> Self {
-        Self {
-            known: HashMap::new(),
-            order: VecDeque::new(),
-            capacity,
-        }
+        let schemas = self.read();
+        schemas.known(id, self.registry.settings()).cloned()
     }
 
-    fn insert(&mut self, id: u32, known: Known) {
-        if self.known.insert(id, known).is_some() {
-            return;
-        }
-        self.order.push_back(id);
-        if self.order.len() > self.capacity.get()
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
+    fn read(&self) -> RwLockReadGuard<'_, Schemas> {
+        // A panic elsewhere leaves the memory whole: its changes do not panic half way.
+        self.schemas.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Schemas> {
+        self.schemas.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -170,21 +159,4 @@ fn parse(
         message: format!("schema id {id}: {}", error.message),
         ..error
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_oldest_schema_is_forgotten_first() {
-        let mut schemas = Schemas::new(NonZeroUsize::new(2).expect("not zero"));
-        for id in [1, 2, 1, 3] {
-            schemas.insert(id, Known::Unknown(Instant::now()));
-        }
-        let mut known: Vec<_> = schemas.known.keys().copied().collect();
-        known.sort_unstable();
-        assert_eq!(known, [2, 3]);
-        assert_eq!(schemas.order, [2, 3]);
-    }
 }

@@ -180,12 +180,25 @@ impl Registry {
             Err(error) => match Failure::of(&error, &self.settings.url, &what) {
                 Failure::UnknownSchema => Ok(Lookup::Nothing),
                 // Only a reference can lead there, and that the registry keeps whole.
-                Failure::UnknownSubject => Err(RegistryError::Unavailable {
+                Failure::UnknownSubject => Err(RegistryError::Refused {
                     url: self.settings.url.clone(),
-                    cause: format!("a schema that {what} refers to is missing"),
+                    what,
+                    cause: "a schema that it refers to is missing".to_owned(),
                 }),
                 Failure::Other(error) => Err(error),
             },
+        }
+    }
+
+    /// Whether the registry has a word of its own for an id, be it that there is no such schema.
+    pub(crate) async fn answers_for(&self, id: u32) -> bool {
+        let what = format!("schema id {id}");
+        match get_schema_by_id(id, &self.client).await {
+            Ok(_) => true,
+            Err(error) => !matches!(
+                Failure::of(&error, &self.settings.url, &what),
+                Failure::Other(_)
+            ),
         }
     }
 

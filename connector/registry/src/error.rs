@@ -17,7 +17,8 @@ pub enum RegistryError {
         cause: String,
     },
     /// It answered, and said no: settings or schemas must be changed. At start this stops the
-    /// service; later it is waited out like an outage, since nothing can be said about a record.
+    /// service; later it is waited out like an outage, since nothing can be said about a record,
+    /// unless it is one id that is refused and others are not.
     #[error("the schema registry at {url} refused {what}: {cause}")]
     Refused {
         /// Its base URL.
@@ -48,7 +49,8 @@ pub(crate) enum Failure {
 }
 
 /// Codes are Confluent's (confluentinc/schema-registry, `Errors.java`). A bare 404 is none of
-/// them: it comes from a wrong path or a proxy, and says nothing about the schema.
+/// them: it comes from a wrong path or a proxy, and says nothing about the schema. Confluent's own
+/// framework answers so too where a part of the path is not of the type that it expects.
 const UNKNOWN_SUBJECT: u32 = 40_401;
 const UNKNOWN_VERSION: u32 = 40_402;
 const UNKNOWN_SCHEMA: u32 = 40_403;
@@ -91,7 +93,7 @@ impl Failure {
                 "it answered {status}: check formats.schema_registry.username and password"
             )),
             (404, _) => refused(
-                "it answered 404 without naming a schema: check the path in \
+                "it answered 404 without naming a schema: if it always does, check the path in \
                  formats.schema_registry.url"
                     .to_owned(),
             ),

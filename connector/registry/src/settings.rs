@@ -1,6 +1,10 @@
 //! Where the registry is and how to speak to it.
 
-use std::{fmt, num::NonZeroUsize, time::Duration};
+use std::{
+    fmt,
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
 
 /// A password; nothing prints it.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,6 +45,11 @@ pub struct RegistrySettings {
     pub max_cached_schemas: NonZeroUsize,
     /// How long an id that the registry does not know is taken for unknown without asking again.
     pub unknown_for: Duration,
+    /// How often in a row an id is refused, each time while the registry answers for another one,
+    /// before it is taken for unknown. A registry that refuses every id is waited for.
+    pub max_refusals: NonZeroU32,
+    /// Least time from the first to the last of these refusals.
+    pub refused_for: Duration,
 }
 
 impl RegistrySettings {
@@ -54,6 +63,8 @@ impl RegistrySettings {
             auto_register: true,
             max_cached_schemas: NonZeroUsize::new(1000).expect("not zero"),
             unknown_for: Duration::from_secs(60),
+            max_refusals: NonZeroU32::new(5).expect("not zero"),
+            refused_for: Duration::from_secs(60),
         }
     }
 }

@@ -1,13 +1,13 @@
 //! The client against a registry that answers as it is told, faults included.
 
 use std::{
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use aligner_records::{
-    AnswerEvent, Correction, Disposition, FieldMap, Record, avro, framing, reason,
+    AnswerEvent, Correction, DecodeError, Disposition, FieldMap, Record, avro, framing, reason,
 };
 use aligner_registry::{
     AnswerDecoder, DecodeFailure, Password, Registry, RegistryError, RegistrySettings,
@@ -113,11 +113,23 @@ fn framed(id: u32, datum: &[u8]) -> Vec<u8> {
     [&framing::header(id)[..], datum].concat()
 }
 
-fn reason_of(failure: DecodeFailure) -> &'static str {
+fn invalid(failure: DecodeFailure) -> DecodeError {
     match failure {
-        DecodeFailure::Invalid(error) => error.reason,
+        DecodeFailure::Invalid(error) => error,
         DecodeFailure::SchemaNeeded(id) => panic!("schema {id} is still needed"),
     }
+}
+
+fn reason_of(failure: DecodeFailure) -> &'static str {
+    invalid(failure).reason
+}
+
+/// A decoder that gives an id up after so many refusals over so long a time.
+fn giving_up(fake: &Fake, max_refusals: u32, refused_for: Duration) -> AnswerDecoder {
+    let mut settings = RegistrySettings::new(&fake.url);
+    settings.max_refusals = NonZeroU32::new(max_refusals).expect("not zero");
+    settings.refused_for = refused_for;
+    AnswerDecoder::new(Registry::new(settings).expect("valid"), None)
 }
 
 #[tokio::test]
@@ -216,6 +228,168 @@ async fn an_unknown_schema_is_asked_for_again_after_a_while() {
         decoder.decode(&framed(7, b"")),
         Err(DecodeFailure::SchemaNeeded(7))
     );
+}
+
+#[tokio::test]
+async fn an_id_that_no_registry_gives_is_invalid_and_nobody_is_asked() {
+    let fake = Fake::start(|_| (404, error_body(404))).await;
+    let decoder = AnswerDecoder::new(fake.registry(), None);
+    for id in [framing::MAX_ID + 1, u32::MAX] {
+        let error = invalid(decoder.decode(&framed(id, b"")).expect_err("no id"));
+        assert_eq!(error.reason, reason::INVALID_AVRO);
+        assert!(error.message.contains(&id.to_string()), "{error}");
+    }
+    for id in [0, 1, framing::MAX_ID] {
+        assert_eq!(
+            decoder.decode(&framed(id, b"")),
+            Err(DecodeFailure::SchemaNeeded(id))
+        );
+    }
+    assert!(fake.lines().is_empty());
+}
+
+#[tokio::test]
+async fn an_id_that_alone_is_refused_is_given_up_by_its_name_and_others_are_read() {
+    let fake = Fake::start(|line| {
+        if line.contains("/ids/9?") {
+            (404, error_body(404))
+        } else {
+            (200, schema_body(AnswerEvent::AVSC))
+        }
+    })
+    .await;
+    let decoder = giving_up(&fake, 3, Duration::ZERO);
+    let poison = framed(9, b"");
+    for _ in 0..2 {
+        let error = decoder.fetch(9).await.expect_err("refused");
+        assert!(matches!(error, RegistryError::Refused { .. }), "{error}");
+        assert_eq!(decoder.decode(&poison), Err(DecodeFailure::SchemaNeeded(9)));
+    }
+    decoder.fetch(9).await.expect("given up");
+    let error = invalid(decoder.decode(&poison).expect_err("given up"));
+    assert_eq!(error.reason, reason::UNKNOWN_SCHEMA);
+    for part in ["schema id 9", "answered 404", "3 times in a row"] {
+        assert!(error.message.contains(part), "{error}");
+    }
+    // No other id was named yet, so the likeliest one shows that the registry answers.
+    let one_try = [
+        "GET /schemas/ids/9?deleted=true",
+        "GET /schemas/ids/1?deleted=true",
+    ];
+    assert_eq!(fake.lines(), one_try.repeat(3));
+
+    decoder.fetch(7).await.expect("there");
+    let value = framed(7, &avro::encode(&event()));
+    assert_eq!(decoder.decode(&value), Ok(event()));
+}
+
+#[tokio::test]
+async fn whatever_the_registry_refuses_of_an_id_counts_once_it_has_its_word_for_another() {
+    let answers: [(Script, &str); 3] = [
+        // The other one is unknown, says the registry itself.
+        (
+            |line| {
+                if line.contains("/ids/9?") {
+                    (404, "not found".into())
+                } else {
+                    (404, error_body(40_403))
+                }
+            },
+            "answered 404",
+        ),
+        // Not this user's to read.
+        (
+            |line| {
+                if line.contains("/ids/9?") {
+                    (403, error_body(40_301))
+                } else {
+                    (200, schema_body(AnswerEvent::AVSC))
+                }
+            },
+            "answered 403",
+        ),
+        // Refers to what is not there.
+        (
+            |line| {
+                if line.contains("/subjects/gone/") {
+                    (404, error_body(40_401))
+                } else {
+                    let gone = json!([{ "name": "x.Gone", "subject": "gone", "version": 1 }]);
+                    let body = json!({ "schema": "\"x.Gone\"", "references": gone });
+                    (200, body.to_string())
+                }
+            },
+            "refers to is missing",
+        ),
+    ];
+    for (script, part) in answers {
+        let fake = Fake::start(script).await;
+        let decoder = giving_up(&fake, 1, Duration::ZERO);
+        decoder.fetch(9).await.expect("given up");
+        let error = invalid(decoder.decode(&framed(9, b"")).expect_err("given up"));
+        assert_eq!(error.reason, reason::UNKNOWN_SCHEMA);
+        assert!(error.message.contains(part), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_answers_for_nobody_is_waited_for_however_often_it_refuses() {
+    let scripts: [Script; 4] = [
+        // A proxy without anything behind it.
+        |_| (404, "default backend".into()),
+        // A password that has changed.
+        |_| (401, error_body(401)),
+        |line| {
+            if line.contains("/ids/9?") {
+                (404, error_body(404))
+            } else {
+                (503, String::new())
+            }
+        },
+        |line| {
+            if line.contains("/ids/9?") {
+                (404, error_body(404))
+            } else {
+                (200, "<html>welcome</html>".into())
+            }
+        },
+    ];
+    for (index, script) in scripts.into_iter().enumerate() {
+        let fake = Fake::start(script).await;
+        let decoder = giving_up(&fake, 1, Duration::ZERO);
+        for _ in 0..3 {
+            let error = decoder.fetch(9).await.expect_err("refused");
+            assert!(
+                matches!(error, RegistryError::Refused { .. }),
+                "script {index}: {error}"
+            );
+            assert_eq!(
+                decoder.decode(&framed(9, b"")),
+                Err(DecodeFailure::SchemaNeeded(9)),
+                "script {index}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_id_that_is_refused_for_a_moment_only_is_not_given_up() {
+    let fake = Fake::start(|line| {
+        if line.contains("/ids/9?") {
+            (404, error_body(404))
+        } else {
+            (200, schema_body(AnswerEvent::AVSC))
+        }
+    })
+    .await;
+    let decoder = giving_up(&fake, 1, Duration::from_secs(3600));
+    for _ in 0..3 {
+        decoder.fetch(9).await.expect_err("refused");
+        assert_eq!(
+            decoder.decode(&framed(9, b"")),
+            Err(DecodeFailure::SchemaNeeded(9))
+        );
+    }
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ pub mod reason {
     pub const OUT_OF_RANGE: &str = "out_of_range";
     /// Not a datum of the schema that it names, or not framed as the registry's clients do.
     pub const INVALID_AVRO: &str = "invalid_avro";
-    /// The registry does not know the schema that the bytes name.
+    /// The registry does not know the schema that the bytes name, or refuses it alone.
     pub const UNKNOWN_SCHEMA: &str = "unknown_schema";
 
     /// Every word above.

@@ -2,7 +2,7 @@
 //!
 //! The plain path reads an answer event in one pass without building a tree, because the service
 //! reads tens of thousands of them a second beside everything else it does. Fields that the schema
-//! does not name are skipped.
+//! does not name are skipped. Halves of surrogate pairs are read as U+FFFD, in both layouts.
 
 use std::{cell::RefCell, fmt};
 
@@ -14,7 +14,7 @@ use serde::{
 use super::{
     draft::{Draft, Kind, OwnNames, Slot},
     error::{DecodeError, reason},
-    json_writer,
+    json_writer, surrogates,
     tree::Tree,
 };
 use crate::{AnswerEvent, FieldMap, Record};
@@ -28,9 +28,9 @@ pub fn decode_answer(bytes: &[u8]) -> Result<AnswerEvent, DecodeError> {
     // encoding from wrong JSON.
     let text = utf8(bytes)?;
     match first_byte(text) {
-        None | Some(b'{') => serde_json::from_str::<Draft>(text)
-            .map_err(|error| syntax(&error))?
-            .finish(&OwnNames),
+        None | Some(b'{') => parse(text, |text| {
+            Ok(serde_json::from_str::<Draft>(text)?.finish(&OwnNames))
+        })?,
         Some(first) => {
             serde_json::from_str::<IgnoredAny>(text).map_err(|error| syntax(&error))?;
             Err(not_an_object(first))
@@ -43,13 +43,14 @@ pub fn decode_answer(bytes: &[u8]) -> Result<AnswerEvent, DecodeError> {
 /// # Errors
 /// If the bytes are not JSON, or lack a question or an answer where `fields` points.
 pub fn decode_mapped(bytes: &[u8], fields: &FieldMap) -> Result<AnswerEvent, DecodeError> {
-    let text = utf8(bytes)?;
-    let document: Tree<'_> = serde_json::from_str(text).map_err(|error| syntax(&error))?;
-    match first_byte(text) {
-        // An array is a shape that pointers can walk, too.
-        Some(b'{' | b'[') => fields.event(&document),
-        first => Err(not_an_object(first.unwrap_or_default())),
-    }
+    parse(utf8(bytes)?, |text| {
+        let document: Tree<'_> = serde_json::from_str(text)?;
+        Ok(match first_byte(text) {
+            // An array is a shape that pointers can walk, too.
+            Some(b'{' | b'[') => fields.event(&document),
+            first => Err(not_an_object(first.unwrap_or_default())),
+        })
+    })?
 }
 
 /// Writes a record; every field is there, `null` where it has no value.
@@ -94,6 +95,20 @@ fn utf8(bytes: &[u8]) -> Result<&str, DecodeError> {
         )
     })?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+/// What `read` makes of a text; if that is no JSON to it and has halves of surrogate pairs, what it
+/// makes of the text without them. Places are the same in both, and so is any other fault.
+fn parse<T>(
+    text: &str,
+    read: impl Fn(&str) -> Result<T, serde_json::Error>,
+) -> Result<T, DecodeError> {
+    read(text)
+        .or_else(|error| match surrogates::mended(text) {
+            Some(mended) => read(&mended),
+            None => Err(error),
+        })
+        .map_err(|error| syntax(&error))
 }
 
 /// The parser's own words say what it expected and where, never what it found.
