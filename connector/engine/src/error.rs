@@ -66,6 +66,21 @@ pub enum LoadError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A `tokenizer.json` beside a GGUF file that holds other tokens.
+    #[error(
+        "tokenizer.json is of another model than {file}: token {id} is {beside} there and {within} \
+         in the file; move {file} into a folder of its own, or remove tokenizer.json"
+    )]
+    ForeignTokenizer {
+        /// Name of the GGUF file.
+        file: String,
+        /// The first token that differs.
+        id: u32,
+        /// Its text in `tokenizer.json`, quoted, or `missing`.
+        beside: String,
+        /// Its text in the GGUF file, quoted, or `missing`.
+        within: String,
+    },
     /// A setting that does not fit this machine, this build, or this checkpoint.
     #[error("{setting} = {value} {problem}")]
     Setting {

@@ -24,6 +24,7 @@ use candle_core::{
 use crate::{
     LoadError,
     config::{Config, Layer},
+    gguf_sample::Sample,
     gguf_text,
     kernels::Activation,
     rope::{Rope, Yarn},
@@ -74,6 +75,12 @@ impl GgufFile {
     /// `tokenizer.json` made from the metadata, if the file has a tokenizer.
     pub(crate) fn tokenizer(&self) -> Result<Option<Vec<u8>>, LoadError> {
         gguf_text::tokenizer_json(&self.content.metadata)
+            .map_err(|(key, problem)| self.problem(key, problem))
+    }
+
+    /// Tokens by which a `tokenizer.json` beside the file is known, if the file has any.
+    pub(crate) fn sample(&self) -> Result<Option<Sample>, LoadError> {
+        Sample::of(&self.name, &self.content.metadata)
             .map_err(|(key, problem)| self.problem(key, problem))
     }
 
@@ -286,11 +293,17 @@ impl GgufFile {
                 Rows::new(Cow::Owned(bytes), Stored::F32, shape)
             }
         };
-        let rotates = own.ends_with("attn_q.weight") || own.ends_with("attn_k.weight");
+        let (stem, _) = own.rsplit_once('.').unwrap_or((own.as_str(), ""));
+        let rotates = stem.ends_with(".attn_q") || stem.ends_with(".attn_k");
         if self.architecture == "llama" && rotates {
             let heads = self.size("attention.head_count", None)?;
             let hidden = self.size("embedding_length", None)?;
-            return Ok(rows.interleaved(self.size("attention.key_length", Some(hidden / heads))?));
+            let head = self.size("attention.key_length", Some(hidden / heads))?;
+            // A bias has a component for each row of its weight, and follows them.
+            return Ok(match shape {
+                [_] => rows.deinterleaved(head),
+                _ => rows.interleaved(head),
+            });
         }
         Ok(rows)
     }

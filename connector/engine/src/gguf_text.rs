@@ -10,12 +10,13 @@ use candle_core::quantized::gguf_file::Value;
 use serde_json::{Value as Json, json};
 
 /// A key and what is wrong with it.
-type Problem = (String, String);
+pub(crate) type Problem = (String, String);
 
 /// Kinds of tokens in `tokenizer.ggml.token_type`.
 const UNKNOWN: i64 = 2;
 const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
+pub(crate) const UNUSED: i64 = 5;
 
 /// How Llama 3 and Qwen 2 cut text; they differ in how many digits stay together.
 const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -45,13 +46,14 @@ pub(crate) fn tokenizer_json(
     Ok(Some(json.to_string().into_bytes()))
 }
 
-struct Vocabulary<'a> {
-    tokens: Vec<&'a str>,
-    kinds: Vec<i64>,
+/// Texts and kinds of the file's tokens, by id.
+pub(crate) struct Vocabulary<'a> {
+    pub(crate) tokens: Vec<&'a str>,
+    pub(crate) kinds: Vec<i64>,
 }
 
 impl<'a> Vocabulary<'a> {
-    fn read(metadata: &'a HashMap<String, Value>) -> Result<Self, Problem> {
+    pub(crate) fn read(metadata: &'a HashMap<String, Value>) -> Result<Self, Problem> {
         let tokens = strings(metadata, "tokens")?;
         let kinds = match metadata.get("tokenizer.ggml.token_type") {
             None => vec![1; tokens.len()],
@@ -99,7 +101,8 @@ impl<'a> Vocabulary<'a> {
             .collect()
     }
 
-    /// The post-processor that begins a sequence, if the file asks for one.
+    /// The post-processor that begins a sequence, if the file asks for one; `default` is what
+    /// llama.cpp does where the file says nothing.
     fn beginning(&self, metadata: &HashMap<String, Value>, default: bool) -> Json {
         let asked = metadata
             .get("tokenizer.ggml.add_bos_token")
@@ -140,7 +143,8 @@ fn byte_level(
         json!({"type": "Sequence", "pretokenizers": [split, bytes(false)]})
     };
     let pre = text(metadata, "pre").unwrap_or("default");
-    let (pre_tokenizer, normalizer, whole_words) = match pre {
+    // Of these, llama.cpp looks whole words up, and begins a sequence unasked, for Llama 3 alone.
+    let (pre_tokenizer, normalizer, llama_3) = match pre {
         "default" | "gpt-2" | "gpt2" => (bytes(true), Json::Null, false),
         "smollm" => {
             let digits = json!({"type": "Digits", "individual_digits": true});
@@ -164,11 +168,11 @@ fn byte_level(
         "added_tokens": vocabulary.added(),
         "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer,
-        "post_processor": vocabulary.beginning(metadata, false),
+        "post_processor": vocabulary.beginning(metadata, llama_3),
         "decoder": bytes(true),
         "model": {
             "type": "BPE", "fuse_unk": false, "byte_fallback": false,
-            "ignore_merges": whole_words, "vocab": vocabulary.vocab(),
+            "ignore_merges": llama_3, "vocab": vocabulary.vocab(),
             "merges": strings(metadata, "merges")?,
         },
     }))
@@ -253,7 +257,7 @@ fn strings<'a>(metadata: &'a HashMap<String, Value>, key: &str) -> Result<Vec<&'
         .ok_or_else(|| problem(key, "must be a list of texts"))
 }
 
-fn integer(value: &Value) -> Option<i64> {
+pub(crate) fn integer(value: &Value) -> Option<i64> {
     value
         .to_i64()
         .ok()
@@ -268,4 +272,49 @@ fn integer(value: &Value) -> Option<i64> {
 
 fn problem(key: &str, problem: &str) -> Problem {
     (format!("tokenizer.ggml.{key}"), problem.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use aligner_tokens::Texts;
+
+    use super::*;
+
+    /// Tokens of "ab", which is 3 among them; 0 begins a sequence.
+    fn prompted(pre: &str, add_bos: Option<bool>) -> Vec<u32> {
+        let text = |text: &str| Value::String(text.to_owned());
+        let list = |texts: &[&str]| Value::Array(texts.iter().map(|&each| text(each)).collect());
+        let mut metadata: HashMap<String, Value> = HashMap::new();
+        let mut set = |key: &str, value| metadata.insert(format!("tokenizer.ggml.{key}"), value);
+        set("model", text("gpt2"));
+        set("pre", text(pre));
+        set("tokens", list(&["<bos>", "a", "b", "ab"]));
+        set(
+            "token_type",
+            Value::Array(Vec::from([3, 1, 1, 1].map(Value::I32))),
+        );
+        set("merges", list(&["a b"]));
+        set("bos_token_id", Value::U32(0));
+        if let Some(flag) = add_bos {
+            set("add_bos_token", Value::Bool(flag));
+        }
+        let json = tokenizer_json(&metadata).expect("well-formed");
+        let texts = Texts::from_json(&json.expect("a tokenizer")).expect("valid");
+        texts.encode_raw("ab").expect("encodes")
+    }
+
+    #[test]
+    fn llama_3_begins_a_sequence_unless_the_file_says_otherwise() {
+        let (begun, plain) = (vec![0, 3], vec![3]);
+        for pre in ["llama-bpe", "llama3", "llama-v3"] {
+            assert_eq!(prompted(pre, None), begun, "{pre}");
+        }
+        for pre in ["default", "gpt-2", "gpt2", "smollm", "qwen2"] {
+            assert_eq!(prompted(pre, None), plain, "{pre}");
+        }
+        for pre in ["llama-bpe", "gpt-2", "smollm", "qwen2"] {
+            assert_eq!(prompted(pre, Some(true)), begun, "{pre}");
+            assert_eq!(prompted(pre, Some(false)), plain, "{pre}");
+        }
+    }
 }

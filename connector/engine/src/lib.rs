@@ -22,6 +22,7 @@ mod engine;
 mod error;
 mod family;
 mod gguf;
+mod gguf_sample;
 mod gguf_text;
 mod inbox;
 mod job;

@@ -22,6 +22,7 @@ use crate::{
     cpu::Cpu,
     decoder::{Decoder, WeightPrecision},
     gguf::GgufFile,
+    gguf_sample::Sample,
     kernels::{self, Isa, KvPrecision},
     scheduler::Budget,
     source::Files,
@@ -39,6 +40,8 @@ pub(crate) struct Loaded {
     tokenizer: Option<Vec<u8>>,
     /// Why the file's own tokenizer cannot be used; no matter to those who count in tokens.
     tokenizer_problem: Option<LoadError>,
+    /// What a `tokenizer.json` beside a GGUF file must agree with.
+    sample: Option<Sample>,
     profile: Option<Profile>,
     weights_sha256: [u8; 32],
     config_bytes: Vec<u8>,
@@ -80,6 +83,7 @@ impl Loaded {
             name: files.name(),
             eos,
             tokenizer,
+            sample: None,
             profile,
             config_bytes,
         };
@@ -101,9 +105,12 @@ impl Loaded {
         let config = file.config()?;
         let eos = config.eos.clone();
         let folder = Files::Folder(path.parent().unwrap_or(Path::new(".")).to_owned());
-        let tokenizer = match folder.optional(TOKENIZER)? {
-            Some(json) => Ok(Some(json.into_owned())),
-            None => file.tokenizer(),
+        let (tokenizer, sample) = match folder.optional(TOKENIZER)? {
+            Some(json) => match file.sample() {
+                Ok(sample) => (Ok(Some(json.into_owned())), sample),
+                Err(problem) => (Err(problem), None),
+            },
+            None => (file.tokenizer(), None),
         };
         let profile = read_profile(&folder)?;
         let name = path
@@ -116,6 +123,7 @@ impl Loaded {
             name,
             eos,
             tokenizer,
+            sample,
             profile,
             config_bytes: Vec::new(),
         };
@@ -185,6 +193,7 @@ impl Loaded {
             plan,
             tokenizer,
             tokenizer_problem,
+            sample: parts.sample,
             profile: parts.profile,
             weights_sha256,
             config_bytes: parts.config_bytes,
@@ -230,7 +239,8 @@ impl Loaded {
         }
     }
 
-    /// Encodes and decodes; an error if the checkpoint brought no tokenizer.
+    /// Encodes and decodes; an error if the checkpoint brought no tokenizer, or one of another
+    /// model.
     pub(crate) fn texts(&mut self) -> Result<Texts, LoadError> {
         if let Some(problem) = self.tokenizer_problem.take() {
             return Err(problem);
@@ -243,10 +253,14 @@ impl Loaded {
                 origin: self.name.clone(),
                 hint: "prompts are tokenised as it says",
             })?;
-        Texts::from_json(json).map_err(|error| LoadError::Malformed {
+        let texts = Texts::from_json(json).map_err(|error| LoadError::Malformed {
             file: TOKENIZER.to_owned(),
             problem: error.to_string(),
-        })
+        })?;
+        if let Some(sample) = &self.sample {
+            sample.check(&texts)?;
+        }
+        Ok(texts)
     }
 
     /// The profile to use: the configured one, the checkpoint's, or the paper's template.
@@ -296,6 +310,7 @@ struct Parts {
     name: String,
     eos: Vec<u32>,
     tokenizer: Result<Option<Vec<u8>>, LoadError>,
+    sample: Option<Sample>,
     profile: Option<Profile>,
     config_bytes: Vec<u8>,
 }

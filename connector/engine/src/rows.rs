@@ -73,6 +73,15 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// A vector with a component for each of such rows, in the order of Hugging Face.
+    pub(crate) fn deinterleaved(&self, head: usize) -> Rows<'static> {
+        let mut stored = vec![0.0; self.columns];
+        self.row(0, &mut stored);
+        let values = (0..self.columns).map(|index| stored[interleaved_place(index, head)]);
+        let bytes = values.flat_map(f32::to_le_bytes).collect();
+        Rows::new(Cow::Owned(bytes), Stored::F32, &[self.columns])
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.count
     }
@@ -88,13 +97,9 @@ impl<'a> Rows<'a> {
     }
 
     fn row_bytes(&self, index: usize) -> &[u8] {
-        let index = match self.head {
-            None => index,
-            Some(head) => {
-                let (first, within) = (index / head * head, index % head);
-                first + within % (head / 2) * 2 + within / (head / 2)
-            }
-        };
+        let index = self
+            .head
+            .map_or(index, |head| interleaved_place(index, head));
         let width = self.stored.row_bytes(self.columns);
         &self.bytes[index * width..][..width]
     }
@@ -201,6 +206,12 @@ impl<'a> Rows<'a> {
             head: self.head,
         }
     }
+}
+
+/// Where row `index` stands if the rows of each head are interleaved.
+fn interleaved_place(index: usize, head: usize) -> usize {
+    let (first, within) = (index / head * head, index % head);
+    first + within % (head / 2) * 2 + within / (head / 2)
 }
 
 fn q4(row: &[u8]) -> impl Iterator<Item = Q4K> {

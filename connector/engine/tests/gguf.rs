@@ -20,12 +20,22 @@ use candle_core::{
 use futures::executor::block_on;
 
 fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama2")
+    family("llama2")
 }
 
-/// llama.cpp's name of a tensor, and the heads of which rows must be interleaved.
-fn renamed(name: &str) -> (String, Option<usize>) {
-    let (stem, _) = name.rsplit_once('.').expect("a suffix");
+fn family(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
+}
+
+fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_slice(&fs::read(path).expect("readable")).expect("JSON")
+}
+
+/// llama.cpp's name of a tensor.
+fn renamed(name: &str) -> String {
+    let (stem, suffix) = name.rsplit_once('.').expect("a suffix");
     let own = match stem {
         "model.embed_tokens" => "token_embd".to_owned(),
         "model.norm" => "output_norm".to_owned(),
@@ -48,29 +58,51 @@ fn renamed(name: &str) -> (String, Option<usize>) {
             format!("blk.{layer}.{own}")
         }
     };
-    let heads = (own.ends_with("attn_q") || own.ends_with("attn_k")).then_some(4);
-    (format!("{own}.weight"), heads)
+    format!("{own}.{suffix}")
 }
 
-/// Writes the fixture as llama.cpp's conversion would, matrices in `dtype`.
+/// Rows of queries or keys, or their biases, as llama.cpp's conversion orders them.
+fn interleaved(tensor: &Tensor, heads: usize) -> Tensor {
+    let rows = tensor.dim(0).expect("rows");
+    let columns = tensor.elem_count() / rows;
+    let halves = tensor.reshape((heads, 2, rows / heads / 2, columns));
+    let swapped = halves.and_then(|halves| halves.transpose(1, 2)?.contiguous());
+    swapped
+        .and_then(|swapped| swapped.reshape(tensor.shape()))
+        .expect("the same elements")
+}
+
+/// Writes the fixture with its tokenizer, see [`write_family`].
 fn write_gguf(path: &Path, dtype: GgmlDType, change: impl Fn(&mut HashMap<String, Value>)) {
-    let tensors = safetensors::load(fixture().join("model.safetensors"), &Device::Cpu);
+    write_family(path, "llama2", dtype, |metadata| {
+        tokenizer_metadata(metadata);
+        change(metadata);
+    });
+}
+
+/// Writes a Llama of the fixtures as llama.cpp's conversion would, matrices in `dtype`.
+fn write_family(
+    path: &Path,
+    name: &str,
+    dtype: GgmlDType,
+    change: impl Fn(&mut HashMap<String, Value>),
+) {
+    let config = json(&family(name).join("config.json"));
+    let size = |key: &str| config[key].as_u64().expect("a size") as usize;
+    let tensors = safetensors::load(family(name).join("model.safetensors"), &Device::Cpu);
     let tensors: Vec<(String, QTensor)> = tensors
         .expect("readable")
         .into_iter()
         .map(|(name, tensor)| {
-            let (own, heads) = renamed(&name);
+            let own = renamed(&name);
             let mut tensor = tensor.to_dtype(candle_core::DType::F32).expect("widened");
-            if let Some(heads) = heads {
-                let (rows, columns) = tensor.dims2().expect("a matrix");
-                let halves = (heads, 2, rows / heads / 2, columns);
-                let swapped = tensor
-                    .reshape(halves)
-                    .and_then(|tensor| tensor.transpose(1, 2));
-                let swapped = swapped.and_then(|tensor| tensor.contiguous());
-                tensor = swapped
-                    .and_then(|tensor: Tensor| tensor.reshape((rows, columns)))
-                    .expect("the same elements");
+            for (part, heads) in [
+                (".attn_q.", "num_attention_heads"),
+                (".attn_k.", "num_key_value_heads"),
+            ] {
+                if own.contains(part) {
+                    tensor = interleaved(&tensor, size(heads));
+                }
             }
             let kind = if tensor.rank() == 1 {
                 GgmlDType::F32
@@ -80,23 +112,20 @@ fn write_gguf(path: &Path, dtype: GgmlDType, change: impl Fn(&mut HashMap<String
             (own, QTensor::quantize(&tensor, kind).expect("quantised"))
         })
         .collect();
-    let mut metadata: HashMap<String, Value> = HashMap::from([
-        (
-            "general.architecture".to_owned(),
-            Value::String("llama".to_owned()),
-        ),
-        ("llama.embedding_length".to_owned(), Value::U32(64)),
-        ("llama.block_count".to_owned(), Value::U32(2)),
-        ("llama.feed_forward_length".to_owned(), Value::U32(96)),
-        ("llama.attention.head_count".to_owned(), Value::U32(4)),
-        ("llama.attention.head_count_kv".to_owned(), Value::U32(4)),
-        (
-            "llama.attention.layer_norm_rms_epsilon".to_owned(),
-            Value::F32(1e-6),
-        ),
-        ("llama.context_length".to_owned(), Value::U32(8192)),
-    ]);
-    tokenizer_metadata(&mut metadata);
+    let mut metadata: HashMap<String, Value> = [
+        ("embedding_length", "hidden_size"),
+        ("block_count", "num_hidden_layers"),
+        ("feed_forward_length", "intermediate_size"),
+        ("attention.head_count", "num_attention_heads"),
+        ("attention.head_count_kv", "num_key_value_heads"),
+        ("context_length", "max_position_embeddings"),
+    ]
+    .into_iter()
+    .map(|(own, key)| (format!("llama.{own}"), Value::U32(size(key) as u32)))
+    .collect();
+    let mut set = |key: &str, value| metadata.insert(key.to_owned(), value);
+    set("general.architecture", Value::String("llama".to_owned()));
+    set("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-6));
     change(&mut metadata);
     let metadata: Vec<(&str, &Value)> = metadata
         .iter()
@@ -112,8 +141,7 @@ fn write_gguf(path: &Path, dtype: GgmlDType, change: impl Fn(&mut HashMap<String
 
 /// What a conversion takes from tokenizer.json.
 fn tokenizer_metadata(metadata: &mut HashMap<String, Value>) {
-    let json = fs::read(fixture().join("tokenizer.json")).expect("readable");
-    let json: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+    let json = json(&fixture().join("tokenizer.json"));
     let vocab = json["model"]["vocab"].as_object().expect("a vocabulary");
     let mut tokens = vec![String::new(); vocab.len()];
     for (token, id) in vocab {
@@ -236,11 +264,10 @@ fn scaled_rotations_are_those_of_the_checkpoint() {
         ("yarn", tuned, numbers),
         ("linear", linear, &[]),
     ] {
-        let config = scaled.join("config.json");
-        let mut json: serde_json::Value =
-            serde_json::from_slice(&fs::read(&config).expect("readable")).expect("JSON");
-        json["rope_parameters"] = parameters;
-        fs::write(config, json.to_string()).expect("written");
+        let file = scaled.join("config.json");
+        let mut config = json(&file);
+        config["rope_parameters"] = parameters;
+        fs::write(file, config.to_string()).expect("written");
         write_gguf(&path, GgmlDType::F32, |metadata| {
             let mut set = |key: &str, value| metadata.insert(format!("llama.rope.{key}"), value);
             set("freq_base", Value::F32(1e4));
@@ -263,6 +290,20 @@ fn scaled_rotations_are_those_of_the_checkpoint() {
 }
 
 #[test]
+fn biases_of_queries_and_keys_are_put_in_the_order_of_their_weights() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("tiny.gguf");
+    write_family(&path, "llama_odd", GgmlDType::F32, |metadata| {
+        let mut set = |key: &str, value| metadata.insert(format!("llama.rope.{key}"), value);
+        set("scaling.type", Value::String("linear".to_owned()));
+        set("scaling.factor", Value::F32(4.0));
+    });
+    let got = logits(ModelSource::Gguf(path), Dtype::Auto);
+    let want = logits(ModelSource::Folder(family("llama_odd")), Dtype::F32);
+    assert!(got == want, "the logits differ");
+}
+
+#[test]
 fn the_tokenizer_in_the_metadata_is_that_of_tokenizer_json() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("tiny.gguf");
@@ -278,6 +319,46 @@ fn the_tokenizer_in_the_metadata_is_that_of_tokenizer_json() {
         );
         assert_eq!(got.text, want.text);
     }
+}
+
+#[test]
+fn a_tokenizer_json_beside_is_used_if_it_is_that_of_the_file() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("tiny.gguf");
+    let beside = folder.path().join("tokenizer.json");
+    let load = || match Engine::load(EngineOptions::new(ModelSource::Gguf(path.clone()))) {
+        Ok(engine) => {
+            let got = block_on(engine.raw("the answer".to_owned())).expect("completes");
+            format!("{} tokens", got.prompt_tokens)
+        }
+        Err(error) => error.to_string(),
+    };
+    let mut tokenizer = json(&fixture().join("tokenizer.json"));
+    let write = |tokenizer: &serde_json::Value| {
+        fs::write(&beside, tokenizer.to_string()).expect("written");
+    };
+    // The file's own tokenizer cannot be used, so that it is seen which one is.
+    write_gguf(&path, GgmlDType::F32, |metadata| {
+        let unknown = Value::String("unknown".to_owned());
+        metadata.insert("tokenizer.ggml.pre".to_owned(), unknown);
+    });
+    write(&tokenizer);
+    let prompt = load();
+    assert!(prompt.ends_with(" tokens"), "{prompt}");
+    let vocabulary = &mut tokenizer["model"]["vocab"];
+    vocabulary["#"] = 10.into();
+    vocabulary["$"] = 9.into();
+    write(&tokenizer);
+    assert_eq!(
+        load(),
+        "tokenizer.json is of another model than tiny.gguf: token 9 is \"$\" there and \"#\" in the \
+         file; move tiny.gguf into a folder of its own, or remove tokenizer.json"
+    );
+    // A file that says nothing of its tokens is taken at its neighbour's word.
+    write_gguf(&path, GgmlDType::F32, |metadata| {
+        metadata.remove("tokenizer.ggml.tokens");
+    });
+    assert_eq!(load(), prompt);
 }
 
 #[test]

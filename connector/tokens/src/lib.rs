@@ -4,10 +4,11 @@
 //! A template's markers are structure; the same characters in a question are text. So a prompt is
 //! cut at the special tokens of its *literal* pieces only, and what lies between two cuts is
 //! encoded in one go with special tokens switched off: no typed marker breaks out of its field,
-//! and merges across the seam of literal and field come out as if one hand had written both.
+//! and merges across the seam of literal and field come out as if one hand had written both. What
+//! a tokenizer does at the beginning of a text, it does there alone, and not behind each cut.
 
 use aligner::prompt::Piece;
-use tokenizers::Tokenizer;
+use tokenizers::{PreTokenizerWrapper, Tokenizer, pre_tokenizers::metaspace::PrependScheme};
 
 /// The file of a checkpoint that says how.
 pub const FILE: &str = "tokenizer.json";
@@ -18,6 +19,9 @@ pub struct Texts {
     parsing: Tokenizer,
     /// Takes special tokens for text.
     literal: Tokenizer,
+    /// The same for what stands behind a special token, if that is encoded otherwise than what
+    /// begins a text.
+    behind: Option<Tokenizer>,
     /// Special tokens, the longest first.
     specials: Vec<(String, u32)>,
 }
@@ -51,6 +55,7 @@ impl Texts {
             .expect("no truncation is always possible");
         let mut literal = parsing.clone();
         literal.set_encode_special_tokens(true);
+        let behind = behind_a_marker(&literal);
         let mut specials: Vec<_> = parsing
             .get_added_tokens_decoder()
             .into_iter()
@@ -61,6 +66,7 @@ impl Texts {
         Self {
             parsing,
             literal,
+            behind,
             specials,
         }
     }
@@ -76,6 +82,21 @@ impl Texts {
             .iter()
             .find(|(text, _)| text == token)
             .map(|(_, id)| *id)
+    }
+
+    /// The text of a token, as the vocabulary spells it.
+    pub fn token(&self, id: u32) -> Option<String> {
+        let added = self.parsing.get_added_vocabulary();
+        match added.get_added_tokens_decoder().get(&id) {
+            Some(token) => Some(token.content.clone()),
+            None => self.parsing.id_to_token(id),
+        }
+    }
+
+    /// Whether a token, special or not, is found in a text before the model cuts the rest.
+    pub fn is_added(&self, id: u32) -> bool {
+        let added = self.parsing.get_added_vocabulary();
+        added.get_added_tokens_decoder().contains_key(&id)
     }
 
     /// Tokens of a prompt in pieces.
@@ -148,10 +169,12 @@ impl Texts {
         self.parsing.decode(ids, true).map_err(|_| EncodeError)
     }
 
+    /// Adds the tokens of a text at the beginning, or behind a special token.
     fn encode_into(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), EncodeError> {
         if !text.is_empty() {
-            let encoding = self
-                .literal
+            let behind = self.behind.as_ref().filter(|_| !ids.is_empty());
+            let encoding = behind
+                .unwrap_or(&self.literal)
                 .encode_fast(text, false)
                 .map_err(|_| EncodeError)?;
             ids.extend_from_slice(encoding.get_ids());
@@ -166,6 +189,38 @@ impl Texts {
             .filter_map(|(text, id)| literal.find(text).map(|at| (at, text.len(), *id)))
             // The longest of those at the same place: they come first, and `min_by_key` keeps it.
             .min_by_key(|(at, ..)| *at)
+    }
+}
+
+/// The tokenizer for what stands behind a special token, if it makes a difference.
+fn behind_a_marker(literal: &Tokenizer) -> Option<Tokenizer> {
+    let mut pre_tokenizer = literal.get_pre_tokenizer()?.clone();
+    never_first(&mut pre_tokenizer).then(|| {
+        let mut behind = literal.clone();
+        behind.with_pre_tokenizer(Some(pre_tokenizer));
+        behind
+    })
+}
+
+/// Stops what puts a space before the first word of a text; says whether there was any.
+fn never_first(pre_tokenizer: &mut PreTokenizerWrapper) -> bool {
+    match pre_tokenizer {
+        PreTokenizerWrapper::Metaspace(metaspace) => {
+            let first = metaspace.get_prepend_scheme() == PrependScheme::First;
+            if first {
+                metaspace.set_prepend_scheme(PrependScheme::Never);
+            }
+            first
+        }
+        PreTokenizerWrapper::Sequence(sequence) => {
+            let parts: &mut [PreTokenizerWrapper] = sequence.as_mut();
+            let mut found = false;
+            for part in parts {
+                found |= never_first(part);
+            }
+            found
+        }
+        _ => false,
     }
 }
 
@@ -214,5 +269,75 @@ mod tests {
             .encode_pieces(&template.pieces("what", "that"))
             .expect("encodes");
         assert_eq!(ids, texts.encode_raw("Q: what A: that").expect("encodes"));
+    }
+
+    /// A tokenizer of single letters, in which `▁` is 3.
+    fn letters(pre_tokenizer: &str) -> Texts {
+        const JSON: &str = r#"{
+            "version": "1.0",
+            "added_tokens": [
+                {"id": 0, "content": "<q>", SPECIAL},
+                {"id": 1, "content": "<a>", SPECIAL},
+                {"id": 2, "content": "<c>", SPECIAL}
+            ],
+            "normalizer": null,
+            "pre_tokenizer": PRE_TOKENIZER,
+            "post_processor": null,
+            "decoder": null,
+            "model": {
+                "type": "BPE", "fuse_unk": false, "byte_fallback": false, "merges": [],
+                "vocab": {"<q>": 0, "<a>": 1, "<c>": 2, "▁": 3, "h": 4, "i": 5, "y": 6, "o": 7}
+            }
+        }"#;
+        const SPECIAL: &str = r#""single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true"#;
+        let json = JSON.replace("SPECIAL", SPECIAL);
+        let json = json.replace("PRE_TOKENIZER", pre_tokenizer);
+        Texts::from_json(json.as_bytes()).expect("valid")
+    }
+
+    #[test]
+    fn what_a_tokenizer_puts_before_the_first_word_stands_there_alone() {
+        let metaspace = |scheme: &str| {
+            format!(r#"{{"type": "Metaspace", "replacement": "▁", "prepend_scheme": "{scheme}"}}"#)
+        };
+        let sequence = |part: &str| {
+            let digits = r#"{"type": "Digits", "individual_digits": true}"#;
+            format!(r#"{{"type": "Sequence", "pretokenizers": [{digits}, {part}]}}"#)
+        };
+        // The question has one space; behind a marker, only "always" puts another.
+        for (pre_tokenizer, spaces) in [
+            (metaspace("first"), 1),
+            (sequence(&metaspace("first")), 1),
+            (metaspace("never"), 1),
+            (metaspace("always"), 3),
+        ] {
+            let texts = letters(&pre_tokenizer);
+            let encoded = |template: &str| {
+                let template = Template::new(template).expect("valid");
+                let pieces = template.pieces("hi yo", "yo");
+                let ids = texts.encode_pieces(&pieces).expect("encodes");
+                let whole = template.render("hi yo", "yo");
+                let whole = texts.encode_raw(&whole).expect("encodes");
+                assert_eq!(ids, whole, "{pre_tokenizer}");
+                ids
+            };
+            let ids = encoded("<q>{question}<a>{answer}<c>");
+            let found = ids.iter().filter(|&&id| id == 3).count();
+            assert_eq!(found, spaces, "{pre_tokenizer}");
+            // At the beginning, and behind a marker with a space of its own.
+            encoded("hi<q>{question} <a> {answer}<c>yo");
+            encoded("{question}<a>{answer}");
+            encoded("{question} {answer}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_spelt_as_in_the_vocabulary() {
+        let texts = texts();
+        assert_eq!(texts.token(3).as_deref(), Some("<q>"));
+        assert_eq!(texts.token(290).as_deref(), Some("Ġwhat"));
+        assert_eq!(texts.token(293), None);
+        assert!(texts.is_added(3) && !texts.is_added(290));
     }
 }
