@@ -20,8 +20,11 @@ FROM debian:bookworm-slim
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates libssl3 \
-    && rm -rf /var/lib/apt/lists/*
+    && rm -rf /var/lib/apt/lists/* \
+    && install -d -o 65532 -g 65532 /var/cache/huggingface
 COPY --from=build /out/aligner-connector /usr/local/bin/aligner-connector
+# Models of the Hugging Face hub; a volume keeps them: docker run -v models:/var/cache/huggingface
+ENV HF_HOME=/var/cache/huggingface
 # A number, so that Kubernetes can see that it is not root.
 USER 65532:65532
 EXPOSE 8083

@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 
 use crate::tools::{chart, lint, objects, only, template, text, value_sets, values};
 
+const HUB_MODEL: &str = "acme/aligner-2b@0123456789abcdef0123456789abcdef01234567";
+const CACHE_VARIABLES: [&str; 2] = ["HF_HOME", "HF_HUB_CACHE"];
+
 fn rendered(given: &Value) -> Vec<Value> {
     objects(values(given).path())
 }
@@ -21,6 +24,11 @@ fn pod(objects: &[Value]) -> &Value {
 
 fn container(objects: &[Value]) -> &Value {
     &pod(objects)["containers"][0]
+}
+
+/// The item of a list that has this name.
+fn item<'a>(list: &'a Value, name: &str) -> Option<&'a Value> {
+    list.as_array()?.iter().find(|item| item["name"] == name)
 }
 
 fn config(objects: &[Value]) -> &str {
@@ -91,6 +99,18 @@ fn unknown_and_impossible_values_are_refused_by_name() {
         (
             json!({"config": {"pipeline": {"drain_timeout_ms": 90_000}}}),
             "drain",
+        ),
+        (json!({"modelCache": {"sizeLimit": 20}}), "sizeLimit"),
+        (json!({"modelCache": {"sizeLimit": "20 GB"}}), "sizeLimit"),
+        (json!({"modelCache": {"mountPath": "cache"}}), "mountPath"),
+        (json!({"modelCache": {"persistence": {"size": 20}}}), "size"),
+        (
+            json!({"modelCache": {"enabled": false, "persistence": {"enabled": true}}}),
+            "modelCache.persistence.enabled",
+        ),
+        (
+            json!({"config": {"aligner": {"model": HUB_MODEL}}, "modelCache": {"enabled": false}}),
+            "HF_HOME",
         ),
     ];
     for (given, named) in refusals {
@@ -177,6 +197,106 @@ fn the_release_names_the_connector_unless_the_values_do() {
     let named = |given: Value| config(&rendered(&given)).contains("name: prod-aligner-connector\n");
     assert!(named(json!({})));
     assert!(!named(json!({"config": {"name": "moderation"}})));
+}
+
+#[test]
+fn a_model_of_the_hub_is_kept_where_the_pod_may_write() {
+    let objects = rendered(&json!({"config": {"aligner": {"model": HUB_MODEL}}}));
+    let container = container(&objects);
+    let home = item(&container["env"], "HF_HOME").expect("HF_HOME is set");
+    let mount = item(&container["volumeMounts"], "model-cache").expect("the cache is mounted");
+    assert_eq!(home["value"], mount["mountPath"]);
+    assert_eq!(mount["readOnly"], Value::Null);
+    let volume = item(&pod(&objects)["volumes"], "model-cache").expect("the cache is a volume");
+    assert_eq!(volume["emptyDir"], json!({"sizeLimit": "20Gi"}));
+    let claims = &only(&objects, "StatefulSet")["spec"]["volumeClaimTemplates"];
+    assert_eq!(*claims, Value::Null);
+}
+
+#[test]
+fn other_models_have_no_cache_unless_the_values_ask_for_it() {
+    let has_cache = |given: &Value| {
+        let objects = rendered(given);
+        let container = container(&objects);
+        let set = item(&container["env"], "HF_HOME").is_some();
+        let mounted = item(&container["volumeMounts"], "model-cache").is_some();
+        let volume = item(&pod(&objects)["volumes"], "model-cache").is_some();
+        assert!(set == mounted && mounted == volume, "{given}");
+        volume
+    };
+    let others = [
+        "bundled",
+        "remote",
+        "/models/aligner-2b",
+        "/models/a@b",
+        "acme/aligner-2b",
+        "acme/aligners/2b@main",
+        ".acme/aligner-2b@main",
+    ];
+    for model in others {
+        let given = json!({"config": {"aligner": {"model": model}}});
+        assert!(!has_cache(&given), "{model}");
+    }
+    assert!(has_cache(&json!({"modelCache": {"enabled": true}})));
+}
+
+#[test]
+fn a_cache_that_the_environment_names_is_left_alone() {
+    for variable in CACHE_VARIABLES {
+        for asked in [Value::Null, json!(true), json!(false)] {
+            let objects = rendered(&json!({
+                "config": {"aligner": {"model": HUB_MODEL}},
+                "modelCache": {"enabled": asked},
+                "extraEnv": [{"name": variable, "value": "/scratch"}],
+            }));
+            let container = container(&objects);
+            let set: Vec<_> = container["env"]
+                .as_array()
+                .expect("a list")
+                .iter()
+                .filter(|entry| CACHE_VARIABLES.iter().any(|name| entry["name"] == *name))
+                .collect();
+            assert_eq!(set, [&json!({"name": variable, "value": "/scratch"})]);
+            let mounted = item(&container["volumeMounts"], "model-cache").is_some();
+            assert_eq!(mounted, asked == json!(true), "{variable}, {asked}");
+        }
+    }
+}
+
+#[test]
+fn a_persistent_cache_is_a_volume_of_each_pods_own_whatever_the_model() {
+    for model in [HUB_MODEL, "bundled"] {
+        let objects = rendered(&json!({
+            "config": {"aligner": {"model": model}},
+            "modelCache": {
+                "persistence": {"enabled": true, "storageClass": "fast", "size": "40Gi"},
+            },
+        }));
+        let claims = &only(&objects, "StatefulSet")["spec"]["volumeClaimTemplates"];
+        assert_eq!(claims.as_array().map(Vec::len), Some(1), "{claims}");
+        assert_eq!(claims[0]["metadata"]["name"], "model-cache");
+        // A label that changes with the chart would forbid every upgrade.
+        assert_eq!(
+            claims[0]["metadata"]["labels"]["helm.sh/chart"],
+            Value::Null
+        );
+        assert_eq!(
+            claims[0]["spec"],
+            json!({
+                "accessModes": ["ReadWriteOnce"],
+                "storageClassName": "fast",
+                "resources": {"requests": {"storage": "40Gi"}},
+            })
+        );
+        let container = container(&objects);
+        let mount = item(&container["volumeMounts"], "model-cache").expect("the cache is mounted");
+        let home = item(&container["env"], "HF_HOME").expect("HF_HOME is set");
+        assert_eq!(home["value"], mount["mountPath"]);
+        assert_eq!(item(&pod(&objects)["volumes"], "model-cache"), None);
+    }
+    let objects = rendered(&json!({"modelCache": {"persistence": {"enabled": true}}}));
+    let claims = &only(&objects, "StatefulSet")["spec"]["volumeClaimTemplates"];
+    assert_eq!(claims[0]["spec"]["storageClassName"], Value::Null);
 }
 
 #[test]

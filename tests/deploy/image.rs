@@ -57,3 +57,20 @@ fn the_image_runs_as_the_user_that_the_chart_expects() {
     assert!(values.contains(&format!("  runAsUser: {user}\n")));
     assert!(values.contains(&format!("  runAsGroup: {group}\n")));
 }
+
+#[test]
+fn the_image_keeps_models_in_a_folder_of_its_user_where_the_chart_mounts_their_volume() {
+    let values = fs::read_to_string(root().join("helm/aligner-connector/values.yaml"))
+        .expect("the chart has values");
+    let dockerfile = dockerfile();
+    let line = |start: &str| {
+        dockerfile
+            .lines()
+            .find_map(|line| line.strip_prefix(start))
+            .unwrap_or_else(|| panic!("no line begins with {start}"))
+    };
+    let folder = line("ENV HF_HOME=");
+    let (user, group) = line("USER ").split_once(':').expect("user:group");
+    assert!(dockerfile.contains(&format!("install -d -o {user} -g {group} {folder}\n")));
+    assert!(values.contains(&format!("  mountPath: {folder}\n")));
+}

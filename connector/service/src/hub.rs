@@ -6,13 +6,17 @@
 //! against the SHA-256 that the hub gives for them, and nothing half fetched is ever found under
 //! its own name.
 //!
+//! Of the weights only those are fetched that the index names, or `model.safetensors` where there
+//! is no index: repositories such as Mistral's hold a second copy beside them.
+//!
 //! The variables are those of Hugging Face's own tools: `HF_ENDPOINT`, `HF_HUB_CACHE` or
 //! `HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN`. The `hf-hub` crate is not used: it would bring a
 //! second HTTP client and a second TLS library for three requests.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     env, fmt, fs,
-    io::{Read, Write},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -93,6 +97,23 @@ struct Lfs {
     sha256: String,
 }
 
+/// Which file holds which tensor.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+const INDEX: &str = "model.safetensors.index.json";
+const SINGLE: &str = "model.safetensors";
+/// What the engine reads besides weights.
+const SMALL: [&str; 5] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "aligner.json",
+    INDEX,
+];
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A download may take long, but not without a byte for so long.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
@@ -125,8 +146,8 @@ impl Hub {
     /// The folder that holds the model, after what is missing there was fetched.
     ///
     /// # Errors
-    /// If the hub cannot be reached, does not have the model or refuses it, or if offline and the
-    /// model was not fetched before.
+    /// If the hub cannot be reached, does not have the model or refuses it, if the cache cannot be
+    /// written, or if offline and the model was not fetched before.
     pub fn folder(&self, id: &HubId) -> anyhow::Result<PathBuf> {
         let home = self
             .cache
@@ -148,6 +169,8 @@ impl Hub {
         if is_commit(&id.revision) && is_whole(&pinned) {
             return Ok(pinned);
         }
+        // Whatever the hub answers, without it there is no place for a model.
+        create_folder(&self.cache)?;
         let client = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(OPERATION_TIMEOUT)
@@ -155,13 +178,7 @@ impl Hub {
             .context("making an HTTP client")?;
         let revision = self.revision(&client, id)?;
         let folder = snapshots.join(&revision.sha);
-        for file in needed(&revision.siblings).with_context(|| format!("model {id}"))? {
-            let path = folder.join(&file.rfilename);
-            if !path.is_file() {
-                self.fetch(&client, id, &revision.sha, file, &path)
-                    .with_context(|| format!("fetching {} of {id}", file.rfilename))?;
-            }
-        }
+        self.complete(&client, id, &revision, &folder)?;
         if revision.sha != id.revision {
             let HubId { owner, name, .. } = id;
             tracing::warn!(
@@ -225,6 +242,43 @@ impl Hub {
             ),
             status => bail!("{} answers {status} for {id}", self.endpoint),
         }
+    }
+
+    /// Fetches what the folder lacks: weights last, for the index says which they are, and a folder
+    /// that has them is taken for whole.
+    fn complete(
+        &self,
+        client: &Client,
+        id: &HubId,
+        revision: &Revision,
+        folder: &Path,
+    ) -> anyhow::Result<()> {
+        let find = |name: &str| revision.siblings.iter().find(|file| file.rfilename == name);
+        let fetch = |file: &Sibling| {
+            let path = folder.join(&file.rfilename);
+            if path.is_file() {
+                return Ok(());
+            }
+            self.fetch(client, id, &revision.sha, file, &path)
+                .with_context(|| format!("fetching {} of {id}", file.rfilename))
+        };
+        ensure!(
+            find(INDEX).is_some() || find(SINGLE).is_some(),
+            "model {id}: it has neither {SINGLE} nor {INDEX}; of a repository with GGUF files, \
+             fetch one and give its path"
+        );
+        for name in SMALL {
+            if let Some(file) = find(name) {
+                fetch(file)?;
+            }
+        }
+        for name in weights(folder).with_context(|| format!("model {id}"))? {
+            let file = find(&name).with_context(|| {
+                format!("model {id}: its {INDEX} names {name:?}, which the hub does not have")
+            })?;
+            fetch(file)?;
+        }
+        Ok(())
     }
 
     /// Fetches a file beside its place, checks it, and moves it there.
@@ -292,46 +346,166 @@ fn copy(from: &mut impl Read, to: &Path) -> anyhow::Result<(u64, String)> {
 }
 
 fn create_parent(path: &Path) -> anyhow::Result<()> {
-    let folder = path.parent().context("a file of the cache has a folder")?;
-    fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))
+    create_folder(path.parent().context("a file of the cache has a folder")?)
 }
 
-/// The files of a checkpoint that the engine reads.
-fn needed(files: &[Sibling]) -> anyhow::Result<Vec<&Sibling>> {
-    let small = [
-        "config.json",
-        "generation_config.json",
-        "tokenizer.json",
-        "aligner.json",
-        "model.safetensors.index.json",
-    ];
-    // In the top folder only: others hold other formats of the same weights.
-    let is_weight = |name: &str| name.ends_with(".safetensors") && !name.contains('/');
-    let found: Vec<_> = files
-        .iter()
-        .filter(|file| small.contains(&file.rfilename.as_str()) || is_weight(&file.rfilename))
-        .collect();
+fn create_folder(folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| {
+        format!(
+            "making {}, where models are kept; set HF_HOME (or HF_HUB_CACHE, which wins over it) \
+             to a folder that this user may write",
+            folder.display()
+        )
+    })
+}
+
+/// The weight files of a snapshot: what its index names, or the single one.
+fn weights(folder: &Path) -> anyhow::Result<BTreeSet<String>> {
+    let path = folder.join(INDEX);
+    match fs::read(&path) {
+        Ok(index) => shards(&index).with_context(|| path.display().to_string()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(BTreeSet::from([SINGLE.to_owned()]))
+        }
+        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+    }
+}
+
+/// The files that an index names. They become paths, and anybody may have written it.
+fn shards(index: &[u8]) -> anyhow::Result<BTreeSet<String>> {
+    let index: Index = serde_json::from_slice(index).context("it is no index of weights")?;
     ensure!(
-        found.iter().any(|file| is_weight(&file.rfilename)),
-        "it has no .safetensors files; of a repository with GGUF files, fetch one and give its path"
+        !index.weight_map.is_empty(),
+        "its weight_map names no files"
     );
-    Ok(found)
+    let mut names = BTreeSet::new();
+    for (tensor, name) in index.weight_map {
+        ensure!(
+            Path::new(&name)
+                .file_name()
+                .is_some_and(|file| file == name.as_str()),
+            "its weight_map has {tensor:?} in {name:?}, which is not the name of a file beside it"
+        );
+        names.insert(name);
+    }
+    Ok(names)
 }
 
 /// Whether a snapshot holds a configuration, a tokenizer and all of its weights.
 fn is_whole(folder: &Path) -> bool {
     let exists = |name: &str| folder.join(name).is_file();
-    let shards = || -> Option<bool> {
-        let index = fs::read(folder.join("model.safetensors.index.json")).ok()?;
-        let index: serde_json::Value = serde_json::from_slice(&index).ok()?;
-        let map = index.get("weight_map")?.as_object()?;
-        Some(map.values().all(|name| name.as_str().is_some_and(exists)))
-    };
     exists("config.json")
         && exists("tokenizer.json")
-        && (exists("model.safetensors") || shards().unwrap_or(false))
+        && weights(folder).is_ok_and(|names| names.iter().all(|name| exists(name)))
 }
 
 fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(folder: &Path, name: &str, text: &str) {
+        fs::write(folder.join(name), text).expect("a temporary folder can be written");
+    }
+
+    #[test]
+    fn the_weights_are_what_the_index_names_whatever_lies_beside_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        write(folder.path(), "consolidated.safetensors", "the same again");
+        let names = weights(folder.path()).expect("no index is needed");
+        assert_eq!(names, BTreeSet::from([SINGLE.to_owned()]));
+
+        write(
+            folder.path(),
+            INDEX,
+            r#"{"metadata": {"total_size": 1}, "weight_map":
+                {"a": "2.safetensors", "b": "1.safetensors", "c": "2.safetensors"}}"#,
+        );
+        let names = weights(folder.path()).expect("an index");
+        let expected = ["1.safetensors", "2.safetensors"].map(str::to_owned);
+        assert_eq!(names, BTreeSet::from(expected));
+    }
+
+    #[test]
+    fn a_path_in_an_index_is_refused_by_file_and_entry() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in [
+            "/etc/passwd",
+            "/",
+            "..",
+            "../model.safetensors",
+            "shards/../../model.safetensors",
+            "shards/model.safetensors",
+            "./model.safetensors",
+            "model.safetensors/",
+            ".",
+            "",
+        ] {
+            let index = serde_json::json!({
+                "weight_map": {"model.norm.weight": name, "other": "model.safetensors"}
+            });
+            write(folder.path(), INDEX, &index.to_string());
+            let error = weights(folder.path()).expect_err(name);
+            let error = format!("{error:#}");
+            let path = folder.path().join(INDEX).display().to_string();
+            for part in [path, format!("{name:?}"), "model.norm.weight".to_owned()] {
+                assert!(error.contains(&part), "{part} in {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_index_without_names_of_files_is_refused_by_its_path() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for index in [
+            "<html>",
+            "[]",
+            "{}",
+            r#"{"weight_map": {}}"#,
+            r#"{"weight_map": {"a": 1}}"#,
+        ] {
+            write(folder.path(), INDEX, index);
+            let error = weights(folder.path()).expect_err(index);
+            assert!(format!("{error:#}").contains(INDEX), "{error:#}");
+            assert!(!is_whole(folder.path()));
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_whole_when_it_has_every_file_that_its_index_names() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in ["config.json", "tokenizer.json", SINGLE] {
+            assert!(!is_whole(folder.path()), "without {name}");
+            write(folder.path(), name, "");
+        }
+        assert!(is_whole(folder.path()));
+
+        // The engine follows an index where there is one.
+        let index = r#"{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}"#;
+        write(folder.path(), INDEX, index);
+        for name in ["1.safetensors", "2.safetensors"] {
+            assert!(!is_whole(folder.path()), "without {name}");
+            write(folder.path(), name, "");
+        }
+        assert!(is_whole(folder.path()));
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_made_is_named_with_what_to_set() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let cache = file.path().join("hub");
+        let hub = Hub {
+            endpoint: "http://127.0.0.1:1".to_owned(),
+            cache: cache.clone(),
+            token: None,
+            offline: false,
+        };
+        let id = "acme/tiny@main".parse::<HubId>().expect("an id");
+        let error = format!("{:#}", hub.folder(&id).expect_err("a file holds no folder"));
+        assert!(error.contains(&cache.display().to_string()), "{error}");
+        assert!(error.contains("set HF_HOME"), "{error}");
+    }
 }

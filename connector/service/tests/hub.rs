@@ -22,7 +22,18 @@ const FILES: [&str; 4] = [
     "model.safetensors",
 ];
 
-/// A hub that holds the engine's tiny Llama as `acme/tiny`, and counts what it is asked.
+const INDEX: &str = "model.safetensors.index.json";
+
+/// The engine's tiny Llama.
+fn tiny() -> HashMap<&'static str, Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/fixtures/llama2");
+    FILES
+        .iter()
+        .map(|name| (*name, fs::read(folder.join(name)).expect("a fixture")))
+        .collect()
+}
+
+/// A hub that holds a checkpoint as `acme/tiny`, and counts what it is asked.
 struct FakeHub {
     url: String,
     asked: Arc<Mutex<Vec<String>>>,
@@ -31,11 +42,10 @@ struct FakeHub {
 impl FakeHub {
     /// `damaged` is a file of which it sends other bytes than it promises.
     fn start(damaged: Option<&'static str>) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/fixtures/llama2");
-        let files: HashMap<&str, Vec<u8>> = FILES
-            .iter()
-            .map(|name| (*name, fs::read(folder.join(name)).expect("a fixture")))
-            .collect();
+        Self::holding(tiny(), damaged)
+    }
+
+    fn holding(files: HashMap<&'static str, Vec<u8>>, damaged: Option<&'static str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -73,7 +83,9 @@ fn answer(
             .map(|(name, bytes)| {
                 let digest = Sha256::digest(bytes);
                 let sha256: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-                let lfs = (*name == "model.safetensors").then(|| json!({"sha256": sha256}));
+                let lfs = name
+                    .ends_with(".safetensors")
+                    .then(|| json!({"sha256": sha256}));
                 json!({"rfilename": name, "lfs": lfs})
             })
             .collect()
@@ -182,6 +194,64 @@ fn a_model_is_fetched_once_and_found_again_without_the_hub() {
     }
 }
 
+/// The checkpoint as one shard with an index that says so.
+fn sharded(shard: &'static str) -> HashMap<&'static str, Vec<u8>> {
+    let mut files = tiny();
+    let weights = files.remove("model.safetensors").expect("a fixture");
+    let index = json!({"weight_map": {"model.norm.weight": shard}});
+    files.insert(INDEX, index.to_string().into_bytes());
+    files.insert(shard, weights);
+    files
+}
+
+#[test]
+fn a_second_copy_of_the_weights_is_not_fetched() {
+    let shard = "model-00001-of-00001.safetensors";
+    let mut files = sharded(shard);
+    let second = ["consolidated.safetensors", "model.safetensors"];
+    for name in second {
+        files.insert(name, files[shard].clone());
+    }
+    let hub = FakeHub::holding(files, None);
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let pinned = format!("acme/tiny@{COMMIT}");
+    let first = correct(&pinned, home.path(), &hub.url, false);
+    assert!(first.status.success(), "{}", text(&first.stderr));
+    let asked = hub.asked();
+    assert!(asked.iter().any(|path| path.ends_with(shard)), "{asked:?}");
+    for name in second {
+        let end = format!("/{name}");
+        assert!(!asked.iter().any(|path| path.ends_with(&end)), "{asked:?}");
+        assert!(!snapshot(home.path()).join(name).exists(), "{name}");
+    }
+
+    let again = correct(&pinned, home.path(), &hub.url, false);
+    assert_eq!(text(&again.stdout), text(&first.stdout));
+    assert_eq!(hub.asked(), Vec::<String>::new());
+}
+
+#[test]
+fn an_index_that_names_a_path_is_refused_and_the_path_not_asked_for() {
+    for shard in [
+        "../../evil.safetensors",
+        "/evil.safetensors",
+        "a/evil.safetensors",
+    ] {
+        let hub = FakeHub::holding(sharded(shard), None);
+        let home = tempfile::tempdir().expect("a temporary folder");
+        for _ in ["fetched", "found again"] {
+            let done = correct(&format!("acme/tiny@{COMMIT}"), home.path(), &hub.url, false);
+            assert_eq!(done.status.code(), Some(1));
+            let error = text(&done.stderr);
+            for part in [INDEX, "model.norm.weight", shard] {
+                assert!(error.contains(part), "{part} in {error}");
+            }
+            let asked = hub.asked();
+            assert!(!asked.iter().any(|path| path.contains("evil")), "{asked:?}");
+        }
+    }
+}
+
 #[test]
 fn a_damaged_file_is_named_and_not_kept() {
     let hub = FakeHub::start(Some("model.safetensors"));
@@ -205,6 +275,21 @@ fn a_damaged_file_is_named_and_not_kept() {
         .filter(|name| name.contains("safetensors"))
         .collect();
     assert_eq!(left, Vec::<String>::new());
+}
+
+#[test]
+fn a_cache_that_cannot_be_made_is_named_with_what_to_set_and_nothing_is_asked() {
+    let hub = FakeHub::start(None);
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let cache = home.path().join("hub");
+    fs::write(&cache, "a file, which holds no folder").expect("written");
+    let done = correct("acme/tiny@main", home.path(), &hub.url, false);
+    assert_eq!(done.status.code(), Some(1));
+    let error = text(&done.stderr);
+    for part in [cache.display().to_string().as_str(), "set HF_HOME"] {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+    assert_eq!(hub.asked(), Vec::<String>::new());
 }
 
 #[test]

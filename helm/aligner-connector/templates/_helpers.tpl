@@ -64,3 +64,35 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $_ := set $config "service" (set $service "listen" (printf "0.0.0.0:%d" (int .Values.service.port))) -}}
 {{- toYaml $config -}}
 {{- end -}}
+
+{{/* Whether the model is one of the Hugging Face hub: owner/name@revision, as connector/service/src/hub.rs reads it. */}}
+{{- define "aligner-connector.isHubModel" -}}
+{{- $part := "[A-Za-z0-9_-][A-Za-z0-9_.-]*" -}}
+{{- $aligner := default dict .Values.config.aligner -}}
+{{- if regexMatch (printf "^%s/%s@%s$" $part $part $part) (toString $aligner.model) -}}true{{- end -}}
+{{- end -}}
+
+{{/* Whether extraEnv says where models are kept. */}}
+{{- define "aligner-connector.namesModelCache" -}}
+{{- range .Values.extraEnv -}}
+{{- if has .name (list "HF_HOME" "HF_HUB_CACHE") -}}true{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Whether pods have a model cache. With persistence always: a StatefulSet cannot lose its claim template. */}}
+{{- define "aligner-connector.hasModelCache" -}}
+{{- $cache := .Values.modelCache -}}
+{{- $isHubModel := include "aligner-connector.isHubModel" . -}}
+{{- $isNamed := include "aligner-connector.namesModelCache" . -}}
+{{- if eq (toString $cache.enabled) "false" -}}
+{{- if $cache.persistence.enabled -}}
+{{- fail "modelCache.persistence.enabled is true and modelCache.enabled is false: leave modelCache.enabled null for a model cache with a volume, or set both to false for none" -}}
+{{- end -}}
+{{- $isReadOnly := dig "readOnlyRootFilesystem" false (default dict .Values.securityContext) -}}
+{{- if and $isHubModel $isReadOnly (not $isNamed) (not .Values.extraEnvFrom) -}}
+{{- fail (printf "config.aligner.model %s comes from the Hugging Face hub, modelCache.enabled is false, and the root file system is read-only: there is no place for it. Leave modelCache.enabled null, or set HF_HOME in extraEnv to a folder of extraVolumeMounts or of the image" .Values.config.aligner.model) -}}
+{{- end -}}
+{{- else if or $cache.enabled $cache.persistence.enabled (and $isHubModel (not $isNamed)) -}}
+true
+{{- end -}}
+{{- end -}}
