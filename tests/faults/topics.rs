@@ -42,6 +42,71 @@ fn partitions_that_are_added_are_read_from_their_beginning() {
 }
 
 #[test]
+fn latest_skips_what_a_group_began_behind_and_nothing_of_partitions_that_are_added() {
+    let kafka = Kafka::shared();
+    let mut story = Story::new(kafka, "latest-added", 2);
+    story.config = story.config.clone().set(&["kafka", "start_from"], "latest");
+    let mut events = Events::new(events::seed("latest-added"), "latest-added");
+    // The oracle does not know of these: an output of one of them would be one too many.
+    let mut writer = client::Writer::open(kafka.settings());
+    for _ in 0..50 {
+        writer.send(&story.topics.answers, &events.next_json().0);
+    }
+    writer.settle(LIMIT);
+    let mut connector = Connector::ready(&story.name, &story.config);
+    wait::until("its partitions", LIMIT, || {
+        connector.metric("aligner_partitions_assigned", &[]) == Some(2.0)
+    });
+    story.send(&mut events, 100);
+    story.oracle.wait_done(100, LIMIT);
+    assert!(connector.sigterm().success());
+    // While nobody is there, so that no process has seen the topic without them.
+    client::add_partitions(kafka.settings(), &story.topics.answers, 4);
+    story.oracle.send((0..200).map(|number| {
+        let (mut outgoing, input) = events.next_json();
+        outgoing.partition = Some(number % 4);
+        (outgoing, input)
+    }));
+    connector.restart();
+    assert_eq!(story.oracle.settled(LIMIT).inputs, 300);
+    assert!(connector.sigterm().success());
+}
+
+#[test]
+fn a_topic_that_is_deleted_and_made_again_is_read_from_its_beginning() {
+    let kafka = Kafka::shared();
+    let topics = Topics::create(kafka, "made-again", 1);
+    let name = topics.answers.clone();
+    let config = aligner_tests::connector::Config::new(&name, kafka.bootstrap(), &topics);
+    let mut events = Events::new(events::seed("made-again"), "made-again");
+    let mut connector = Connector::ready(&name, &config);
+    // Somebody must know, unless the group notices that the topic is gone before it is back.
+    connector.allow_error("offset out of range");
+    connector.allow_error("offsets went back");
+    let mut reader = client::Reader::open(kafka.settings(), &[&topics.corrections]);
+    let mut seen = Vec::new();
+    for round in 1..=2 {
+        if round == 2 {
+            client::delete_topic(kafka.settings(), &topics.answers);
+            kafka.create_topic(&topics.answers, 1);
+        }
+        let mut writer = client::Writer::open(kafka.settings());
+        for _ in 0..50 {
+            writer.send(&topics.answers, &events.next_json().0);
+        }
+        writer.settle(LIMIT);
+        wait::until("its corrections", LIMIT, || {
+            seen.extend(reader.read_to_end(LIMIT));
+            seen.len() >= round * 50
+        });
+    }
+    let offsets: Vec<i64> = seen.iter().map(source_offset).collect();
+    let expected: Vec<i64> = (0..50).chain(0..50).collect();
+    assert_eq!(offsets, expected, "each once, from the first of both logs");
+    assert!(connector.sigterm().success());
+}
+
+#[test]
 fn aborted_transactions_and_gaps_upstream_are_stepped_over() {
     let story = Story::new(Kafka::shared(), "gaps", 1);
     let upstream: ThreadedProducer<Silent> = story
@@ -280,6 +345,14 @@ fn records_that_compaction_removed_are_stepped_over() {
     assert!(connector.sigterm().success());
 }
 
+/// The offset of the input that a correction stems from.
+fn source_offset(correction: &client::Record) -> i64 {
+    let value: serde_json::Value =
+        serde_json::from_slice(correction.value.as_deref().expect("no tombstones"))
+            .expect("corrections are JSON");
+    value["source_offset"].as_i64().expect("a number")
+}
+
 /// Whether the group began at the oldest record or at its first day's end.
 fn goes_on_with_the_oldest_that_are_left(start_from: &str) {
     let kafka = Kafka::shared();
@@ -315,15 +388,7 @@ fn goes_on_with_the_oldest_that_are_left(start_from: &str) {
         seen.extend(reader.read_to_end(LIMIT));
         seen.len() >= 80
     });
-    let offsets: Vec<i64> = seen
-        .iter()
-        .map(|record| {
-            let value: serde_json::Value =
-                serde_json::from_slice(record.value.as_deref().expect("no tombstones"))
-                    .expect("corrections are JSON");
-            value["source_offset"].as_i64().expect("a number")
-        })
-        .collect();
+    let offsets: Vec<i64> = seen.iter().map(source_offset).collect();
     let expected: Vec<i64> = (0..50).chain(120..150).collect();
     assert_eq!(
         offsets, expected,

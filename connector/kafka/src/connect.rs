@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{self, SyncSender},
     },
@@ -30,7 +30,7 @@ use crate::{
     settings::{Connection, DeliveryGuarantee},
     sink::KafkaSink,
     source::KafkaSource,
-    start_position,
+    start_position::{self, Beginning},
     stats::ClientStats,
     successor::Successor,
     tenure::Tenures,
@@ -87,7 +87,7 @@ fn connect_blocking(
     let meter = opentelemetry::global::meter("aligner-kafka");
     let stats = ClientStats::new(Arc::clone(&tenures), &meter);
 
-    Preflight::new(connection, Arc::clone(&given_up))?.run(runtime)?;
+    let found = Preflight::new(connection, Arc::clone(&given_up))?.run(runtime)?;
 
     let handoff = Arc::new(Handoff::new(connection.kafka.fetch_buffer_bytes));
     let source_closing = Arc::new(AtomicBool::new(false));
@@ -104,11 +104,12 @@ fn connect_blocking(
     let membership = Membership {
         listener: Listener::new("consumer", Some(Arc::clone(&stats))),
         tenures: Arc::clone(&tenures),
+        courses: Mutex::default(),
         handoff: Arc::clone(&handoff),
         stats: Arc::clone(&stats),
         closing: Arc::clone(&source_closing),
         revoke_timeout: connection.revoke_timeout(),
-        start_from: connection.kafka.start_from,
+        beginning: Beginning::new(connection.kafka.start_from, found),
         offsets_patience: start_position::patience(properties::max_poll_interval(&consuming)),
         arrivals,
         suspended: AtomicBool::new(false),

@@ -13,7 +13,7 @@ use std::{
 use aligner_pipeline::{PartitionEpoch, SourceError, SourceRecord};
 use bytes::Bytes;
 use rdkafka::{
-    Message, TopicPartitionList,
+    Message, Offset, TopicPartitionList,
     config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel},
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
@@ -21,9 +21,11 @@ use rdkafka::{
 };
 
 use crate::{
+    context::RepeatFilter,
+    course::{self, Place},
     fetching::{Fetching, Step},
     handoff::record_bytes,
-    membership::Membership,
+    membership::{self, Membership},
     native,
 };
 
@@ -57,6 +59,7 @@ pub(crate) struct ConsumerThread {
     /// Tenure of the record seen last; the next one is nearly always of the same partition.
     last: Option<Arc<PartitionEpoch>>,
     changes: u64,
+    repeats: RepeatFilter,
 }
 
 impl ConsumerThread {
@@ -76,6 +79,7 @@ impl ConsumerThread {
                 fetching: Fetching::default(),
                 last: None,
                 changes: 0,
+                repeats: RepeatFilter::default(),
             },
             handle,
         ))
@@ -141,7 +145,9 @@ impl ConsumerThread {
             match consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => {
-                    if let Some(tenure) = self.tenure_of(&message) {
+                    if let Some(tenure) = self.tenure_of(&message)
+                        && self.is_next(&message, &tenure)?
+                    {
                         let record = copied(&message, tenure);
                         bytes += record_bytes(&record);
                         batch.push(record);
@@ -191,6 +197,61 @@ impl ConsumerThread {
             .find(message.topic(), message.partition());
         self.last.clone_from(&found);
         found
+    }
+
+    /// Whether a record is the next one of its tenure. Where it is not, reading goes on elsewhere if
+    /// it must.
+    fn is_next(
+        &mut self,
+        message: &BorrowedMessage<'_>,
+        tenure: &Arc<PartitionEpoch>,
+    ) -> Result<bool, SourceError> {
+        let partition = &tenure.partition;
+        let place = Place {
+            offset: message.offset(),
+            leader_epoch: native::leader_epoch(message),
+            timestamp: message.timestamp().to_millis(),
+        };
+        match self.membership().note(tenure, place) {
+            course::Step::On => return Ok(true),
+            course::Step::Again => {
+                if let Some(unsaid) = self.repeats.admit(&partition.to_string(), Instant::now()) {
+                    tracing::warn!(
+                        %partition,
+                        offset = place.offset,
+                        unsaid,
+                        "a record that was read before came again and is left out"
+                    );
+                }
+            }
+            course::Step::Gap { from } => {
+                tracing::info!(
+                    %partition,
+                    from,
+                    offset = place.offset,
+                    "offsets jump at a new leader: what lies between is read once more"
+                );
+                membership::seek(&self.consumer, partition, Offset::Offset(from))?;
+            }
+            course::Step::Back {
+                stood_at,
+                leader_epoch,
+            } => {
+                tracing::error!(
+                    %partition,
+                    offset = place.offset,
+                    expected = stood_at,
+                    leader_epoch = ?place.leader_epoch,
+                    last_leader_epoch = ?leader_epoch,
+                    "offsets went back, records of the old log are lost and those of the new one are \
+                     read: {}; see \"Offsets that go back\" in docs/operations.md",
+                    course::cause(leader_epoch, place.leader_epoch)
+                );
+                self.membership()
+                    .begin_again(&self.consumer, tenure, place.offset)?;
+            }
+        }
+        Ok(false)
     }
 
     /// Suspends fetching, or resumes it.

@@ -21,6 +21,7 @@ mod client_errors;
 mod connect;
 mod consumer_thread;
 mod context;
+mod course;
 mod delivery_thread;
 mod fetching;
 mod handoff;

@@ -4,12 +4,16 @@
 //! while we are here, heartbeats go on. A revocation may therefore wait a bounded time for
 //! finished results to be delivered; partitions that are lost already end at once. Whoever
 //! delivers never needs the polling thread, so waiting for it here cannot stop both.
+//!
+//! A partition whose log was cut or made anew is taken and given again in the same way, only that
+//! nobody in the group has asked for it: see [`crate::course`].
 
 use std::{
     future::Future,
     pin::pin,
+    slice,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Wake, Waker},
@@ -19,7 +23,7 @@ use std::{
 
 use aligner_pipeline::{Partition, PartitionEpoch, SourceError, SourceEvent};
 use rdkafka::{
-    ClientContext, TopicPartitionList,
+    ClientContext, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol},
     error::KafkaError,
@@ -30,26 +34,31 @@ use tokio::sync::oneshot;
 
 use crate::{
     context::Listener,
+    course::{Courses, Place, Step},
     handoff::Handoff,
-    settings::StartFrom,
-    start_position::{self, Positions},
+    start_position::{self, Beginning, Positions},
     stats::ClientStats,
     tenure::Tenures,
 };
 
 /// While waiting for a release, how soon a close is noticed.
 const CLOSE_CHECK_INTERVAL: Duration = Duration::from_millis(20);
+/// How long librdkafka may take to begin elsewhere in a partition; no broker is asked.
+const SEEK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The consumer's side of the group.
 #[derive(Debug)]
 pub(crate) struct Membership {
     pub(crate) listener: Listener,
     pub(crate) tenures: Arc<Tenures>,
+    /// How far each tenure has come.
+    pub(crate) courses: Mutex<Courses>,
     pub(crate) handoff: Arc<Handoff>,
     pub(crate) stats: Arc<ClientStats>,
     pub(crate) closing: Arc<AtomicBool>,
     pub(crate) revoke_timeout: Duration,
-    pub(crate) start_from: StartFrom,
+    /// Where partitions without a committed offset begin.
+    pub(crate) beginning: Beginning,
     /// How long committed offsets are asked for.
     pub(crate) offsets_patience: Duration,
     /// Told about partitions that came to us, so that a vanished owner's transactions are ended.
@@ -80,8 +89,9 @@ impl Membership {
         } else {
             self.positions(consumer, list, &tenures)
         };
-        if positions.is_some() {
+        if let Some(positions) = &positions {
             tracing::info!(partitions = %shown(&tenures), "partitions assigned");
+            self.set_out(&tenures, |partition| positions.of(partition));
             // The news first: records may follow as soon as librdkafka knows.
             self.handoff
                 .put_news(SourceEvent::Assigned(tenures.clone()));
@@ -92,7 +102,9 @@ impl Membership {
             RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(assignment),
         };
         match (assigned, positions) {
-            (Ok(()), Some(positions)) => positions.commit(consumer),
+            (Ok(()), Some(positions)) => {
+                positions.pin(consumer, self.offsets_patience, || self.is_over(consumer));
+            }
             (Ok(()), None) => {}
             (Err(error), positions) => {
                 tracing::error!(%error, "librdkafka did not take the assignment");
@@ -119,7 +131,7 @@ impl Membership {
         match start_position::find(
             consumer,
             list,
-            self.start_from,
+            &self.beginning,
             self.offsets_patience,
             is_over,
         ) {
@@ -166,6 +178,86 @@ impl Membership {
 
     fn is_over(&self, consumer: &BaseConsumer<Self>) -> bool {
         self.closing.load(Ordering::Acquire) || consumer.assignment_lost()
+    }
+
+    fn courses(&self) -> MutexGuard<'_, Courses> {
+        // Every change is complete before anything can panic.
+        self.courses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// These tenures begin, at these offsets where they are known.
+    fn set_out(
+        &self,
+        tenures: &[Arc<PartitionEpoch>],
+        begins_at: impl Fn(&Partition) -> Option<i64>,
+    ) {
+        let current = self.tenures.current();
+        let mut courses = self.courses();
+        courses.keep(&current);
+        for tenure in tenures {
+            courses.begin(tenure, begins_at(&tenure.partition));
+        }
+    }
+
+    /// What a record is to its tenure.
+    pub(crate) fn note(&self, tenure: &PartitionEpoch, place: Place) -> Step {
+        self.courses().note(tenure, place)
+    }
+
+    /// Ends a tenure whose log was cut or made anew, as if the group took the partition, and begins
+    /// another: at `first`, the first record that came of what is there now, or before it where the
+    /// group has come less far. The group is moved back there first, so that what was committed in the
+    /// old log neither hides records from the next owner, nor settles a delivery that is in doubt.
+    ///
+    /// # Errors
+    ///
+    /// Where the new tenure cannot begin. Nothing is lost: what was not delivered is read by whoever is
+    /// next.
+    pub(crate) fn begin_again(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        tenure: &Arc<PartitionEpoch>,
+        first: i64,
+    ) -> Result<(), SourceError> {
+        let partition = &tenure.partition;
+        self.stats.rewound();
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.handoff.forget(slice::from_ref(tenure));
+        self.hand_over(vec![Arc::clone(tenure)]);
+        let tenures = self.tenures.begin([partition.clone()]);
+        self.stats.forget(partition);
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&partition.topic, partition.number);
+        let Some(positions) = self.positions(consumer, &list, &tenures) else {
+            return Ok(()); // The pipeline has been told.
+        };
+        let begins = positions.no_later_than(first, partition);
+        let offset = match begins {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        };
+        if let Some(offset) = offset {
+            self.stats.begins(partition, offset);
+            let is_over = || self.is_over(consumer);
+            let patience = self.offsets_patience;
+            if let Err(cause) =
+                start_position::move_group(consumer, partition, offset, patience, is_over)
+            {
+                self.tenures.end(&tenures);
+                if is_over() {
+                    return Ok(());
+                }
+                return Err(SourceError {
+                    message: format!(
+                        "the log of {partition} was cut or made anew, and its committed offset \
+                         could not be moved back to {offset}: {cause}; start again"
+                    ),
+                });
+            }
+        }
+        self.set_out(&tenures, |_| offset);
+        self.handoff.put_news(SourceEvent::Assigned(tenures));
+        seek(consumer, partition, begins)
     }
 
     fn give_up(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
@@ -218,6 +310,25 @@ impl Membership {
             "partitions revoked"
         );
     }
+}
+
+/// Goes on reading a partition at an offset. What was fetched of it already does not come any more.
+///
+/// # Errors
+///
+/// Where librdkafka does not.
+pub(crate) fn seek(
+    consumer: &BaseConsumer<Membership>,
+    partition: &Partition,
+    offset: Offset,
+) -> Result<(), SourceError> {
+    consumer
+        .seek(&partition.topic, partition.number, offset, SEEK_TIMEOUT)
+        .map_err(|error| SourceError {
+            message: format!(
+                "librdkafka did not read {partition} again from {offset:?}: {error}; start again"
+            ),
+        })
 }
 
 /// Waits for the other side to send or drop, to the deadline at most.

@@ -1,10 +1,10 @@
 //! The few calls that need librdkafka itself, and the only unsafe code of this crate.
 //!
-//! Four reasons bring us here. The wrapper keeps a group's generation and member id to itself,
+//! Five reasons bring us here. The wrapper keeps a group's generation and member id to itself,
 //! and a broker that is sent generation −1 switches fencing off, so that both must be looked at in
 //! the very object that is sent. The wrapper's commit flushes in steps of 100 ms. It panics at a
-//! header whose key is not UTF-8, which any client may write. And the mock broker's rebalance delay
-//! has no wrapper at all.
+//! header whose key is not UTF-8, which any client may write. And neither the epoch of a record's
+//! leader nor the mock broker's rebalance delay has a wrapper at all.
 //!
 //! Every pointer comes from a live client that the caller holds a reference to for the length of
 //! the call, and librdkafka's handles may be used from any thread.
@@ -169,6 +169,13 @@ pub(crate) fn abort_transaction<C: ClientContext>(
     outcome(unsafe {
         bindings::rd_kafka_abort_transaction(client.native_ptr(), milliseconds(timeout))
     })
+}
+
+/// The epoch of the leader that wrote a record; `None` where the record's format has none.
+pub(crate) fn leader_epoch(message: &BorrowedMessage<'_>) -> Option<i32> {
+    // SAFETY: the message is borrowed for this call.
+    let epoch = unsafe { bindings::rd_kafka_message_leader_epoch(message.ptr()) };
+    (epoch >= 0).then_some(epoch)
 }
 
 /// The headers of a record, in order. A key that is not UTF-8 is read as Kafka's own Java client

@@ -65,6 +65,7 @@ impl Outlet {
     pub(crate) fn new(parts: OutletParts, batching: Batching) -> KafkaResult<Self> {
         let mut config = parts.config.clone();
         config.set_log_level(RDKafkaLogLevel::Info);
+        // Nobody else sets it: see `properties`.
         config.set("batch.size", batching.max_bytes().to_string());
         if batching.one_by_one() {
             config.set("batch.num.messages", "1");

@@ -5,6 +5,7 @@
 //! password, a failed TLS handshake, a missing topic, a missing permission.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,10 +14,10 @@ use std::{
 };
 
 use rdkafka::{
-    ClientContext, TopicPartitionList,
+    ClientContext, Offset, TopicPartitionList,
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
     consumer::{BaseConsumer, Consumer, ConsumerContext},
-    error::{KafkaError, RDKafkaErrorCode},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
 };
 use thiserror::Error;
 
@@ -24,6 +25,7 @@ use crate::{
     context::{Fault, Listener, RepeatFilter},
     properties,
     settings::Connection,
+    start_position::Found,
     topics,
 };
 
@@ -109,7 +111,7 @@ pub(crate) struct Preflight<'a> {
 
 /// What a topic looks like from here.
 enum Seen {
-    Partitions(usize),
+    Partitions(i32),
     Missing,
 }
 
@@ -130,20 +132,23 @@ impl<'a> Preflight<'a> {
         })
     }
 
-    /// Looks at everything that can be looked at without writing.
-    pub(crate) fn run(&self, runtime: &tokio::runtime::Handle) -> Result<(), StartError> {
+    /// Looks at everything that can be looked at without writing; returns the answer topics.
+    pub(crate) fn run(
+        &self,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<BTreeMap<String, Found>, StartError> {
         self.wait_for_a_broker()?;
         // From here on somebody answers, and what cannot be answered in time is a finding.
         let deadline = Instant::now() + self.connection.start_timeout();
-        let partitions = self.look_at_topics(deadline, runtime)?;
-        self.look_at_group(deadline)?;
+        let answers = self.look_at_topics(deadline, runtime)?;
+        let found = self.look_at_group(&answers, deadline)?;
         tracing::info!(
             group = %self.connection.group_id,
             identity = %self.connection.identity,
-            partitions,
+            partitions = most_partitions(&answers),
             "kafka is reachable and topics are there"
         );
-        Ok(())
+        Ok(found)
     }
 
     fn check(&self) -> Result<(), StartError> {
@@ -200,27 +205,31 @@ impl<'a> Preflight<'a> {
         }
     }
 
+    /// The answer topics, with the number of their partitions.
     fn look_at_topics(
         &self,
         deadline: Instant,
         runtime: &tokio::runtime::Handle,
-    ) -> Result<usize, StartError> {
+    ) -> Result<BTreeMap<String, i32>, StartError> {
         let settings = &self.connection.topics;
         let mut missing_answers = Vec::new();
-        let mut partitions = 0;
+        let mut answers = BTreeMap::new();
         for topic in &settings.answers {
             match self.look_at_topic(topic, deadline)? {
-                Seen::Partitions(count) => partitions = count.max(partitions),
+                Seen::Partitions(count) => {
+                    answers.insert(topic.clone(), count);
+                }
                 Seen::Missing => missing_answers.push(topic.clone()),
             }
         }
+        let partitions = most_partitions(&answers);
         let mut missing_outputs = Vec::new();
         for (_, topic) in settings.outputs() {
             if let Seen::Missing = self.look_at_topic(topic, deadline)? {
                 missing_outputs.push(topic.to_owned());
             }
         }
-        let wanted = i32::try_from(partitions.max(1)).unwrap_or(i32::MAX);
+        let wanted = partitions.max(1);
         if missing_answers.is_empty() && settings.create && !missing_outputs.is_empty() {
             let specs: Vec<_> = missing_outputs
                 .iter()
@@ -228,10 +237,10 @@ impl<'a> Preflight<'a> {
                 .collect();
             runtime.block_on(topics::create(self.connection, &specs))?;
             tracing::info!(topics = ?missing_outputs, partitions = wanted, "output topics made");
-            return Ok(partitions);
+            return Ok(answers);
         }
         if missing_answers.is_empty() && missing_outputs.is_empty() {
-            return Ok(partitions);
+            return Ok(answers);
         }
         let command = |topic: &String| {
             format!(
@@ -253,7 +262,10 @@ impl<'a> Preflight<'a> {
                 Ok(metadata) => {
                     let found = metadata.topics().iter().find(|found| found.name() == topic);
                     match found.map(|found| (found.error(), found.partitions().len())) {
-                        Some((None, count)) if count > 0 => return Ok(Seen::Partitions(count)),
+                        Some((None, count)) if count > 0 => {
+                            let count = i32::try_from(count).unwrap_or(i32::MAX);
+                            return Ok(Seen::Partitions(count));
+                        }
                         Some((Some(code), _)) => match RDKafkaErrorCode::from(code) {
                             RDKafkaErrorCode::UnknownTopicOrPartition
                             | RDKafkaErrorCode::UnknownTopic => return Ok(Seen::Missing),
@@ -281,14 +293,14 @@ impl<'a> Preflight<'a> {
         }
     }
 
-    fn look_at_group(&self, deadline: Instant) -> Result<(), StartError> {
+    fn look_at_group(
+        &self,
+        answers: &BTreeMap<String, i32>,
+        deadline: Instant,
+    ) -> Result<BTreeMap<String, Found>, StartError> {
         loop {
-            let mut list = TopicPartitionList::new();
-            for topic in &self.connection.topics.answers {
-                list.add_partition(topic, 0);
-            }
-            let problem = match self.client.committed_offsets(list, QUESTION_TIMEOUT) {
-                Ok(_) => return Ok(()),
+            let problem = match self.committed_in(answers) {
+                Ok(found) => return Ok(found),
                 Err(error) => error,
             };
             if problem.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
@@ -307,4 +319,31 @@ impl<'a> Preflight<'a> {
             }
         }
     }
+
+    /// Whether the group has committed anything in these topics.
+    fn committed_in(
+        &self,
+        answers: &BTreeMap<String, i32>,
+    ) -> KafkaResult<BTreeMap<String, Found>> {
+        let mut list = TopicPartitionList::new();
+        for (topic, partitions) in answers {
+            list.add_partition_range(topic, 0, partitions - 1);
+        }
+        let committed = self.client.committed_offsets(list, QUESTION_TIMEOUT)?;
+        let mut found = BTreeMap::new();
+        for (topic, partitions) in answers {
+            let mut begun = false;
+            for element in committed.elements_for_topic(topic) {
+                element.error()?;
+                begun |= matches!(element.offset(), Offset::Offset(_));
+            }
+            let partitions = *partitions;
+            found.insert(topic.clone(), Found { partitions, begun });
+        }
+        Ok(found)
+    }
+}
+
+fn most_partitions(answers: &BTreeMap<String, i32>) -> i32 {
+    answers.values().copied().max().unwrap_or(0)
 }

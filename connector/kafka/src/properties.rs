@@ -1,7 +1,8 @@
 //! librdkafka properties: which ones a person may set, and the full set for each client.
 //!
 //! A property given in the configuration wins over ours, because brokers and networks differ;
-//! those that the delivery guarantee rests on cannot be given at all.
+//! those that the delivery guarantee rests on, and those that would be overruled, cannot be given at
+//! all.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -13,10 +14,19 @@ use crate::settings::{Connection, DeliveryGuarantee, KafkaSettings, Problem};
 const REFUSED: &[(&str, &str)] = &[
     ("acks", "exactly once needs all of them; remove it"),
     ("auto.offset.reset", "set kafka.start_from"),
+    (
+        "batch.size",
+        "it begins at 1000000 and shrinks where a broker refuses a batch; remove it",
+    ),
     ("bootstrap.servers", "set kafka.bootstrap_servers"),
     (
         "client.id",
         "it is the transactional id; set name and kafka.instance_id",
+    ),
+    (
+        "debug",
+        "what librdkafka says for debugging is not logged; set telemetry.log_level to \
+         info,aligner_kafka=debug for the rest",
     ),
     (
         "delivery.report.only.error",
@@ -38,6 +48,7 @@ const REFUSED: &[(&str, &str)] = &[
         "enable.partition.eof",
         "the end of a partition is no event here; remove it",
     ),
+    ("enabled_events", "the client library sets it; remove it"),
     ("group.id", "set kafka.group_id"),
     ("group.instance.id", "set kafka.instance_id"),
     ("heartbeat.interval.ms", "set kafka.heartbeat_interval_ms"),
@@ -45,6 +56,8 @@ const REFUSED: &[(&str, &str)] = &[
         "isolation.level",
         "it also makes committed offsets stable; remove it",
     ),
+    ("log.queue", "the client library sets it; remove it"),
+    ("log_level", "set telemetry.log_level"),
     ("message.timeout.ms", "set kafka.transaction_timeout_ms"),
     ("delivery.timeout.ms", "set kafka.transaction_timeout_ms"),
     ("metadata.broker.list", "set kafka.bootstrap_servers"),
@@ -54,6 +67,10 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     ("request.required.acks", "exactly once needs all of them"),
     ("session.timeout.ms", "set kafka.session_timeout_ms"),
+    (
+        "statistics.interval.ms",
+        "readiness and metrics rest on a report every second; remove it",
+    ),
     ("transaction.timeout.ms", "set kafka.transaction_timeout_ms"),
     ("transactional.id", "set name and kafka.instance_id"),
 ];
@@ -411,6 +428,44 @@ mod tests {
             assert_eq!(found.len(), 1, "{key}");
             assert_eq!(found[0].key, format!("kafka.properties.{key}"));
             assert!(found[0].message.starts_with("cannot be set here: "));
+        }
+    }
+
+    #[test]
+    fn a_property_that_would_be_overruled_is_refused_with_the_reason() {
+        for (key, value, reason) in [
+            // 0 would leave a connector unready for ever.
+            ("statistics.interval.ms", "0", "readiness"),
+            ("statistics.interval.ms", "1000", "readiness"),
+            ("batch.size", "16384", "shrinks where a broker refuses"),
+            ("debug", "consumer", "telemetry.log_level"),
+            ("log_level", "7", "telemetry.log_level"),
+            ("log.queue", "false", "the client library"),
+            ("enabled_events", "0", "the client library"),
+        ] {
+            let found = problems(&given(key, value));
+            assert_eq!(found.len(), 1, "{key}");
+            assert!(
+                found[0].message.contains(reason),
+                "{key}: {}",
+                found[0].message
+            );
+        }
+    }
+
+    #[test]
+    fn every_property_that_is_refused_is_one_of_librdkafka() {
+        for (key, _) in REFUSED {
+            let mut alone = ClientConfig::new();
+            alone.set(*key, "");
+            let unknown = matches!(
+                alone.create_native_config(),
+                Err(KafkaError::ClientConfig(
+                    RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN,
+                    ..
+                ))
+            );
+            assert!(!unknown, "{key}");
         }
     }
 

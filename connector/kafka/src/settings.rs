@@ -20,8 +20,9 @@ pub struct KafkaSettings {
     pub bootstrap_servers: String,
     /// What is promised when something fails.
     pub delivery: DeliveryGuarantee,
-    /// Where a group without committed offsets begins. After records were deleted unread by the
-    /// broker's retention, reading goes on with the oldest that are left, whatever is given here.
+    /// Where a group begins in partitions that were there by then; those that are added later are read
+    /// from their beginning. After records were deleted unread by the broker's retention, reading goes
+    /// on with the oldest that are left, whatever is given here.
     pub start_from: StartFrom,
     /// A name that survives a restart, such as a StatefulSet ordinal; turns static membership on.
     pub instance_id: Option<String>,
@@ -80,7 +81,7 @@ pub enum DeliveryGuarantee {
     AtLeastOnce,
 }
 
-/// Where a group without committed offsets begins.
+/// Where a group begins that has committed nothing in a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StartFrom {
     /// At the oldest record there is.

@@ -88,6 +88,7 @@ pub struct ClientStats {
     delivery_duration: Histogram<f64>,
     deliveries: Counter<u64>,
     fenced: Counter<u64>,
+    rewinds: Counter<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -132,6 +133,10 @@ impl ClientStats {
             fenced: meter
                 .u64_counter("aligner.kafka.fenced")
                 .with_description("transactional ids taken over, by whose: own or vanished")
+                .build(),
+            rewinds: meter
+                .u64_counter("aligner.kafka.rewinds")
+                .with_description("times that a log was found cut or made anew, and read again")
                 .build(),
         });
         stats.observe(meter);
@@ -300,6 +305,11 @@ impl ClientStats {
 
     pub(crate) fn fenced(&self, whose: &'static str) {
         self.fenced.add(1, &[KeyValue::new("whose", whose)]);
+    }
+
+    /// A log was found cut or made anew.
+    pub(crate) fn rewound(&self) {
+        self.rewinds.add(1, &[]);
     }
 
     /// Takes in a report of librdkafka; one that cannot be read is left out.

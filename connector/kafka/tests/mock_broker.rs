@@ -363,3 +363,72 @@ async fn latest_means_since_the_group_first_began_not_since_the_last_start() {
     assert_eq!(read(&mut second, 3).await.len(), 3);
     close(second).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn latest_skips_nothing_in_partitions_that_an_older_group_has_not_had() {
+    let broker = MockBroker::start(&TOPICS).expect("the mock starts");
+    let mut connection = connection(&broker, DeliveryGuarantee::AtLeastOnce);
+    write_events(&connection, 30).await;
+    let mut first = connect(connection.clone())
+        .await
+        .expect("the mock is reachable");
+    // The group has come as far as one record of one partition.
+    let records = read(&mut first, 30).await;
+    first
+        .sink
+        .deliver(deliveries(&records[..1]))
+        .await
+        .expect("the mock takes outputs and offsets");
+    close(first).await;
+
+    // The others might have been added since: nobody can tell, so nothing of them is skipped.
+    connection.kafka.start_from = StartFrom::Latest;
+    let mut second = connect(connection).await.expect("the mock is reachable");
+    assert_eq!(read(&mut second, 29).await.len(), 29);
+    close(second).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_stands_behind_the_end_of_a_log_is_moved_back_and_reads_what_is_there() {
+    let broker = MockBroker::start(&[
+        ("llm.answers", 1),
+        ("llm.corrections", 1),
+        ("llm.pairs", 1),
+        ("llm.dead-letters", 1),
+    ])
+    .expect("the mock starts");
+    let connection = connection(&broker, DeliveryGuarantee::AtLeastOnce);
+    write_events(&connection, 5).await;
+    let mut first = connect(connection.clone())
+        .await
+        .expect("the mock is reachable");
+    // As if the log had been longer once.
+    let mut delivered = deliveries(&read(&mut first, 5).await);
+    delivered[0].next_offset = 100;
+    first
+        .sink
+        .deliver(delivered)
+        .await
+        .expect("the mock takes outputs and offsets");
+    close(first).await;
+
+    let mut second = connect(connection.clone())
+        .await
+        .expect("the mock is reachable");
+    let records = read(&mut second, 5).await;
+    let offsets: Vec<_> = records.iter().map(|record| record.offset).collect();
+    assert_eq!(offsets, [0, 1, 2, 3, 4]);
+    let ended = second
+        .sink
+        .deliver(deliveries(&records))
+        .await
+        .expect("the mock takes outputs and offsets");
+    assert_eq!(ended, [], "the tenure that reads them goes on");
+    close(second).await;
+
+    // The group stands where it has come to, and not where it once was.
+    write_events(&connection, 1).await;
+    let mut third = connect(connection).await.expect("the mock is reachable");
+    assert_eq!(read(&mut third, 1).await[0].offset, 5);
+    close(third).await;
+}

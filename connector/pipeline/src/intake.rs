@@ -9,10 +9,10 @@ use tokio::time::Instant;
 use crate::{
     decode::{Decoder, Undecoded},
     encode::dead_letter_reason,
-    offsets::{Offsets, Ticket},
+    offsets::{Offsets, Ticket, Unadmitted},
     settings::{Backoff, Settings},
     source::SourceRecord,
-    work::footprint,
+    work::{footprint, position},
 };
 
 /// A record that waits to be decoded.
@@ -65,17 +65,35 @@ impl Intake {
         offsets: &mut Offsets<T>,
         now: Instant,
     ) -> u64 {
-        let before = self.queue.len();
-        self.queue.extend(records.into_iter().filter_map(|record| {
-            let ticket =
-                offsets.admit(&record.partition, record.offset, footprint(&record), now)?;
-            Some(Received {
-                ticket,
-                record,
-                at: now,
-            })
-        }));
-        (self.queue.len() - before) as u64
+        let (mut accepted, mut behind) = (0, 0_u64);
+        let mut first_behind = None;
+        for record in records {
+            match offsets.admit(&record.partition, record.offset, footprint(&record), now) {
+                Ok(ticket) => {
+                    self.queue.push_back(Received {
+                        ticket,
+                        record,
+                        at: now,
+                    });
+                    accepted += 1;
+                }
+                Err(Unadmitted::Ended) => {}
+                Err(Unadmitted::Behind(last_offset)) => {
+                    behind += 1;
+                    first_behind.get_or_insert_with(|| (position(&record), last_offset));
+                }
+            }
+        }
+        if let Some((position, last_offset)) = first_behind {
+            // A source promises rising offsets. If it breaks that, somebody must hear of it.
+            tracing::error!(
+                first = %position,
+                last_offset,
+                records = behind,
+                "records were left out: they lie behind the last one that was read in their tenure"
+            );
+        }
+        accepted
     }
 
     /// Decodes the first record, unless the decoder is not ready for it.
@@ -171,5 +189,57 @@ impl Intake {
         self.queue.clear();
         self.fetching = None;
         self.not_before = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        decode::JsonDecoder,
+        source::{Partition, PartitionEpoch},
+    };
+
+    fn record(tenure: &Arc<PartitionEpoch>, offset: i64) -> SourceRecord {
+        SourceRecord {
+            partition: Arc::clone(tenure),
+            offset,
+            key: None,
+            value: None,
+            headers: Vec::new(),
+            timestamp: None,
+        }
+    }
+
+    #[test]
+    fn only_records_that_go_on_in_a_tenure_of_ours_are_accepted() {
+        let tenure = |epoch| {
+            Arc::new(PartitionEpoch {
+                partition: Partition {
+                    topic: "answers".into(),
+                    number: 0,
+                },
+                epoch,
+            })
+        };
+        let (old, new) = (tenure(1), tenure(2));
+        let mut offsets = Offsets::<()>::default();
+        offsets.open(Arc::clone(&new));
+        let mut intake = Intake::new(Arc::new(JsonDecoder::default()), &Settings::default());
+        let records = vec![
+            record(&new, 5),
+            record(&new, 6),
+            record(&new, 6),
+            record(&new, 0),
+            record(&old, 7),
+            record(&new, 9),
+        ];
+        assert_eq!(intake.accept(records, &mut offsets, Instant::now()), 3);
+        let accepted: Vec<i64> = intake
+            .queue
+            .iter()
+            .map(|received| received.record.offset)
+            .collect();
+        assert_eq!(accepted, [5, 6, 9]);
     }
 }

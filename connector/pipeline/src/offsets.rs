@@ -61,6 +61,15 @@ pub(crate) struct Held {
     pub tokens: u64,
 }
 
+/// Why a record is not taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unadmitted {
+    /// Its tenure has ended: whoever has the partition now reads it.
+    Ended,
+    /// Its tenure has read on, to this offset.
+    Behind(i64),
+}
+
 struct Slot<T> {
     offset: i64,
     admitted: Instant,
@@ -135,19 +144,26 @@ impl<T> Offsets<T> {
         self.next_tenure += 1;
     }
 
-    /// Takes in the next record of a tenure. `None` if the tenure has ended, or if the record was
-    /// admitted before: a source that reads back must not make two results of one record.
+    /// Takes in the next record of a tenure.
+    ///
+    /// # Errors
+    ///
+    /// If the tenure has ended, or if the record lies no further than the last one: a source that reads
+    /// back must not make two results of one record, and its tenure could not commit another one at an
+    /// old offset. One whose log was made anew begins another tenure.
     pub(crate) fn admit(
         &mut self,
         partition: &Arc<PartitionEpoch>,
         offset: i64,
         bytes: u64,
         now: Instant,
-    ) -> Option<Ticket> {
-        let id = self.find(partition)?;
-        let tenure = self.tenures.get_mut(&id)?;
-        if tenure.last_offset.is_some_and(|last| offset <= last) {
-            return None;
+    ) -> Result<Ticket, Unadmitted> {
+        let id = self.find(partition).ok_or(Unadmitted::Ended)?;
+        let tenure = self.tenures.get_mut(&id).ok_or(Unadmitted::Ended)?;
+        if let Some(last) = tenure.last_offset
+            && offset <= last
+        {
+            return Err(Unadmitted::Behind(last));
         }
         tenure.last_offset = Some(offset);
         let sequence = tenure.base + tenure.slots.len() as u64;
@@ -160,7 +176,7 @@ impl<T> Offsets<T> {
         });
         self.held.unfinished += 1;
         self.held.bytes += bytes;
-        Some(Ticket {
+        Ok(Ticket {
             tenure: id,
             sequence,
         })

@@ -42,7 +42,7 @@ fn only_the_finished_prefix_is_ready_and_offsets_may_have_gaps() {
     let now = Instant::now();
     let tickets: Vec<_> = [3, 7, 8, 20]
         .into_iter()
-        .filter_map(|offset| offsets.admit(&partition, offset, 1, now))
+        .filter_map(|offset| offsets.admit(&partition, offset, 1, now).ok())
         .collect();
     assert_eq!(tickets.len(), 4);
     assert_eq!(offsets.finish(tickets[1], 71, 0), Ok(()));
@@ -68,9 +68,27 @@ fn a_record_is_finished_once_and_read_once() {
     let ticket = offsets.admit(&partition, 5, 1, now).expect("ours");
     assert_eq!(offsets.finish(ticket, 1, 0), Ok(()));
     assert_eq!(offsets.finish(ticket, 2, 0), Err(2));
-    assert_eq!(offsets.admit(&partition, 5, 1, now), None);
-    assert_eq!(offsets.admit(&partition, 4, 1, now), None);
+    for offset in [5, 4, 0] {
+        let again = offsets.admit(&partition, offset, 1, now);
+        assert_eq!(again, Err(Unadmitted::Behind(5)));
+    }
     assert!(!offsets.awaits(ticket));
+}
+
+#[test]
+fn a_log_that_was_made_anew_is_read_by_a_tenure_of_its_own() {
+    let mut offsets = Offsets::default();
+    let (old, new) = (tenure(0, 1), tenure(0, 2));
+    offsets.open(Arc::clone(&old));
+    let now = Instant::now();
+    for offset in 0..200 {
+        offsets.admit(&old, offset, 10, now).expect("ours");
+    }
+    offsets.open(Arc::clone(&new));
+    let ticket = offsets.admit(&new, 150, 10, now).expect("ours");
+    assert_eq!(offsets.finish(ticket, 7, 0), Ok(()));
+    // Of the old log nothing is left that could be committed.
+    assert_eq!(ready(&mut offsets, ALL), [(151, vec![7])]);
 }
 
 #[test]
@@ -88,7 +106,7 @@ fn what_a_dead_tenure_held_is_forgotten_and_its_results_are_dropped() {
     offsets.open(Arc::clone(&new));
     assert_eq!(offsets.held(), Held::default());
     assert_eq!(offsets.finish(late, 2, 5), Err(2));
-    assert_eq!(offsets.admit(&old, 3, 10, now), None);
+    assert_eq!(offsets.admit(&old, 3, 10, now), Err(Unadmitted::Ended));
     let again = offsets.admit(&new, 1, 10, now).expect("ours");
     assert_eq!(offsets.finish(again, 3, 0), Ok(()));
     offsets.settle(&portion, |_, _| unreachable!("its tenure has ended"));
@@ -181,8 +199,8 @@ proptest! {
                     let model = &mut models[index];
                     let offset = model.records.last().map_or(0, |(offset, _)| *offset) + gap;
                     let ticket = offsets.admit(&model.partition, offset, 10, now);
-                    prop_assert_eq!(ticket.is_some(), model.alive);
-                    if let Some(ticket) = ticket {
+                    prop_assert_eq!(ticket.is_ok(), model.alive);
+                    if let Ok(ticket) = ticket {
                         offsets.weigh(ticket, 3);
                         admitted.push((ticket, index, model.records.len()));
                         model.records.push((offset, None));
