@@ -173,6 +173,14 @@ pub trait Aligner: Send + Sync + 'static {
         u32::try_from(bytes / 4 + 1).unwrap_or(u32::MAX)
     }
 
+    /// How much it has worked so far, in tokens or any other unit; 0 where it cannot tell.
+    ///
+    /// While it rises no answer is overdue, however long it takes. So it may rise only where every
+    /// answer ends by itself, as at `max_new_tokens`.
+    fn work_done(&self) -> u64 {
+        0
+    }
+
     /// Starts on a batch; each request is answered once, in order of completion.
     ///
     /// Must not block: work happens on the Aligner's own threads, or in the returned stream.

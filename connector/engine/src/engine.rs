@@ -12,7 +12,7 @@
 use std::{
     future::Future,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
@@ -32,7 +32,7 @@ use crate::{
     load::Loaded,
     request::{Answer, Request, Text, Ticket, stopped},
     rules::Rules,
-    worker::Worker,
+    worker::{Work, Worker},
 };
 
 /// A loaded Aligner; clones share it. Its threads end when the last clone is dropped.
@@ -64,6 +64,8 @@ struct Shared {
     unfinished: Arc<AtomicUsize>,
     max_queued: usize,
     inbox: Arc<Inbox>,
+    /// What each worker did so far.
+    work: Vec<Arc<Mutex<Work>>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -111,7 +113,7 @@ impl Engine {
         });
         let inbox = Arc::new(Inbox::new());
         let desk = Arc::new(Desk::default());
-        let mut threads = Vec::new();
+        let (mut threads, mut work) = (Vec::new(), Vec::new());
         let mut start = |name: String, run: Box<dyn FnOnce() + Send>| {
             let thread = thread::Builder::new().name(name).spawn(run);
             threads.push(thread.expect("the operating system gives a thread at start"));
@@ -123,6 +125,7 @@ impl Engine {
                 options.speculation.thrift(),
                 Arc::clone(&inbox),
             );
+            work.push(worker.work());
             start(
                 format!("aligner-worker-{index}"),
                 Box::new(move || worker.run()),
@@ -143,6 +146,7 @@ impl Engine {
                 unfinished: Arc::default(),
                 max_queued: options.limits.max_queued,
                 inbox,
+                work,
                 threads,
             }),
         })
@@ -214,6 +218,14 @@ impl Engine {
 impl Aligner for Engine {
     fn identity(&self) -> &Identity {
         &self.shared.identity
+    }
+
+    fn work_done(&self) -> u64 {
+        let rows = |work: &Arc<Mutex<Work>>| {
+            let work = work.lock().unwrap_or_else(PoisonError::into_inner);
+            work.prompt_rows + work.decode_rows
+        };
+        self.shared.work.iter().map(rows).sum()
     }
 
     fn align(&self, batch: Vec<AlignRequest>) -> Completions {

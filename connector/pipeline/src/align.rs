@@ -3,15 +3,16 @@
 //! A call is a task of its own. It passes results on as they come, encoded, so that finished
 //! records do not wait for their slowest neighbour, and ends with one report of the records that
 //! have none. What an Aligner may do wrong ends here: a stream that is short of answers, gives one
-//! twice, names a record that it was not asked for, panics, or says nothing for too long.
+//! twice, names a record that it was not asked for, panics, or says nothing for too long. How long
+//! that is depends on the other calls, so a call is told when it is given up.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use aligner::{AlignError, Aligner, Completion};
 use futures::{FutureExt, StreamExt};
 use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout_at},
+    sync::{mpsc, oneshot},
+    time::Instant,
 };
 
 use crate::{
@@ -24,14 +25,16 @@ pub(crate) struct CallContext {
     pub aligner: Arc<dyn Aligner>,
     pub encoding: Encoding,
     pub instruments: Instruments,
-    pub record_timeout: Duration,
 }
 
 /// What a call tells the coordinator.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// Some records have their results.
-    Finished(Vec<(Ticket, Finished)>),
+    /// Some requests were answered; these are the results among the answers, the others are errors.
+    Answered {
+        call: u64,
+        results: Vec<(Ticket, Finished)>,
+    },
     /// The call is over; these records have none.
     Ended {
         call: u64,
@@ -43,11 +46,12 @@ pub(crate) enum Report {
 /// Completions taken from the stream at a time.
 const CHUNK: usize = 64;
 
-/// Makes one call.
+/// Makes one call, which ends when it is complete or is told that it is given up.
 pub(crate) async fn call(
     context: Arc<CallContext>,
     call: u64,
     batch: Vec<Work>,
+    mut given_up: oneshot::Receiver<()>,
     reports: mpsc::Sender<Report>,
 ) {
     let submitted = Instant::now();
@@ -62,21 +66,34 @@ pub(crate) async fn call(
         Err(_) => panicked(),
         Ok(completions) => {
             let mut chunks = completions.ready_chunks(CHUNK);
-            // Each sign of life begins the wait anew: a call lasts as long as its queue.
             loop {
                 if left == 0 {
                     break ended(asked, asked);
                 }
-                let deadline = Instant::now() + context.record_timeout;
-                let chunk = AssertUnwindSafe(chunks.next()).catch_unwind();
-                match timeout_at(deadline, chunk).await {
-                    Err(_) => break Failure::TimedOut,
-                    Ok(Err(_)) => break panicked(),
-                    Ok(Ok(None)) => break ended(asked - left, asked),
-                    Ok(Ok(Some(chunk))) => {
-                        let finished = context.take(chunk, &mut open, &mut left, submitted);
-                        if !finished.is_empty()
-                            && reports.send(Report::Finished(finished)).await.is_err()
+                let chunk = tokio::select! {
+                    biased;
+                    // First, so that a stream that goes on and on about what was not asked is
+                    // given up like a silent one.
+                    told = &mut given_up => {
+                        if told.is_err() {
+                            // It is forgotten rather than given up: that speaks against no record.
+                            return;
+                        }
+                        break Failure::TimedOut;
+                    }
+                    chunk = AssertUnwindSafe(chunks.next()).catch_unwind() => chunk,
+                };
+                match chunk {
+                    Err(_) => break panicked(),
+                    Ok(None) => break ended(asked - left, asked),
+                    Ok(Some(chunk)) => {
+                        let before = left;
+                        let results = context.take(chunk, &mut open, &mut left, submitted);
+                        if left < before
+                            && reports
+                                .send(Report::Answered { call, results })
+                                .await
+                                .is_err()
                         {
                             return;
                         }

@@ -1,12 +1,17 @@
 //! Which batches the Aligner works on, which come next, and which wait to be tried again.
+//!
+//! Records that got no answer in time are asked for alone, before all others, and only once every
+//! call of others has ended: an Aligner that serves the longest waiting would serve them first, so
+//! that one that never ends would hold up calls that were there before it.
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     task::{AbortHandle, JoinError, JoinSet},
     time::Instant,
 };
@@ -18,6 +23,7 @@ use crate::{
     offsets::{Offsets, Ticket},
     retry::{self, Failure},
     settings::{Backoff, Settings},
+    turns::Turns,
     work::{Standing, Work},
 };
 
@@ -32,6 +38,16 @@ pub(crate) struct Ended {
     pub stop: Option<String>,
 }
 
+/// A call that goes on.
+struct Running {
+    task: AbortHandle,
+    tickets: Vec<Ticket>,
+    /// Whether it is for a record that got no answer in time.
+    alone: bool,
+    /// Ends it; gone once that was said.
+    give_up: Option<oneshot::Sender<()>>,
+}
+
 /// All decoded records that have no result.
 pub(crate) struct Calls {
     batcher: Batcher<Work>,
@@ -39,7 +55,12 @@ pub(crate) struct Calls {
     ready: VecDeque<Vec<Work>>,
     /// Batches to be tried again, and when.
     later: Vec<(Instant, Vec<Work>)>,
-    in_flight: HashMap<u64, (AbortHandle, Vec<Ticket>)>,
+    /// Records that got no answer in time, to be asked for one by one.
+    alone: VecDeque<Work>,
+    in_flight: HashMap<u64, Running>,
+    turns: Turns,
+    /// What the Aligner had done when it was last looked at.
+    work_done: u64,
     tasks: JoinSet<()>,
     next_call: u64,
     /// Requests that were answered so far.
@@ -61,7 +82,10 @@ impl Calls {
             batcher: Batcher::new(settings.batch_limits()),
             ready: VecDeque::new(),
             later: Vec::new(),
+            alone: VecDeque::new(),
             in_flight: HashMap::new(),
+            turns: Turns::new(Duration::from_millis(settings.record_timeout_ms)),
+            work_done: 0,
             tasks: JoinSet::new(),
             next_call: 0,
             answered: 0,
@@ -100,7 +124,7 @@ impl Calls {
         }
         let mut calls = 0;
         while self.in_flight.len() < self.max_in_flight
-            && let Some(mut batch) = self.ready.pop_front()
+            && let Some((mut batch, alone)) = self.next_batch()
         {
             // What was revoked meanwhile is somebody else's to infer.
             batch.retain(|work| offsets.awaits(work.ticket));
@@ -117,18 +141,67 @@ impl Calls {
             self.context.instruments.submitted(batch.len(), tokens);
             let call = self.next_call;
             self.next_call += 1;
+            let came = batch.iter().map(|work| work.received);
+            self.turns.begin(call, came.fold(now, Instant::min), now);
+            self.work_done = self.context.aligner.work_done();
             let tickets = batch.iter().map(|work| work.ticket).collect();
-            let task = align::call(Arc::clone(&self.context), call, batch, self.reports.clone());
-            let handle = self.tasks.spawn(task);
-            self.in_flight.insert(call, (handle, tickets));
+            let (give_up, given_up) = oneshot::channel();
+            let task = align::call(
+                Arc::clone(&self.context),
+                call,
+                batch,
+                given_up,
+                self.reports.clone(),
+            );
+            let running = Running {
+                task: self.tasks.spawn(task),
+                tickets,
+                alone,
+                give_up: Some(give_up),
+            };
+            self.in_flight.insert(call, running);
             calls += 1;
         }
         calls
     }
 
-    /// The Aligner has answered some requests.
-    pub(crate) fn answered(&mut self, requests: usize) {
-        self.answered += requests as u64;
+    /// What to ask for next, and whether that is a record alone.
+    fn next_batch(&mut self) -> Option<(Vec<Work>, bool)> {
+        if self.alone.is_empty() {
+            return self.ready.pop_front().map(|batch| (batch, false));
+        }
+        // Nothing new begins meanwhile, so this wait ends.
+        if self.in_flight.values().any(|running| !running.alone) {
+            return None;
+        }
+        self.alone.pop_front().map(|work| (vec![work], true))
+    }
+
+    /// A call has answers, so many of them results.
+    pub(crate) fn answered(&mut self, call: u64, results: usize, now: Instant) {
+        self.answered += results as u64;
+        self.turns.progress(call, now);
+    }
+
+    /// Gives up the calls that have gone without progress for too long, unless the Aligner has
+    /// worked meanwhile, and tells whether it has. They report what they have no answers for.
+    pub(crate) fn give_up_silent(&mut self, now: Instant) -> bool {
+        if self.turns.deadline().is_none_or(|due| due > now) {
+            return false;
+        }
+        let done = self.context.aligner.work_done();
+        if done > std::mem::replace(&mut self.work_done, done) {
+            self.turns.wait_on(now);
+            return true;
+        }
+        while let Some(call) = self.turns.give_up(now) {
+            let running = self.in_flight.get_mut(&call);
+            if let Some(give_up) = running.and_then(|running| running.give_up.take()) {
+                // It does not listen if it has just ended by itself.
+                let _ = give_up.send(());
+            }
+        }
+        false
     }
 
     /// A call has ended; sorts what it left.
@@ -141,6 +214,7 @@ impl Calls {
         now: Instant,
     ) -> Ended {
         self.in_flight.remove(&call);
+        self.turns.end(call, now);
         unanswered.retain(|(work, _)| offsets.awaits(work.ticket));
         if unanswered.is_empty() {
             return Ended::default();
@@ -165,6 +239,8 @@ impl Calls {
             retries += batch.len();
             self.ready.push_front(batch);
         }
+        retries += next.alone.len();
+        self.alone.extend(next.alone);
         for (failures, batch) in next.later {
             retries += batch.len();
             self.later.push((now + self.backoff.pause(failures), batch));
@@ -185,11 +261,14 @@ impl Calls {
     }
 
     /// Ends calls that nobody waits for any more.
-    pub(crate) fn abandon_lost<T>(&mut self, offsets: &Offsets<T>) {
-        self.in_flight.retain(|_, (handle, tickets)| {
-            let wanted = tickets.iter().any(|ticket| offsets.awaits(*ticket));
+    pub(crate) fn abandon_lost<T>(&mut self, offsets: &Offsets<T>, now: Instant) {
+        let turns = &mut self.turns;
+        self.in_flight.retain(|call, running| {
+            let mut tickets = running.tickets.iter();
+            let wanted = tickets.any(|ticket| offsets.awaits(*ticket));
             if !wanted {
-                handle.abort();
+                running.task.abort();
+                turns.end(*call, now);
             }
             wanted
         });
@@ -199,8 +278,10 @@ impl Calls {
     pub(crate) fn clear(&mut self) {
         self.tasks.abort_all();
         self.in_flight.clear();
+        self.turns.clear();
         self.ready.clear();
         self.later.clear();
+        self.alone.clear();
         self.batcher.flush();
     }
 
@@ -219,12 +300,16 @@ impl Calls {
         self.in_flight.is_empty()
             && self.ready.is_empty()
             && self.later.is_empty()
+            && self.alone.is_empty()
             && self.batcher.len() == 0
     }
 
-    /// When to submit again though nothing happened.
+    /// When to submit or give up though nothing happened.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let later = self.later.iter().map(|(moment, _)| *moment).min();
-        [self.batcher.deadline(), later].into_iter().flatten().min()
+        [self.batcher.deadline(), later, self.turns.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }

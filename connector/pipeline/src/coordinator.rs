@@ -163,11 +163,14 @@ impl Coordinator {
             self.close(now);
         }
         let more = self.decode(now);
+        if self.calls.give_up_silent(now) {
+            self.progress.set_moment(Gauge::AlignerSpokeAt, now);
+        }
         let flush = self.phase != Phase::Running;
         let calls = self.calls.submit(&self.offsets, flush, now);
         let haste = self.haste();
         if self.deliveries.step(&mut self.offsets, haste, now) {
-            self.calls.abandon_lost(&self.offsets);
+            self.calls.abandon_lost(&self.offsets, now);
         }
         let held = self.offsets.held();
         let paused = self.flow.paused_since();
@@ -200,6 +203,11 @@ impl Coordinator {
                     }
                     work.tokens = self.aligner.estimate_tokens(&work.request);
                     self.offsets.weigh(ticket, u64::from(work.tokens));
+                    if self.calls.is_empty() {
+                        // An Aligner is not silent for the time in which it had nothing to answer,
+                        // however long the record waited to be decoded.
+                        self.progress.set_moment(Gauge::AlignerSpokeAt, now);
+                    }
                     self.calls.push(work, now);
                 }
                 Some(Decoded::Invalid {
@@ -239,7 +247,6 @@ impl Coordinator {
                 }
                 if self.offsets.held().unfinished == 0 {
                     self.progress.set_moment(Gauge::ProgressAt, now);
-                    self.progress.set_moment(Gauge::AlignerSpokeAt, now);
                 }
                 let accepted = self.intake.accept(records, &mut self.offsets, now);
                 self.progress.add(Gauge::Received, accepted);
@@ -251,29 +258,32 @@ impl Coordinator {
             } => self.deliveries.end(partitions, deadline, release),
             SourceEvent::Lost(partitions) => {
                 self.offsets.forget(&partitions);
-                self.calls.abandon_lost(&self.offsets);
+                self.calls.abandon_lost(&self.offsets, now);
             }
         }
     }
 
     fn report(&mut self, report: Report, source: &mut impl Source, now: Instant) {
         match report {
-            Report::Finished(results) => {
-                self.calls.answered(results.len());
+            Report::Answered { call, results } => {
+                self.calls.answered(call, results.len(), now);
+                self.progress.set_moment(Gauge::AlignerSpokeAt, now);
+                if !results.is_empty() {
+                    self.progress.set_moment(Gauge::ProgressAt, now);
+                }
                 for (ticket, finished) in results {
                     self.finish(ticket, finished);
                 }
-                self.progress.set_moment(Gauge::ProgressAt, now);
-                self.progress.set_moment(Gauge::AlignerSpokeAt, now);
             }
             Report::Ended {
                 call,
                 asked,
                 unanswered,
             } => {
-                let says_why =
-                    |(_, failure): &(Work, Failure)| matches!(failure, Failure::Error(_));
-                if unanswered.iter().any(says_why) {
+                let timed_out =
+                    |(_, failure): &(Work, Failure)| matches!(failure, Failure::TimedOut);
+                // To be given up is no word of the Aligner; what it answered before was heard.
+                if !unanswered.iter().any(timed_out) {
                     self.progress.set_moment(Gauge::AlignerSpokeAt, now);
                 }
                 let Ended {
@@ -308,7 +318,7 @@ impl Coordinator {
             now,
         );
         if ended {
-            self.calls.abandon_lost(&self.offsets);
+            self.calls.abandon_lost(&self.offsets, now);
         }
         if let Phase::Closing(_) = self.phase {
             self.aborted_while_closing |= failed;

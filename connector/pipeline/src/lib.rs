@@ -31,6 +31,7 @@ mod similarity;
 mod sink;
 mod source;
 mod trace;
+mod turns;
 mod work;
 
 pub use decode::{Decoder, JsonDecoder, Undecoded};

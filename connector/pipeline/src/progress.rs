@@ -137,7 +137,7 @@ pub(crate) enum Gauge {
     OldestSince,
     /// Last result or delivery, or beginning of work.
     ProgressAt,
-    /// Last word of the Aligner, or beginning of work.
+    /// Last word of the Aligner, or when it was given work after it had none.
     AlignerSpokeAt,
     HeartbeatAt,
 }

@@ -6,8 +6,10 @@
 //! of the record, so it waits on, as in an outage of the registry, though not for ever, since a
 //! record alone looks just the same. If a call fails and any of its records may be the cause, they
 //! are asked for again in halves, and so on: one poison record among `n` costs at most `2·log2 n`
-//! more calls and is dead-lettered alone. A record whose calls give no answer in time gets one more
-//! call, so that a stuck record holds its partition for a bounded time.
+//! more calls and is dead-lettered alone. A record that gets no answer in time (see `turns`) is
+//! asked for once more, alone: what holds a call up may be any of its records, and the others must
+//! not end with it. Once is enough, so that a record that never ends holds its partition for a
+//! bounded time.
 
 use std::{fmt, time::Duration};
 
@@ -25,7 +27,7 @@ use crate::{
 pub(crate) enum Failure {
     /// The Aligner's own word for it.
     Error(AlignError),
-    /// No answer within `record_timeout`.
+    /// No progress within `record_timeout`, neither in its call nor in those before.
     TimedOut,
 }
 
@@ -33,7 +35,9 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Error(error) => error.fmt(f),
-            Self::TimedOut => f.write_str("no answer within record_timeout_ms"),
+            Self::TimedOut => f.write_str(
+                "within record_timeout_ms it answered neither these nor what may come before them",
+            ),
         }
     }
 }
@@ -52,6 +56,8 @@ pub(crate) struct Limits {
 pub(crate) struct Next {
     /// Calls to make, now.
     pub isolate: Vec<Vec<Work>>,
+    /// Records to ask for in calls of their own.
+    pub alone: Vec<Work>,
     /// Calls to make after a pause; the number says after how many failures in a row.
     pub later: Vec<(u32, Vec<Work>)>,
     /// Records that are given up.
@@ -80,7 +86,7 @@ pub(crate) fn next(
                 if work.tries.timed_out >= 2 {
                     next.dead.push((work, timeout()));
                 } else {
-                    suspects.push(work);
+                    next.alone.push(work);
                 }
                 continue;
             }
@@ -154,8 +160,8 @@ fn cause(reason: &'static str, message: String) -> Cause {
 fn timeout() -> Cause {
     cause(
         reason::ALIGNER_TIMEOUT,
-        "the aligner gave no answer within record_timeout_ms, twice: raise it if answers take \
-         that long, else see the aligner's own log"
+        "the aligner gave no answer within record_timeout_ms, twice, and answered nothing that may \
+         have come before: raise it if an answer takes that long, else see the aligner's own log"
             .to_owned(),
     )
 }
@@ -296,7 +302,8 @@ mod tests {
         assert_eq!(next.later.len(), 1);
         assert_eq!(next.later[0].0, 1);
         assert_eq!(offsets(&next.later[0].1), [0]);
-        assert_eq!(offsets(&next.isolate[0]), [3]);
+        assert_eq!(offsets(&next.alone), [3]);
+        assert!(next.isolate.is_empty());
         assert_eq!(next.stop.as_deref(), Some("the aligner stopped: drawn"));
     }
 
@@ -358,14 +365,25 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_not_answered_in_time_twice_is_given_up() {
-        let first = sorted(all(works(2), &Failure::TimedOut), 2);
+    fn a_record_that_is_not_answered_in_time_twice_is_given_up_the_second_time_alone() {
+        let first = sorted(all(works(3), &Failure::TimedOut), 8);
         assert_eq!(dead(&first), []);
-        let second: Vec<Work> = first.isolate.into_iter().flatten().collect();
-        let second = sorted(all(second, &Failure::TimedOut), 2);
-        assert_eq!(
-            dead(&second),
-            [(0, reason::ALIGNER_TIMEOUT), (1, reason::ALIGNER_TIMEOUT)]
-        );
+        assert!(first.isolate.is_empty() && first.later.is_empty());
+        assert_eq!(first.alone.len(), 3);
+        for (offset, work) in (0..).zip(first.alone) {
+            let second = sorted(all(vec![work], &Failure::TimedOut), 1);
+            assert_eq!(dead(&second), [(offset, reason::ALIGNER_TIMEOUT)]);
+            assert!(second.alone.is_empty());
+        }
+    }
+
+    #[test]
+    fn who_fails_beside_a_record_that_never_ends_is_asked_for_without_it() {
+        let failures = [error(AlignError::BatchFailed), Failure::TimedOut];
+        let next = sorted(works(2).into_iter().zip(failures).collect(), 2);
+        assert_eq!(next.isolate.len(), 1);
+        assert_eq!(next.isolate[0][0].record.offset, 0);
+        assert_eq!(next.alone[0].record.offset, 1);
+        assert!(next.dead.is_empty());
     }
 }

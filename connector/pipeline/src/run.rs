@@ -146,7 +146,6 @@ impl<S: Source, K: Sink> Pipeline<S, K> {
             aligner: parts.aligner,
             encoding,
             instruments: Instruments::register(&progress),
-            record_timeout: Duration::from_millis(parts.settings.record_timeout_ms),
         };
         let close_timeout = Duration::from_millis(parts.settings.close_timeout_ms);
         let mut coordinator = Coordinator::new(

@@ -48,8 +48,9 @@ pub struct Settings {
     pub retry_backoff_ms: u64,
     /// Longest pause before a record is tried again.
     pub retry_backoff_max_ms: u64,
-    /// Longest time without an answer in one call of the Aligner. A record that is unanswered
-    /// after two such calls is dead-lettered with reason `aligner_timeout`.
+    /// Longest time in which the Aligner answers neither a call nor any that it may serve before
+    /// it, and does not tell that it works. A record that is unanswered after that is asked for alone, and after a second time
+    /// dead-lettered with reason `aligner_timeout`.
     pub record_timeout_ms: u64,
 
     /// Shortest time between deliveries.

@@ -536,6 +536,23 @@ async fn an_outage_of_the_registry_stalls_and_dead_letters_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_aligner_is_not_silent_while_it_has_nothing_to_answer() {
+    let decoder = Arc::new(Unready {
+        tries: AtomicU32::new(0),
+    });
+    let bench = Bench::start_with(Settings::default(), decoder);
+    let p0 = tenure(0, 1);
+    bench.assign(&[&p0]).await;
+    bench.records(&p0, 0, &["hangs"]).await;
+    // Decoded after pauses of 500 and 1000 ms.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let now = bench.progress.snapshot();
+    assert_eq!(now.batches_in_flight, 1);
+    let silent = now.aligner_silent.as_millis();
+    assert!((400..600).contains(&silent), "{silent}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lasting_fullness_pauses_the_source_and_its_end_resumes_it() {
     let settings = Settings {
         max_bytes_in_flight: 10_000,
