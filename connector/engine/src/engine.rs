@@ -12,7 +12,7 @@
 use std::{
     future::Future,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
@@ -29,10 +29,11 @@ use crate::{
     desk::Desk,
     draft::Past,
     inbox::Inbox,
+    labour::Labour,
     load::Loaded,
     request::{Answer, Request, Text, Ticket, stopped},
     rules::Rules,
-    worker::{Work, Worker},
+    worker::Worker,
 };
 
 /// A loaded Aligner; clones share it. Its threads end when the last clone is dropped.
@@ -64,8 +65,7 @@ struct Shared {
     unfinished: Arc<AtomicUsize>,
     max_queued: usize,
     inbox: Arc<Inbox>,
-    /// What each worker did so far.
-    work: Vec<Arc<Mutex<Work>>>,
+    labour: Labour,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -113,7 +113,7 @@ impl Engine {
         });
         let inbox = Arc::new(Inbox::new());
         let desk = Arc::new(Desk::default());
-        let (mut threads, mut work) = (Vec::new(), Vec::new());
+        let (mut threads, mut pulses) = (Vec::new(), Vec::new());
         let mut start = |name: String, run: Box<dyn FnOnce() + Send>| {
             let thread = thread::Builder::new().name(name).spawn(run);
             threads.push(thread.expect("the operating system gives a thread at start"));
@@ -125,7 +125,7 @@ impl Engine {
                 options.speculation.thrift(),
                 Arc::clone(&inbox),
             );
-            work.push(worker.work());
+            pulses.push(worker.pulse());
             start(
                 format!("aligner-worker-{index}"),
                 Box::new(move || worker.run()),
@@ -146,7 +146,7 @@ impl Engine {
                 unfinished: Arc::default(),
                 max_queued: options.limits.max_queued,
                 inbox,
-                work,
+                labour: Labour::of(pulses),
                 threads,
             }),
         })
@@ -221,11 +221,7 @@ impl Aligner for Engine {
     }
 
     fn work_done(&self) -> u64 {
-        let rows = |work: &Arc<Mutex<Work>>| {
-            let work = work.lock().unwrap_or_else(PoisonError::into_inner);
-            work.prompt_rows + work.decode_rows
-        };
-        self.shared.work.iter().map(rows).sum()
+        self.shared.labour.done()
     }
 
     fn align(&self, batch: Vec<AlignRequest>) -> Completions {

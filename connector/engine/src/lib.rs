@@ -28,6 +28,7 @@ mod inbox;
 mod job;
 mod json;
 mod kernels;
+mod labour;
 mod load;
 mod oldest_first;
 mod options;

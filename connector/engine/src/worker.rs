@@ -19,6 +19,7 @@ use crate::{
     backend::{Backend, DeviceLost, Outcome, Step},
     inbox::Inbox,
     job::{End, Job},
+    labour::Pulse,
     pace::Pace,
     scheduler::{Budget, Id, Planned, Scheduler},
 };
@@ -63,6 +64,7 @@ pub(crate) struct Worker<B> {
     pace: Pace,
     thrift: Thrift,
     work: Arc<Mutex<Work>>,
+    pulse: Arc<Pulse>,
 }
 
 /// How a worker chooses drafts.
@@ -99,6 +101,7 @@ impl<B: Backend> Worker<B> {
             pace: Pace::default(),
             thrift,
             work: Arc::default(),
+            pulse: Arc::default(),
         }
     }
 
@@ -107,10 +110,16 @@ impl<B: Backend> Worker<B> {
         Arc::clone(&self.work)
     }
 
+    /// Where it shows that it works.
+    pub(crate) fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
+    }
+
     /// Works until the inbox is closed and everything in it is answered.
     pub(crate) fn run(mut self) {
         loop {
             let idle = self.scheduler.is_idle();
+            self.pulse.set_busy(!idle);
             let room = self.most_waiting.saturating_sub(self.scheduler.waiting());
             let open = self.inbox.take(room, idle, &mut self.arrivals);
             if open.is_none() && idle {
@@ -118,12 +127,14 @@ impl<B: Backend> Worker<B> {
             }
             self.accept();
             self.drop_abandoned();
+            self.pulse.set_busy(!self.scheduler.is_idle());
             self.scheduler.plan(&mut self.plan);
             if self.plan.is_empty() {
                 continue;
             }
             self.draft();
             let result = catch_unwind(AssertUnwindSafe(|| self.compute()));
+            self.pulse.beat();
             match result {
                 Ok(Ok(())) => self.settle(),
                 // After a panic the guilty row is unknown.

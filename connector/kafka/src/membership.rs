@@ -104,6 +104,8 @@ impl Membership {
         match (assigned, positions) {
             (Ok(()), Some(positions)) => {
                 positions.pin(consumer, self.offsets_patience, || self.is_over(consumer));
+                let topics = tenures.iter().map(|tenure| &*tenure.partition.topic);
+                self.beginning.begun(topics);
             }
             (Ok(()), None) => {}
             (Err(error), positions) => {

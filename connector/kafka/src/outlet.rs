@@ -290,7 +290,7 @@ impl Attempt<'_> {
 
     /// After the standing was taken: a change in between makes the standing stale, and the
     /// broker refuses it.
-    fn check_tenures(&self) -> Result<(), String> {
+    fn tenures_last(&self) -> Result<(), String> {
         let ended = self
             .deliveries
             .iter()
@@ -346,7 +346,7 @@ impl Attempt<'_> {
         }
         let committed = self
             .standing()
-            .and_then(|_| self.check_tenures())
+            .and_then(|_| self.tenures_last())
             .and_then(|()| self.commit_offsets().map_err(|error| error.to_string()));
         match committed {
             Ok(()) => End::Committed,
@@ -394,13 +394,17 @@ impl TransactionalClient for Attempt<'_> {
 
     fn send_offsets(&mut self) -> Result<(), OffsetsFailure> {
         let standing = self.standing().map_err(OffsetsFailure::NotOurs)?;
-        self.check_tenures().map_err(OffsetsFailure::NotOurs)?;
+        self.tenures_last().map_err(OffsetsFailure::NotOurs)?;
         self.send_offsets_as(&standing)
     }
 
     fn touch_offsets(&mut self) -> Result<(), OffsetsFailure> {
         let standing = self.standing().map_err(OffsetsFailure::NotOurs)?;
         self.send_offsets_as(&standing)
+    }
+
+    fn check_tenures(&mut self) -> Result<(), String> {
+        self.tenures_last()
     }
 
     fn may_commit(&mut self) -> bool {

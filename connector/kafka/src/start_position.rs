@@ -15,10 +15,12 @@
 //! topic by then, since each member commits where it begins in all that it is given. But so has, at the
 //! very first start, another member a moment before us, in partitions of its own. Therefore only what
 //! was committed before this process joined counts: in a topic without any such offset, the partitions
-//! that were there by then are as old as the group.
+//! that were there by then are as old as the group, until the first of them are ours. What comes to us
+//! after that without an offset is left by a member that did not get so far.
 
 use std::{
     collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -53,21 +55,42 @@ pub(crate) struct Found {
     pub(crate) begun: bool,
 }
 
+type Topics = BTreeMap<String, Found>;
+
 /// Where the group begins in partitions without a committed offset.
 #[derive(Debug)]
 pub(crate) struct Beginning {
     start_from: StartFrom,
-    topics: BTreeMap<String, Found>,
+    topics: Mutex<Topics>,
 }
 
 impl Beginning {
     pub(crate) fn new(start_from: StartFrom, topics: BTreeMap<String, Found>) -> Self {
-        Self { start_from, topics }
+        Self {
+            start_from,
+            topics: Mutex::new(topics),
+        }
+    }
+
+    /// The group has begun in these: what comes to us in them later, and has no committed offset, had
+    /// another owner, or was added.
+    pub(crate) fn begun<'a>(&self, topics: impl IntoIterator<Item = &'a str>) {
+        let mut known = self.topics();
+        for topic in topics {
+            if let Some(found) = known.get_mut(topic) {
+                found.begun = true;
+            }
+        }
+    }
+
+    fn topics(&self) -> MutexGuard<'_, Topics> {
+        // Every change is complete before anything can panic.
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn of(&self, topic: &str, partition: i32) -> Offset {
         let is_as_old_as_the_group = self
-            .topics
+            .topics()
             .get(topic)
             .is_some_and(|found| !found.begun && partition < found.partitions);
         match self.start_from {
@@ -324,6 +347,10 @@ mod tests {
         let (first, end) = (Offset::Beginning, Offset::End);
         // The group is new, and another member may have committed in its share of them meanwhile.
         assert_eq!(offsets(StartFrom::Latest, false), [end, end, first, first]);
+        // It is new to nobody who got partitions of it before.
+        let beginning = Beginning::new(StartFrom::Latest, found(false));
+        beginning.begun(["answers", "unknown"]);
+        assert_eq!(beginning.of("answers", 0), first);
         // The group has been here before: whatever it has no offset in was added since.
         assert_eq!(offsets(StartFrom::Latest, true), [first; 4]);
         assert_eq!(offsets(StartFrom::Earliest, false), [first; 4]);

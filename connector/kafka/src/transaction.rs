@@ -25,6 +25,9 @@ pub(crate) trait TransactionalClient {
     fn send_offsets(&mut self) -> Result<(), OffsetsFailure>;
     /// Adds the offsets whoever has the partitions now, in a transaction that is only aborted.
     fn touch_offsets(&mut self) -> Result<(), OffsetsFailure>;
+    /// Whether our tenures still last: one may end without a change of the group, which the broker would
+    /// not know.
+    fn check_tenures(&mut self) -> Result<(), String>;
     /// Whether the one who waits for us still does. Once true, the outcome is ours to tell.
     fn may_commit(&mut self) -> bool;
     /// Commits.
@@ -176,6 +179,9 @@ impl<C: TransactionalClient> Written<C> {
 
 impl<C: TransactionalClient> Complete<C> {
     fn commit(mut self) -> End {
+        if let Err(cause) = self.0.check_tenures() {
+            return abort(self.0, End::Aborted(format!("not committed: {cause}")));
+        }
         if !self.0.may_commit() {
             return End::Broken {
                 cause: "the transaction took longer than its timeout".to_owned(),

@@ -11,6 +11,7 @@ struct Script {
     begin: Result<(), TransactionError>,
     write: Result<(), WriteFailure>,
     offsets: Result<(), OffsetsFailure>,
+    tenures: Result<(), String>,
     may_commit: bool,
     commit: Result<(), TransactionError>,
     abort: Result<(), TransactionError>,
@@ -23,6 +24,7 @@ impl Script {
             begin: Ok(()),
             write: Ok(()),
             offsets: Ok(()),
+            tenures: Ok(()),
             may_commit: true,
             commit: Ok(()),
             abort: Ok(()),
@@ -53,6 +55,9 @@ impl TransactionalClient for Script {
     fn touch_offsets(&mut self) -> Result<(), OffsetsFailure> {
         self.calls.borrow_mut().push("touch");
         self.offsets.clone()
+    }
+    fn check_tenures(&mut self) -> Result<(), String> {
+        self.tenures.clone()
     }
     fn may_commit(&mut self) -> bool {
         self.may_commit
@@ -221,6 +226,13 @@ fn no_failure_before_the_commit_is_followed_by_one() {
                     Code::GroupAuthorizationFailed,
                     Kind::Abortable,
                 ))),
+                ..Script::smooth()
+            },
+        ),
+        (
+            "aborted",
+            Script {
+                tenures: Err("its log is another one now".to_owned()),
                 ..Script::smooth()
             },
         ),

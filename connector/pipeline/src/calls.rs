@@ -1,8 +1,8 @@
 //! Which batches the Aligner works on, which come next, and which wait to be tried again.
 //!
-//! Records that got no answer in time are asked for alone, before all others, and only once every
-//! call of others has ended: an Aligner that serves the longest waiting would serve them first, so
-//! that one that never ends would hold up calls that were there before it.
+//! Records that got no answer in time are asked for alone, one after another, before all others, and
+//! only once every call that was there before has ended: an Aligner that serves the longest waiting
+//! would serve them first, so that one that never ends would hold up those calls.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -143,7 +143,10 @@ impl Calls {
             self.next_call += 1;
             let came = batch.iter().map(|work| work.received);
             self.turns.begin(call, came.fold(now, Instant::min), now);
-            self.work_done = self.context.aligner.work_done();
+            if self.in_flight.is_empty() {
+                // Beside others, the look at a deadline compares with the one before it.
+                self.work_done = self.context.aligner.work_done();
+            }
             let tickets = batch.iter().map(|work| work.ticket).collect();
             let (give_up, given_up) = oneshot::channel();
             let task = align::call(
@@ -167,11 +170,12 @@ impl Calls {
 
     /// What to ask for next, and whether that is a record alone.
     fn next_batch(&mut self) -> Option<(Vec<Work>, bool)> {
-        if self.alone.is_empty() {
+        let one_is_asked_for = self.in_flight.values().any(|running| running.alone);
+        if self.alone.is_empty() || one_is_asked_for {
             return self.ready.pop_front().map(|batch| (batch, false));
         }
         // Nothing new begins meanwhile, so this wait ends.
-        if self.in_flight.values().any(|running| !running.alone) {
+        if !self.in_flight.is_empty() {
             return None;
         }
         self.alone.pop_front().map(|work| (vec![work], true))
@@ -262,6 +266,7 @@ impl Calls {
 
     /// Ends calls that nobody waits for any more.
     pub(crate) fn abandon_lost<T>(&mut self, offsets: &Offsets<T>, now: Instant) {
+        self.alone.retain(|work| offsets.awaits(work.ticket));
         let turns = &mut self.turns;
         self.in_flight.retain(|call, running| {
             let mut tickets = running.tickets.iter();

@@ -293,6 +293,10 @@ impl Coordinator {
                 } = self
                     .calls
                     .ended(call, asked, unanswered, &self.offsets, now);
+                if !dead.is_empty() {
+                    // Whatever these were, they hold up nobody any more.
+                    self.progress.set_moment(Gauge::AlignerSpokeAt, now);
+                }
                 for (work, cause) in dead {
                     let ticket = work.ticket;
                     let finished = self.encoding.failed(work, cause);

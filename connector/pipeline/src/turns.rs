@@ -11,7 +11,8 @@
 //! Whether this one does, cannot be seen from here; two calls may be behind each other.
 //!
 //! Every wait is bounded: of calls that were started before and of records that came before there
-//! are so many and no more, and each of them is answered or given up within limits of its own.
+//! are so many and no more, and each of them is answered or given up within limits of its own. A call
+//! that was silent itself when another one was given up is spared that once, and no second time.
 //!
 //! A pure core: time is an argument, and [`Turns::deadline`] tells when to ask again.
 
@@ -31,6 +32,11 @@ struct Turn {
     waiting_since: Instant,
     /// Last progress of this call, or of one that it is behind.
     still_since: Instant,
+    /// Its beginning, or its last answer.
+    silent_since: Instant,
+    /// Whether it was waited for once more when another call was given up, with no answer since that
+    /// it may have waited for.
+    spared: bool,
 }
 
 impl Turns {
@@ -47,21 +53,32 @@ impl Turns {
         let turn = Turn {
             waiting_since,
             still_since: now,
+            silent_since: now,
+            spared: false,
         };
         self.calls.insert(call, turn);
     }
 
     /// A call has an answer. Does nothing once it has ended.
     pub(crate) fn progress(&mut self, call: u64, now: Instant) {
-        let Some(turn) = self.calls.get(&call) else {
-            return;
-        };
-        let waiting_since = turn.waiting_since;
-        for (other, turn) in &mut self.calls {
-            if *other >= call || turn.waiting_since > waiting_since {
-                turn.still_since = now;
-            }
+        if let Some(turn) = self.calls.get_mut(&call) {
+            turn.silent_since = now;
         }
+        for turn in self.behind(call) {
+            turn.still_since = now;
+            turn.spared = false;
+        }
+    }
+
+    /// The call itself, if it goes on, and those that may wait for it.
+    fn behind(&mut self, call: u64) -> impl Iterator<Item = &mut Turn> {
+        let since = self.calls.get(&call).map(|turn| turn.waiting_since);
+        self.calls
+            .iter_mut()
+            .filter(move |(other, turn)| {
+                since.is_some_and(|since| **other >= call || turn.waiting_since > since)
+            })
+            .map(|(_, turn)| turn)
     }
 
     /// A call has ended, for whatever reason: what it held up can go on. Does nothing the second
@@ -85,7 +102,15 @@ impl Turns {
         if moment > now {
             return None;
         }
-        self.end(call, now);
+        let patience = self.patience;
+        for turn in self.behind(call) {
+            let silent = turn.silent_since + patience <= now;
+            if !(silent && turn.spared) {
+                turn.still_since = now;
+                turn.spared = silent;
+            }
+        }
+        self.calls.remove(&call);
         Some(call)
     }
 
@@ -151,7 +176,7 @@ mod tests {
     #[test]
     fn a_call_is_given_up_once_nothing_that_may_be_served_before_it_goes_on() {
         type Case = (&'static str, &'static [(u64, Step)], &'static [(u64, u64)]);
-        let cases: [Case; 13] = [
+        let cases: [Case; 14] = [
             ("no call", &[], &[]),
             ("silence", &[(3, Begin(0, 0))], &[(13, 0)]),
             (
@@ -194,9 +219,19 @@ mod tests {
                 &[(10, 0), (20, 1)],
             ),
             (
-                "each has its time once the older ones have ended",
+                "those that waited for the first to end have their time once more, together",
                 &[(0, Begin(0, 0)), (0, Begin(1, 0)), (0, Begin(2, 0))],
-                &[(10, 0), (20, 1), (30, 2)],
+                &[(10, 0), (20, 1), (20, 2)],
+            ),
+            (
+                "and again if one of them is answered",
+                &[
+                    (0, Begin(0, 0)),
+                    (0, Begin(1, 0)),
+                    (0, Begin(2, 0)),
+                    (15, Answer(1)),
+                ],
+                &[(10, 0), (25, 1), (35, 2)],
             ),
             (
                 "also once an older one is given up while it is answered itself",

@@ -391,8 +391,9 @@ pub struct Service {
     /// Address of `/livez`, `/readyz` and `/metrics`; port 0 picks one and logs it.
     pub listen: String,
     /// So long without a word from the Aligner while it has records, or without any delivery while
-    /// there is work, and it counts as stuck, milliseconds. More than twice
-    /// `pipeline.record_timeout_ms`: a record that never ends must be given up before a restart.
+    /// there is work, and it counts as stuck, milliseconds. More than three times
+    /// `pipeline.record_timeout_ms`: records that never end must be given up before a restart, the
+    /// first call, those beside it, and then one alone.
     pub stall_timeout_ms: u64,
 }
 
@@ -400,7 +401,7 @@ impl Default for Service {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8083".to_owned(),
-            stall_timeout_ms: 1_500_000,
+            stall_timeout_ms: 2_000_000,
         }
     }
 }

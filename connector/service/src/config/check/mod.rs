@@ -120,14 +120,14 @@ impl Found {
             );
         }
         let record_timeout_ms = settings.pipeline.record_timeout_ms;
-        let needed = record_timeout_ms.saturating_mul(2);
+        let needed = record_timeout_ms.saturating_mul(3);
         if settings.service.stall_timeout_ms <= needed {
             self.add(
                 "service.stall_timeout_ms",
                 settings.service.stall_timeout_ms.to_string(),
-                "a record that never ends would restart the connector before it is given up",
+                "records that never end would restart the connector before one is given up",
                 format!(
-                    "set it above {needed}, twice pipeline.record_timeout_ms {record_timeout_ms}"
+                    "set it above {needed}, three times pipeline.record_timeout_ms {record_timeout_ms}"
                 ),
             );
         }
@@ -170,9 +170,9 @@ mod tests {
     #[test]
     fn a_record_is_given_up_before_the_connector_is_restarted() {
         let mut settings = Settings::default();
-        settings.pipeline.record_timeout_ms = 750_000;
+        settings.pipeline.record_timeout_ms = 700_000;
         assert_eq!(keys(&settings), ["service.stall_timeout_ms"]);
-        settings.service.stall_timeout_ms += 1;
+        settings.service.stall_timeout_ms = 2_100_001;
         assert_eq!(check(&settings), []);
     }
 
