@@ -60,6 +60,15 @@ fn the_model_and_the_limits_of_an_answer_come_from_the_file() {
 }
 
 #[test]
+fn one_pair_can_be_tried_with_a_configuration_whose_mapping_is_for_logs() {
+    let config = "aligner: {model: marker-all}\n\
+                  input: {fields: {question: /messages/0, answer: /choices/0}}\n";
+    let pair = ["--question", "why?", "--answer", "because"];
+    let done = correct(config, &[], &pair, &Value::Null);
+    assert_eq!(ending(done), ["marker-all", "corrected", ""]);
+}
+
+#[test]
 fn flags_win_over_variables_and_these_over_the_file() {
     let file = "aligner: {model: marker}\n";
     let variable = ("ALIGNER__ALIGNER__MODEL", "marker-all");

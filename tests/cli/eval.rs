@@ -1,6 +1,9 @@
 //! `eval`: what it refuses before hours go into it, and what becomes of its report.
 
-use aligner_tests::{command::call, scratch::Scratch};
+use aligner_tests::{
+    command::{call, call_with},
+    scratch::Scratch,
+};
 use serde_json::json;
 
 fn triple() -> String {
@@ -113,5 +116,21 @@ fn data_that_says_nothing_of_its_answers_is_said_to_be_unlabelled() {
         let done = call(&["eval", "--model", "identity", "--data", &data]).expect_code(0);
         let said = done.stderr.contains("\"correction\"");
         assert_eq!(said, unlabelled, "{}", done.stderr);
+    }
+}
+
+#[test]
+fn rows_that_the_measured_aligner_wrote_are_counted_in_a_warning() {
+    let scratch = Scratch::new("eval");
+    let events = triple().repeat(2);
+    let done = call_with(&["correct", "--model", "marker-all"], events).expect_code(0);
+    let rows = format!("{}{}", done.stdout, triple());
+    let data = scratch.file("v.jsonl", rows).display().to_string();
+    let warning = "2 of 3 rows were corrected by marker-all, the model that is measured";
+    // `marker` has the same word for a revision.
+    for (model, warned) in [("marker-all", true), ("marker", false)] {
+        let done = call(&["eval", "--model", model, "--data", &data]).expect_code(0);
+        let said = done.stderr.contains(warning);
+        assert_eq!(said, warned, "{model}: {}", done.stderr);
     }
 }

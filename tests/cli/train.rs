@@ -1,6 +1,11 @@
 //! `train` and `eval`, from the bundled Aligner to one of the user's own.
 
-use aligner_tests::{command::call, scratch::Scratch};
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Command, Stdio},
+};
+
+use aligner_tests::{command::call, connector::binary, scratch::Scratch};
 use serde_json::{Value, json};
 
 const NOUNS: [&str; 16] = [
@@ -179,4 +184,48 @@ fn data_that_cannot_be_read_is_named_with_its_option() {
         let said = format!("{flag}: cannot read {absent}");
         assert!(done.stderr.contains(&said), "{}", done.stderr);
     }
+}
+
+#[test]
+fn triples_that_are_trained_on_may_not_validate_by_any_name() {
+    let scratch = Scratch::new("train-twice");
+    let (data, mine) = data_and_output(&scratch, triples(0..2));
+    let other = scratch.path().join("link.jsonl").display().to_string();
+    std::fs::hard_link(&data, &other).expect("one folder");
+    for validation in [&data, &other] {
+        #[rustfmt::skip]
+        let done = call(&[
+            "train", "--data", &data, "--validation", validation, "--output", &mine,
+        ])
+        .expect_code(2);
+        let said = format!("--validation {validation} is the file of --data, too");
+        assert!(done.stderr.contains(&said), "{}", done.stderr);
+    }
+}
+
+#[test]
+fn an_interrupted_run_is_1_and_says_how_to_go_on() {
+    let scratch = Scratch::new("train-interrupted");
+    let (data, mine) = data_and_output(&scratch, triples(0..4));
+    #[rustfmt::skip]
+    let mut child = Command::new(binary())
+        .args(["train", "--data", &data, "--output", &mine, "--steps", "100000"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary can be started");
+    let mut stderr = BufReader::new(child.stderr.take().expect("stderr was asked for"));
+    let mut said = String::new();
+    while !said.contains("step 1/100000") {
+        let read = stderr.read_line(&mut said).expect("stderr is text");
+        assert_ne!(read, 0, "it ended by itself: {said}");
+    }
+    let pid = libc::pid_t::try_from(child.id()).expect("pids fit their own type");
+    // SAFETY: the child is waited for below, so the pid is still its own.
+    unsafe { libc::kill(pid, libc::SIGINT) };
+    stderr.read_to_string(&mut said).expect("stderr is text");
+    let status = child.wait().expect("our own child can be waited for");
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("--resume continues there"), "{said}");
 }

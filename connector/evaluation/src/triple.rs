@@ -24,6 +24,10 @@ pub struct Triple {
     pub upstream_model: Option<String>,
     /// Strings that must not survive in the output.
     pub faults: Vec<String>,
+    /// Name of the Aligner that wrote the correction, in what the connector wrote.
+    pub aligner_name: Option<String>,
+    /// Its revision.
+    pub aligner_revision: Option<String>,
 }
 
 /// A file that does not hold triples.
@@ -189,6 +193,8 @@ impl Place<'_> {
             kind: self.optional(object, "kind")?,
             upstream_model: self.optional(object, "upstream_model")?,
             faults: self.faults(object)?,
+            aligner_name: text(object, "aligner_name"),
+            aligner_revision: text(object, "aligner_revision"),
         })
     }
 
@@ -253,6 +259,11 @@ impl Place<'_> {
     }
 }
 
+/// The text under `key`; whatever else other programs keep there is no concern of ours.
+fn text(object: &Map<String, Value>, key: &str) -> Option<String> {
+    object.get(key)?.as_str().map(str::to_owned)
+}
+
 fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -296,6 +307,26 @@ mod tests {
         assert_eq!(triples[0].correction, None);
         assert_eq!(triples[1].event_id, "7");
         assert_eq!(triples[1].faults, ["x", "y"]);
+    }
+
+    #[test]
+    fn who_wrote_a_correction_is_read_where_the_file_says_so() {
+        let triples = parse(
+            r#"{"question":"q","answer":"a","aligner_name":"mini","aligner_revision":"7f"}
+            {"prompt":"q","chosen":"c","rejected":"a","aligner_name":"mini"}
+            {"question":"q","answer":"a","aligner_name":7,"aligner_revision":null}"#,
+        )
+        .expect("valid");
+        let writers: Vec<_> = triples
+            .iter()
+            .map(|t| (t.aligner_name.as_deref(), t.aligner_revision.as_deref()))
+            .collect();
+        let expected = [
+            (Some("mini"), Some("7f")),
+            (Some("mini"), None),
+            (None, None),
+        ];
+        assert_eq!(writers, expected);
     }
 
     #[test]

@@ -96,6 +96,7 @@ fn triple(id: &str, kind: &str, answer: &str, correction: Option<&str>, faults: 
         kind: Some(kind.into()),
         upstream_model: Some(if id.starts_with('x') { "x" } else { "y" }.into()),
         faults: faults.iter().map(|&fault| fault.into()).collect(),
+        ..Triple::default()
     }
 }
 

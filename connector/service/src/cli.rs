@@ -94,9 +94,10 @@ pub struct Correct {
     /// JSON Lines of answer events; - is stdin.
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
-    /// A configuration of `run`, to try it on a file of logs: `input`, `aligner` and `pipeline` count.
+    /// A configuration of `run`, to try it on a file of logs: `input`, `aligner` and `pipeline` count,
+    /// and for --question and --answer the last two.
     /// Variables named ALIGNER__SECTION__KEY win over it, and flags over both.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["question", "answer", "raw"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "raw")]
     pub config: Option<PathBuf>,
     /// Where corrections go; - is stdout.
     #[arg(long, value_name = "FILE", default_value = "-")]

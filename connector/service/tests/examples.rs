@@ -31,6 +31,9 @@ fn the_commented_example_holds_every_key_with_its_default() {
     assert_eq!(written, defaults);
 }
 
+/// What `secured.yaml` names.
+const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 #[test]
 fn every_example_is_valid_but_for_the_secrets_of_other_machines() {
     let mut examples = 0;
@@ -50,7 +53,12 @@ fn every_example_is_valid_but_for_the_secrets_of_other_machines() {
         } else {
             &[]
         };
-        assert_eq!(problems(&path), expected, "{}", path.display());
+        let mut found = problems(&path);
+        if !Path::new(AUTHORITIES).exists() {
+            // So it is on machines without Debian's package of authorities.
+            found.retain(|key| key != "kafka.properties.ssl.ca.location");
+        }
+        assert_eq!(found, expected, "{}", path.display());
     }
     assert!(examples >= 6, "{examples} examples");
 }

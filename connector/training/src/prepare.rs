@@ -42,6 +42,10 @@ pub(crate) struct Prepared {
     pub triples: usize,
     /// Those of them with nothing to correct.
     pub clean_triples: usize,
+    /// Those of them that the base corrected itself.
+    pub own_triples: usize,
+    /// Name of the Aligner that the run begins with; none from scratch, or when resumed.
+    pub base_name: Option<String>,
     pub skipped: usize,
 }
 
@@ -148,7 +152,11 @@ pub(crate) fn prepare(options: &TrainOptions) -> Result<Prepared, TrainError> {
             "each identity pair has more than {most} tokens; raise max_tokens, or set identity_share to 0"
         )));
     }
-    prepared.clean_triples = kept.into_iter().filter(|&t| examples::is_clean(t)).count();
+    let count = |of: &dyn Fn(&Triple) -> bool| kept.iter().filter(|triple| of(triple)).count();
+    prepared.clean_triples = count(&examples::is_clean);
+    prepared.own_triples = prepared.base_name.as_ref().map_or(0, |name| {
+        count(&|triple| triple.aligner_name.as_ref() == Some(name))
+    });
     (prepared.validation, prepared.held_out) = examples::residual(&held_out, &tokens)
         .into_iter()
         .zip(held_out)
@@ -179,6 +187,8 @@ impl Prepared {
             held_out: Vec::new(),
             triples: 0,
             clean_triples: 0,
+            own_triples: 0,
+            base_name: None,
             skipped: 0,
         })
     }
@@ -208,6 +218,10 @@ fn start(
         Base::Scratch(_) => None,
         _ => Some(base.weights()?),
     };
+    let base_name = match &options.base {
+        Base::Scratch(_) => None,
+        _ => Some(parts.profile.name.clone()),
+    };
     // Two Aligners of one name could not be told apart in what they corrected.
     let folder = options.output.file_name().map(|n| n.to_string_lossy());
     if let Some(name) = options.name.as_deref().or(folder.as_deref()) {
@@ -226,6 +240,7 @@ fn start(
         weights,
         weights_file: base.file(files::WEIGHTS),
         precision,
+        base_name,
         ..Prepared::empty(&parts)?
     };
     Ok((parts, prepared))

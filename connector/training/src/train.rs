@@ -102,6 +102,10 @@ pub struct Outcome {
     pub triples: usize,
     /// Those of them whose answer is left as it is: they teach restraint.
     pub clean_triples: usize,
+    /// Those of them that the Aligner which is trained corrected itself, by its name: they teach
+    /// it nothing. Counted when a run begins, 0 when it is resumed.
+    #[serde(skip)]
+    pub own_triples: usize,
     /// Triples validated on.
     pub validation_triples: usize,
     /// Rows that were skipped: too long, or corrections without a verdict.
@@ -486,6 +490,7 @@ impl<'a> Run<'a> {
             parameters: self.model.parameters(),
             triples: self.prepared.triples,
             clean_triples: self.prepared.clean_triples,
+            own_triples: self.prepared.own_triples,
             validation_triples: self.prepared.validation.len(),
             skipped: self.prepared.skipped,
             step: self.state.step,

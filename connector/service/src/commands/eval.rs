@@ -2,7 +2,7 @@
 
 use std::{fs::File, io::Write, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
-use aligner::Aligner;
+use aligner::{Aligner, Identity};
 use aligner_evaluation::{
     Class, CompareOptions, Options, Progress, Report, Triple, TripleError, compare, decided,
     evaluate, parse_triples, render,
@@ -56,6 +56,9 @@ pub fn run(args: &cli::Eval) -> anyhow::Result<ExitCode> {
         let aligner = runtime
             .block_on(models::load(settings, PATIENCE))?
             .aligner();
+        if let Some(warning) = own_rows(aligner.identity(), &triples) {
+            eprintln!("warning: {warning}");
+        }
         measure(&runtime, aligner, &triples, &options)
     };
     let report = measure(&settings)?;
@@ -158,6 +161,25 @@ fn triples(path: &Path) -> anyhow::Result<Vec<Triple>> {
         );
     }
     Ok(triples)
+}
+
+/// That an Aligner is measured by what it wrote itself.
+fn own_rows(aligner: &Identity, triples: &[Triple]) -> Option<String> {
+    let own = |triple: &&Triple| {
+        // Revisions of Aligners without weights are words that several share.
+        triple.aligner_name.as_ref() == Some(&aligner.name)
+            && triple.aligner_revision.as_ref() == Some(&aligner.revision)
+    };
+    let count = triples.iter().filter(own).count();
+    (count > 0).then(|| {
+        format!(
+            "{count} of {} rows were corrected by {}, the model that is measured: they say nothing \
+             about it; give corrections that people have mended (without their aligner_name), or \
+             those of another Aligner",
+            triples.len(),
+            aligner.name
+        )
+    })
 }
 
 fn measure(

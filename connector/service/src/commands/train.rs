@@ -15,7 +15,7 @@ use anyhow::Context;
 
 use crate::{
     cli,
-    commands::{self, Usage},
+    commands::{self, Usage, correct::files::Named},
     telemetry,
 };
 
@@ -23,6 +23,7 @@ use crate::{
 pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
     telemetry::install_quiet();
     let options = options(args)?;
+    refuse_data_as_validation(args)?;
     let interrupted = interrupt_flag()?;
     let mut reporter = Reporter::default();
     let outcome = train(&options, &mut |progress| {
@@ -64,7 +65,11 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
         eprintln!("warning: {warning}");
     }
     println!("{}", serde_json::to_string(&outcome)?);
-    Ok(ExitCode::SUCCESS)
+    Ok(match outcome.ended {
+        // There is no Aligner yet: whatever was to follow must not go on.
+        Ended::Interrupted => ExitCode::FAILURE,
+        Ended::EarlyStopped | Ended::Completed => ExitCode::SUCCESS,
+    })
 }
 
 /// An error of the run, by the flag that mends it.
@@ -101,6 +106,15 @@ fn warnings(outcome: &Outcome) -> Vec<String> {
                 .to_owned(),
         );
     }
+    // A third mixed in keeps what it can do.
+    if outcome.own_triples * 2 > outcome.triples {
+        warnings.push(format!(
+            "{} of {} rows were corrected by the model that is trained: they teach it nothing, and at \
+             best keep what it can do; give corrections that people have mended (without their \
+             aligner_name), or those of another Aligner",
+            outcome.own_triples, outcome.triples
+        ));
+    }
     if outcome.exact == Some(0.0) || outcome.delivered_corrections == Some(0.0) {
         warnings.push(
             "no validation correction comes out exactly right and passes the guard: give more \
@@ -109,6 +123,18 @@ fn warnings(outcome: &Outcome) -> Vec<String> {
         );
     }
     warnings
+}
+
+/// What was trained on cannot show what was learnt.
+fn refuse_data_as_validation(args: &cli::Train) -> Result<(), Usage> {
+    let data: Vec<_> = args
+        .data
+        .iter()
+        .map(|path| Named::new("--data", path))
+        .collect();
+    args.validation
+        .iter()
+        .try_for_each(|path| Named::new("--validation", path).refuse_if_among(&data))
 }
 
 fn options(args: &cli::Train) -> anyhow::Result<TrainOptions> {

@@ -126,6 +126,16 @@ fn fit(defaults: &Value, path: &[String], value: &Value) -> Result<Value, Proble
     if let Some(unknown) = unknown(defaults, path) {
         return Err(unknown);
     }
+    let default = path.iter().try_fold(defaults, |value, key| value.get(key));
+    // Serde would take a list, too, as the values of the first keys.
+    if let Some(section) = default.filter(|default| default.is_object()) {
+        return Err(Problem {
+            value: Some(shown(&key, value)),
+            message: "this is a section, and has keys of its own".to_owned(),
+            fix: Some(example(&key, section)),
+            key,
+        });
+    }
     let mut refusal = None;
     for candidate in candidates(value) {
         let mut trial = defaults.clone();
@@ -135,7 +145,6 @@ fn fit(defaults: &Value, path: &[String], value: &Value) -> Result<Value, Proble
             Err(error) => refusal = refusal.or(Some(error.to_string())),
         }
     }
-    let default = path.iter().try_fold(defaults, |value, key| value.get(key));
     Err(Problem {
         value: Some(shown(&key, value)),
         message: if is_secret(&key) {
@@ -152,6 +161,37 @@ fn fit(defaults: &Value, path: &[String], value: &Value) -> Result<Value, Proble
         }),
         key,
     })
+}
+
+/// How a key of a section is written: the first that says something by default, or else the first.
+fn example(key: &str, section: &Value) -> String {
+    fn leaf<'a>(
+        key: &str,
+        section: &'a Value,
+        fits: fn(&Value) -> bool,
+    ) -> Option<(String, &'a Value)> {
+        section.as_object()?.iter().find_map(|(name, value)| {
+            let key = format!("{key}.{name}");
+            if value.is_object() {
+                leaf(&key, value, fits)
+            } else {
+                fits(value).then_some((key, value))
+            }
+        })
+    }
+    match key {
+        "kafka.properties" => format!("write for example {key}.security.protocol: \"ssl\""),
+        "kafka.property_files" => {
+            format!("write for example {key}.sasl.password: \"/run/secrets/kafka-password\"")
+        }
+        _ => leaf(key, section, |value| !value.is_null())
+            .map(|(key, value)| format!("write for example {key}: {value}"))
+            .or_else(|| {
+                let (key, _) = leaf(key, section, |_| true)?;
+                Some(format!("write {key} and others; see config/connector.yaml"))
+            })
+            .unwrap_or_else(|| "see config/connector.yaml".to_owned()),
+    }
 }
 
 /// A text, from the environment or quoted, may stand for a number, a boolean or a list.
@@ -228,7 +268,11 @@ fn is_secret(key: &str) -> bool {
 }
 
 fn shown(key: &str, value: &Value) -> String {
-    if is_secret(key) {
+    // What stands where a section belongs may be meant for any key of it.
+    let holds_secrets = SECRETS
+        .iter()
+        .any(|secret| secret.starts_with(&format!("{key}.")));
+    if is_secret(key) || holds_secrets {
         "[redacted]".to_owned()
     } else {
         value.to_string()
@@ -366,13 +410,13 @@ mod tests {
     fn dotted_properties_of_a_file_stay_whole() {
         let file = file(
             ".yaml",
-            "kafka:\n  properties:\n    ssl.ca.location: ca.pem\n    \
-                                  fetch.wait.max.ms: 10\n",
+            "kafka:\n  properties:\n    broker.address.family: v4\n    \
+             fetch.wait.max.ms: 10\n",
         );
         let settings = read(&layers(&file)).expect("valid");
         assert_eq!(
-            settings.kafka.properties["ssl.ca.location"].expose(),
-            "ca.pem"
+            settings.kafka.properties["broker.address.family"].expose(),
+            "v4"
         );
         assert_eq!(
             settings.kafka.properties["fetch.wait.max.ms"].expose(),
@@ -498,6 +542,94 @@ mod tests {
         assert_eq!(problems.len(), 1, "{problems:?}");
         let fix = problems[0].fix.as_deref().unwrap_or_default();
         assert!(fix.contains("a:9092,b:9092"), "{fix}");
+    }
+
+    #[test]
+    fn a_text_or_a_list_in_place_of_a_section_is_told_how_its_keys_are_written() {
+        let brokers = "write for example kafka.bootstrap_servers: \"localhost:9092\"";
+        let answers = "write for example topics.answers: [\"llm.answers\"]";
+        let pointer = "write input.fields.answer and others; see config/connector.yaml";
+        let protocol = "write for example kafka.properties.security.protocol: \"ssl\"";
+        let password = "write for example kafka.property_files.sasl.password: \
+                        \"/run/secrets/kafka-password\"";
+        for (text, key, fix) in [
+            ("kafka: [a:1]\n", "kafka", brokers),
+            ("kafka: 1\n", "kafka", brokers),
+            ("topics: [[a], b, c, d]\n", "topics", answers),
+            ("topics: []\n", "topics", answers),
+            ("input: {fields: [/q, /a]}\n", "input.fields", pointer),
+            ("kafka: {properties: [a]}\n", "kafka.properties", protocol),
+            ("kafka: {properties: 'a=b'}\n", "kafka.properties", protocol),
+            (
+                "kafka: {property_files: [a]}\n",
+                "kafka.property_files",
+                password,
+            ),
+        ] {
+            let file = file(".yaml", text);
+            let Problems(problems) = read(&layers(&file)).expect_err("a section is no value");
+            assert_eq!(problems.len(), 1, "{text}: {problems:?}");
+            assert_eq!(problems[0].key, key);
+            assert_eq!(
+                problems[0].message,
+                "this is a section, and has keys of its own"
+            );
+            assert_eq!(problems[0].fix.as_deref(), Some(fix), "{text}");
+        }
+        for (name, value, key, fix) in [
+            ("ALIGNER__KAFKA", "zk:1", "kafka", brokers),
+            ("ALIGNER__KAFKA", "", "kafka", brokers),
+            ("ALIGNER__TOPICS", "[[a], b, c, d]", "topics", answers),
+            (
+                "ALIGNER__KAFKA__PROPERTIES",
+                "a",
+                "kafka.properties",
+                protocol,
+            ),
+            (
+                "ALIGNER__KAFKA__PROPERTY_FILES",
+                "a",
+                "kafka.property_files",
+                password,
+            ),
+        ] {
+            let layers = Layers {
+                environment: vec![(name.into(), value.into())],
+                ..Layers::default()
+            };
+            let Problems(problems) = read(&layers).expect_err("a section is no value");
+            assert_eq!(problems.len(), 1, "{name}: {problems:?}");
+            assert_eq!(problems[0].key, key);
+            assert!(problems[0].message.contains(name), "{problems:?}");
+            assert_eq!(problems[0].fix.as_deref(), Some(fix), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_section_may_be_a_mapping_or_say_nothing() {
+        for text in [
+            "kafka: {bootstrap_servers: 'a:1'}\n",
+            "kafka:\ntopics: {}\ninput:\n  fields:\n",
+            "kafka: {properties: null, property_files: {}}\n",
+            "kafka: {properties: {broker.address.family: v4}}\n",
+        ] {
+            let file = file(".yaml", text);
+            read(&layers(&file)).unwrap_or_else(|problems| panic!("{text}: {problems}"));
+        }
+    }
+
+    #[test]
+    fn what_stands_in_place_of_a_section_with_secrets_is_not_repeated() {
+        for text in [
+            "kafka: [hunter2]\n",
+            "kafka: {properties: 'sasl.password=hunter2'}\n",
+            "formats: {schema_registry: ['http://ada:hunter2@host']}\n",
+            "aligner: {remote: [a, b, hunter2]}\n",
+        ] {
+            let file = file(".yaml", text);
+            let problems = read(&layers(&file)).expect_err("a section is no value");
+            assert!(!problems.to_string().contains("hunter2"), "{problems}");
+        }
     }
 
     #[test]

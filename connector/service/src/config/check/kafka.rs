@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Found, Problem, Settings};
+use super::{Found, Problem, Settings, sasl};
 
 /// The values of properties that have names for them; librdkafka only says that it has others.
 const NAMED_VALUES: [(&str, &str); 9] = [
@@ -53,6 +53,8 @@ impl Found {
             }
         }
         self.sasl(settings, &kafka.properties);
+        self.tls(settings, &kafka.properties);
+        let refused_tokens = sasl::asks_for_tokens(&kafka.properties);
         let from_file = |key: String, message| match key.strip_prefix("kafka.properties.") {
             // Whatever lies in a file may be a secret, and librdkafka repeats it.
             Some(name) if settings.kafka.property_files.contains_key(name) => (
@@ -71,8 +73,10 @@ impl Found {
             .map(|problem| (format!("pipeline.{}", problem.key), problem.message));
         let written = serde_json::to_value(settings).expect("settings serialise");
         for (key, message) in kafka.chain(pipeline) {
-            // Names were judged already, more strictly.
-            if self.0.iter().any(|problem| problem.key == key) {
+            // Names were judged already, more strictly, and what is refused needs nothing.
+            if self.0.iter().any(|problem| problem.key == key)
+                || (refused_tokens && sasl::is_about_tokens(&key))
+            {
                 continue;
             }
             let value = key

@@ -8,6 +8,7 @@ mod formats;
 mod kafka;
 mod sasl;
 mod telemetry;
+mod tls;
 
 use std::net::ToSocketAddrs;
 

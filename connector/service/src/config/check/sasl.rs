@@ -2,24 +2,24 @@
 //! client is made.
 //!
 //! What is asked for is what `rd_kafka_sasl_select_provider` asks for, in the build that is linked,
-//! which has no Kerberos and no source of OAuth tokens. Without a login nothing need be complete,
-//! but what was given for one is refused: it would connect as nobody.
+//! which has no Kerberos and no source of OAuth tokens that a broker could trust. Without a login
+//! nothing need be complete, but what was given for one is refused: it would connect as nobody.
 
 use std::collections::BTreeMap;
 
 use super::{Found, Settings};
 
 /// Which connections are made, and whether anybody logs in.
-const PROTOCOL: &str = "security.protocol";
+pub(super) const PROTOCOL: &str = "security.protocol";
 
 /// One property under two names.
 const NAMES: [&str; 2] = ["sasl.mechanism", "sasl.mechanisms"];
 
 /// Mechanisms that this build has; unlike other values they are told apart by their capitals.
-const MECHANISMS: [&str; 4] = ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN", "OAUTHBEARER"];
+const MECHANISMS: [&str; 3] = ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"];
 
-/// The only tokens that this build can make, which nothing vouches for.
-const UNSECURED_TOKENS: &str = "enable.sasl.oauthbearer.unsecure.jwt";
+/// The mechanism that needs tokens.
+const TOKENS: &str = "OAUTHBEARER";
 
 impl Found {
     /// Judges the login. `properties` are those of the settings, and those that could be read from
@@ -62,10 +62,10 @@ impl Found {
         if !MECHANISMS.contains(&mechanism.as_str()) {
             // Whatever lies in a file may be a secret.
             let in_file = settings.kafka.property_files.contains_key(name);
-            let message = if mechanism == "GSSAPI" {
-                "Kerberos is not in this build"
-            } else {
-                "librdkafka knows no such mechanism"
+            let message = match mechanism.as_str() {
+                "GSSAPI" => "Kerberos is not in this build",
+                TOKENS => "what fetches tokens for it is not in this build",
+                _ => "librdkafka knows no such mechanism",
             };
             self.add(
                 &key(settings, name),
@@ -102,17 +102,6 @@ impl Found {
     }
 
     fn credentials(&mut self, settings: &Settings, mechanism: &str) {
-        if mechanism == "OAUTHBEARER" {
-            if !is_given(settings, UNSECURED_TOKENS) {
-                self.add(
-                    &format!("kafka.properties.{UNSECURED_TOKENS}"),
-                    None,
-                    "OAUTHBEARER needs tokens, and this build can only make unsecured ones",
-                    "use SCRAM-SHA-512, or set it to true where the brokers take such tokens",
-                );
-            }
-            return;
-        }
         for (name, fix) in [
             ("sasl.username", "set it"),
             (
@@ -132,12 +121,24 @@ impl Found {
     }
 }
 
+/// Whether the mechanism is the one that needs tokens, which is refused by its own key.
+pub(super) fn asks_for_tokens(properties: &BTreeMap<String, String>) -> bool {
+    NAMES
+        .iter()
+        .any(|name| properties.get(*name).is_some_and(|given| given == TOKENS))
+}
+
+/// Whether a key says where tokens come from. librdkafka refuses most of them in this build.
+pub(super) fn is_about_tokens(key: &str) -> bool {
+    key.contains("sasl.oauthbearer.")
+}
+
 fn is_given(settings: &Settings, name: &str) -> bool {
     settings.kafka.properties.contains_key(name) || settings.kafka.property_files.contains_key(name)
 }
 
 /// The key as it was written.
-fn key(settings: &Settings, name: &str) -> String {
+pub(super) fn key(settings: &Settings, name: &str) -> String {
     if settings.kafka.property_files.contains_key(name) {
         format!("kafka.property_files.{name}")
     } else {
@@ -175,7 +176,6 @@ mod tests {
                     (name, mechanism),
                     ("sasl.username", "ada"),
                     ("sasl.password", "hunter2"),
-                    (UNSECURED_TOKENS, "true"),
                 ]);
                 assert_eq!(check(&settings), [], "{name}: {mechanism}");
             }
@@ -184,7 +184,14 @@ mod tests {
 
     #[test]
     fn a_mechanism_that_no_client_takes_is_refused_with_those_that_work() {
-        for mechanism in ["SCRAM", "scram-sha-512", "SCRAM-SHA-1", "GSSAPI", ""] {
+        for mechanism in [
+            "SCRAM",
+            "scram-sha-512",
+            "SCRAM-SHA-1",
+            "GSSAPI",
+            TOKENS,
+            "",
+        ] {
             for protocol in ["sasl_ssl", "plaintext"] {
                 let settings = given(&[
                     ("security.protocol", protocol),
@@ -201,10 +208,27 @@ mod tests {
                 assert_eq!(problem.value.as_deref(), Some(mechanism));
                 assert_eq!(
                     problem.fix.as_deref(),
-                    Some("use SCRAM-SHA-512, SCRAM-SHA-256, PLAIN, OAUTHBEARER, in capitals")
+                    Some("use SCRAM-SHA-512, SCRAM-SHA-256, PLAIN, in capitals")
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_login_by_tokens_is_refused_once_whatever_says_where_they_come_from() {
+        let settings = given(&[
+            (PROTOCOL, "sasl_ssl"),
+            ("sasl.mechanisms", TOKENS),
+            ("sasl.oauthbearer.method", "oidc"),
+            ("sasl.oauthbearer.client.id", "ada"),
+            ("sasl.oauthbearer.token.endpoint.url", "https://host/token"),
+            ("enable.sasl.oauthbearer.unsecure.jwt", "true"),
+        ]);
+        let problems = check(&settings);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].key, "kafka.properties.sasl.mechanisms");
+        assert_eq!(problems[0].value.as_deref(), Some(TOKENS));
+        assert!(problems[0].message.contains("tokens"), "{problems:?}");
     }
 
     #[test]
@@ -224,8 +248,8 @@ mod tests {
                 ],
             ),
             (
-                &[sasl, ("sasl.mechanism", "OAUTHBEARER")],
-                &["kafka.properties.enable.sasl.oauthbearer.unsecure.jwt"],
+                &[sasl, ("sasl.mechanism", TOKENS)],
+                &["kafka.properties.sasl.mechanism"],
             ),
             // Where nobody logs in, only that is told.
             (
