@@ -174,7 +174,7 @@ fn overclaim(w: &mut Writer, draft: &mut Draft, topic: &Topic) {
                 let (a, b) = pair.split_once(" => ").expect("a pair");
                 let claim = claim(w, topic);
                 let put = |t: &str| t.replace("{c}", &claim).replace("{C}", &capitalise(&claim));
-                (before, after) = (put(a), put(b));
+                (before, after) = (w.fill(&put(a)), put(b));
             }
             1 => {
                 let pairs = &lists["verbs"].all;

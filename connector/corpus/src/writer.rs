@@ -297,8 +297,14 @@ impl Writer {
             let known = !slot.is_empty() && slot.chars().all(|c| c.is_alphanumeric() || c == '_');
             if !known {
                 out.push('{');
-                out.push_str(slot);
-                out.push('}');
+                if let Some(inner) = slot.find('{') {
+                    // Within such a brace there may be slots.
+                    out.push_str(&slot[..inner]);
+                    rest = &after[inner..];
+                } else {
+                    out.push_str(slot);
+                    out.push('}');
+                }
                 continue;
             }
             let fresh = matches!(

@@ -99,6 +99,55 @@ fn splits_share_no_planted_values() {
     assert!(test.len() > 300);
 }
 
+/// Names of slots; code samples hold other names in braces.
+const SLOTS: [&str; 31] = [
+    "name",
+    "last",
+    "title",
+    "city",
+    "n",
+    "N",
+    "d",
+    "pct",
+    "price",
+    "year",
+    "time",
+    "day",
+    "month",
+    "noun",
+    "thing",
+    "food",
+    "animal",
+    "tool",
+    "place",
+    "job",
+    "color",
+    "instrument",
+    "language",
+    "adj",
+    "inoun",
+    "iadj",
+    "c",
+    "C",
+    "x",
+    "v",
+    "s",
+];
+
+#[test]
+fn no_slot_of_a_template_is_left_open() {
+    for split in Split::ALL {
+        for triple in Corpus::new(11, split).take(4_000) {
+            for text in [&triple.question, &triple.answer, &triple.correction] {
+                let open = SLOTS
+                    .iter()
+                    .find(|slot| text.contains(&format!("{{{slot}}}")));
+                assert_eq!(open, None, "{}: {text}", triple.id);
+            }
+        }
+    }
+}
+
 /// Sentences without slots are templates as they stand: those of the test set never occur in
 /// training.
 #[test]
