@@ -215,7 +215,7 @@ fn a_dead_letter_topic_that_is_gone_stops_the_source_is_named_and_is_an_alarm() 
     story.config = story
         .config
         .clone()
-        .set(&["pipeline", "record_timeout_ms"], 2_000)
+        .set(&["pipeline", "record_timeout_ms"], 1_500)
         .set(&["service", "stall_timeout_ms"], 5_000);
     let mut connector = Connector::ready(&story.name, &story.config);
     let letters = &story.topics.dead_letters;
