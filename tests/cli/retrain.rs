@@ -1,7 +1,7 @@
 //! What `correct` wrote, as training data: an answer that nobody judged is no example of a good one.
 
 use aligner_tests::{
-    command::{call, call_in, call_with},
+    command::{Done, call, call_in, call_with},
     scratch::Scratch,
 };
 use serde_json::{Value, json};
@@ -30,6 +30,20 @@ fn corrections() -> String {
     done.stdout
 }
 
+/// `train` for one step, which succeeds.
+fn train_a_step(scratch: &Scratch, data: &str, validation: &str) -> Done {
+    let file = |name: &str, text: &str| scratch.file(name, text).display().to_string();
+    let data = file("data.jsonl", data);
+    let validation = file("validation.jsonl", validation);
+    let output = scratch.path().join("mine").display().to_string();
+    #[rustfmt::skip]
+    let done = call(&[
+        "train", "--data", &data, "--validation", &validation, "--output", &output,
+        "--steps", "1", "--identity-share", "0",
+    ]);
+    done.expect_code(0)
+}
+
 #[test]
 fn answers_without_a_verdict_are_skipped_and_counted() {
     let scratch = Scratch::new("retrain");
@@ -39,16 +53,7 @@ fn answers_without_a_verdict_are_skipped_and_counted() {
         .take(1)
         .map(|line| format!("{line}\n"))
         .collect();
-    let data = scratch.file("typed.out", &typed).display().to_string();
-    let validation = scratch.file("validation.out", validation);
-    let validation = validation.display().to_string();
-    let output = scratch.path().join("mine").display().to_string();
-    #[rustfmt::skip]
-    let done = call(&[
-        "train", "--data", &data, "--validation", &validation, "--output", &output,
-        "--steps", "1", "--identity-share", "0",
-    ])
-    .expect_code(0);
+    let done = train_a_step(&scratch, &typed, &validation);
     let outcome: Value = serde_json::from_str(&done.stdout).expect("one JSON object");
     assert_eq!(outcome["triples"], 2, "{outcome}");
     assert_eq!(outcome["skipped"], 2, "{outcome}");
@@ -79,17 +84,7 @@ fn corrections_of_the_aligner_that_is_trained_are_counted_in_a_warning() {
     for (model, warned) in [("bundled", true), ("marker-all", false)] {
         let scratch = Scratch::new("retrain-own");
         let corrected = call_with(&["correct", "--model", model], &events).expect_code(0);
-        let data = scratch.file("own.jsonl", corrected.stdout);
-        let data = data.display().to_string();
-        let validation = scratch.file("validation.jsonl", &judged);
-        let validation = validation.display().to_string();
-        let output = scratch.path().join("mine").display().to_string();
-        #[rustfmt::skip]
-        let done = call(&[
-            "train", "--data", &data, "--validation", &validation, "--output", &output,
-            "--steps", "1", "--identity-share", "0",
-        ])
-        .expect_code(0);
+        let done = train_a_step(&scratch, &corrected.stdout, &judged);
         let said = done.stderr.contains(warning);
         assert_eq!(said, warned, "{model}: {}", done.stderr);
     }

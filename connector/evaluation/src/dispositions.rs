@@ -9,12 +9,29 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
+use crate::{Triple, TripleError, parse_triples};
+
 /// As the records of `connector/records` spell them.
 const UNDECIDED: [&str; 2] = ["bypassed", "dead_lettered"];
 
+/// Reads the triples of a file as [`parse_triples`] does, but for rows of no verdict: how many these
+/// are is the second of the pair, and where there are no others the first is empty.
+///
+/// # Errors
+/// As [`parse_triples`], of the rows that are left.
+pub fn parse_decided(bytes: &[u8], origin: &str) -> Result<(Vec<Triple>, usize), TripleError> {
+    let (rows, undecided) = decided(bytes);
+    let triples = match parse_triples(&rows, origin) {
+        // It held rows.
+        Err(TripleError::Empty { .. }) if undecided > 0 => Vec::new(),
+        read => read?,
+    };
+    Ok((triples, undecided))
+}
+
 /// The rows of a file without those of no verdict, and how many these are. The others keep their
 /// lines, which errors and ids name. A file that cannot be read is left to whoever reads it next.
-pub fn decided(bytes: &[u8]) -> (Cow<'_, [u8]>, usize) {
+fn decided(bytes: &[u8]) -> (Cow<'_, [u8]>, usize) {
     let Some(text) = std::str::from_utf8(bytes)
         .ok()
         .filter(|text| text.contains("\"disposition\""))
@@ -87,7 +104,6 @@ fn is_undecided(row: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse_triples;
 
     const ROWS: [&str; 5] = [
         r#"{"question":"q","answer":"a","correction":"b","disposition":"corrected"}"#,

@@ -29,7 +29,7 @@ pub use compare::{
     CompareError, CompareOptions, Comparison, Difference, GroupComparison, Measure, Side, compare,
 };
 pub use detect::{Finding, detect};
-pub use dispositions::decided;
+pub use dispositions::parse_decided;
 pub use evaluate::{EvaluationError, Options, Progress, evaluate};
 pub use figures::{Clean, Decisions, Detected, Faulty, Figures, Guarding, Speed};
 pub use judge::{Class, Decision, Verdict};

@@ -248,16 +248,18 @@ async fn an_id_that_no_registry_gives_is_invalid_and_nobody_is_asked() {
     assert!(fake.lines().is_empty());
 }
 
+/// A registry that gives every schema, and refuses the id 9.
+fn all_but_nine(line: &str) -> (u16, String) {
+    if line.contains("/ids/9?") {
+        (404, error_body(404))
+    } else {
+        (200, schema_body(AnswerEvent::AVSC))
+    }
+}
+
 #[tokio::test]
 async fn an_id_that_alone_is_refused_is_given_up_by_its_name_and_others_are_read() {
-    let fake = Fake::start(|line| {
-        if line.contains("/ids/9?") {
-            (404, error_body(404))
-        } else {
-            (200, schema_body(AnswerEvent::AVSC))
-        }
-    })
-    .await;
+    let fake = Fake::start(all_but_nine).await;
     let decoder = giving_up(&fake, 3, Duration::ZERO);
     let poison = framed(9, b"");
     for _ in 0..2 {
@@ -374,14 +376,7 @@ async fn a_registry_that_answers_for_nobody_is_waited_for_however_often_it_refus
 
 #[tokio::test]
 async fn an_id_that_is_refused_for_a_moment_only_is_not_given_up() {
-    let fake = Fake::start(|line| {
-        if line.contains("/ids/9?") {
-            (404, error_body(404))
-        } else {
-            (200, schema_body(AnswerEvent::AVSC))
-        }
-    })
-    .await;
+    let fake = Fake::start(all_but_nine).await;
     let decoder = giving_up(&fake, 1, Duration::from_secs(3600));
     for _ in 0..3 {
         decoder.fetch(9).await.expect_err("refused");

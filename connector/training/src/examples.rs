@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use aligner_evaluation::{Triple, TripleError, decided, parse_triples};
+use aligner_evaluation::{Triple, parse_decided};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -34,13 +34,8 @@ pub(crate) fn read_triples(
     for path in paths {
         let bytes = files::read(path)?;
         let origin = path.display().to_string();
-        let (rows, left_out) = decided(&bytes);
+        let (read, left_out) = parse_decided(&bytes, &origin)?;
         *undecided += left_out;
-        let read = match parse_triples(&rows, &origin) {
-            // It held rows, if none to train on.
-            Err(TripleError::Empty { .. }) if left_out > 0 => Vec::new(),
-            read => read?,
-        };
         for triple in read {
             check(&triple, &origin)?;
             triples.push(triple);

@@ -4,8 +4,8 @@ use std::{fs::File, io::Write, path::Path, process::ExitCode, sync::Arc, time::D
 
 use aligner::{Aligner, Identity};
 use aligner_evaluation::{
-    Class, CompareOptions, Options, Progress, Report, Triple, TripleError, compare, decided,
-    evaluate, parse_triples, render,
+    Class, CompareOptions, Options, Progress, Report, Triple, compare, evaluate, parse_decided,
+    render,
 };
 use anyhow::{Context, bail};
 use tokio::runtime::Runtime;
@@ -146,14 +146,13 @@ fn page(args: &cli::Eval) -> anyhow::Result<Option<(Named<'_>, File)>> {
 fn triples(path: &Path) -> anyhow::Result<Vec<Triple>> {
     let file = Named::new("--data", path);
     let bytes = file.read()?;
-    let (rows, skipped) = decided(&bytes);
-    let triples = match parse_triples(&rows, &path.display().to_string()) {
-        Err(TripleError::Empty { .. }) if skipped > 0 => bail!(
+    let (triples, skipped) = parse_decided(&bytes, &path.display().to_string())?;
+    if triples.is_empty() {
+        bail!(
             "{file}: each of {skipped} rows was bypassed or dead-lettered, which says nothing \
              about what is right; give corrected ones"
-        ),
-        read => read?,
-    };
+        );
+    }
     if skipped > 0 {
         eprintln!(
             "{skipped} rows were skipped: bypassed or dead-lettered, which says nothing about what \

@@ -156,6 +156,16 @@ mod tests {
             .collect()
     }
 
+    /// Settings with these of librdkafka's properties.
+    pub(super) fn given(properties: &[(&str, &str)]) -> Settings {
+        let mut settings = Settings::default();
+        settings.kafka.properties = properties
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Secret::new(*value)))
+            .collect();
+        settings
+    }
+
     #[test]
     fn the_defaults_are_valid() {
         assert_eq!(check(&Settings::default()), []);

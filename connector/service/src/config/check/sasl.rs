@@ -21,12 +21,21 @@ const MECHANISMS: [&str; 3] = ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"];
 /// The mechanism that needs tokens.
 const TOKENS: &str = "OAUTHBEARER";
 
+/// Protocols that make no use of something.
+pub(super) struct Without {
+    pub(super) protocols: [&'static str; 2],
+    /// What becomes of it.
+    pub(super) happens: &'static str,
+    /// What to write where it was meant.
+    pub(super) fix: &'static str,
+}
+
 impl Found {
     /// Judges the login. `properties` are those of the settings, and those that could be read from
     /// files.
     pub(super) fn sasl(&mut self, settings: &Settings, properties: &BTreeMap<String, String>) {
-        let protocol = properties.get(PROTOCOL).map(String::as_str);
-        self.unsent(settings, protocol);
+        let protocol = properties.get(PROTOCOL);
+        self.unsent(settings, properties);
         let login = protocol.is_some_and(|protocol| protocol.to_lowercase().starts_with("sasl_"));
         let names: Vec<&str> = NAMES
             .into_iter()
@@ -78,27 +87,47 @@ impl Found {
         }
     }
 
-    /// What is given for a login that `protocol` does not ask for.
-    fn unsent(&mut self, settings: &Settings, protocol: Option<&str>) {
+    /// What is given for a login that the protocol does not ask for.
+    fn unsent(&mut self, settings: &Settings, properties: &BTreeMap<String, String>) {
+        let [mechanism, mechanisms] = NAMES;
+        let given = ["sasl.username", "sasl.password", mechanism, mechanisms]
+            .into_iter()
+            .find(|name| is_given(settings, name));
+        if let Some(name) = given {
+            let without_login = Without {
+                protocols: ["plaintext", "ssl"],
+                happens: "credentials are never sent",
+                fix: "write security.protocol: sasl_ssl, or sasl_plaintext where the brokers have \
+                      no TLS",
+            };
+            self.idle(settings, properties, name, &without_login);
+        }
+    }
+
+    /// Refuses what is given for other protocols, if one without it is in effect.
+    pub(super) fn idle(
+        &mut self,
+        settings: &Settings,
+        properties: &BTreeMap<String, String>,
+        name: &str,
+        without: &Without,
+    ) {
+        let protocol = properties.get(PROTOCOL);
         // A file that cannot be read was reported already, and what is no protocol will be.
         let unreadable = protocol.is_none() && is_given(settings, PROTOCOL);
-        let in_effect = protocol.unwrap_or("plaintext");
-        if unreadable || !matches!(in_effect.to_lowercase().as_str(), "plaintext" | "ssl") {
-            return;
+        let in_effect = protocol.map_or("plaintext", String::as_str);
+        let idle = without.protocols.contains(&&*in_effect.to_lowercase());
+        if idle && !unreadable {
+            self.add(
+                &key(settings, PROTOCOL),
+                protocol.cloned(),
+                format!(
+                    "{name} is given, but {} while this is {in_effect}",
+                    without.happens
+                ),
+                without.fix,
+            );
         }
-        let [mechanism, mechanisms] = NAMES;
-        let Some(name) = ["sasl.username", "sasl.password", mechanism, mechanisms]
-            .into_iter()
-            .find(|name| is_given(settings, name))
-        else {
-            return;
-        };
-        self.add(
-            &key(settings, PROTOCOL),
-            protocol.map(str::to_owned),
-            format!("{name} is given, but credentials are never sent while this is {in_effect}"),
-            "write security.protocol: sasl_ssl, or sasl_plaintext where the brokers have no TLS",
-        );
     }
 
     fn credentials(&mut self, settings: &Settings, mechanism: &str) {
@@ -155,17 +184,11 @@ mod tests {
     use super::*;
     use crate::config::{
         Secret,
-        check::{check, tests::keys},
+        check::{
+            check,
+            tests::{given, keys},
+        },
     };
-
-    fn given(properties: &[(&str, &str)]) -> Settings {
-        let mut settings = Settings::default();
-        settings.kafka.properties = properties
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), Secret::new(*value)))
-            .collect();
-        settings
-    }
 
     #[test]
     fn every_mechanism_of_this_build_is_taken_with_what_it_needs() {

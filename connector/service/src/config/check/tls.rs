@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     Found, Settings,
-    sasl::{self, PROTOCOL},
+    sasl::{self, PROTOCOL, Without},
 };
 
 /// Properties that name a file.
@@ -76,32 +76,23 @@ impl Found {
 
     /// What is given for TLS that the protocol does not ask for.
     fn unused(&mut self, settings: &Settings, properties: &BTreeMap<String, String>) {
-        let protocol = properties.get(PROTOCOL);
-        let in_effect = protocol.map_or("plaintext", String::as_str);
         let key = sasl::key(settings, PROTOCOL);
         // Credentials that are not sent ask for another protocol, too.
-        if !matches!(
-            in_effect.to_lowercase().as_str(),
-            "plaintext" | "sasl_plaintext"
-        ) || self.0.iter().any(|problem| problem.key == key)
-        {
+        if self.0.iter().any(|problem| problem.key == key) {
             return;
         }
         let kafka = &settings.kafka;
-        let Some(name) = kafka
-            .properties
-            .keys()
-            .chain(kafka.property_files.keys())
-            .find(|name| name.starts_with("ssl.") && name.ends_with(".location"))
-        else {
-            return;
-        };
-        self.add(
-            &key,
-            protocol.cloned(),
-            format!("{name} is given, but would never be used while this is {in_effect}"),
-            "set security.protocol to ssl or sasl_ssl",
-        );
+        let mut names = kafka.properties.keys().chain(kafka.property_files.keys());
+        if let Some(name) =
+            names.find(|name| name.starts_with("ssl.") && name.ends_with(".location"))
+        {
+            let without_tls = Without {
+                protocols: ["plaintext", "sasl_plaintext"],
+                happens: "would never be used",
+                fix: "set security.protocol to ssl or sasl_ssl",
+            };
+            self.idle(settings, properties, name, &without_tls);
+        }
     }
 }
 
@@ -127,17 +118,11 @@ mod tests {
     use super::*;
     use crate::config::{
         Secret,
-        check::{check, tests::keys},
+        check::{
+            check,
+            tests::{given, keys},
+        },
     };
-
-    fn given(properties: &[(&str, &str)]) -> Settings {
-        let mut settings = Settings::default();
-        settings.kafka.properties = properties
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), Secret::new(*value)))
-            .collect();
-        settings
-    }
 
     #[test]
     fn a_file_that_is_not_there_is_refused_by_its_key_and_path() {
