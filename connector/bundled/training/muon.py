@@ -6,10 +6,10 @@ import torch
 EMBEDDING_RATE, NORM_RATE, SHARPNESS_RATE = 1.2, 0.1, 0.3
 
 
-def orthogonalise(g):
+def orthogonalise(g, dtype):
     """Newton-Schulz iteration towards the nearest semi-orthogonal matrix of each (the Muon update)."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = (g / (g.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()
+    x = (g / (g.norm(dim=(-2, -1), keepdim=True) + 1e-7)).to(dtype)
     turned = x.shape[-2] > x.shape[-1]
     x = x.mT if turned else x
     for _ in range(5):
@@ -21,10 +21,11 @@ def orthogonalise(g):
 class Muon:
     """Momentum with orthogonalised updates for the hidden matrices, AdamW for embeddings and norms.
 
-    The update is scaled to the size AdamW's would have, so that one learning rate serves both."""
+    The update is scaled to the size AdamW's would have, so that one learning rate serves both. Weights without a gradient
+    stay as they are, and so does their momentum. `dtype` is what matrices are orthogonalised in."""
 
-    def __init__(self, model, free, decay):
-        self.decay, parts = decay, model.blocks[0].parts
+    def __init__(self, model, free, decay, dtype=torch.bfloat16):
+        self.decay, self.dtype, parts = decay, dtype, model.blocks[0].parts
         matrices = [(n, p) for n, p in model.named_parameters() if n.startswith("blocks") and p.dim() == 2]
         self.matrices = [p for _, p in matrices]
         self.free = [free.get(n, torch.ones_like(p)) for n, p in matrices]
@@ -44,12 +45,16 @@ class Muon:
 
     @torch.no_grad()
     def step(self, lr, team):
-        grads = [p.grad for p in self.matrices]
-        torch._foreach_mul_(self.momentum, 0.95)
-        torch._foreach_add_(self.momentum, grads)
-        updates = torch._foreach_add(grads, self.momentum, alpha=0.95)
-        torch._foreach_mul_(self.matrices, torch._foreach_add(torch._foreach_mul(self.free, -lr * self.decay), 1.0))
-        pieces = [piece for u, parts in zip(updates, self.parts) for piece in u.split(parts)]
+        with_gradient = [i for i, p in enumerate(self.matrices) if p.grad is not None]
+        matrices, momentum, free, parts = (
+            [values[i] for i in with_gradient] for values in (self.matrices, self.momentum, self.free, self.parts)
+        )
+        grads = [p.grad for p in matrices]
+        torch._foreach_mul_(momentum, 0.95)
+        torch._foreach_add_(momentum, grads)
+        updates = torch._foreach_add(grads, momentum, alpha=0.95)
+        torch._foreach_mul_(matrices, torch._foreach_add(torch._foreach_mul(free, -lr * self.decay), 1.0))
+        pieces = [piece for u, sizes in zip(updates, parts) for piece in u.split(sizes)]
         shapes = {}
         for piece in pieces:
             shapes.setdefault(piece.shape, []).append(piece)
@@ -58,11 +63,11 @@ class Muon:
             own = slice(team.rank, None, team.size)
             done = torch.zeros(len(same), *shape, device=same[0].device)
             if same[own]:
-                done[own] = orthogonalise(torch.stack(same[own])) * (0.2 * max(shape) ** 0.5)
+                done[own] = orthogonalise(torch.stack(same[own]), self.dtype) * (0.2 * max(shape) ** 0.5)
             team.add([done])
             for piece, new in zip(same, done):
                 piece.copy_(new)
-        torch._foreach_addcmul_(self.matrices, self.free, updates, value=-lr)
+        torch._foreach_addcmul_(matrices, free, updates, value=-lr)
         for g in self.adam.param_groups:
             g["lr"] = lr * g["share"]
         self.adam.step()

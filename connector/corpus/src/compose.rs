@@ -373,6 +373,16 @@ fn history(w: &mut Writer, stuff: Stuff, question: &str) -> String {
     out
 }
 
+/// How many sound sentences an answer is made of. Numbers that would nearly always be too long for
+/// `most` words are not tried: short answers are written many times as fast.
+fn carrier_sentences(w: &mut Writer, most: usize) -> usize {
+    const SENTENCES: [usize; 7] = [1, 2, 3, 4, 6, 8, 11];
+    const SHARES: [f64; 7] = [1.0, 3.0, 4.0, 4.0, 3.0, 2.0, 1.0];
+    const FEW_WORDS: usize = 6;
+    let fit = SENTENCES.partition_point(|n| n * FEW_WORDS <= most).max(1);
+    SENTENCES[w.weighted(&SHARES[..fit])]
+}
+
 /// One attempt at a triple; `None` where the lengths do not fit.
 pub(crate) fn compose(
     w: &mut Writer,
@@ -382,7 +392,7 @@ pub(crate) fn compose(
     words: (usize, usize),
 ) -> Option<Triple> {
     let voice: &Voice = &VOICES[w.below(VOICES.len())];
-    let sentences = [1, 2, 3, 4, 6, 8, 11][w.weighted(&[1.0, 3.0, 4.0, 4.0, 3.0, 2.0, 1.0])];
+    let sentences = carrier_sentences(w, words.1);
     let kinds_of_clean = [0.42, 0.22, 0.14, 0.12, 0.10];
     let stuff = stuff(w, drills);
     let way = if kind == Kind::Clean {
