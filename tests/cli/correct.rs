@@ -2,7 +2,9 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
+    os::fd::{FromRawFd, OwnedFd},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use aligner_tests::{
@@ -10,7 +12,9 @@ use aligner_tests::{
     completions::{Completions, MODEL},
     connector::binary,
     ledger::{CORRECTION_FIELDS, MARK},
+    process::{Process, Signal},
     scratch::Scratch,
+    wait,
 };
 use serde_json::{Value, json};
 
@@ -209,11 +213,50 @@ fn text_shows_the_change_and_json_is_the_default_without_a_terminal() {
     assert!(serde_json::from_str::<Value>(&text.stdout).is_err());
 }
 
+/// A terminal: the end for a command, and the one that keeps it open.
+fn terminal() -> (OwnedFd, OwnedFd) {
+    let (mut ours, mut theirs) = (-1, -1);
+    // SAFETY: both places outlive the call; name, modes and size are not asked for.
+    let opened = unsafe {
+        libc::openpty(
+            &raw mut ours,
+            &raw mut theirs,
+            std::ptr::null_mut(),
+            std::ptr::null(),
+            std::ptr::null(),
+        )
+    };
+    assert_eq!(opened, 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: the call has just opened both, and nobody else has them.
+    unsafe { (OwnedFd::from_raw_fd(theirs), OwnedFd::from_raw_fd(ours)) }
+}
+
+#[test]
+fn a_file_has_no_colours_though_stdout_is_a_terminal() {
+    let scratch = Scratch::new("correct-colours");
+    let output = scratch.path().join("c.txt");
+    let (theirs, _ours) = terminal();
+    let status = Command::new(binary())
+        .args(["correct", "--model", "marker-all", "-q", "why?"])
+        .args(["-a", "because", "--format", "text", "--output"])
+        .arg(&output)
+        .env_remove("NO_COLOR")
+        .stdin(Stdio::null())
+        .stdout(theirs)
+        .status()
+        .expect("the binary can be started");
+    assert!(status.success(), "{status}");
+    let written = std::fs::read_to_string(&output).expect("it was written");
+    assert!(written.contains("[marked]+}"), "{written:?}");
+    assert!(!written.contains('\u{1b}'), "{written:?}");
+}
+
 #[test]
 fn a_dead_lettered_line_keeps_every_field_that_can_be_read() {
     let input = lines(&[
         json!({"event_id": "x", "question": "q", "user_id": "u", "created_at": 7}),
         json!({"event_id": "", "question": 1, "answer": "a", "created_at": 1_780_000_000_000_000_i64}),
+        json!({"question": "q", "answer": "a", "created_at": 1_780_000_000}),
         json!(["no object"]),
     ]);
     let records = call_with(&["correct", "--model", "marker-all"], input)
@@ -231,7 +274,8 @@ fn a_dead_lettered_line_keeps_every_field_that_can_be_read() {
         [
             [&json!("x"), &json!("q"), null, &json!("u"), &json!(7)],
             [&json!("line-2"), null, &json!("a"), null, null],
-            [&json!("line-3"), null, null, null, null],
+            [&json!("line-3"), &json!("q"), &json!("a"), null, null],
+            [&json!("line-4"), null, null, null, null],
         ]
     );
 }
@@ -394,7 +438,7 @@ fn ids_of_corrections_tell_files_apart_and_are_the_same_again() {
 }
 
 #[test]
-fn an_interrupted_run_is_1_and_says_that_lines_are_missing() {
+fn an_interrupted_run_is_130_and_says_what_was_done_and_that_lines_are_missing() {
     let mut child = Command::new(binary())
         .args(["correct", "--model", "marker-all"])
         .stdin(Stdio::piped())
@@ -424,9 +468,35 @@ fn an_interrupted_run_is_1_and_says_that_lines_are_missing() {
         .read_to_string(&mut stderr)
         .expect("stderr is text");
     let status = child.wait().expect("our own child can be waited for");
-    assert_eq!(status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("interrupted: 1 lines"), "{stderr}");
+    assert_eq!(status.code(), Some(130), "{stderr}");
+    let said = "interrupted: 1 lines were done (1 corrected), the others are not in the output";
+    assert!(stderr.contains(said), "{stderr}");
     drop(stdin);
+}
+
+#[test]
+fn an_interrupted_run_does_not_wait_for_what_the_aligner_has() {
+    const LIMIT: Duration = Duration::from_secs(60);
+    let server = Completions::start();
+    server.hold();
+    let scratch = Scratch::new("correct-interrupted");
+    let line = lines(&[json!({"question": "q", "answer": "a"})]);
+    let input = scratch.file("in.jsonl", line);
+    let mut command = Command::new(binary());
+    command
+        .args(["correct", "--model", "remote", "--input"])
+        .arg(&input)
+        .env("ALIGNER__ALIGNER__REMOTE__URL", server.url())
+        .env("ALIGNER__ALIGNER__REMOTE__MODEL", MODEL);
+    let mut process = Process::start("correct", command, &scratch.path().join("log"));
+    wait::until("the line's call", LIMIT, || server.waiting() > 0);
+    process.signal(Signal::Int);
+    // By itself the call would go on for ten minutes.
+    let status = process.wait(LIMIT);
+    let said = process.log();
+    assert_eq!(status.code(), Some(130), "{said}");
+    assert!(said.contains("interrupted: 0 lines were done, "), "{said}");
+    server.release();
 }
 
 #[test]

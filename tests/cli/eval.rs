@@ -1,7 +1,13 @@
 //! `eval`: what it refuses before hours go into it, and what becomes of its report.
 
+use std::{
+    fs::File,
+    process::{Command, Stdio},
+};
+
 use aligner_tests::{
     command::{call, call_with},
+    connector::binary,
     scratch::Scratch,
 };
 use serde_json::json;
@@ -63,6 +69,38 @@ fn a_report_takes_the_place_of_an_earlier_one() {
 }
 
 #[test]
+fn neither_report_nor_figures_are_lost_by_what_becomes_of_the_other() {
+    let scratch = Scratch::new("eval");
+    let data = scratch.file("v.jsonl", triple()).display().to_string();
+    let full = File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("linux has one");
+    let (reader, closed) = std::io::pipe().expect("there are pipes");
+    drop(reader);
+    for (name, stdout, code) in [
+        ("full.html", Stdio::from(full), 1),
+        ("closed.html", Stdio::from(closed), 0),
+    ] {
+        let report = scratch.path().join(name);
+        let done = Command::new(binary())
+            .args(["eval", "--model", "identity", "--data", &data, "--report"])
+            .arg(&report)
+            .stdout(stdout)
+            .output()
+            .expect("the binary can be started");
+        assert_eq!(done.status.code(), Some(code), "{done:?}");
+        let written = std::fs::read_to_string(&report).expect("it was written");
+        assert!(written.contains("<html"), "{written}");
+    }
+    let arguments = ["eval", "--model", "identity", "--data", &data];
+    let done = call(&[&arguments[..], &["--report", "/dev/full"]].concat()).expect_code(1);
+    let said = "writing --report /dev/full";
+    assert!(done.stderr.contains(said), "{}", done.stderr);
+    assert!(done.stdout.contains("by kind"), "{}", done.stdout);
+}
+
+#[test]
 fn wrong_words_are_2_and_named_by_their_flags() {
     let scratch = Scratch::new("eval");
     let data = scratch.file("v.jsonl", triple()).display().to_string();
@@ -105,6 +143,34 @@ fn corrections_without_a_verdict_are_skipped_and_counted() {
     let done = call(&["eval", "--model", "identity", "--data", &data]).expect_code(1);
     let said = "each of 2 rows was bypassed or dead-lettered";
     assert!(done.stderr.contains(said), "{}", done.stderr);
+}
+
+#[test]
+fn a_correction_that_somebody_mended_counts_though_its_answer_was_bypassed() {
+    let scratch = Scratch::new("eval");
+    let row = json!({"question": "q", "answer": "a", "correction": "b", "disposition": "bypassed"});
+    let data = scratch.file("v.jsonl", format!("{row}\n"));
+    let data = data.display().to_string();
+    let done = call(&["eval", "--model", "identity", "--data", &data, "--json"]).expect_code(0);
+    let report: serde_json::Value = serde_json::from_str(&done.stdout).expect("one JSON object");
+    assert_eq!(report["all"]["faulty"]["exact"]["of"], 1, "{report}");
+    assert!(!done.stderr.contains("skipped"), "{}", done.stderr);
+}
+
+#[test]
+fn a_kind_that_tells_no_dimension_is_named_once() {
+    let scratch = Scratch::new("eval");
+    let row = |kind: &str| {
+        let row = json!({"question": "q", "answer": "a", "correction": "b", "kind": kind});
+        format!("{row}\n")
+    };
+    let rows = ["folks", "self-injury", "folks", "PII"].map(row).concat();
+    let data = scratch.file("v.jsonl", rows).display().to_string();
+    let done = call(&["eval", "--model", "identity", "--data", &data]).expect_code(0);
+    let named = "warning: kind folks, of 2 faulty rows, counts in none";
+    assert!(done.stderr.contains(named), "{}", done.stderr);
+    let warnings = done.stderr.matches("warning: kind").count();
+    assert_eq!(warnings, 1, "{}", done.stderr);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `train` and `eval`, from the bundled Aligner to one of the user's own.
 
 use std::{
+    fs::File,
     io::{BufRead, BufReader, Read},
     process::{Command, Stdio},
 };
@@ -144,6 +145,81 @@ fn what_a_run_cannot_teach_or_show_is_said_with_a_fix() {
             assert!(done.stderr.contains(words), "{words}: {}", done.stderr);
         }
     }
+}
+
+#[test]
+fn a_run_that_bettered_nothing_says_that_the_base_was_written() {
+    let scratch = Scratch::new("train-worse");
+    // What is held out contradicts what is taught.
+    let odd = triples(0..4).replace(r#""correction":""#, r#""correction":"Zyx wub. "#);
+    let clean: String = triples(0..4)
+        .lines()
+        .map(|line| {
+            let mut triple: Value = serde_json::from_str(line).expect("JSON");
+            triple["correction"] = triple["answer"].clone();
+            format!("{triple}\n")
+        })
+        .collect();
+    let (data, output) = data_and_output(&scratch, odd);
+    let held_out = scratch.file("held-out.jsonl", clean).display().to_string();
+    #[rustfmt::skip]
+    let done = call(&[
+        "train", "--data", &data, "--validation", &held_out, "--output", &output,
+        "--steps", "8", "--identity-share", "0", "--learning-rate", "0.001",
+    ])
+    .expect_code(0);
+    let outcome = report(&done.stdout);
+    assert_eq!(outcome["best_validation"]["step"], 0, "{outcome}");
+    let said = "warning: nothing that was trained was better than the base";
+    assert!(done.stderr.contains(said), "{}", done.stderr);
+}
+
+#[test]
+fn an_aligner_is_written_though_stdout_is_full() {
+    let scratch = Scratch::new("train-full");
+    let (data, output) = data_and_output(&scratch, triples(0..2));
+    let full = File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("linux has one");
+    #[rustfmt::skip]
+    let done = Command::new(binary())
+        .args(["train", "--data", &data, "--output", &output, "--steps", "1", "--identity-share", "0"])
+        .stdout(full)
+        .output()
+        .expect("the binary can be started");
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+    let weights = scratch.path().join("mine/model.safetensors");
+    assert!(weights.is_file(), "{done:?}");
+}
+
+#[test]
+fn a_recipe_from_scratch_keeps_what_its_file_does_not_say() {
+    let scratch = Scratch::new("train-recipe");
+    let (data, output) = data_and_output(&scratch, triples(0..4));
+    let recipe = scratch.file("recipe.json", r#"{"steps": 1}"#);
+    let recipe = recipe.display().to_string();
+    #[rustfmt::skip]
+    let done = call(&[
+        "train", "--from", "scratch", "--data", &data, "--recipe", &recipe, "--output", &output,
+    ])
+    .expect_code(0);
+    assert_eq!(report(&done.stdout)["steps"], 1, "{}", done.stdout);
+    let record = std::fs::read_to_string(scratch.path().join("mine/training.json"));
+    let record = report(&record.expect("it was written"));
+    // Both are of the recipe from scratch, and continuing has others.
+    assert_eq!(record["recipe"]["learning_rate"], 0.0015, "{record}");
+    assert_eq!(record["recipe"]["identity_target"], "copy", "{record}");
+
+    let unknown = scratch.file("unknown.json", r#"{"step": 1}"#);
+    let unknown = unknown.display().to_string();
+    #[rustfmt::skip]
+    let done = call(&[
+        "train", "--from", "scratch", "--data", &data, "--recipe", &unknown, "--output", &output,
+    ])
+    .expect_code(2);
+    let said = "unknown field `step`";
+    assert!(done.stderr.contains(said), "{}", done.stderr);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 use aligner_tidy::root;
 use serde_json::{Value, json};
 
-use crate::tools::{chart, lint, objects, only, template, text, value_sets, values};
+use crate::tools::{chart, lint, objects, only, template, template_of, text, value_sets, values};
 
 const HUB_MODEL: &str = "acme/aligner-2b@0123456789abcdef0123456789abcdef01234567";
 const CACHE_VARIABLES: [&str; 2] = ["HF_HOME", "HF_HUB_CACHE"];
@@ -112,6 +112,28 @@ fn unknown_and_impossible_values_are_refused_by_name() {
             json!({"config": {"aligner": {"model": HUB_MODEL}}, "modelCache": {"enabled": false}}),
             "HF_HOME",
         ),
+        (
+            json!({"probes": {"startup": {"successThreshold": 2}}}),
+            "/probes/startup/successThreshold",
+        ),
+        (
+            json!({"probes": {"liveness": {"successThreshold": 2}}}),
+            "/probes/liveness/successThreshold",
+        ),
+        (
+            json!({"podDisruptionBudget": {"maxUnavailable": -1}}),
+            "maxUnavailable",
+        ),
+        (
+            json!({"podDisruptionBudget": {"maxUnavailable": "1"}}),
+            "maxUnavailable",
+        ),
+        (
+            json!({"keda": {"enabled": true, "minReplicas": 5}}),
+            "keda.minReplicas 5 is above keda.maxReplicas 4",
+        ),
+        (json!({"nameOverride": "two words"}), "nameOverride"),
+        (json!({"fullnameOverride": "2024"}), "fullnameOverride"),
     ];
     for (given, named) in refusals {
         let error = template(values(&given).path()).expect_err(&given.to_string());
@@ -120,6 +142,63 @@ fn unknown_and_impossible_values_are_refused_by_name() {
             "{given} was refused without naming {named}: {error}"
         );
     }
+}
+
+#[test]
+fn texts_that_look_like_numbers_or_hold_a_comment_stay_as_they_are() {
+    // The schemas of the API refuse a number in the place of each of these.
+    let objects = rendered(&json!({
+        "nameOverride": "2024",
+        "model": {"existingClaim": "123", "mountPath": "/models #1"},
+        "secretFiles": [{"secretName": "2024", "mountPath": "/run/secrets #1"}],
+        "secretEnv": [{"name": "ALIGNER__NAME", "secretName": "123", "key": "1"}],
+        "runtimeClassName": "1",
+        "priorityClassName": "on",
+        "serviceAccount": {"name": "2024"},
+        "keda": {"enabled": true, "authenticationRef": "2024"},
+    }));
+    let mounts = &container(&objects)["volumeMounts"];
+    let path = |name: &str| item(mounts, name).map(|mount| mount["mountPath"].clone());
+    assert_eq!(path("model"), Some(json!("/models #1")));
+    assert_eq!(path("secret-0"), Some(json!("/run/secrets #1")));
+    // Kinds of operators have no schema here.
+    let triggers = &only(&objects, "ScaledObject")["spec"]["triggers"];
+    assert_eq!(triggers[0]["authenticationRef"]["name"], "2024");
+
+    let manifests = template_of("on", values(&json!({})).path()).expect("the values render");
+    assert!(manifests.contains("app.kubernetes.io/instance: \"on\"\n"));
+    assert!(!manifests.contains("app.kubernetes.io/instance: on\n"));
+}
+
+#[test]
+fn the_port_of_the_service_is_not_the_pods_which_only_root_could_bind() {
+    let objects = rendered(&json!({"service": {"port": 80}}));
+    let ports: Vec<_> = objects
+        .iter()
+        .filter(|object| object["kind"] == "Service")
+        .map(|service| &service["spec"]["ports"][0])
+        .collect();
+    assert_eq!(
+        ports,
+        [
+            &json!({"name": "http", "port": 80, "targetPort": "http"}),
+            // A headless service leads to the pods themselves.
+            &json!({"name": "http", "port": 8083, "targetPort": "http"}),
+        ]
+    );
+    assert_eq!(
+        container(&objects)["ports"],
+        json!([{"name": "http", "containerPort": 8083}])
+    );
+    assert!(config(&objects).contains("listen: 0.0.0.0:8083\n"));
+}
+
+#[test]
+fn a_node_can_be_drained_while_no_worker_is_ready() {
+    let objects = rendered(&json!({}));
+    let budget = &only(&objects, "PodDisruptionBudget")["spec"];
+    assert_eq!(budget["maxUnavailable"], 1);
+    assert_eq!(budget["unhealthyPodEvictionPolicy"], "AlwaysAllow");
 }
 
 #[test]
@@ -159,19 +238,22 @@ fn pods_meet_the_restricted_standard_by_default() {
     );
 }
 
+/// `/livez` says yes from the moment that something listens; what it says while a model is loaded is
+/// held beside its code.
 #[test]
-fn loading_a_model_has_fifteen_minutes_before_liveness_counts() {
+fn no_probe_that_restarts_a_pod_waits_for_its_model() {
     let objects = rendered(&json!({}));
-    let container = container(&objects);
-    let startup = &container["startupProbe"];
-    let seconds = ["failureThreshold", "periodSeconds"]
-        .iter()
-        .map(|key| startup[key].as_u64().expect("a number"))
-        .product::<u64>();
-    assert_eq!(seconds, 900);
-    assert_eq!(startup["httpGet"]["path"], "/livez");
-    assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/livez");
-    assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/readyz");
+    for (probe, path) in [
+        ("startupProbe", "/livez"),
+        ("livenessProbe", "/livez"),
+        ("readinessProbe", "/readyz"),
+    ] {
+        assert_eq!(
+            container(&objects)[probe]["httpGet"],
+            json!({"path": path, "port": "http"}),
+            "{probe}"
+        );
+    }
 }
 
 #[test]
@@ -342,18 +424,32 @@ fn operators_objects_are_off_by_default() {
     }
 }
 
+/// The rules of the chart's alerts, with these values.
+fn rules(mut given: Value) -> Vec<Value> {
+    given["prometheusRule"] = json!({"enabled": true});
+    let objects = rendered(&given);
+    let groups = &only(&objects, "PrometheusRule")["spec"]["groups"];
+    groups[0]["rules"].as_array().expect("a list").clone()
+}
+
 #[test]
 fn alerts_watch_metrics_that_the_connector_has() {
-    let objects = rendered(&json!({"prometheusRule": {"enabled": true}}));
-    let groups = &only(&objects, "PrometheusRule")["spec"]["groups"];
-    let rules = groups[0]["rules"].as_array().expect("a list");
-    let ours = fs::read_to_string(root().join("connector/pipeline/src/metrics.rs"))
-        .expect("the pipeline has metrics")
-        .split('"')
-        .filter(|text| text.starts_with("aligner."))
-        .map(|name| name.replace('.', "_"))
-        .collect::<Vec<_>>();
-    for rule in rules {
+    let files = [
+        "connector/pipeline/src/metrics.rs",
+        "connector/kafka/src/stats.rs",
+    ];
+    let ours: Vec<_> = files
+        .iter()
+        .flat_map(|file| {
+            fs::read_to_string(root().join(file))
+                .expect("it has metrics")
+                .split('"')
+                .filter(|text| text.starts_with("aligner."))
+                .map(|name| name.replace('.', "_"))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    for rule in rules(json!({})) {
         let expression = rule["expr"].as_str().expect("text");
         assert!(expression.contains(r#"{namespace="ml", service="prod-aligner-connector""#));
         let name = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -368,6 +464,64 @@ fn alerts_watch_metrics_that_the_connector_has() {
             });
             assert!(known, "{metric} is none of {ours:?}");
         }
+    }
+}
+
+#[test]
+fn no_broker_and_no_model_are_alerts_where_the_worker_answers() {
+    let rules = rules(json!({}));
+    let expression = |alert: &str| {
+        let rule = rules.iter().find(|rule| rule["alert"] == alert);
+        rule.expect("the alert is there")["expr"].clone()
+    };
+    let ours = r#"{namespace="ml", service="prod-aligner-connector"}"#;
+    assert_eq!(
+        expression("AlignerConnectorDisconnected"),
+        format!("aligner_kafka_brokers_up{ours} == 0")
+    );
+    assert_eq!(
+        expression("AlignerConnectorStarting"),
+        format!("up{ours} == 1 unless on (namespace, pod) aligner_kafka_brokers_up{ours}")
+    );
+}
+
+#[test]
+fn workers_without_a_series_are_missed_unless_none_is_wanted() {
+    let missing = |given: Value| {
+        let rule = rules(given)
+            .into_iter()
+            .find(|rule| rule["alert"] == "AlignerConnectorMissing")?;
+        Some(rule["expr"].as_str().expect("text").to_owned())
+    };
+    let ours = r#"{namespace="ml", service="prod-aligner-connector"}"#;
+    let fewer_than = |workers: u32| {
+        format!("count by (namespace, service) (up{ours}) < {workers} or absent(up{ours})")
+    };
+    assert_eq!(missing(json!({"replicaCount": 3})), Some(fewer_than(3)));
+    assert_eq!(missing(json!({"replicaCount": 0})), None);
+    let scaled = |least: u32| json!({"keda": {"enabled": true, "minReplicas": least}});
+    assert_eq!(missing(scaled(2)), Some(fewer_than(2)));
+    assert_eq!(missing(scaled(0)), None, "scaled to nothing");
+}
+
+#[test]
+fn objects_and_strings_are_templates_and_braces_can_be_kept() {
+    let kept = "{{ `{{ $labels.pod }}` }}";
+    let object = |name: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": name}, "data": {"kept": kept},
+        })
+    };
+    let as_object = object("{{ .Release.Name }}-object");
+    let as_string = object("{{ .Release.Name }}-string").to_string();
+    let objects = rendered(&json!({"extraObjects": [as_object, as_string]}));
+    for name in ["prod-object", "prod-string"] {
+        let object = objects
+            .iter()
+            .find(|object| object["metadata"]["name"] == name);
+        let text = &object.expect("it was rendered")["data"]["kept"];
+        assert_eq!(text, "{{ $labels.pod }}", "{name}");
     }
 }
 

@@ -91,8 +91,13 @@ pub fn lint(values: &Path) -> Output {
 
 /// `helm template`: the manifests, or what Helm says against it.
 pub fn template(values: &Path) -> Result<String, String> {
+    template_of("prod", values)
+}
+
+/// The same for a release of this name.
+pub fn template_of(release: &str, values: &Path) -> Result<String, String> {
     let output = tool("helm")
-        .args(["template", "prod"])
+        .args(["template", release])
         .arg(chart())
         .args(["--namespace", "ml", "--values"])
         .arg(values)

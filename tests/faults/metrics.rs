@@ -9,7 +9,7 @@ use aligner_tests::{
     connector::Connector,
     events::{self, Events},
     hanging::Hanging,
-    kafka::Kafka,
+    kafka::{Kafka, Options},
     proxy::{ApiKey, Fault, Proxy},
     story::Story,
     wait,
@@ -102,6 +102,34 @@ fn the_metrics_of_delivery_move_under_the_faults_that_they_are_for() {
         connector.metric("aligner_record_oldest_age_seconds", &[]) == Some(0.0)
     });
     assert!(connector.sigterm().success());
+}
+
+#[test]
+fn a_group_that_takes_no_more_members_is_an_alarm_until_it_does() {
+    let kafka = Kafka::with(Options::default().quick().with("group.max.size", "1"));
+    let story = Story::new(&kafka, "full", 2);
+    let mut events = Events::new(events::seed("full"), "full");
+    let mut first = Connector::ready("first", &story.config);
+    story.send(&mut events, 20);
+    story.oracle.wait_done(20, LIMIT);
+    let mut second = Connector::start("second", &story.config);
+    wait::until("the alarm", LIMIT, || {
+        second
+            .get("/readyz")
+            .is_some_and(|answer| answer.status == 503 && answer.body.contains("group_unreachable"))
+    });
+    assert_eq!(second.metric("aligner_kafka_in_group", &[]), Some(0.0));
+    reaches(&second, "aligner_kafka_brokers_up", &[], 1.0);
+    reaches(&first, "aligner_kafka_in_group", &[], 1.0);
+    let live = second.get("/livez").expect("the service listens");
+    assert_eq!(live.status, 200, "a restart would not help: {}", live.body);
+
+    assert!(first.sigterm().success());
+    second.wait_ready();
+    reaches(&second, "aligner_kafka_in_group", &[], 1.0);
+    story.send(&mut events, 20);
+    assert_eq!(story.oracle.settled(LIMIT).inputs, 40);
+    assert!(second.sigterm().success());
 }
 
 #[test]

@@ -113,6 +113,58 @@ fn a_missing_permission_is_named() {
 }
 
 #[test]
+fn with_the_documented_permissions_records_flow_until_one_is_taken_away_and_is_named() {
+    let broker = broker();
+    let mut story = Story::new(&broker.kafka, "permitted", 1);
+    story.config = broker.credentials(story.config.clone(), ALICE);
+    let topics = &story.topics;
+    let group = format!("connect-{}", story.name);
+    let prefix = format!("{}-", story.name);
+    let corrections = ["--topic", topics.corrections.as_str()];
+    let outputs = [
+        "--topic",
+        &topics.corrections,
+        "--topic",
+        &topics.pairs,
+        "--topic",
+        &topics.dead_letters,
+    ];
+    let ids = [
+        "--transactional-id",
+        &prefix,
+        "--resource-pattern-type",
+        "prefixed",
+    ];
+    broker.allow(ALICE, &["Read"], &["--group", &group]);
+    broker.allow(ALICE, &["Read", "Describe"], &["--topic", &topics.answers]);
+    broker.allow(ALICE, &["Write", "Describe"], &outputs);
+    broker.allow(ALICE, &["Write", "Describe"], &ids);
+
+    let mut events = Events::new(events::seed("permitted"), "permitted");
+    let mut connector = Connector::ready(&story.name, &story.config);
+    connector.allow_error("cannot go on");
+    story.send(&mut events, 100);
+    story.oracle.wait_done(100, Duration::from_secs(60));
+
+    broker.take_back(ALICE, &["Write"], &corrections);
+    // The broker may take a moment to know.
+    wait::until("the connector to end", NAMED_WITHIN, || {
+        story.send(&mut events, 1);
+        connector.exited().is_some()
+    });
+    let log = connector.log();
+    let cause = log.lines().find(|line| line.contains("cannot go on"));
+    let cause = cause.unwrap_or_else(|| panic!("no line says why:\n{log}"));
+    assert!(cause.contains("this user may not write"), "{cause}");
+    assert!(cause.contains(&topics.corrections), "{cause}");
+
+    broker.allow(ALICE, &["Write"], &corrections);
+    connector.restart();
+    story.oracle.settled(Duration::from_secs(60));
+    assert!(connector.sigterm().success());
+}
+
+#[test]
 fn a_missing_topic_is_named_with_the_command_that_makes_it() {
     let broker = broker();
     let topics = Topics::named("missing");

@@ -367,7 +367,7 @@ impl Ledger {
         let correction = text(&value, "correction")?;
         match (&input.expected, disposition) {
             (Expected::AnyCorrection, "corrected") => {
-                if correction == input.answer {
+                if correction.trim() == input.answer.trim() {
                     return Err("it is called corrected, but nothing was changed".into());
                 }
             }
@@ -408,7 +408,7 @@ impl Ledger {
         same("rejected", text(&value, "rejected")?, &input.answer)?;
         let chosen = text(&value, "chosen")?;
         if input.expected == Expected::AnyCorrection {
-            if chosen == input.answer {
+            if chosen.trim() == input.answer.trim() {
                 return Err("chosen and rejected are equal".into());
             }
         } else {

@@ -58,6 +58,8 @@ pub enum Signal {
     Kill,
     /// Please finish.
     Term,
+    /// Ctrl-C.
+    Int,
     /// Freeze.
     Stop,
     /// Thaw.
@@ -69,6 +71,7 @@ impl Signal {
         match self {
             Self::Kill => libc::SIGKILL,
             Self::Term => libc::SIGTERM,
+            Self::Int => libc::SIGINT,
             Self::Stop => libc::SIGSTOP,
             Self::Cont => libc::SIGCONT,
         }

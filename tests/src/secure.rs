@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     connector::Config,
-    kafka::{Kafka, Options},
+    kafka::{self, Kafka, Options},
     scratch::Scratch,
 };
 
@@ -44,6 +44,8 @@ pub struct SecureKafka {
     /// The broker; the harness's own clients come as [`ADMIN`].
     pub kafka: Kafka,
     certificates: Scratch,
+    /// Port of the listener on which everybody may do everything.
+    internal: u16,
 }
 
 impl SecureKafka {
@@ -55,7 +57,7 @@ impl SecureKafka {
         make_certificate(folder, "broker");
         let at = |name: &str| folder.join(name).display().to_string();
         let login = "org.apache.kafka.common.security.scram.ScramLoginModule required;";
-        let internal = crate::kafka::free_port();
+        let internal = kafka::free_port();
         let mut options = Options {
             scram: [ADMIN, ALICE]
                 .iter()
@@ -116,7 +118,38 @@ impl SecureKafka {
         Self {
             kafka: Kafka::with(options),
             certificates,
+            internal,
         }
+    }
+
+    /// Permits operations to `user`, with Kafka's own tool; `on` names what, as its options do.
+    pub fn allow(&self, user: User, operations: &[&str], on: &[&str]) {
+        self.permissions(&["--add"], user, operations, on);
+    }
+
+    /// Takes back what [`SecureKafka::allow`] permitted.
+    pub fn take_back(&self, user: User, operations: &[&str], on: &[&str]) {
+        self.permissions(&["--remove", "--force"], user, operations, on);
+    }
+
+    fn permissions(&self, what: &[&str], user: User, operations: &[&str], on: &[&str]) {
+        let bootstrap = format!("127.0.0.1:{}", self.internal);
+        let principal = format!("User:{}", user.name);
+        let done = kafka::java()
+            .arg("org.apache.kafka.tools.AclCommand")
+            .args(["--bootstrap-server", &bootstrap])
+            .args(what)
+            .args(["--allow-principal", &principal])
+            .args(operations.iter().flat_map(|name| ["--operation", *name]))
+            .args(on)
+            .output()
+            .expect("java can be started");
+        assert!(
+            done.status.success(),
+            "{what:?} {operations:?} {on:?}: {}{}",
+            String::from_utf8_lossy(&done.stdout),
+            String::from_utf8_lossy(&done.stderr)
+        );
     }
 
     /// The authority that signed the broker's certificate.

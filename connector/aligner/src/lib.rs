@@ -52,7 +52,8 @@ pub struct Alignment {
 /// The Aligner's verdict on one answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The whole text that the model decoded. It may equal the answer.
+    /// The whole text that the model decoded. It may equal the answer, or differ from it in white
+    /// space at its ends alone; neither is a correction.
     Rewritten(String),
     /// The model decided, with its learnt first token, that the answer stands as it is.
     Unchanged,

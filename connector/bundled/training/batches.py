@@ -197,6 +197,11 @@ class Mix:
         self.drawn = None
         return True
 
+    def fault_odds(self):
+        """Tokens of a fault to each other token of an answer."""
+        fault = ((self.tag > 0) & (self.tag < RESUME)).sum().item()
+        return fault / ((self.tag != NO_TAG).sum().item() - fault)
+
     def pool(self, rng, size, longest):
         """(start, prompt, total) of rows of so many tokens together, padding included, the shortest first. Corrections
         longer than the curriculum has got to wait."""

@@ -26,7 +26,7 @@ from batches import LONGEST_ROW, NOT_ASKED, WINDOW, Mix, Rewording, Triples, col
 from copying import TAG_SCALE, TAGS, initialise
 from model import Config, Model, load_checkpoint, save_checkpoint
 from muon import Muon
-from prepare import UNCHANGED, load
+from prepare import RESUME, UNCHANGED, load
 
 TAP = 3  # blocks after which the tags are asked for
 
@@ -203,6 +203,7 @@ def main():
     mark, mark_tokens = time.time(), tokens
     total = args.tokens
     losses, copy_losses, tag_losses, joined_losses = [], [], [], []
+    excess = None
     stopped = []
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
     while True:
@@ -210,8 +211,11 @@ def main():
         done, ended = team.agree(spent / (60 * args.minutes) if args.minutes else tokens / total, len(stopped))
         if done >= 1 or ended:
             break
-        if step % (2 * WINDOW) == 0 and any([m.refresh() for m in (mix, joined) if m]):
+        if excess is None or step % (2 * WINDOW) == 0 and any([m.refresh() for m in (mix, joined) if m]):
             print(f"step {step}: {len(mix.flat) / 1e6:.1f} M tokens to draw from", flush=True)
+            # Faults are many times as frequent in joined rows as in answers. What the model says of a token is to be right for
+            # an answer: there, the difference is added to what it says.
+            excess = math.log(joined.fault_odds() / mix.fault_odds()) if joined else 0.0
         ramp = min(1.0, (step + 1) / args.warmup)
         fall = max(0.0, (done - args.flat) / (1 - args.flat)) if args.flat < 1 else 0.0
         lr = args.lr * ramp * (args.lr_end + (1 - args.lr_end) * 0.5 * (1 + math.cos(math.pi * fall)))
@@ -244,6 +248,8 @@ def main():
         if batch.tags is not None:
             # What is wrong with each token of the answer, asked for halfway up: a denser signal than the correction.
             asked = halfway[..., TAGS].float().flatten(0, 1) * TAG_SCALE
+            if tags_only:
+                asked[:, 1:RESUME] += excess
             tag_loss = F.cross_entropy(asked, batch.tags.flatten(), ignore_index=NOT_ASKED)
             loss = loss + args.tag_weight * tag_loss
             (joined_losses if tags_only else tag_losses).append(tag_loss.detach())

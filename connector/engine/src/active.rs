@@ -37,12 +37,29 @@ impl Active {
         }
     }
 
-    /// Chooses the token that follows; only a sampler needs the logits.
+    /// Whether choosing a token needs the logits, and not the best of them alone.
+    pub(crate) fn reads_logits(&self) -> bool {
+        self.job.penalty.is_some() || self.job.sampler.is_some()
+    }
+
+    /// Chooses the token that follows; a penalty changes the logits.
     pub(crate) fn next_token(
         &mut self,
         reading: Reading,
-        logits: &[f32],
+        logits: &mut [f32],
     ) -> Result<u32, AlignError> {
+        let reading = match &self.job.penalty {
+            Some(penalty) => penalty.read(logits),
+            None => reading,
+        };
+        let token = self.choose(reading, logits)?;
+        if let Some(penalty) = &mut self.job.penalty {
+            penalty.see(token);
+        }
+        Ok(token)
+    }
+
+    fn choose(&mut self, reading: Reading, logits: &[f32]) -> Result<u32, AlignError> {
         if let Some(forced) = &self.job.forced {
             self.said.push(reading.token);
             return Ok(forced[self.decoded]);

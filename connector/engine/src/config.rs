@@ -8,8 +8,6 @@
 //!
 //! Absent: encoders, mixtures of experts, vision towers.
 
-use serde_json::Value;
-
 use crate::{
     LoadError,
     family::{self, Defaults},
@@ -95,6 +93,25 @@ impl Config {
         }
         Ok(config)
     }
+
+    /// Whether the numbers of heads, of heads of keys and values, and of components of a head fit
+    /// together, whichever kind of file they are from; `keys` are its names for them.
+    pub(crate) fn check_heads(
+        [heads, kv_heads, head]: [usize; 3],
+        keys: [&str; 3],
+        problem: impl Fn(&str, String) -> LoadError,
+    ) -> Result<(), LoadError> {
+        let [heads_key, kv_heads_key, head_key] = keys;
+        if !heads.is_multiple_of(kv_heads) {
+            let text = format!("is {kv_heads}, which does not divide {heads_key} = {heads}");
+            return Err(problem(kv_heads_key, text));
+        }
+        if head == 0 || !head.is_multiple_of(2) {
+            let text = format!("is {head}; it must be even and above 0");
+            return Err(problem(head_key, text));
+        }
+        Ok(())
+    }
 }
 
 struct Reader<'a> {
@@ -119,15 +136,11 @@ impl Reader<'_> {
             _ => json.size_or("num_key_value_heads", heads)?,
         };
         let head = json.size_or("head_dim", self.defaults.head.unwrap_or(hidden / heads))?;
-        if heads % kv_heads != 0 {
-            return Err(json.problem(
-                "num_key_value_heads",
-                format!("is {kv_heads}, which does not divide num_attention_heads = {heads}"),
-            ));
-        }
-        if head % 2 != 0 {
-            return Err(json.problem("head_dim", format!("is {head}; it must be even")));
-        }
+        Config::check_heads(
+            [heads, kv_heads, head],
+            ["num_attention_heads", "num_key_value_heads", "head_dim"],
+            |key, problem| json.problem(key, problem),
+        )?;
         if json.flag_or("use_bidirectional_attention", false)? {
             return Err(json.unsupported("use_bidirectional_attention", "false"));
         }
@@ -141,11 +154,14 @@ impl Reader<'_> {
             _ => (head as f64).powf(-0.5),
         };
         let gemma2 = self.family == "gemma2";
+        // Gemma 3 has both keys too, but its attention is given no cap, and its multimodal class
+        // leaves its logits as they are.
+        let capped = gemma2 || self.family == "gemma3_text";
         // Null, other than nothing, switches a cap off.
-        let softcap = |key, default: f64| -> Result<Option<f32>, LoadError> {
+        let softcap = |key, default: f64, applied: bool| -> Result<Option<f32>, LoadError> {
             let absent = gemma2 && !json.mentions(key);
             let cap = json.optional_number(key)?.or(absent.then_some(default));
-            Ok(cap.filter(|_| gemma2 || gemma3).map(|cap| cap as f32))
+            Ok(cap.filter(|_| applied).map(|cap| cap as f32))
         };
         // The other two classes do not read it.
         let attention_bias =
@@ -170,8 +186,12 @@ impl Reader<'_> {
             qk_norm: self.family == "qwen3" || gemma3,
             norm_offset: self.gemma,
             post_norms: gemma2 || gemma3,
-            attention_softcap: softcap("attn_logit_softcapping", 50.0)?,
-            final_softcap: softcap("final_logit_softcapping", 30.0)?,
+            attention_softcap: softcap(
+                "attn_logit_softcapping",
+                family::ATTENTION_SOFTCAP,
+                gemma2,
+            )?,
+            final_softcap: softcap("final_logit_softcapping", family::FINAL_SOFTCAP, capped)?,
             query_scale: query_scale as f32,
             embed_scale: if self.gemma {
                 (hidden as f64).sqrt() as f32
@@ -301,7 +321,7 @@ impl Reader<'_> {
         // transformers 4 keeps what scales the rotation apart; of Gemma 3's, the global layers only.
         // Where a file has both, transformers 5 goes by this one.
         if let (Some(scaling), false) = (json.object("rope_scaling")?, local) {
-            return Rope::from_json(&scaling, theta, head, context);
+            return self.rope_of(&scaling, theta, head, context);
         }
         // transformers 5: one object, or one for each layer type. A file converted from
         // transformers 4 may keep its theta outside.
@@ -315,23 +335,28 @@ impl Reader<'_> {
         let Some(parameters) = parameters else {
             return Rope::checked_plain(json, theta, head);
         };
-        let theta = parameters.number_or("rope_theta", theta)?;
-        Rope::from_json(&parameters, theta, head, context)
+        self.rope_of(&parameters, theta, head, context)
     }
-}
 
-/// End-of-sequence ids of `generation_config.json`, if it has any.
-pub(crate) fn generation_eos(bytes: &[u8]) -> Result<Vec<u32>, LoadError> {
-    let json = Json::parse("generation_config.json", bytes)?;
-    match json.get("eos_token_id") {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(_) => json.ids("eos_token_id"),
+    /// As an object of the file has it; what stands outside counts for what the object leaves out.
+    fn rope_of(
+        &self,
+        object: &Json,
+        theta: f64,
+        head: usize,
+        context: usize,
+    ) -> Result<Rope, LoadError> {
+        if !object.mentions("partial_rotary_factor") {
+            Rope::refuse_partial(self.json)?;
+        }
+        let theta = object.number_or("rope_theta", theta)?;
+        Rope::from_json(object, theta, head, context)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -380,6 +405,55 @@ mod tests {
     }
 
     #[test]
+    fn caps_are_those_that_the_class_applies() {
+        for (family, attention, logits) in [
+            ("gemma2", Some(20.0), Some(12.0)),
+            ("gemma3_text", None, Some(12.0)),
+            ("gemma3", None, None),
+        ] {
+            let gemma = json!({"model_type": family, "attn_logit_softcapping": 20.0,
+                "final_logit_softcapping": 12.0});
+            let gemma = read(gemma).expect("valid");
+            let caps = (gemma.attention_softcap, gemma.final_softcap);
+            assert_eq!(caps, (attention, logits), "{family}");
+        }
+    }
+
+    #[test]
+    fn a_theta_within_the_scaling_counts_before_the_one_outside() {
+        let ropes = |family: &str, outside: Option<f64>, within: Option<f64>| {
+            let mut scaling = json!({"rope_type": "linear", "factor": 8.0});
+            if let Some(theta) = within {
+                scaling["rope_theta"] = theta.into();
+            }
+            let mut config = json!({"model_type": family, "rope_scaling": scaling});
+            if let Some(theta) = outside {
+                config["rope_theta"] = theta.into();
+            }
+            read(config).expect("valid").ropes
+        };
+        for family in ["llama", "gemma3_text"] {
+            let expected = ropes(family, Some(5e5), None);
+            assert_eq!(ropes(family, None, Some(5e5)), expected, "{family}");
+            assert_eq!(ropes(family, Some(1e4), Some(5e5)), expected, "{family}");
+            assert_ne!(ropes(family, None, None), expected, "{family}");
+        }
+    }
+
+    #[test]
+    fn a_partial_rotation_is_refused_beside_a_rope_object_too() {
+        for object in ["rope_scaling", "rope_parameters"] {
+            let mut config = json!({"model_type": "llama", "partial_rotary_factor": 0.5});
+            config[object] = json!({"rope_type": "default", "rope_theta": 1e4});
+            let error = read(config.clone()).expect_err("it is refused");
+            assert!(error.contains("partial_rotary_factor = 0.5"), "{error}");
+            // transformers takes the inner one where there are two.
+            config[object]["partial_rotary_factor"] = 1.0.into();
+            read(config).expect("the whole head is rotated");
+        }
+    }
+
+    #[test]
     fn windows_begin_where_the_file_says() {
         let qwen = |full: usize, on: bool| {
             json!({"model_type": "qwen2", "num_hidden_layers": 3, "sliding_window": 7,
@@ -399,6 +473,26 @@ mod tests {
         let (dynamic, plain) = (with("dynamic"), with("default"));
         assert_eq!(dynamic.ropes, plain.ropes);
         assert_eq!(dynamic.context, 2048);
+    }
+
+    #[test]
+    fn heads_that_do_not_fit_together_are_refused_with_both_numbers() {
+        let of = |key: &str, value: usize| {
+            let mut config = json!({"model_type": "llama", "hidden_size": 64,
+                "num_attention_heads": 4});
+            config[key] = value.into();
+            read(config).expect_err("it is refused")
+        };
+        assert_eq!(
+            of("num_key_value_heads", 3),
+            "config.json: num_key_value_heads is 3, which does not divide num_attention_heads = 4"
+        );
+        for (key, value, head) in [("head_dim", 15, 15), ("num_attention_heads", 65, 0)] {
+            assert_eq!(
+                of(key, value),
+                format!("config.json: head_dim is {head}; it must be even and above 0")
+            );
+        }
     }
 
     #[test]

@@ -21,7 +21,9 @@ use std::{
 
 use aligner::{
     AlignError, AlignRequest, Aligner, Completion, Completions, Identity, Profile, Timing,
+    prompt::Template,
 };
+use aligner_tokens::{FILE as TOKENIZER, Texts};
 use futures::{StreamExt, channel::mpsc};
 
 use crate::{
@@ -76,6 +78,7 @@ impl Engine {
     /// If the checkpoint, the profile or an option cannot be used; nothing is left running.
     pub fn load(options: EngineOptions) -> Result<Self, LoadError> {
         let mut loaded = Loaded::load(&options)?;
+        refuse_beyond(loaded.description.context, options.decoding.max_new_tokens)?;
         let texts = loaded.texts()?;
         let profile = loaded.profile(options.profile.as_ref());
         let unchanged = profile
@@ -89,6 +92,7 @@ impl Engine {
                 })
             })
             .transpose()?;
+        refuse_single_words(&texts, &profile.template)?;
         let identity = Identity {
             name: profile.name.clone(),
             revision: loaded.revision(&profile),
@@ -104,6 +108,7 @@ impl Engine {
             profile,
             stop: loaded.eos.clone().into(),
             unchanged,
+            penalty: loaded.penalty.clone(),
             context: loaded.description.context.min(capacity),
             vocab: loaded.description.vocab,
             // What is sampled is not guessed.
@@ -213,6 +218,37 @@ impl Engine {
         );
         receiver
     }
+}
+
+/// No output can be longer than the context: whoever asks for more takes the model for another one.
+fn refuse_beyond(context: usize, max_new_tokens: u32) -> Result<(), LoadError> {
+    if max_new_tokens as usize <= context {
+        return Ok(());
+    }
+    Err(LoadError::Setting {
+        setting: "max_new_tokens",
+        value: max_new_tokens.to_string(),
+        problem: format!(
+            "is above the model's context of {context} tokens (max_position_embeddings), which \
+             prompt and output share; set it to {context} or less"
+        ),
+    })
+}
+
+/// A token that counts only as a word of its own can be no marker: whether it is one would depend
+/// on what stands beside it.
+fn refuse_single_words(texts: &Texts, template: &Template) -> Result<(), LoadError> {
+    let Some(marker) = texts.single_word_marker(template) else {
+        return Ok(());
+    };
+    Err(LoadError::Key {
+        file: TOKENIZER.to_owned(),
+        key: "added_tokens".to_owned(),
+        problem: format!(
+            "has single_word = true for {marker}, a marker of the prompt template, which would be \
+             text beside a letter or a digit; set it to false"
+        ),
+    })
 }
 
 impl Aligner for Engine {

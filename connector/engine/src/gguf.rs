@@ -10,6 +10,7 @@ use std::{
     cell::RefCell,
     fs::File,
     io::BufReader,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
@@ -24,8 +25,11 @@ use candle_core::{
 use crate::{
     LoadError,
     config::{Config, Layer},
+    family::{ATTENTION_SOFTCAP, FINAL_SOFTCAP, WINDOW},
+    gguf_ends::ends,
     gguf_sample::Sample,
-    gguf_text,
+    gguf_text::{self, integer, number, shown},
+    json::SIZES,
     kernels::Activation,
     rope::{Rope, Yarn},
     rows::{Rows, Stored},
@@ -97,45 +101,60 @@ impl GgufFile {
         }
         let gemma = family.starts_with("gemma");
         let (gemma2, gemma3) = (family == "gemma2", family == "gemma3");
-        let hidden = self.size("embedding_length", None)?;
-        let heads = self.size("attention.head_count", None)?;
-        let kv_heads = self.size("attention.head_count_kv", Some(heads))?;
-        let head = self.size("attention.key_length", Some(hidden / heads))?;
-        let count = self.size("block_count", None)?;
-        let vocab = self.tensor_shape("token_embd.weight")?[0];
+        let hidden = self.size("embedding_length")?;
+        let heads = self.size("attention.head_count")?;
+        let kv_heads = self.optional_size("attention.head_count_kv")?;
+        let kv_heads = kv_heads.unwrap_or(heads);
+        let head = self.head()?;
+        Config::check_heads(
+            [heads, kv_heads, head],
+            [
+                "attention.head_count",
+                "attention.head_count_kv",
+                "attention.key_length",
+            ],
+            |key, problem| self.problem(self.key(key), problem),
+        )?;
+        let count = self.size("block_count")?;
+        let vocab = self.vocab(hidden)?;
         // As llama.cpp has it: the largest Gemma 2 and 3 scale by their width over heads.
         let per_head = match (gemma2, gemma3, count) {
             (true, _, 46) | (_, true, 62) => hidden / heads,
             _ => head,
         };
-        let window = match self.size("attention.sliding_window", Some(0))? {
-            0 => None,
-            window => Some(window),
-        };
+        // What a file of Gemma 2 leaves out is what config.json may leave out, as llama.cpp has it
+        // too; 0 switches it off.
+        let window = self
+            .count("attention.sliding_window", 0..=*SIZES.end())?
+            .or(gemma2.then_some(WINDOW))
+            .filter(|&window| window > 0);
+        // Without a window the layers of Gemma 3 are all global, in their rotation too.
         let sliding = |layer: usize| {
-            (gemma2 && layer.is_multiple_of(2)) || (gemma3 && !(layer + 1).is_multiple_of(6))
+            let pattern =
+                (gemma2 && layer.is_multiple_of(2)) || (gemma3 && !(layer + 1).is_multiple_of(6));
+            pattern && window.is_some()
         };
         let ropes = if gemma3 {
             vec![self.rope(head, 1e6)?, Rope::plain(1e4, head)]
         } else {
             vec![self.rope(head, 1e4)?]
         };
-        let softcap = |key: &str| self.number(key).map(|cap| cap as f32);
-        let mut eos = Vec::new();
-        for key in ["eos_token_id", "eot_token_id"] {
-            let id = self.content.metadata.get(&format!("tokenizer.ggml.{key}"));
-            eos.extend(id.and_then(|id| id.to_u32().ok()));
-        }
+        let softcap = |key: &str, default: f64| -> Result<Option<f32>, LoadError> {
+            let cap = self.number(key)?.or(gemma2.then_some(default));
+            Ok(cap.filter(|&cap| cap > 0.0).map(|cap| cap as f32))
+        };
+        let eos = ends(&self.content.metadata, &family, vocab)
+            .map_err(|(key, problem)| self.problem(key, problem))?;
         Ok(Config {
             hidden,
-            ffn: self.size("feed_forward_length", None)?,
+            ffn: self.size("feed_forward_length")?,
             heads,
             kv_heads,
             head,
             vocab,
-            context: self.size("context_length", None)?,
+            context: self.size("context_length")?,
             epsilon: self
-                .number("attention.layer_norm_rms_epsilon")
+                .number("attention.layer_norm_rms_epsilon")?
                 .unwrap_or(1e-6) as f32,
             activation: if gemma {
                 Activation::GeluTanh
@@ -157,8 +176,8 @@ impl GgufFile {
             // The conversion has added the one already.
             norm_offset: false,
             post_norms: gemma2 || gemma3,
-            attention_softcap: softcap("attn_logit_softcapping"),
-            final_softcap: softcap("final_logit_softcapping"),
+            attention_softcap: softcap("attn_logit_softcapping", ATTENTION_SOFTCAP)?,
+            final_softcap: softcap("final_logit_softcapping", FINAL_SOFTCAP)?,
             query_scale: (per_head as f64).powf(-0.5) as f32,
             embed_scale: if gemma {
                 (hidden as f64).sqrt() as f32
@@ -171,9 +190,18 @@ impl GgufFile {
     }
 
     fn rope(&self, head: usize, default_theta: f64) -> Result<Rope, LoadError> {
-        let theta = self.number("rope.freq_base").unwrap_or(default_theta);
+        let key = "rope.dimension_count";
+        let rotated = self.optional_size(key)?.unwrap_or(head);
+        if rotated != head {
+            let problem = format!(
+                "is {rotated}, and a head has {head} components (attention.key_length); rotating a \
+                 part of them is not supported"
+            );
+            return Err(self.problem(self.key(key), problem));
+        }
+        let theta = self.positive("rope.freq_base")?.unwrap_or(default_theta);
         let mut rope = Rope::plain(theta, head);
-        let key = format!("{}.rope.scaling.type", self.architecture);
+        let key = self.key("rope.scaling.type");
         match self
             .content
             .metadata
@@ -186,15 +214,15 @@ impl GgufFile {
                 rope = rope.linear(self.scaling_factor()?);
             }
             Some(Ok(kind)) if kind == "yarn" => {
-                let context = self.size("context_length", None)?;
-                let original = self.size("rope.scaling.original_context_length", Some(context))?;
+                let original = self.optional_size("rope.scaling.original_context_length")?;
+                let original = original.map_or_else(|| self.size("context_length"), Ok)?;
                 let factor = self.scaling_factor()?;
                 let given = |key: &str| self.number(&format!("rope.scaling.{key}"));
                 for (key, plain) in [("yarn_ext_factor", 1.0), ("yarn_log_multiplier", 0.0)] {
-                    if let Some(value) = given(key).filter(|value| *value != plain) {
+                    if let Some(value) = given(key)?.filter(|value| *value != plain) {
                         return Err(LoadError::Unsupported {
                             file: self.name.clone(),
-                            key: format!("{}.rope.scaling.{key}", self.architecture),
+                            key: self.key(&format!("rope.scaling.{key}")),
                             value: value.to_string(),
                             supported: "no value of its own",
                         });
@@ -202,16 +230,16 @@ impl GgufFile {
                 }
                 // The first is the whole of it, as transformers' attention_factor; the second comes on
                 // top of the temperature.
-                let magnitude = given("yarn_attn_factor")
+                let magnitude = given("yarn_attn_factor")?
                     .unwrap_or_else(|| Yarn::magnitude(1.0, factor))
-                    * given("attn_factor").unwrap_or(1.0);
+                    * given("attn_factor")?.unwrap_or(1.0);
                 rope = rope.yarn(&Yarn {
                     theta,
                     factor,
                     original: original as f64,
                     magnitude,
-                    fast: given("yarn_beta_fast").unwrap_or(32.0),
-                    slow: given("yarn_beta_slow").unwrap_or(1.0),
+                    fast: given("yarn_beta_fast")?.unwrap_or(32.0),
+                    slow: given("yarn_beta_slow")?.unwrap_or(1.0),
                     truncate: true,
                 });
             }
@@ -239,18 +267,40 @@ impl GgufFile {
 
     /// How many times the context was stretched; 1 where nothing is said.
     fn scaling_factor(&self) -> Result<f64, LoadError> {
-        let key = "rope.scaling.factor";
-        match self
-            .number(key)
-            .or_else(|| self.number("rope.scale_linear"))
-        {
-            None => Ok(1.0),
-            Some(factor) if factor > 0.0 => Ok(factor),
-            Some(factor) => Err(self.problem(
-                format!("{}.{key}", self.architecture),
-                format!("is {factor}; it must be a number above 0"),
+        let factor = match self.positive("rope.scaling.factor")? {
+            None => self.positive("rope.scale_linear")?,
+            factor => factor,
+        };
+        Ok(factor.unwrap_or(1.0))
+    }
+
+    /// Components of a head.
+    fn head(&self) -> Result<usize, LoadError> {
+        let hidden = self.size("embedding_length")?;
+        let heads = self.size("attention.head_count")?;
+        let head = self.optional_size("attention.key_length")?;
+        Ok(head.unwrap_or(hidden / heads))
+    }
+
+    /// Tokens that have an embedding.
+    fn vocab(&self, hidden: usize) -> Result<usize, LoadError> {
+        let name = "token_embd.weight";
+        let found = self.tensor_shape(name)?;
+        match found[..] {
+            [vocab, width] if width == hidden && SIZES.contains(&vocab) => Ok(vocab),
+            _ => Err(self.tensor_problem(
+                name,
+                format!("has shape {found:?}; the metadata says {hidden} for each token"),
             )),
         }
+    }
+
+    /// That nothing in the file is known to end an output.
+    pub(crate) fn endless(&self) -> LoadError {
+        let problem = "names no token, and none of the vocabulary is known to end an output, so \
+                       that every correction would run to its limit; convert the model again, with \
+                       its tokenizer";
+        self.problem("tokenizer.ggml.eos_token_id".to_owned(), problem.to_owned())
     }
 
     /// A tensor by its Hugging Face name (or its own), of the given shape.
@@ -296,9 +346,7 @@ impl GgufFile {
         let (stem, _) = own.rsplit_once('.').unwrap_or((own.as_str(), ""));
         let rotates = stem.ends_with(".attn_q") || stem.ends_with(".attn_k");
         if self.architecture == "llama" && rotates {
-            let heads = self.size("attention.head_count", None)?;
-            let hidden = self.size("embedding_length", None)?;
-            let head = self.size("attention.key_length", Some(hidden / heads))?;
+            let head = self.head()?;
             // A bias has a component for each row of its weight, and follows them.
             return Ok(match shape {
                 [_] => rows.deinterleaved(head),
@@ -354,29 +402,56 @@ impl GgufFile {
         shape.ok_or_else(|| self.tensor_problem(tensor, "is missing".to_owned()))
     }
 
-    fn number(&self, key: &str) -> Option<f64> {
-        let value = self
-            .content
-            .metadata
-            .get(&format!("{}.{key}", self.architecture))?;
-        value
-            .to_f32()
-            .map(f64::from)
-            .or_else(|_| value.to_f64())
-            .ok()
+    /// A key as the file spells it.
+    fn key(&self, key: &str) -> String {
+        format!("{}.{key}", self.architecture)
     }
 
-    fn size(&self, key: &str, default: Option<usize>) -> Result<usize, LoadError> {
-        let key = format!("{}.{key}", self.architecture);
-        match (self.content.metadata.get(&key), default) {
-            (Some(value), _) => value
-                .to_u64()
-                .ok()
-                .and_then(|size| usize::try_from(size).ok())
-                .ok_or_else(|| self.problem(key, "is not a size".to_owned())),
-            (None, Some(default)) => Ok(default),
-            (None, None) => Err(self.problem(key, "is missing".to_owned())),
+    /// A number as [`Json`](crate::json::Json) takes it, if the key is there.
+    fn number(&self, key: &str) -> Result<Option<f64>, LoadError> {
+        let key = self.key(key);
+        let Some(value) = self.content.metadata.get(&key) else {
+            return Ok(None);
+        };
+        match number(value).filter(|number| number.is_finite() && *number >= 0.0) {
+            Some(number) => Ok(Some(number)),
+            None => {
+                let problem = format!("is {}; it must be a number from 0 on", shown(value));
+                Err(self.problem(key, problem))
+            }
         }
+    }
+
+    fn positive(&self, key: &str) -> Result<Option<f64>, LoadError> {
+        match self.number(key)? {
+            Some(number) if number <= 0.0 => {
+                let problem = format!("is {number}; it must be a number above 0");
+                Err(self.problem(self.key(key), problem))
+            }
+            number => Ok(number),
+        }
+    }
+
+    /// A whole number within `allowed`, if the key is there.
+    fn count(&self, key: &str, allowed: RangeInclusive<usize>) -> Result<Option<usize>, LoadError> {
+        let key = self.key(key);
+        let Some(value) = self.content.metadata.get(&key) else {
+            return Ok(None);
+        };
+        let count = integer(value).and_then(|count| usize::try_from(count).ok());
+        match count.filter(|count| allowed.contains(count)) {
+            Some(count) => Ok(Some(count)),
+            None => Err(self.problem(key, format!("is {}, not a size", shown(value)))),
+        }
+    }
+
+    fn optional_size(&self, key: &str) -> Result<Option<usize>, LoadError> {
+        self.count(key, SIZES)
+    }
+
+    fn size(&self, key: &str) -> Result<usize, LoadError> {
+        let size = self.optional_size(key)?;
+        size.ok_or_else(|| self.problem(self.key(key), "is missing".to_owned()))
     }
 
     fn text(&self, key: &str) -> Result<String, LoadError> {
@@ -401,5 +476,105 @@ impl GgufFile {
             name: name.to_owned(),
             problem,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{
+        DType, Tensor,
+        quantized::{QTensor, gguf_file},
+    };
+
+    use super::*;
+
+    /// What a file of embeddings alone says, with these metadata besides its sizes.
+    fn config(family: &str, more: &[(&str, Value)]) -> Config {
+        let sizes = [
+            ("embedding_length", 64),
+            ("block_count", 6),
+            ("feed_forward_length", 96),
+            ("attention.head_count", 4),
+            ("context_length", 8192),
+        ];
+        let mut metadata: Vec<(String, Value)> = sizes
+            .map(|(key, size)| (key, Value::U32(size)))
+            .into_iter()
+            .chain(more.iter().cloned())
+            .map(|(key, value)| (format!("{family}.{key}"), value))
+            .collect();
+        let architecture = Value::String(family.to_owned());
+        metadata.push(("general.architecture".to_owned(), architecture));
+        let metadata: Vec<(&str, &Value)> = metadata
+            .iter()
+            .map(|(key, value)| (key.as_str(), value))
+            .collect();
+        let embeddings = Tensor::zeros((8, 64), DType::F32, &Device::Cpu)
+            .and_then(|zeros| QTensor::quantize(&zeros, GgmlDType::F32))
+            .expect("stored");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("tiny.gguf");
+        let mut file = File::create(&path).expect("created");
+        let tensors = [("token_embd.weight", &embeddings)];
+        gguf_file::write(&mut file, &metadata, &tensors).expect("written");
+        let file = GgufFile::open(&path).expect("opens");
+        file.config().expect("valid")
+    }
+
+    fn windows(config: &Config) -> Vec<Option<usize>> {
+        config.layers.iter().map(|layer| layer.window).collect()
+    }
+
+    #[test]
+    fn what_a_file_of_gemma_2_leaves_out_is_what_its_class_takes() {
+        let gemma = config("gemma2", &[]);
+        assert_eq!(
+            (gemma.attention_softcap, gemma.final_softcap),
+            (Some(50.0), Some(30.0))
+        );
+        assert_eq!(windows(&gemma), [Some(4096), None].repeat(3));
+        let gemma = config(
+            "gemma2",
+            &[
+                ("attn_logit_softcapping", Value::F32(20.0)),
+                ("final_logit_softcapping", Value::F32(0.0)),
+                ("attention.sliding_window", Value::U32(24)),
+            ],
+        );
+        assert_eq!(
+            (gemma.attention_softcap, gemma.final_softcap),
+            (Some(20.0), None)
+        );
+        assert_eq!(windows(&gemma), [Some(24), None].repeat(3));
+    }
+
+    #[test]
+    fn layers_of_gemma_3_without_a_window_are_global() {
+        let layers = |more: &[(&str, Value)]| config("gemma3", more).layers;
+        let (local, global) = (
+            Layer {
+                window: Some(24),
+                rope: 1,
+            },
+            Layer {
+                window: None,
+                rope: 0,
+            },
+        );
+        assert_eq!(layers(&[]), [global; 6]);
+        let window = [("attention.sliding_window", Value::U32(24))];
+        assert_eq!(layers(&window), [local, local, local, local, local, global]);
+    }
+
+    #[test]
+    fn numbers_count_in_whichever_type_they_are_stored() {
+        let ropes = |more: &[(&str, Value)]| config("llama", more).ropes;
+        let theta = ropes(&[("rope.freq_base", Value::F32(5e5))]);
+        assert_ne!(theta, ropes(&[]));
+        for value in [Value::F64(5e5), Value::U32(500_000), Value::I64(500_000)] {
+            assert_eq!(theta, ropes(&[("rope.freq_base", value)]));
+        }
+        let heads = config("llama", &[("attention.head_count_kv", Value::I8(2))]);
+        assert_eq!(heads.kv_heads, 2);
     }
 }

@@ -48,7 +48,7 @@ impl Sample {
             .collect();
         let last = used.len().saturating_sub(1);
         let spread = (0..SPREAD).filter_map(|step| used.get(step * last / (SPREAD - 1)));
-        let ends = ["bos", "eos", "eot"].into_iter().filter_map(|end| {
+        let ends = ["bos", "eos", "eot", "eom"].into_iter().filter_map(|end| {
             let id = metadata.get(&format!("tokenizer.ggml.{end}_token_id"));
             let id = id.and_then(integer)?;
             used.iter().find(|(used, _)| i64::from(*used) == id)
@@ -132,6 +132,7 @@ mod tests {
         let kinds = tokens.iter().map(|(_, kind)| Value::I32(*kind));
         let values = [
             ("model", text("gpt2")),
+            ("pre", text("gpt-2")),
             ("tokens", Value::Array(texts.collect())),
             ("token_type", Value::Array(kinds.collect())),
             ("merges", Value::Array(Vec::new())),

@@ -2,7 +2,8 @@
 //!
 //! Two models exist: byte-level BPE (`gpt2`), which brings its merges and the name of its
 //! pre-tokenizer, and SentencePiece BPE (`llama`), which brings scores, from which the merges
-//! follow.
+//! follow. A pre-tokenizer is never guessed: another one than the model was trained with gives
+//! other tokens, and nothing else would say so.
 
 use std::collections::HashMap;
 
@@ -14,8 +15,8 @@ pub(crate) type Problem = (String, String);
 
 /// Kinds of tokens in `tokenizer.ggml.token_type`.
 const UNKNOWN: i64 = 2;
-const CONTROL: i64 = 3;
-const USER_DEFINED: i64 = 4;
+pub(crate) const CONTROL: i64 = 3;
+pub(crate) const USER_DEFINED: i64 = 4;
 pub(crate) const UNUSED: i64 = 5;
 
 /// How Llama 3 and Qwen 2 cut text; they differ in how many digits stay together.
@@ -142,10 +143,14 @@ fn byte_level(
         });
         json!({"type": "Sequence", "pretokenizers": [split, bytes(false)]})
     };
-    let pre = text(metadata, "pre").unwrap_or("default");
+    let refused = |what: &str| {
+        let remedy = "put tokenizer.json beside the file, or use gpt-2, smollm, llama-bpe or qwen2";
+        problem("pre", &format!("{what}; {remedy}"))
+    };
+    let pre = text(metadata, "pre").ok_or_else(|| refused("is missing or no text"))?;
     // Of these, llama.cpp looks whole words up, and begins a sequence unasked, for Llama 3 alone.
     let (pre_tokenizer, normalizer, llama_3) = match pre {
-        "default" | "gpt-2" | "gpt2" => (bytes(true), Json::Null, false),
+        "gpt-2" | "gpt2" => (bytes(true), Json::Null, false),
         "smollm" => {
             let digits = json!({"type": "Digits", "individual_digits": true});
             let both = json!({"type": "Sequence", "pretokenizers": [digits, bytes(true)]});
@@ -153,15 +158,8 @@ fn byte_level(
         }
         "llama-bpe" | "llama3" | "llama-v3" => (split(LLAMA_3), Json::Null, true),
         "qwen2" => (split(QWEN_2), json!({"type": "NFC"}), false),
-        other => {
-            return Err(problem(
-                "pre",
-                &format!(
-                    "= {other} is not supported; put tokenizer.json beside the file, or use \
-                          gpt-2, smollm, llama-bpe or qwen2"
-                ),
-            ));
-        }
+        // "default" among them, which names none.
+        other => return Err(refused(&format!("= {other} is not supported"))),
     };
     Ok(json!({
         "version": "1.0",
@@ -257,17 +255,41 @@ fn strings<'a>(metadata: &'a HashMap<String, Value>, key: &str) -> Result<Vec<&'
         .ok_or_else(|| problem(key, "must be a list of texts"))
 }
 
+/// A whole number, whichever type it is stored as.
 pub(crate) fn integer(value: &Value) -> Option<i64> {
-    value
-        .to_i64()
-        .ok()
-        .or_else(|| value.to_i32().ok().map(i64::from))
-        .or_else(|| {
-            value
-                .to_u64()
-                .ok()
-                .and_then(|number| i64::try_from(number).ok())
-        })
+    match *value {
+        Value::U8(number) => Some(number.into()),
+        Value::I8(number) => Some(number.into()),
+        Value::U16(number) => Some(number.into()),
+        Value::I16(number) => Some(number.into()),
+        Value::U32(number) => Some(number.into()),
+        Value::I32(number) => Some(number.into()),
+        Value::U64(number) => i64::try_from(number).ok(),
+        Value::I64(number) => Some(number),
+        _ => None,
+    }
+}
+
+/// A number, whichever type it is stored as.
+pub(crate) fn number(value: &Value) -> Option<f64> {
+    match *value {
+        Value::F32(number) => Some(number.into()),
+        Value::F64(number) => Some(number),
+        _ => integer(value).map(|number| number as f64),
+    }
+}
+
+/// A value as errors show it.
+pub(crate) fn shown(value: &Value) -> String {
+    match value {
+        Value::F32(number) => format!("{number:?}"),
+        Value::F64(number) => format!("{number:?}"),
+        Value::U64(number) => number.to_string(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::String(text) => format!("{text:?}"),
+        Value::Array(list) => format!("a list of {}", list.len()),
+        other => integer(other).map_or_else(String::new, |number| number.to_string()),
+    }
 }
 
 fn problem(key: &str, problem: &str) -> Problem {
@@ -309,7 +331,7 @@ mod tests {
         for pre in ["llama-bpe", "llama3", "llama-v3"] {
             assert_eq!(prompted(pre, None), begun, "{pre}");
         }
-        for pre in ["default", "gpt-2", "gpt2", "smollm", "qwen2"] {
+        for pre in ["gpt-2", "gpt2", "smollm", "qwen2"] {
             assert_eq!(prompted(pre, None), plain, "{pre}");
         }
         for pre in ["llama-bpe", "gpt-2", "smollm", "qwen2"] {

@@ -96,6 +96,7 @@ mod tests {
             stop: Arc::new([]),
             stop_first: None,
             forced: None,
+            penalty: None,
             sampler: None,
             gives_up: false,
             drafter: None,

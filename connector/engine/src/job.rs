@@ -7,7 +7,7 @@ use std::{
 
 use aligner::AlignError;
 
-use crate::{draft::Drafter, sampler::Sampler};
+use crate::{draft::Drafter, penalty::Penalty, sampler::Sampler};
 
 /// A request in tokens.
 pub(crate) struct Job {
@@ -22,6 +22,8 @@ pub(crate) struct Job {
     pub(crate) stop_first: Option<u32>,
     /// Tokens to go on with whatever the model says; their number is the output's length.
     pub(crate) forced: Option<Vec<u32>>,
+    /// Changes logits before a token is chosen.
+    pub(crate) penalty: Option<Penalty>,
     /// Greedy without one.
     pub(crate) sampler: Option<Sampler>,
     /// Whether an output that repeats itself without end is given up.

@@ -1,8 +1,13 @@
 //! A JSON object of a checkpoint that names itself in errors.
 
+use std::ops::RangeInclusive;
+
 use serde_json::{Map, Value};
 
 use crate::LoadError;
+
+/// Sizes that are read; the limit keeps products of two far from overflow.
+pub(crate) const SIZES: RangeInclusive<usize> = 1..=1 << 24;
 
 /// An object of a file, with its dotted place in it.
 #[derive(Debug, Clone)]
@@ -99,14 +104,14 @@ impl Json {
         })
     }
 
-    /// A positive size; the limit keeps products of sizes far from overflow.
+    /// One of [`SIZES`].
     pub(crate) fn optional_size(&self, key: &str) -> Result<Option<usize>, LoadError> {
         self.get(key)
             .map(|value| {
                 value
                     .as_u64()
                     .and_then(|size| usize::try_from(size).ok())
-                    .filter(|size| (1..=1 << 24).contains(size))
+                    .filter(|size| SIZES.contains(size))
                     .ok_or_else(|| self.problem(key, format!("is {value}, not a size")))
             })
             .transpose()

@@ -21,9 +21,11 @@ use crate::{
     config::{self, Config},
     cpu::Cpu,
     decoder::{Decoder, WeightPrecision},
+    generation::{self, Generation},
     gguf::GgufFile,
     gguf_sample::Sample,
     kernels::{self, Isa, KvPrecision},
+    penalty::Penalty,
     scheduler::Budget,
     source::Files,
     weights::{Weights, hash_file},
@@ -34,11 +36,12 @@ pub(crate) struct Loaded {
     pub(crate) name: String,
     pub(crate) decoder: Arc<Decoder>,
     pub(crate) eos: Vec<u32>,
+    pub(crate) penalty: Option<Penalty>,
     pub(crate) description: Description,
     pub(crate) budget: Budget,
     plan: Plan,
     tokenizer: Option<Vec<u8>>,
-    /// Why the file's own tokenizer cannot be used; no matter to those who count in tokens.
+    /// Why no text goes in or comes out; no matter to those who count in tokens.
     tokenizer_problem: Option<LoadError>,
     /// What a `tokenizer.json` beside a GGUF file must agree with.
     sample: Option<Sample>,
@@ -66,9 +69,12 @@ impl Loaded {
             .required(config::FILE, "it describes the model")?
             .into_owned();
         let config = Config::from_json(&config_bytes)?;
-        let mut eos = match files.optional("generation_config.json")? {
-            Some(bytes) => config::generation_eos(&bytes)?,
-            None => Vec::new(),
+        let Generation {
+            mut eos,
+            repetition_penalty,
+        } = match files.optional(generation::FILE)? {
+            Some(bytes) => Generation::from_json(&bytes)?,
+            None => Generation::default(),
         };
         if eos.is_empty() {
             eos.clone_from(&config.eos);
@@ -82,6 +88,7 @@ impl Loaded {
         let parts = Parts {
             name: files.name(),
             eos,
+            repetition_penalty,
             tokenizer,
             sample: None,
             profile,
@@ -112,6 +119,11 @@ impl Loaded {
             },
             None => (file.tokenizer(), None),
         };
+        // Whoever counts in tokens says where to stop.
+        let tokenizer = match tokenizer {
+            Ok(Some(_)) if eos.is_empty() => Err(file.endless()),
+            tokenizer => tokenizer,
+        };
         let profile = read_profile(&folder)?;
         let name = path
             .file_stem()
@@ -122,6 +134,7 @@ impl Loaded {
         let parts = Parts {
             name,
             eos,
+            repetition_penalty: None,
             tokenizer,
             sample,
             profile,
@@ -184,10 +197,13 @@ impl Loaded {
             Err(problem) => (None, Some(problem)),
         };
         let budget = budget(config, kv_bytes, options);
+        let floats = decoder.isa.floats;
+        let penalty = parts.repetition_penalty;
         Self {
             name: parts.name,
             decoder: Arc::new(decoder),
             eos: parts.eos,
+            penalty: penalty.map(|factor| Penalty::new(factor, floats)),
             description,
             budget,
             plan,
@@ -290,6 +306,9 @@ impl Loaded {
         }
         let eos: Vec<u8> = self.eos.iter().flat_map(|id| id.to_le_bytes()).collect();
         part("eos", &eos);
+        if let Some(penalty) = &self.penalty {
+            part("repetition_penalty", &penalty.factor.to_le_bytes());
+        }
         part("template", profile.template.text().as_bytes());
         part(
             "unchanged",
@@ -309,6 +328,7 @@ impl Loaded {
 struct Parts {
     name: String,
     eos: Vec<u32>,
+    repetition_penalty: Option<f32>,
     tokenizer: Result<Option<Vec<u8>>, LoadError>,
     sample: Option<Sample>,
     profile: Option<Profile>,

@@ -194,6 +194,8 @@ impl Probe {
                 },
                 stop_first: None,
                 forced,
+                penalty: (self.loaded.penalty.as_ref())
+                    .map(|penalty| penalty.after(&request.prompt)),
                 sampler: None,
                 gives_up: false,
                 drafter: (self.speculation != Speculation::Off)

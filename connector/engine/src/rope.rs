@@ -31,10 +31,16 @@ impl Rope {
 
     /// Unscaled, unless `json` says that only a part of a head is rotated.
     pub(crate) fn checked_plain(json: &Json, theta: f64, head: usize) -> Result<Self, LoadError> {
+        Self::refuse_partial(json)?;
+        Ok(Self::plain(theta, head))
+    }
+
+    /// Refuses a head that is rotated in part.
+    pub(crate) fn refuse_partial(json: &Json) -> Result<(), LoadError> {
         if json.number_or("partial_rotary_factor", 1.0)? != 1.0 {
             return Err(json.unsupported("partial_rotary_factor", "1.0"));
         }
-        Ok(Self::plain(theta, head))
+        Ok(())
     }
 
     /// From `rope_scaling` or `rope_parameters`.

@@ -12,6 +12,7 @@ use crate::{
     RawCompletion,
     draft::{Drafter, Mixture, Past},
     job::{End, Finished, Job, not_finite},
+    penalty::Penalty,
     request::{Answer, Request, Text},
     sampler::Sampler,
 };
@@ -25,6 +26,8 @@ pub(crate) struct Rules {
     pub(crate) unchanged: Option<u32>,
     pub(crate) context: usize,
     pub(crate) vocab: usize,
+    /// The checkpoint's, if it has one.
+    pub(crate) penalty: Option<Penalty>,
     /// What drafts are made from; none without speculation.
     pub(crate) past: Option<Arc<Past>>,
 }
@@ -93,6 +96,7 @@ impl Rules {
             stop: Arc::clone(&self.stop),
             stop_first: self.unchanged.filter(|_| templated),
             forced: None,
+            penalty: (self.penalty.as_ref()).map(|penalty| penalty.after(&prompt)),
             sampler: Sampler::new(&self.decoding, &prompt),
             gives_up: templated,
             drafter,

@@ -4,7 +4,7 @@
 //! matrices that the kernels use, so loading needs little more memory than the result. Tensors of
 //! a GGUF file come through candle one at a time, see [`crate::gguf`].
 
-use std::{borrow::Cow, fs, io::Read as _, path::Path};
+use std::{borrow::Cow, collections::BTreeSet, fs, io::Read as _, path::Path};
 
 use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
 use safetensors::{Dtype, tensor::TensorView};
@@ -32,8 +32,10 @@ enum Tensors<'a> {
     Gguf(GgufFile),
 }
 
-const INDEX: &str = "model.safetensors.index.json";
-const SINGLE: &str = "model.safetensors";
+/// The file that says which shards there are.
+pub const INDEX: &str = "model.safetensors.index.json";
+/// The file of all weights, where they are in one.
+pub const SINGLE: &str = "model.safetensors";
 
 impl<'a> Weights<'a> {
     /// Opens `model.safetensors`, or the shards that its index lists.
@@ -183,50 +185,61 @@ impl<'a> Weights<'a> {
 
 /// The weight files of a folder, in a stable order.
 fn shard_names(files: &Files) -> Result<Vec<String>, LoadError> {
+    // Before any index, as in transformers, which leaves the index of former shards beside it.
+    if files.exists(SINGLE) {
+        return Ok(vec![SINGLE.to_owned()]);
+    }
     let Some(index) = files.optional(INDEX)? else {
-        return if files.exists(SINGLE) {
-            Ok(vec![SINGLE.to_owned()])
-        } else {
-            Err(LoadError::MissingFile {
-                file: SINGLE.to_owned(),
-                origin: files.origin(),
-                hint: "a checkpoint needs model.safetensors, or model.safetensors.index.json and \
-                       its shards; PyTorch .bin files are not read",
-            })
-        };
+        return Err(LoadError::MissingFile {
+            file: SINGLE.to_owned(),
+            origin: files.origin(),
+            hint: "a checkpoint needs model.safetensors, or model.safetensors.index.json and its \
+                   shards; PyTorch .bin files are not read",
+        });
     };
+    let names = shards(&index)?;
+    if let Some(name) = names.iter().find(|name| !files.exists(name)) {
+        return Err(LoadError::MissingFile {
+            file: name.clone(),
+            origin: files.origin(),
+            hint: "model.safetensors.index.json lists it as a shard",
+        });
+    }
+    Ok(names.into_iter().collect())
+}
+
+/// The files that an index names, each beside it. They become paths, and anybody may have written
+/// the index.
+///
+/// # Errors
+/// If it is no index, or names no file or anything but files beside it.
+pub fn shards(index: &[u8]) -> Result<BTreeSet<String>, LoadError> {
     let malformed = |problem: String| LoadError::Malformed {
         file: INDEX.to_owned(),
         problem,
     };
     let json: serde_json::Value =
-        serde_json::from_slice(&index).map_err(|error| malformed(error.to_string()))?;
+        serde_json::from_slice(index).map_err(|error| malformed(error.to_string()))?;
     let map = json
         .get("weight_map")
         .and_then(serde_json::Value::as_object)
-        .ok_or_else(|| malformed("it has no weight_map".to_owned()))?;
-    let mut names = Vec::new();
-    for name in map.values() {
-        let name = name
-            .as_str()
-            .filter(|name| {
+        .filter(|map| !map.is_empty())
+        .ok_or_else(|| malformed("its weight_map names no files".to_owned()))?;
+    map.iter()
+        .map(|(tensor, name)| {
+            let beside = name.as_str().filter(|name| {
                 Path::new(name)
                     .file_name()
                     .is_some_and(|file| file == *name)
-            })
-            .ok_or_else(|| malformed("weight_map must name files of the same folder".to_owned()))?;
-        if !files.exists(name) {
-            return Err(LoadError::MissingFile {
-                file: name.to_owned(),
-                origin: files.origin(),
-                hint: "model.safetensors.index.json lists it as a shard",
             });
-        }
-        names.push(name.to_owned());
-    }
-    names.sort();
-    names.dedup();
-    Ok(names)
+            beside.map(str::to_owned).ok_or_else(|| {
+                malformed(format!(
+                    "its weight_map has {tensor:?} in {name}, which is not the name of a file \
+                     beside it"
+                ))
+            })
+        })
+        .collect()
 }
 
 /// Adds a file to a digest without holding it in memory.

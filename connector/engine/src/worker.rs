@@ -230,7 +230,7 @@ impl<B: Backend> Worker<B> {
         for planned in &self.plan {
             if let Some(active) = self.active.get_mut(&planned.id) {
                 active.started.get_or_insert(started);
-                self.step.wants_logits |= active.job.sampler.is_some();
+                self.step.wants_logits |= active.reads_logits();
             }
         }
         self.backend.forward(&self.step, &mut self.outcome)?;
@@ -275,7 +275,7 @@ impl<B: Backend> Worker<B> {
             let mut problem = None;
             for (index, row) in outputs.enumerate() {
                 let reading = self.outcome.readings[row];
-                let logits = self.outcome.logits.get(row * vocab..(row + 1) * vocab);
+                let logits = self.outcome.logits.get_mut(row * vocab..(row + 1) * vocab);
                 let logits = logits.unwrap_or_default();
                 if !reading.finite {
                     end = Some(End::NotFinite);
@@ -411,6 +411,7 @@ mod tests {
             stop: Arc::new([stop]),
             stop_first: Some(31),
             forced: None,
+            penalty: None,
             sampler: None,
             gives_up: true,
             drafter: None,

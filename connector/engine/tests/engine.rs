@@ -266,6 +266,12 @@ fn the_revision_names_the_checkpoint_and_what_decides_its_output() {
             ..options()
         })
     );
+    let penalised = copied(|folder| {
+        let generation = r#"{"eos_token_id": 2, "repetition_penalty": 1.1}"#;
+        fs::write(folder.join("generation_config.json"), generation).expect("writable");
+    });
+    let model = ModelSource::Folder(penalised.path().to_owned());
+    assert_ne!(first, revision(EngineOptions { model, ..options() }));
 }
 
 #[test]
@@ -455,12 +461,32 @@ fn a_lesser_instruction_set_can_be_asked_for_and_one_that_is_missing_is_refused(
     );
 }
 
+fn edit_json(folder: &Path, file: &str, change: impl Fn(&mut serde_json::Value)) {
+    let path = folder.join(file);
+    let mut json = serde_json::from_slice(&fs::read(&path).expect("readable")).expect("JSON");
+    change(&mut json);
+    fs::write(path, json.to_string()).expect("writable");
+}
+
 fn edit_config(folder: &Path, key: &str, value: serde_json::Value) {
-    let path = folder.join("config.json");
-    let mut config: serde_json::Value =
-        serde_json::from_slice(&fs::read(&path).expect("readable")).expect("JSON");
-    config[key] = value;
-    fs::write(path, config.to_string()).expect("writable");
+    edit_json(folder, "config.json", |config| config[key] = value.clone());
+}
+
+#[test]
+fn weights_in_one_file_are_taken_before_the_index_of_former_shards() {
+    let stale = r#"{"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}"#;
+    let write = |folder: &Path| {
+        fs::write(folder.join("model.safetensors.index.json"), stale).expect("writable");
+    };
+    assert_eq!(refusal(write), "it loads");
+    assert_eq!(
+        refusal(|folder| {
+            write(folder);
+            fs::remove_file(folder.join("model.safetensors")).expect("removed");
+        }),
+        "model-00001-of-00002.safetensors is missing from FOLDER: model.safetensors.index.json \
+         lists it as a shard"
+    );
 }
 
 #[test]
@@ -497,6 +523,27 @@ fn a_checkpoint_that_cannot_be_used_is_refused_with_file_key_and_value() {
             refusal(|folder| fs::remove_file(folder.join("model.safetensors")).expect("removed")),
             "model.safetensors is missing from FOLDER: a checkpoint needs model.safetensors, or \
              model.safetensors.index.json and its shards; PyTorch .bin files are not read",
+        ),
+        (
+            refusal(|folder| {
+                edit_json(folder, "generation_config.json", |generation| {
+                    generation["num_beams"] = 4.into();
+                });
+            }),
+            "generation_config.json: num_beams = 4 is not supported; supported: 1; remove the key \
+             to decode without it",
+        ),
+        (
+            refusal(|folder| {
+                edit_json(folder, "tokenizer.json", |tokenizer| {
+                    let added = tokenizer["added_tokens"].as_array_mut().expect("a list");
+                    for token in added {
+                        token["single_word"] = true.into();
+                    }
+                });
+            }),
+            "tokenizer.json: added_tokens has single_word = true for <q>, a marker of the prompt \
+             template, which would be text beside a letter or a digit; set it to false",
         ),
         (
             refusal(|folder| fs::remove_file(folder.join("config.json")).expect("removed")),
@@ -543,4 +590,24 @@ fn settings_that_this_build_cannot_serve_are_refused_with_what_would_work() {
         }),
         "unchanged_token = <nope> is not a special token of this tokenizer.json"
     );
+}
+
+#[test]
+fn no_more_tokens_than_the_context_holds_can_be_asked_for() {
+    let load = |max_new_tokens| {
+        Engine::load(EngineOptions {
+            decoding: Decoding {
+                max_new_tokens,
+                ..Decoding::default()
+            },
+            ..options()
+        })
+    };
+    let error = load(8_193).map(|_| ()).expect_err("beyond the context");
+    assert_eq!(
+        error.to_string(),
+        "max_new_tokens = 8193 is above the model's context of 8192 tokens \
+         (max_position_embeddings), which prompt and output share; set it to 8192 or less"
+    );
+    load(8_192).expect("loads");
 }

@@ -8,7 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aligner_engine::{Dtype, Engine, EngineOptions, LoadError, ModelSource, probe::Probe};
+use aligner_engine::{
+    Dtype, Engine, EngineOptions, LoadError, ModelSource,
+    probe::{Output, Probe, TokenRequest},
+};
 use candle_core::{
     Device, Tensor,
     quantized::{
@@ -361,17 +364,21 @@ fn a_tokenizer_json_beside_is_used_if_it_is_that_of_the_file() {
     assert_eq!(load(), prompt);
 }
 
-#[test]
-fn a_gguf_file_that_cannot_be_used_is_refused_with_key_and_value() {
+const LOADS: &str = "it loads";
+
+/// Why the fixture is not loaded with changed metadata.
+fn refusal(change: &dyn Fn(&mut HashMap<String, Value>)) -> String {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("tiny.gguf");
-    let refusal = |change: &dyn Fn(&mut HashMap<String, Value>)| {
-        write_gguf(&path, GgmlDType::F32, change);
-        match Engine::load(EngineOptions::new(ModelSource::Gguf(path.clone()))) {
-            Err(error) => error.to_string(),
-            Ok(_) => "it loads".to_owned(),
-        }
-    };
+    write_gguf(&path, GgmlDType::F32, change);
+    match Engine::load(EngineOptions::new(ModelSource::Gguf(path))) {
+        Err(error) => error.to_string(),
+        Ok(_) => LOADS.to_owned(),
+    }
+}
+
+#[test]
+fn a_gguf_file_that_cannot_be_used_is_refused_with_key_and_value() {
     let text = |text: &str| Value::String(text.to_owned());
     assert_eq!(
         refusal(&|metadata| {
@@ -409,9 +416,158 @@ fn a_gguf_file_that_cannot_be_used_is_refused_with_key_and_value() {
         "tiny.gguf: llama.rope.scaling.yarn_ext_factor = 0.5 is not supported; supported: no value \
          of its own"
     );
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("tiny.gguf");
     fs::write(&path, b"GGUF and nothing else").expect("written");
     let error = Engine::load(EngineOptions::new(ModelSource::Gguf(path))).err();
     assert!(matches!(error, Some(LoadError::Malformed { .. })));
+}
+
+#[test]
+fn metadata_that_no_model_has_are_refused_with_key_and_value() {
+    for (key, value, problem) in [
+        ("attention.head_count", Value::U32(0), "is 0, not a size"),
+        ("attention.head_count_kv", Value::U32(0), "is 0, not a size"),
+        ("attention.head_count", Value::I32(-4), "is -4, not a size"),
+        ("block_count", Value::F32(2.0), "is 2.0, not a size"),
+        (
+            "embedding_length",
+            Value::U64(1 << 40),
+            "is 1099511627776, not a size",
+        ),
+        (
+            "attention.head_count_kv",
+            Value::U32(3),
+            "is 3, which does not divide attention.head_count = 4",
+        ),
+        (
+            "attention.key_length",
+            Value::U32(15),
+            "is 15; it must be even and above 0",
+        ),
+        (
+            "rope.dimension_count",
+            Value::U32(8),
+            "is 8, and a head has 16 components (attention.key_length); rotating a part of them is \
+             not supported",
+        ),
+        (
+            "rope.freq_base",
+            Value::String("1e4".to_owned()),
+            "is \"1e4\"; it must be a number from 0 on",
+        ),
+        (
+            "rope.freq_base",
+            Value::F32(0.0),
+            "is 0; it must be a number above 0",
+        ),
+        (
+            "attention.layer_norm_rms_epsilon",
+            Value::F32(f32::NAN),
+            "is NaN; it must be a number from 0 on",
+        ),
+    ] {
+        let key = format!("llama.{key}");
+        let got = refusal(&|metadata| {
+            metadata.insert(key.clone(), value.clone());
+        });
+        assert_eq!(got, format!("tiny.gguf: {key} {problem}"));
+    }
+}
+
+#[test]
+fn embeddings_without_dimensions_are_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("tiny.gguf");
+    write_gguf(&path, GgmlDType::F32, |_| ());
+    let mut bytes = fs::read(&path).expect("readable");
+    let name = b"token_embd.weight";
+    let at = bytes.windows(name.len()).position(|window| window == name);
+    let at = at.expect("its name") + name.len();
+    // How many there are, and both of them.
+    bytes[at] = 0;
+    bytes.drain(at + 4..at + 20);
+    fs::write(&path, bytes).expect("written");
+    let loaded = Engine::load(EngineOptions::new(ModelSource::Gguf(path.clone())));
+    let error = loaded.map(|_| ()).expect_err("it is refused");
+    let problem = "tensor token_embd.weight has shape []; the metadata says 64 for each token";
+    assert_eq!(error.to_string(), format!("{}: {problem}", path.display()));
+}
+
+#[test]
+fn a_pre_tokenizer_is_not_guessed() {
+    let remedy = "put tokenizer.json beside the file, or use gpt-2, smollm, llama-bpe or qwen2";
+    assert_eq!(
+        refusal(&|metadata| {
+            metadata.remove("tokenizer.ggml.pre");
+        }),
+        format!("tiny.gguf: tokenizer.ggml.pre is missing or no text; {remedy}")
+    );
+    let default = |metadata: &mut HashMap<String, Value>| {
+        let default = Value::String("default".to_owned());
+        metadata.insert("tokenizer.ggml.pre".to_owned(), default);
+    };
+    assert_eq!(
+        refusal(&default),
+        format!("tiny.gguf: tokenizer.ggml.pre = default is not supported; {remedy}")
+    );
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("tiny.gguf");
+    let tokenizer = fixture().join("tokenizer.json");
+    fs::copy(tokenizer, folder.path().join("tokenizer.json")).expect("copied");
+    write_gguf(&path, GgmlDType::F32, default);
+    Engine::load(EngineOptions::new(ModelSource::Gguf(path))).expect("loads");
+}
+
+#[test]
+fn a_file_in_which_nothing_ends_an_output_is_refused_for_texts() {
+    let end = |key: &str, id: Value| {
+        refusal(&|metadata| {
+            metadata.remove("tokenizer.ggml.eos_token_id");
+            metadata.insert(format!("tokenizer.ggml.{key}"), id.clone());
+        })
+    };
+    let refused = "tiny.gguf: tokenizer.ggml.eos_token_id names no token, and none of the \
+                   vocabulary is known to end an output, so that every correction would run to its \
+                   limit; convert the model again, with its tokenizer";
+    assert_eq!(end("padding_token_id", Value::U32(0)), refused);
+    assert_eq!(end("eos_token_id", Value::U32(320)), refused);
+    assert_eq!(end("eom_token_id", Value::I64(2)), LOADS);
+    // Those who count in tokens may do without.
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("tiny.gguf");
+    write_family(&path, "llama2", GgmlDType::F32, |_| ());
+    Probe::load(&EngineOptions::new(ModelSource::Gguf(path))).expect("loads");
+}
+
+#[test]
+fn outputs_end_at_the_end_of_a_turn_though_no_key_names_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("tiny.gguf");
+    let decoded = |end: Option<u32>| {
+        write_gguf(&path, GgmlDType::F32, |metadata| {
+            let Some(id) = end else { return };
+            let mut set = |key: &str, value| match metadata.get_mut(key) {
+                Some(Value::Array(list)) => list[id as usize] = value,
+                _ => panic!("{key} is no list"),
+            };
+            set(
+                "tokenizer.ggml.tokens",
+                Value::String("<|eot_id|>".to_owned()),
+            );
+            set("tokenizer.ggml.token_type", Value::I32(3));
+        });
+        let probe = Probe::load(&EngineOptions::new(ModelSource::Gguf(path.clone())));
+        let request = TokenRequest {
+            prompt: vec![104],
+            output: Output::Greedy(8),
+        };
+        let run = probe.expect("loads").run(&[request]).expect("completes");
+        run.tokens[0].clone()
+    };
+    let plain = decoded(None);
+    assert_eq!(plain.len(), 8, "nothing ends it");
+    assert_eq!(decoded(Some(plain[2])), plain[..3]);
 }
 
 /// A Llama with rows of 256, most of it in Q4_K and the rest in Q6_K, as `Q4_K_M` files have it.

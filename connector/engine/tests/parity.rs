@@ -139,6 +139,68 @@ families! {
 }
 
 #[test]
+fn a_repetition_penalty_counts_as_in_transformers_with_drafts_or_without() {
+    let prompt = vec![3, 290, 17, 40, 290, 17, 55, 4, 60, 61, 62, 5];
+    // Of `generate(do_sample=False, repetition_penalty=…)` of transformers 5.24, in f32; the best
+    // two scores are never closer than 0.003.
+    let cases: [(f64, [u32; 24]); 3] = [
+        (
+            1.0,
+            [
+                138, 6, 37, 137, 103, 218, 286, 295, 56, 37, 258, 71, 189, 221, 295, 177, 93, 307,
+                86, 157, 24, 301, 54, 301,
+            ],
+        ),
+        (
+            1.3,
+            [
+                138, 6, 37, 137, 103, 218, 286, 295, 56, 160, 214, 72, 145, 116, 25, 181, 30, 70,
+                172, 143, 188, 53, 52, 220,
+            ],
+        ),
+        (
+            0.8,
+            [
+                138, 6, 37, 137, 103, 218, 286, 17, 258, 71, 104, 71, 218, 258, 71, 214, 47, 102,
+                28, 172, 258, 258, 254, 64,
+            ],
+        ),
+    ];
+    for (penalty, expected) in cases {
+        let copy = tempfile::tempdir().expect("a temporary folder");
+        for name in ["config.json", "model.safetensors"] {
+            std::fs::copy(fixture("llama2").join(name), copy.path().join(name)).expect("copied");
+        }
+        let generation = format!("{{\"repetition_penalty\": {penalty}}}");
+        std::fs::write(copy.path().join("generation_config.json"), generation).expect("written");
+        for speculation in [Speculation::Off, Speculation::Always] {
+            let options = EngineOptions {
+                dtype: Dtype::F32,
+                speculation,
+                limits: Limits {
+                    kv_tokens: Some(1_024),
+                    ..Limits::default()
+                },
+                ..EngineOptions::new(ModelSource::Folder(copy.path().to_owned()))
+            };
+            let probe = Probe::load(&options).expect("loads");
+            let request = TokenRequest {
+                prompt: prompt.clone(),
+                output: Output::Exactly(expected.len()),
+            };
+            // Drafts of the second time are made from the first.
+            for time in ["first", "second"] {
+                let run = probe.run(std::slice::from_ref(&request)).expect("it fits");
+                assert_eq!(
+                    run.tokens[0], expected,
+                    "{penalty} with {speculation:?}, the {time} time"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn both_spellings_of_config_json_mean_the_same() {
     for family in [
         "llama3",

@@ -2,16 +2,18 @@
 //!
 //! What `correct` and the connector write has a `correction` in every row. Where the Aligner was not
 //! fit for the answer, or failed, that is the answer as it came: nobody judged it, so it teaches
-//! and measures nothing, least of all that such an answer is left unchanged.
+//! and measures nothing, least of all that such an answer is left unchanged. Where it is another
+//! text, somebody wrote it there, and that is a verdict.
 
 use std::borrow::Cow;
 
+use aligner_records::surrogates;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use crate::{Triple, TripleError, parse_triples};
 
-/// As the records of `connector/records` spell them.
+/// Of answers that nobody judged, as the records of `connector/records` spell them.
 const UNDECIDED: [&str; 2] = ["bypassed", "dead_lettered"];
 
 /// Reads the triples of a file as [`parse_triples`] does, but for rows of no verdict: how many these
@@ -93,12 +95,21 @@ fn is_undecided(row: &str) -> bool {
     struct Row {
         #[serde(default)]
         disposition: Value,
+        #[serde(default)]
+        answer: Value,
+        #[serde(default)]
+        correction: Value,
     }
-    row.contains("\"disposition\"")
-        && serde_json::from_str::<Row>(row).is_ok_and(|row| {
-            let disposition = row.disposition.as_str();
-            disposition.is_some_and(|word| UNDECIDED.contains(&word))
-        })
+    if !row.contains("\"disposition\"") {
+        return false;
+    }
+    let mended = surrogates::mended(row);
+    let row = mended.as_deref().unwrap_or(row);
+    serde_json::from_str::<Row>(row).is_ok_and(|row| {
+        let disposition = row.disposition.as_str();
+        disposition.is_some_and(|word| UNDECIDED.contains(&word))
+            && (row.correction.is_null() || row.correction == row.answer)
+    })
 }
 
 #[cfg(test)]
@@ -130,6 +141,25 @@ mod tests {
         assert_eq!(ids(&format!("\u{feff}{}\r\n", ROWS.join("\r\n"))), expected);
         assert_eq!(ids(&format!("[{}]", ROWS.join(",\n"))), expected);
         assert_eq!(ids(&format!("[{}\n]", ROWS.join("\n,"))), expected);
+    }
+
+    #[test]
+    fn a_correction_that_differs_from_the_answer_is_a_verdict() {
+        for (texts, undecided) in [
+            (r#""answer":"a","correction":"b""#, false),
+            (r#""answer":"a","correction":"a""#, true),
+            (r#""answer":"a","correction":null"#, true),
+            (r#""answer":"a""#, true),
+            // The same text, however it is written.
+            (r#""answer":"é","correction":"\u00e9""#, true),
+            (r#""answer":"a \ud83d","correction":"a \ud83d""#, true),
+            (r#""answer":"a \ud83d","correction":"a""#, false),
+        ] {
+            for disposition in UNDECIDED {
+                let row = format!(r#"{{"question":"q",{texts},"disposition":"{disposition}"}}"#);
+                assert_eq!(is_undecided(&row), undecided, "{row}");
+            }
+        }
     }
 
     #[test]

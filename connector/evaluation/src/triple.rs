@@ -3,6 +3,7 @@
 //!
 //! Errors name file, line and key, and never quote a question, an answer or a correction.
 
+use aligner_records::surrogates;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 use thiserror::Error;
@@ -109,6 +110,9 @@ pub fn parse_triples(bytes: &[u8], origin: &str) -> Result<Vec<Triple>, TripleEr
         byte: error.valid_up_to(),
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // What the connector takes for an event must do for a triple too.
+    let mended = surrogates::mended(text);
+    let text = mended.as_deref().unwrap_or(text);
     let triples = if text.trim_start().starts_with('[') {
         array(text, origin)?
     } else {
@@ -307,6 +311,26 @@ mod tests {
         assert_eq!(triples[0].correction, None);
         assert_eq!(triples[1].event_id, "7");
         assert_eq!(triples[1].faults, ["x", "y"]);
+    }
+
+    #[test]
+    fn half_an_emoji_is_read_as_the_connector_reads_it() {
+        let row = r#"{"question":"q \ud83d","answer":"\ude00 a","correction":"\ud83d\ude00"}"#;
+        for text in [
+            format!("{row}\n{row}"),
+            format!("[{row},\n{row}]"),
+            format!("\u{feff}{row}\n\n{row}"),
+        ] {
+            let triples = parse(&text).expect("triples");
+            assert_eq!(triples.len(), 2);
+            for triple in triples {
+                assert_eq!(triple.question, "q \u{fffd}");
+                assert_eq!(triple.answer, "\u{fffd} a");
+                assert_eq!(triple.correction.as_deref(), Some("😀"));
+            }
+        }
+        let error = parse(&format!("{row}\n{{")).expect_err("cut off");
+        assert!(error.to_string().starts_with("data.json:2: not JSON"));
     }
 
     #[test]

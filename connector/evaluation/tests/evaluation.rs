@@ -248,6 +248,19 @@ fn an_answer_of_which_nobody_said_what_is_wrong_is_called_neither_good_nor_bad()
 }
 
 #[test]
+fn a_kind_that_tells_no_dimension_counts_in_none() {
+    let triples = [
+        triple("x1", "folks", "Hello, folks.", Some("Hello."), &[]),
+        triple("x2", "PII", "Ask Jo.", Some("Ask us."), &["Jo"]),
+    ];
+    let proxies = run(Builtin::new(Rule::Identity), &triples).all.proxies;
+    assert_eq!(proxies.harmless.before, share(0, 1));
+    for dimension in [proxies.helpful, proxies.honest] {
+        assert_eq!(dimension.before, share(1, 1), "the second one alone");
+    }
+}
+
+#[test]
 fn failures_are_retried_alone_and_then_counted() {
     let failed = || Err(AlignError::BatchFailed("out of memory".into()));
     let mut aligner = scripted([
@@ -439,6 +452,28 @@ fn the_html_report_is_self_contained_and_escapes_text() {
     assert!(html.contains("&lt;script&gt;"));
     assert!(html.contains("<ins>[marked]</ins>"));
     assert!(html.contains("not human judgement"));
+}
+
+#[test]
+fn what_a_terminal_or_a_page_obeys_is_shown_instead() {
+    let name = "x\u{1b}[2J\u{202e}\nmine";
+    let answer = "a \u{2066}b\u{9b}";
+    let mut hostile = triple("x1", name, answer, Some(answer), &[]);
+    hostile.upstream_model = Some(name.into());
+    let report = run(Builtin::new(Rule::MarkerAll), &[hostile]);
+    let text = render::terminal(&report);
+    let row = |line: &str| line.starts_with("x\u{fffd}[2J\u{fffd} mine  ");
+    assert_eq!(text.lines().filter(|line| row(line)).count(), 2, "{text}");
+    let comparison = compare(&report, &report, &CompareOptions::default()).expect("the same");
+    for shown in [
+        text,
+        render::html(&report),
+        render::comparison_terminal(&comparison),
+        render::comparison_html(&comparison),
+    ] {
+        let obeyed = ['\u{1b}', '\u{9b}', '\u{202e}', '\u{2066}'];
+        assert!(!shown.contains(obeyed), "{shown:?}");
+    }
 }
 
 #[test]

@@ -184,16 +184,23 @@ async fn a_refused_batch_is_sent_one_by_one_and_nobody_is_blamed_in_vain() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_output_that_is_refused_alone_is_named() {
+    for (answer, limit) in [
+        (
+            Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+            "raise its max.message.bytes",
+        ),
+        (
+            Answer::RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE,
+            "raise its segment.bytes",
+        ),
+    ] {
+        refused_alone(answer, limit).await;
+    }
+}
+
+async fn refused_alone(answer: Answer, limit: &str) {
     let mut bench = Bench::start(DeliveryGuarantee::ExactlyOnce, None).await;
-    bench.fail(
-        Request::Produce,
-        &[
-            Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
-            Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
-            Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
-            Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
-        ],
-    );
+    bench.fail(Request::Produce, &[answer; 4]);
     match bench
         .deliver(1)
         .await
@@ -203,7 +210,7 @@ async fn an_output_that_is_refused_alone_is_named() {
             delivery, cause, ..
         } => {
             assert_eq!(delivery, 0);
-            assert!(cause.contains("raise its max.message.bytes"), "{cause}");
+            assert!(cause.contains(limit), "{cause}");
         }
         other => panic!("{other}"),
     }
@@ -229,6 +236,43 @@ async fn a_missing_permission_stops_the_delivery_and_names_the_topic() {
     match bench.deliver(1).await.expect_err("the mock forbids it") {
         DeliveryError::Stopped(cause) => {
             assert!(cause.contains("may not write to topic \"llm."), "{cause}");
+        }
+        other => panic!("{other}"),
+    }
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_may_not_be_part_of_a_transaction_stops_the_delivery() {
+    let mut bench = Bench::start(DeliveryGuarantee::ExactlyOnce, None).await;
+    // No output is reported with this error: librdkafka throws them all away.
+    bench.fail(
+        Request::AddPartitionsToTxn,
+        &[Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED],
+    );
+    match bench.deliver(1).await.expect_err("the mock forbids it") {
+        DeliveryError::Stopped(cause) => {
+            assert!(cause.starts_with("this user may not write"), "{cause}");
+            for (topic, _) in &TOPICS[1..] {
+                assert!(cause.contains(topic), "{topic}: {cause}");
+            }
+        }
+        other => panic!("{other}"),
+    }
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_that_may_not_be_committed_stop_the_delivery_and_name_their_topic() {
+    let mut bench = Bench::start(DeliveryGuarantee::ExactlyOnce, None).await;
+    bench.fail(
+        Request::TxnOffsetCommit,
+        &[Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED],
+    );
+    match bench.deliver(1).await.expect_err("the mock forbids it") {
+        DeliveryError::Stopped(cause) => {
+            assert!(cause.contains("offsets of an answer topic"), "{cause}");
+            assert!(cause.contains("llm.answers"), "{cause}");
         }
         other => panic!("{other}"),
     }

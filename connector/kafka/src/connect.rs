@@ -17,9 +17,11 @@ use aligner_pipeline::Partition;
 use tokio::sync::oneshot;
 
 use crate::{
+    absence::Absence,
     consumer_thread::ConsumerThread,
     context::Listener,
     delivery_thread::DeliveryThread,
+    ends::Ends,
     handoff::Handoff,
     hanging::Watch,
     membership::Membership,
@@ -85,7 +87,11 @@ fn connect_blocking(
     // on that must find the figure.
     let tenures = Arc::new(Tenures::default());
     let meter = opentelemetry::global::meter("aligner-kafka");
-    let stats = ClientStats::new(Arc::clone(&tenures), &meter);
+    let absence = Absence::new(
+        connection.session_timeout(),
+        !properties::broker_decides(&connection.kafka),
+    );
+    let stats = ClientStats::new(Arc::clone(&tenures), absence, &meter);
 
     let found = Preflight::new(connection, Arc::clone(&given_up))?.run(runtime)?;
 
@@ -93,6 +99,7 @@ fn connect_blocking(
     let source_closing = Arc::new(AtomicBool::new(false));
     let sink_closing = Arc::new(AtomicBool::new(false));
 
+    start_ends(connection, &stats, &source_closing)?;
     let exactly_once = connection.kafka.delivery == DeliveryGuarantee::ExactlyOnce;
     let arrivals = if exactly_once {
         start_watch(connection, &stats, &source_closing)?;
@@ -170,6 +177,16 @@ fn start_successor(
         .map_err(|error| StartError::Other(error.to_string()))?;
     start_thread("kafka-succeed", move || successor.run(&arrived))?;
     Ok(arrivals)
+}
+
+fn start_ends(
+    connection: &Connection,
+    stats: &Arc<ClientStats>,
+    closing: &Arc<AtomicBool>,
+) -> Result<(), StartError> {
+    let ends = Ends::new(connection, Arc::clone(stats), Arc::clone(closing))
+        .map_err(|error| StartError::Other(error.to_string()))?;
+    start_thread("kafka-ends", move || ends.run())
 }
 
 fn start_watch(

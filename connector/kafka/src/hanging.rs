@@ -124,7 +124,7 @@ impl Standstills {
 }
 
 /// Says nothing: what these clients meet, the others meet as well.
-struct Quiet;
+pub(crate) struct Quiet;
 
 impl ClientContext for Quiet {
     fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
@@ -132,6 +132,16 @@ impl ClientContext for Quiet {
 }
 
 impl ConsumerContext for Quiet {}
+
+/// A client that only asks where partitions end, as a reader with this isolation sees it.
+pub(crate) fn client(connection: &Connection, isolation: &str) -> KafkaResult<BaseConsumer<Quiet>> {
+    let mut config = properties::preflight(connection);
+    config
+        .remove("group.id")
+        .set("isolation.level", isolation)
+        .set_log_level(RDKafkaLogLevel::Emerg);
+    BaseConsumer::from_config_and_context(&config, Quiet)
+}
 
 /// The thread's state.
 pub(crate) struct Watch {
@@ -150,17 +160,9 @@ impl Watch {
         stats: Arc<ClientStats>,
         closing: Arc<AtomicBool>,
     ) -> KafkaResult<Self> {
-        let client = |isolation: &str| {
-            let mut config = properties::preflight(&connection);
-            config
-                .remove("group.id")
-                .set("isolation.level", isolation)
-                .set_log_level(RDKafkaLogLevel::Emerg);
-            BaseConsumer::from_config_and_context(&config, Quiet)
-        };
         Ok(Self {
-            committed: client("read_committed")?,
-            uncommitted: client("read_uncommitted")?,
+            committed: client(&connection, "read_committed")?,
+            uncommitted: client(&connection, "read_uncommitted")?,
             standstills: Standstills::new(connection.transaction_timeout() + BROKER_GRACE),
             next_word: Instant::now(),
             connection,
@@ -248,7 +250,8 @@ impl Watch {
     }
 }
 
-fn offsets(list: &TopicPartitionList) -> BTreeMap<Partition, i64> {
+/// The offsets of a list, where it has any.
+pub(crate) fn offsets(list: &TopicPartitionList) -> BTreeMap<Partition, i64> {
     list.elements()
         .iter()
         .filter_map(|element| match (element.error(), element.offset()) {

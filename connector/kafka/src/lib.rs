@@ -15,6 +15,7 @@
 //!
 //! Deliberately absent: what records mean, and any knowledge of models.
 
+mod absence;
 mod bootstrap;
 #[cfg(test)]
 mod client_errors;
@@ -23,6 +24,7 @@ mod consumer_thread;
 mod context;
 mod course;
 mod delivery_thread;
+mod ends;
 mod fetching;
 mod handoff;
 mod hanging;

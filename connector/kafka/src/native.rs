@@ -1,9 +1,9 @@
 //! The few calls that need librdkafka itself, and the only unsafe code of this crate.
 //!
-//! Five reasons bring us here. The wrapper keeps a group's generation and member id to itself,
+//! Six reasons bring us here. The wrapper keeps a group's generation and member id to itself,
 //! and a broker that is sent generation −1 switches fencing off, so that both must be looked at in
-//! the very object that is sent. The wrapper's commit flushes in steps of 100 ms. It panics at a
-//! header whose key is not UTF-8, which any client may write. And neither the epoch of a record's
+//! the very object that is sent. The wrapper's commit flushes in steps of 100 ms. What failed a
+//! transaction it leaves to be asked for. It panics at a header whose key is not UTF-8, which any client may write. And neither the epoch of a record's
 //! leader nor the mock broker's rebalance delay has a wrapper at all.
 //!
 //! Every pointer comes from a live client that the caller holds a reference to for the length of
@@ -129,6 +129,16 @@ pub(crate) fn begin_transaction<C: ClientContext>(
 ) -> Result<(), TransactionError> {
     // SAFETY: as above.
     outcome(unsafe { bindings::rd_kafka_begin_transaction(client.native_ptr()) })
+}
+
+/// What failed the open transaction; `None` where it goes on. Only to be asked while one is open: the
+/// call that would open another one does nothing then, asks no broker, and says what is the matter.
+pub(crate) fn transaction_failure<C: ClientContext>(
+    client: &Client<C>,
+) -> Option<TransactionError> {
+    begin_transaction(client)
+        .err()
+        .filter(|error| error.abortable || error.fatal)
 }
 
 /// Adds the group's offsets to the open transaction.

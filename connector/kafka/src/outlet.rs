@@ -4,7 +4,7 @@
 //! watches. A producer lives until something fatal happens to it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -209,12 +209,16 @@ impl Attempt<'_> {
         let found = &self.deliveries[delivery].outputs[output];
         let bytes = found.value.as_ref().map_or(0, |value| value.len())
             + found.key.as_ref().map_or(0, |key| key.len());
+        // The former is said of what is larger than a whole segment may be.
+        let limit = match code {
+            RDKafkaErrorCode::MessageBatchTooLarge => "segment.bytes",
+            _ => "max.message.bytes",
+        };
         WriteFailure::Refused {
             delivery,
             output,
             cause: format!(
-                "topic \"{}\" does not take a record of {bytes} bytes ({code}); raise its \
-                 max.message.bytes",
+                "topic \"{}\" does not take a record of {bytes} bytes ({code}); raise its {limit}",
                 self.outlet.topic(found.kind)
             ),
         }
@@ -227,12 +231,33 @@ impl Attempt<'_> {
             .topic(self.deliveries[delivery].outputs[output].kind)
     }
 
+    /// The topics of all outputs, each once.
+    fn topics(&self) -> String {
+        let topics: BTreeSet<_> = self
+            .outputs()
+            .map(|output| self.outlet.topic(output.kind))
+            .collect();
+        let quoted: Vec<_> = topics.iter().map(|topic| format!("\"{topic}\"")).collect();
+        quoted.join(", ")
+    }
+
+    /// What failed the open transaction, if anything did.
+    fn failure(&self) -> Option<TransactionError> {
+        if self.outlet.parts.transactional {
+            native::transaction_failure(self.outlet.producer.client())
+        } else {
+            None
+        }
+    }
+
     /// Sorts reports by what is to be done. `exact` tells whether a refusal can only mean the
     /// very output that it was reported for.
     fn judge(&self, undelivered: &[Undelivered], exact: bool) -> WriteFailure {
         for failed in undelivered {
             match failed.code {
-                RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidRecord => {
+                RDKafkaErrorCode::MessageSizeTooLarge
+                | RDKafkaErrorCode::MessageBatchTooLarge
+                | RDKafkaErrorCode::InvalidRecord => {
                     return if exact {
                         self.refused(failed.index, failed.code)
                     } else {
@@ -257,18 +282,28 @@ impl Attempt<'_> {
                 _ => {}
             }
         }
-        let first = undelivered
-            .iter()
-            .find(|failed| failed.says_why())
-            .or(undelivered.first())
-            .map_or(RDKafkaErrorCode::Fail, |failed| failed.code);
-        match stopping_cause(first) {
+        let told = undelivered.iter().find(|failed| failed.says_why());
+        let code = told
+            .map(|failed| failed.code)
+            // What is thrown away does not say why; the transaction that failed with it does.
+            .or_else(|| self.failure().map(|error| error.code))
+            .or(undelivered.first().map(|failed| failed.code))
+            .unwrap_or(RDKafkaErrorCode::Fail);
+        match stopping_cause(code) {
+            // The transaction was refused as a whole; for which topic, only librdkafka's log says.
+            Some(_) if code == RDKafkaErrorCode::TopicAuthorizationFailed => {
+                WriteFailure::Lasting(format!(
+                    "this user may not write to one of the topics {}; allow WRITE and DESCRIBE on \
+                     each of them",
+                    self.topics()
+                ))
+            }
             Some(cause) => WriteFailure::Lasting(cause.to_owned()),
-            None if first == RDKafkaErrorCode::InvalidTimestamp => WriteFailure::Passing(format!(
-                "the broker finds this machine's clock wrong ({first}); set it right, or look at \
+            None if code == RDKafkaErrorCode::InvalidTimestamp => WriteFailure::Passing(format!(
+                "the broker finds this machine's clock wrong ({code}); set it right, or look at \
                  the output topics' message.timestamp.after.max.ms"
             )),
-            None => WriteFailure::Passing(format!("outputs were not delivered: {first}")),
+            None => WriteFailure::Passing(format!("outputs were not delivered: {code}")),
         }
     }
 
@@ -384,7 +419,8 @@ impl TransactionalClient for Attempt<'_> {
                     Err(RDKafkaErrorCode::QueueFull) if tally.is_doomed() => {
                         return self.wait_for_reports();
                     }
-                    // The client itself refuses only the message it is given.
+                    // The client itself refuses only the message it is given, or every one once
+                    // the transaction has failed.
                     Err(code) => return Err(self.judge(&[Undelivered { index, code }], true)),
                 }
             }

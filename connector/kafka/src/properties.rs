@@ -152,7 +152,7 @@ fn at_odds(key: &str, value: &str, settings: &KafkaSettings) -> Option<String> {
 
 /// Whether the group's protocol is the newer one, where the broker alone decides on sessions, and
 /// librdkafka refuses settings about them.
-fn broker_decides(settings: &KafkaSettings) -> bool {
+pub(crate) fn broker_decides(settings: &KafkaSettings) -> bool {
     settings
         .properties
         .get("group.protocol")

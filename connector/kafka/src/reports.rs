@@ -41,7 +41,10 @@ impl Undelivered {
     pub(crate) fn says_why(&self) -> bool {
         !matches!(
             self.code,
-            RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight
+            RDKafkaErrorCode::PurgeQueue
+                | RDKafkaErrorCode::PurgeInflight
+                // What is queued after a transaction has failed.
+                | RDKafkaErrorCode::State
         )
     }
 }

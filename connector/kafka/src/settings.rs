@@ -190,6 +190,10 @@ impl Connection {
         })
     }
 
+    pub(crate) fn session_timeout(&self) -> Duration {
+        millis(self.kafka.session_timeout_ms)
+    }
+
     pub(crate) fn transaction_timeout(&self) -> Duration {
         millis(self.kafka.transaction_timeout_ms)
     }

@@ -2,7 +2,8 @@
 //!
 //! librdkafka reports once a second; only what is used is read from its report. Its own lag is of
 //! no use here, because offsets committed by a transaction are unknown to the consumer: the
-//! position is the last offset that we delivered, or the committed one it started from.
+//! position is the last offset that we delivered, or the committed one it started from. Where a
+//! partition ends, a report repeats for as long as nothing is fetched, and [`crate::ends`] asks.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,7 +18,7 @@ use opentelemetry::{
 };
 use serde::Deserialize;
 
-use crate::tenure::Tenures;
+use crate::{absence::Absence, tenure::Tenures};
 
 /// How far behind one partition is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,8 +75,6 @@ pub struct ClientState {
     pub request_timeouts: u64,
     /// The producer's transaction state, in librdkafka's words.
     pub transaction_state: String,
-    /// State of the consumer in its group, in librdkafka's words.
-    pub group_state: String,
     /// Rebalances since the start.
     pub rebalances: u64,
 }
@@ -84,6 +83,7 @@ pub struct ClientState {
 #[derive(Debug)]
 pub struct ClientStats {
     tenures: Arc<Tenures>,
+    absence: Mutex<Absence>,
     figures: Mutex<Figures>,
     delivery_duration: Histogram<f64>,
     deliveries: Counter<u64>,
@@ -94,6 +94,8 @@ pub struct ClientStats {
 #[derive(Debug, Default)]
 struct Figures {
     ends: HashMap<Partition, i64>,
+    /// The ends that were reported last.
+    reported_ends: HashMap<Partition, i64>,
     starts: HashMap<Partition, i64>,
     committed: HashMap<Partition, i64>,
     delivered: HashMap<Partition, i64>,
@@ -114,9 +116,10 @@ struct Timeouts {
 }
 
 impl ClientStats {
-    pub(crate) fn new(tenures: Arc<Tenures>, meter: &Meter) -> Arc<Self> {
+    pub(crate) fn new(tenures: Arc<Tenures>, absence: Absence, meter: &Meter) -> Arc<Self> {
         let stats = Arc::new(Self {
             tenures,
+            absence: Mutex::new(absence),
             figures: Mutex::default(),
             delivery_duration: meter
                 .f64_histogram("aligner.kafka.delivery.duration")
@@ -179,6 +182,11 @@ impl ClientStats {
             "aligner.kafka.brokers_up",
             "brokers that a client is connected to",
             |stats| vec![(stats.state().brokers_up as u64, vec![])],
+        );
+        gauge(
+            "aligner.kafka.in_group",
+            "0 once the consumer has had no place in its group for a session's time, otherwise 1",
+            |stats| vec![(u64::from(!stats.is_out_of_group()), vec![])],
         );
         gauge(
             "aligner.kafka.request_timeouts",
@@ -245,6 +253,17 @@ impl ClientStats {
         self.tenures.current().len()
     }
 
+    /// Whether the consumer has had no place in its group for a session's time: the group's
+    /// coordinator is not reached, or a join does not succeed.
+    pub fn is_out_of_group(&self) -> bool {
+        self.absence().is_long(Instant::now())
+    }
+
+    fn absence(&self) -> MutexGuard<'_, Absence> {
+        // Every change is a single assignment here, too.
+        self.absence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How many deliveries ended this way since the start.
     pub fn deliveries(&self, end: DeliveryEnd) -> u64 {
         self.figures().counts.get(&end).copied().unwrap_or(0)
@@ -271,6 +290,23 @@ impl ClientStats {
         }
     }
 
+    /// Our partitions whose ends the reports do not follow: all of them while fetching is suspended.
+    pub(crate) fn unfollowed(&self) -> Vec<Partition> {
+        if self.figures().paused_since.is_none() {
+            return Vec::new();
+        }
+        self.tenures
+            .current()
+            .iter()
+            .map(|tenure| tenure.partition.clone())
+            .collect()
+    }
+
+    /// Partitions were found to end here, as committed readers see it.
+    pub(crate) fn end_at(&self, ends: impl IntoIterator<Item = (Partition, i64)>) {
+        self.figures().ends.extend(ends);
+    }
+
     /// How many output partitions committed readers do not get to the end of.
     pub(crate) fn set_hanging(&self, partitions: usize) {
         self.figures().hanging = partitions;
@@ -293,6 +329,7 @@ impl ClientStats {
         figures.delivered.remove(partition);
         figures.committed.remove(partition);
         figures.ends.remove(partition);
+        figures.reported_ends.remove(partition);
         figures.starts.remove(partition);
     }
 
@@ -315,7 +352,15 @@ impl ClientStats {
     /// Takes in a report of librdkafka; one that cannot be read is left out.
     pub(crate) fn take_report(&self, client: &'static str, json: &[u8]) {
         match serde_json::from_slice::<Report>(json) {
-            Ok(report) => self.figures().take(client, report),
+            Ok(report) => {
+                if let Some(group) = &report.cgrp {
+                    let (state, join_state) = (&group.state, &group.join_state);
+                    let partitions = self.assigned();
+                    let now = Instant::now();
+                    self.absence().note(state, join_state, partitions, now);
+                }
+                self.figures().take(client, report);
+            }
             Err(error) => tracing::debug!(%error, "statistics of librdkafka were not understood"),
         }
     }
@@ -352,7 +397,6 @@ impl Figures {
             self.state.transaction_state = eos.txn_state;
         }
         if let Some(group) = report.cgrp {
-            self.state.group_state = group.state;
             self.state.rebalances = group.rebalance_cnt;
             for topic in report.topics.into_values() {
                 let name: Arc<str> = topic.topic.into();
@@ -369,7 +413,11 @@ impl Figures {
                         self.starts.insert(partition.clone(), found.lo_offset);
                     }
                     if found.ls_offset >= 0 {
-                        self.ends.insert(partition, found.ls_offset);
+                        let end = found.ls_offset;
+                        // One that is said again may be old, and nothing to overrule an answer with.
+                        if self.reported_ends.insert(partition.clone(), end) != Some(end) {
+                            self.ends.insert(partition, end);
+                        }
                     }
                 }
             }
@@ -424,6 +472,7 @@ struct EosReport {
 #[derive(Deserialize)]
 struct GroupReport {
     state: String,
+    join_state: String,
     rebalance_cnt: u64,
 }
 
@@ -434,7 +483,9 @@ mod tests {
     fn stats() -> (Arc<Tenures>, Arc<ClientStats>) {
         let tenures = Arc::new(Tenures::default());
         let meter = opentelemetry::global::meter("test");
-        (Arc::clone(&tenures), ClientStats::new(tenures, &meter))
+        let absence = Absence::new(Duration::ZERO, true);
+        let stats = ClientStats::new(Arc::clone(&tenures), absence, &meter);
+        (tenures, stats)
     }
 
     fn partition(number: i32) -> Partition {
@@ -455,7 +506,7 @@ mod tests {
             "1": {"partition": 1, "committed_offset": -1001, "lo_offset": 5, "ls_offset": 50},
             "-1": {"partition": -1, "committed_offset": -1001, "ls_offset": -1001}
         }}},
-        "cgrp": {"state": "up", "rebalance_cnt": 3}
+        "cgrp": {"state": "up", "join_state": "steady", "rebalance_cnt": 3}
     }"#;
 
     #[test]
@@ -472,6 +523,43 @@ mod tests {
         assert_eq!(lag(&stats), [Some(10), Some(0)]);
         tenures.end(&tenures.of(&[partition(0)]));
         assert_eq!(lag(&stats), [Some(0)]);
+    }
+
+    #[test]
+    fn lag_grows_while_fetching_is_suspended_though_reports_repeat_an_old_end() {
+        let (tenures, stats) = stats();
+        tenures.begin([partition(0), partition(2)]);
+        stats.begins(&partition(2), 7);
+        stats.take_report("consumer", CONSUMER);
+        assert_eq!(stats.unfollowed(), []);
+        stats.set_paused(true);
+        assert_eq!(stats.unfollowed().len(), 2);
+        stats.end_at([(partition(0), 300), (partition(2), 9)]);
+        let lag = |stats: &ClientStats| -> Vec<_> {
+            stats.lags().iter().map(PartitionLag::lag).collect()
+        };
+        stats.take_report("consumer", CONSUMER);
+        assert_eq!(lag(&stats), [Some(260), Some(2)]);
+        // Fetching goes on, and a report says something new, be it less.
+        stats.set_paused(false);
+        stats.take_report("consumer", CONSUMER);
+        assert_eq!(lag(&stats), [Some(260), Some(2)]);
+        let text = std::str::from_utf8(CONSUMER).expect("JSON is text");
+        let cut = text.replace("\"ls_offset\": 100", "\"ls_offset\": 90");
+        stats.take_report("consumer", cut.as_bytes());
+        assert_eq!(lag(&stats), [Some(50), Some(2)]);
+    }
+
+    #[test]
+    fn a_consumer_without_a_coordinator_is_out_of_its_group_until_it_is_back() {
+        let (_, stats) = stats();
+        assert!(!stats.is_out_of_group());
+        let text = std::str::from_utf8(CONSUMER).expect("JSON is text");
+        let away = text.replace("\"up\", \"join_state\"", "\"wait-coord\", \"join_state\"");
+        stats.take_report("consumer", away.as_bytes());
+        assert!(stats.is_out_of_group());
+        stats.take_report("consumer", CONSUMER);
+        assert!(!stats.is_out_of_group());
     }
 
     #[test]

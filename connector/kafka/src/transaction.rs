@@ -164,12 +164,12 @@ impl<C: TransactionalClient> Written<C> {
             Ok(()) => Ok(Complete(self.0)),
             Err(OffsetsFailure::NotOurs(cause)) => Err(abort(self.0, End::Aborted(cause))),
             Err(OffsetsFailure::Failed(error)) if error.fatal => {
-                Err(stopped(&error).unwrap_or_else(|| broken("send_offsets", &error)))
+                Err(stopped_at_offsets(&error).unwrap_or_else(|| broken("send_offsets", &error)))
             }
             // Even where the error says that the call may be made again: the transaction's time
             // is nearly over, and aborting loses nothing but that time.
             Err(OffsetsFailure::Failed(error)) => {
-                let end = stopped(&error)
+                let end = stopped_at_offsets(&error)
                     .unwrap_or_else(|| End::Aborted(format!("offsets were not taken: {error}")));
                 Err(abort(self.0, end))
             }
@@ -223,6 +223,17 @@ fn broken(call: &str, error: &TransactionError) -> End {
 /// Errors that no new attempt mends.
 fn stopped(error: &TransactionError) -> Option<End> {
     stopping_cause(error.code).map(|cause| End::Stopped(format!("{cause} ({})", error.message)))
+}
+
+/// The same, where offsets were sent: their topics are read, and every output has arrived.
+fn stopped_at_offsets(error: &TransactionError) -> Option<End> {
+    if error.code == RDKafkaErrorCode::TopicAuthorizationFailed {
+        return Some(End::Stopped(format!(
+            "this user may not commit offsets of an answer topic; allow READ and DESCRIBE on it ({})",
+            error.message
+        )));
+    }
+    stopped(error)
 }
 
 /// What a person must change before this error goes away.

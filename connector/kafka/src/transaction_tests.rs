@@ -263,6 +263,24 @@ fn no_failure_before_the_commit_is_followed_by_one() {
 }
 
 #[test]
+fn offsets_that_are_refused_for_their_topic_are_blamed_on_no_output_topic() {
+    for kind in [Kind::Abortable, Kind::Fatal] {
+        let refused = error(RDKafkaErrorCode::TopicAuthorizationFailed, kind);
+        let script = Script {
+            offsets: Err(OffsetsFailure::Failed(refused)),
+            ..Script::smooth()
+        };
+        match script.run().0 {
+            End::Stopped(cause) => {
+                assert!(cause.contains("offsets of an answer topic"), "{cause}");
+                assert!(!cause.contains("output topic"), "{cause}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_commit_without_a_clear_answer_is_ambiguous() {
     use RDKafkaErrorCode as Code;
     for (expected, code, kind) in [

@@ -162,7 +162,7 @@ impl Coordinator {
             );
             self.close(now);
         }
-        let more = self.decode(now);
+        let mut more = self.decode(now);
         if self.calls.give_up_silent(now) {
             self.progress.set_moment(Gauge::AlignerSpokeAt, now);
         }
@@ -170,7 +170,9 @@ impl Coordinator {
         let calls = self.calls.submit(&self.offsets, flush, now);
         let haste = self.haste();
         if self.deliveries.step(&mut self.offsets, haste, now) {
-            self.calls.abandon_lost(&self.offsets, now);
+            self.abandon_lost(now);
+            // What all others waited behind may have gone.
+            more |= !self.intake.is_empty();
         }
         let held = self.offsets.held();
         let paused = self.flow.paused_since();
@@ -240,6 +242,8 @@ impl Coordinator {
                 for partition in partitions {
                     self.offsets.open(partition);
                 }
+                // Older tenures of these partitions have ended with that.
+                self.abandon_lost(now);
             }
             SourceEvent::Records(records) => {
                 if matches!(self.phase, Phase::Draining(_) | Phase::Closing(_)) {
@@ -258,9 +262,15 @@ impl Coordinator {
             } => self.deliveries.end(partitions, deadline, release),
             SourceEvent::Lost(partitions) => {
                 self.offsets.forget(&partitions);
-                self.calls.abandon_lost(&self.offsets, now);
+                self.abandon_lost(now);
             }
         }
+    }
+
+    /// Drops what belongs to tenures that have ended: others read it now.
+    fn abandon_lost(&mut self, now: Instant) {
+        self.intake.abandon_lost(&self.offsets);
+        self.calls.abandon_lost(&self.offsets, now);
     }
 
     fn report(&mut self, report: Report, source: &mut impl Source, now: Instant) {
@@ -322,7 +332,7 @@ impl Coordinator {
             now,
         );
         if ended {
-            self.calls.abandon_lost(&self.offsets, now);
+            self.abandon_lost(now);
         }
         if let Phase::Closing(_) = self.phase {
             self.aborted_while_closing |= failed;
@@ -339,6 +349,11 @@ impl Coordinator {
         }
         if !self.source_over {
             source.stop();
+        }
+        if self.settings.drain_timeout_ms == 0 {
+            // Nothing is waited for, by choice and not for want of time.
+            self.close(now);
+            return;
         }
         self.intake.clear();
         let drain = Duration::from_millis(self.settings.drain_timeout_ms);

@@ -27,7 +27,8 @@ use crate::{
 /// The sink's answer to one delivery.
 pub(crate) type Answer = Result<Vec<Arc<PartitionEpoch>>, DeliveryError>;
 
-/// Most refusals of one record's outputs: the outputs, the dead letter, the bare dead letter.
+/// Most refusals of one record's outputs: the outputs, the dead letter, the bare dead letter with
+/// the record's key. The last try is without that key, whatever the first was.
 const MAX_REFUSALS: u32 = 3;
 
 struct InFlight {

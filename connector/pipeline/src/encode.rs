@@ -1,10 +1,11 @@
 //! From an Aligner's verdict to the records that are written.
 //!
 //! Every record ends here, as exactly one of: a correction, a correction with its preference pair
-//! (if and only if the answer was changed), or a dead letter. A dead letter is the record as it
-//! came, with the cause in its headers. Outputs that no log would take are not tried: the record
-//! becomes a dead letter instead, and if even that is too large, its value stays out and a header
-//! says how large it was. No record can block its partition.
+//! (if and only if the answer was changed, in more than white space at its ends), or a dead letter.
+//! A dead letter is the record as it came, with the cause in its headers. Outputs that no log would
+//! take are not tried: the record becomes a dead letter instead, and if even that is too large, its
+//! value stays out, and at last its key; headers say how large they were. No record can block its
+//! partition.
 
 use std::{fmt, sync::Arc};
 
@@ -43,6 +44,10 @@ pub mod dead_letter_reason {
 
 /// The header of a dead letter whose value was too large to be written: its size in bytes.
 pub const VALUE_OMITTED_HEADER: &str = "aligner.value_omitted";
+
+/// The header of a dead letter whose key was too large to be written: its size in bytes. The key is
+/// then the record's position.
+pub const KEY_OMITTED_HEADER: &str = "aligner.key_omitted";
 
 /// Writes records as bytes. What it needs, such as schema ids, it has before the pipeline starts.
 pub trait Encoder: Send + Sync + 'static {
@@ -125,7 +130,8 @@ impl Encoding {
                 let bypass = Verdict::Bypassed(reason::EMPTY_OUTPUT);
                 self.verdict(work, bypass, cost, now_ms)
             }
-            Outcome::Rewritten(text) if text == *work.request.answer => {
+            // Models end texts as they learnt to, and a trainer would learn that from the pair.
+            Outcome::Rewritten(text) if text.trim() == work.request.answer.trim() => {
                 self.verdict(work, Verdict::Unchanged, cost, now_ms)
             }
             Outcome::Rewritten(text) => self.verdict(work, Verdict::Corrected(text), cost, now_ms),
@@ -272,7 +278,7 @@ impl Encoding {
             headers,
         };
         let output = if size(&output) > self.max_output_bytes {
-            self.bare(&record, &letter)
+            self.bare(&record, &letter, self.max_key_bytes())
         } else {
             output
         };
@@ -286,7 +292,7 @@ impl Encoding {
     }
 
     /// The next try after the sink refused an output: a dead letter, then one without the record's
-    /// own bytes.
+    /// value and headers, then one without its key, too.
     pub(crate) fn refused(&self, finished: Finished, cause: &str) -> Finished {
         let refusals = finished.refusals + 1;
         let was_dead_letter = finished.disposition == Disposition::DeadLettered;
@@ -297,8 +303,14 @@ impl Encoding {
         };
         let next = if was_dead_letter {
             let letter = self.letter(&finished.record, &cause);
+            let max_key_bytes = if is_bare(&finished.outputs.0) {
+                0
+            } else {
+                self.max_key_bytes()
+            };
+            let bare = self.bare(&finished.record, &letter, max_key_bytes);
             Finished {
-                outputs: Outputs(Arc::new(self.bare(&finished.record, &letter)), None),
+                outputs: Outputs(Arc::new(bare), None),
                 reason: Some(cause.reason),
                 ..finished
             }
@@ -329,15 +341,19 @@ impl Encoding {
         headers
     }
 
-    /// A dead letter that any log takes: position, cause, and how large the value was.
-    fn bare(&self, record: &SourceRecord, letter: &DeadLetter) -> Outbound {
+    /// Longest key that a bare dead letter keeps at first, so that its headers have room.
+    fn max_key_bytes(&self) -> usize {
+        self.max_output_bytes / 4
+    }
+
+    /// A dead letter that any log takes: position, cause, and how large the value was. A longer key
+    /// goes the way of the value.
+    fn bare(&self, record: &SourceRecord, letter: &DeadLetter, max_key_bytes: usize) -> Outbound {
         let bytes = record.value.as_ref().map_or(0, |value| value.len());
-        // A key that leaves no room goes the way of the value.
-        let key = record
-            .key
-            .clone()
-            .filter(|key| key.len() <= self.max_output_bytes / 4)
-            .unwrap_or_else(|| letter.key(None).into());
+        let (key, omitted) = match &record.key {
+            Some(key) if key.len() <= max_key_bytes => (key.clone(), None),
+            key => (letter.key(None).into(), key.as_ref()),
+        };
         let mut headers: Vec<Header> = letter
             .headers(&self.connector, self.task)
             .into_iter()
@@ -346,6 +362,12 @@ impl Encoding {
                 value: Some(value.into()),
             })
             .collect();
+        if let Some(key) = omitted {
+            headers.push(Header {
+                key: KEY_OMITTED_HEADER.to_owned(),
+                value: Some(key.len().to_string().into()),
+            });
+        }
         headers.push(Header {
             key: VALUE_OMITTED_HEADER.to_owned(),
             value: Some(bytes.to_string().into()),
@@ -357,6 +379,12 @@ impl Encoding {
             headers,
         }
     }
+}
+
+/// Whether a dead letter is a bare one, by its last header: no header of the record's own is last.
+fn is_bare(letter: &Outbound) -> bool {
+    let last = letter.headers.last();
+    last.is_some_and(|header| header.key == VALUE_OMITTED_HEADER)
 }
 
 /// What a record's correction says.

@@ -123,7 +123,12 @@ impl Intake {
                     ),
                 });
             }
-            return match self.decoder.decode(&received.record) {
+            let decoded = self.decoder.decode(&received.record);
+            if !matches!(decoded, Err(Undecoded::NotReady)) {
+                // However the decoder came by what it lacked, nothing waits any more.
+                self.failures = 0;
+            }
+            return match decoded {
                 Ok(event) => Some(Decoded::Event(Box::new(received), event)),
                 Err(Undecoded::Invalid { reason, message }) => Some(Decoded::Invalid {
                     received: Box::new(received),
@@ -184,6 +189,23 @@ impl Intake {
         self.queue.is_empty()
     }
 
+    /// Forgets records of tenures that have ended: no budget counts their bytes any more.
+    pub(crate) fn abandon_lost<T>(&mut self, offsets: &Offsets<T>) {
+        let first = self.first();
+        self.queue
+            .retain(|received| offsets.awaits(received.ticket));
+        if self.first() != first {
+            // It was waited for on behalf of that record; the next one may need nothing.
+            self.fetching = None;
+            self.failures = 0;
+            self.not_before = None;
+        }
+    }
+
+    fn first(&self) -> Option<Ticket> {
+        self.queue.front().map(|received| received.ticket)
+    }
+
     /// Forgets everything: it will be read again.
     pub(crate) fn clear(&mut self) {
         self.queue.clear();
@@ -194,11 +216,43 @@ impl Intake {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
     use super::*;
     use crate::{
         decode::JsonDecoder,
         source::{Partition, PartitionEpoch},
     };
+
+    /// Lacks what records without a value need until it is told otherwise, and never gets it.
+    #[derive(Default)]
+    struct Away {
+        is_ready: AtomicBool,
+    }
+
+    impl Decoder for Away {
+        fn decode(&self, record: &SourceRecord) -> Result<AnswerEvent, Undecoded> {
+            if record.value.is_some() || self.is_ready.load(SeqCst) {
+                Ok(AnswerEvent::default())
+            } else {
+                Err(Undecoded::NotReady)
+            }
+        }
+
+        fn make_ready<'a>(&'a self, _: &'a SourceRecord) -> BoxFuture<'a, Result<(), String>> {
+            Box::pin(std::future::pending::<Result<(), String>>())
+        }
+    }
+
+    fn tenure(number: i32, epoch: u64) -> Arc<PartitionEpoch> {
+        Arc::new(PartitionEpoch {
+            partition: Partition {
+                topic: "answers".into(),
+                number,
+            },
+            epoch,
+        })
+    }
 
     fn record(tenure: &Arc<PartitionEpoch>, offset: i64) -> SourceRecord {
         SourceRecord {
@@ -213,16 +267,7 @@ mod tests {
 
     #[test]
     fn only_records_that_go_on_in_a_tenure_of_ours_are_accepted() {
-        let tenure = |epoch| {
-            Arc::new(PartitionEpoch {
-                partition: Partition {
-                    topic: "answers".into(),
-                    number: 0,
-                },
-                epoch,
-            })
-        };
-        let (old, new) = (tenure(1), tenure(2));
+        let (old, new) = (tenure(0, 1), tenure(0, 2));
         let mut offsets = Offsets::<()>::default();
         offsets.open(Arc::clone(&new));
         let mut intake = Intake::new(Arc::new(JsonDecoder::default()), &Settings::default());
@@ -241,5 +286,77 @@ mod tests {
             .map(|received| received.record.offset)
             .collect();
         assert_eq!(accepted, [5, 6, 9]);
+    }
+
+    #[test]
+    fn what_ended_tenures_left_is_forgotten_whatever_the_first_of_it_waits_for() {
+        let now = Instant::now();
+        let mut offsets = Offsets::<()>::default();
+        let mut intake = Intake::new(Arc::new(Away::default()), &Settings::default());
+        for epoch in 1..=3 {
+            let tenure = tenure(0, epoch);
+            offsets.open(Arc::clone(&tenure));
+            let records = (0..5).map(|offset| record(&tenure, offset)).collect();
+            assert_eq!(intake.accept(records, &mut offsets, now), 5);
+            assert!(intake.decode(&offsets, now).is_none());
+            assert!(intake.waits());
+            offsets.forget(&[tenure]);
+            intake.abandon_lost(&offsets);
+            assert!(intake.is_empty() && !intake.waits(), "epoch {epoch}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_leaves_takes_its_pause_along_and_one_that_stays_keeps_it() {
+        let now = Instant::now();
+        let (first, second, third) = (tenure(0, 1), tenure(1, 2), tenure(2, 3));
+        let mut offsets = Offsets::<()>::default();
+        for tenure in [&first, &second, &third] {
+            offsets.open(Arc::clone(tenure));
+        }
+        let mut intake = Intake::new(Arc::new(Away::default()), &Settings::default());
+        let readable = SourceRecord {
+            value: Some("{}".into()),
+            ..record(&second, 0)
+        };
+        let records = vec![record(&first, 0), readable, record(&third, 0)];
+        intake.accept(records, &mut offsets, now);
+        assert!(intake.decode(&offsets, now).is_none());
+        intake.note(Err("connection refused".to_owned()), now);
+        let pause = intake.deadline();
+        assert!(pause.is_some());
+
+        offsets.forget(&[third]);
+        intake.abandon_lost(&offsets);
+        assert!(intake.waits());
+        assert_eq!(intake.deadline(), pause);
+
+        offsets.forget(&[first]);
+        intake.abandon_lost(&offsets);
+        assert!(!intake.waits());
+        let next = intake.decode(&offsets, now);
+        assert!(matches!(next, Some(Decoded::Event(..))));
+        assert!(intake.is_empty());
+    }
+
+    #[test]
+    fn nothing_waits_once_a_record_was_decoded_though_no_fetch_succeeded() {
+        let now = Instant::now();
+        let tenure = tenure(0, 1);
+        let mut offsets = Offsets::<()>::default();
+        offsets.open(Arc::clone(&tenure));
+        let decoder = Arc::new(Away::default());
+        let mut intake = Intake::new(
+            Arc::clone(&decoder) as Arc<dyn Decoder>,
+            &Settings::default(),
+        );
+        intake.accept(vec![record(&tenure, 0)], &mut offsets, now);
+        assert!(intake.decode(&offsets, now).is_none());
+        intake.note(Err("connection refused".to_owned()), now);
+        decoder.is_ready.store(true, SeqCst);
+        let later = intake.deadline().expect("it is tried again");
+        assert!(intake.waits());
+        assert!(intake.decode(&offsets, later).is_some());
+        assert!(!intake.waits());
     }
 }

@@ -35,7 +35,9 @@ mod turns;
 mod work;
 
 pub use decode::{Decoder, JsonDecoder, Undecoded};
-pub use encode::{Encoder, JsonEncoder, VALUE_OMITTED_HEADER, WallClock, dead_letter_reason};
+pub use encode::{
+    Encoder, JsonEncoder, KEY_OMITTED_HEADER, VALUE_OMITTED_HEADER, WallClock, dead_letter_reason,
+};
 pub use run::{Parts, Pipeline, PipelineError, Summary, system_clock};
 pub use settings::{Problem, Settings};
 pub use sink::{Delivery, DeliveryError, Outbound, OutputKind, Sink};

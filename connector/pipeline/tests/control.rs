@@ -13,11 +13,13 @@ use aligner::{
     builtin::{Builtin, Rule},
 };
 use aligner_pipeline::{
-    Decoder, Delivery, DeliveryError, Flow, JsonDecoder, JsonEncoder, Partition, PartitionEpoch,
-    Parts, Pipeline, PipelineError, Settings, Sink, Source, SourceError, SourceEvent, SourceRecord,
-    Summary, Undecoded, progress::Progress,
+    Decoder, Delivery, DeliveryError, Flow, JsonDecoder, JsonEncoder, KEY_OMITTED_HEADER,
+    OutputKind, Partition, PartitionEpoch, Parts, Pipeline, PipelineError, Settings, Sink, Source,
+    SourceError, SourceEvent, SourceRecord, Summary, Undecoded, VALUE_OMITTED_HEADER,
+    progress::Progress,
 };
 use aligner_records::AnswerEvent;
+use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -368,6 +370,85 @@ async fn an_aborted_delivery_is_tried_again_with_the_same_results() {
     assert_eq!((done.delivered(), done.aborted, done.batches), (1, 1, 1));
 }
 
+/// A key that no log of these tests takes.
+fn large_key() -> Bytes {
+    vec![b'k'; 3_000].into()
+}
+
+/// Hands out a record with a large key and this value.
+async fn with_large_key(bench: &Bench, value: &'static str) {
+    let p0 = tenure(0, 1);
+    bench.assign(&[&p0]).await;
+    let large = SourceRecord {
+        key: Some(large_key()),
+        value: Some(value.into()),
+        ..record(&p0, 0, "q")
+    };
+    bench.tell(SourceEvent::Records(vec![large])).await;
+}
+
+fn refused() -> Answer {
+    Err(DeliveryError::Refused {
+        delivery: 0,
+        output: 0,
+        cause: "too large".to_owned(),
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_that_is_refused_though_bare_is_written_without_its_key() {
+    // What is no event, and an event whose correction is refused as well.
+    for (value, most) in [("{", 2), (r#"{"question":"q","answer":"a"}"#, 3)] {
+        let mut bench = Bench::start(single());
+        with_large_key(&bench, value).await;
+        let mut refusals = 0;
+        let letter = loop {
+            let (delivery, answer) = bench.next().await;
+            let output = Arc::clone(&delivery[0].outputs[0]);
+            if output.kind == OutputKind::DeadLetter && output.key != Some(large_key()) {
+                answer.send(Ok(vec![])).expect("the sink waits");
+                break output;
+            }
+            refusals += 1;
+            answer.send(refused()).expect("the sink waits");
+        };
+        assert_eq!(refusals, most, "{value}");
+        assert_eq!(letter.key, Some("answers-0-0".into()));
+        assert_eq!(letter.value, None);
+        let header = |name: &str| {
+            let header = letter.headers.iter().find(|header| header.key == name)?;
+            header.value.clone()
+        };
+        assert_eq!(header(KEY_OMITTED_HEADER), Some("3000".into()));
+        let bytes = value.len().to_string();
+        assert_eq!(header(VALUE_OMITTED_HEADER), Some(bytes.into()));
+        bench.shut_down();
+        let ended = bench.run.await.expect("no panic");
+        assert_eq!(ended.expect("a shutdown is no error").left, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_refuses_a_dead_letter_without_key_and_value_stops_the_pipeline() {
+    for value in ["{", r#"{"question":"q","answer":"a"}"#] {
+        let mut bench = Bench::start(single());
+        with_large_key(&bench, value).await;
+        let mut last = None;
+        while let Some((delivery, answer)) = bench.deliveries.recv().await {
+            last = Some(Arc::clone(&delivery[0].outputs[0]));
+            answer.send(refused()).expect("the sink waits");
+        }
+        let last = last.expect("it was tried");
+        assert_eq!(last.key, Some("answers-0-0".into()), "{value}");
+        assert_eq!(last.value, None);
+        let error = bench.run.await.expect("no panic").expect_err("it ends");
+        assert_eq!(
+            error.to_string(),
+            "sink: answers-0 refuses even a dead letter without key and value: too large"
+        );
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_abort_halves_the_next_delivery_and_a_success_doubles_it() {
     let mut bench = Bench::start(Settings::default());
@@ -436,6 +517,28 @@ async fn at_shutdown_what_was_begun_is_delivered_and_the_rest_is_left() {
     );
     assert_eq!((summary.received, summary.left), (4, 2));
     assert_eq!(bench.flows.recv().await, Some("close"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_time_to_drain_what_is_finished_is_delivered_and_the_rest_is_left_at_once() {
+    let mut bench = Bench::start(Settings {
+        drain_timeout_ms: 0,
+        ..Settings::default()
+    });
+    let p0 = tenure(0, 1);
+    bench.assign(&[&p0]).await;
+    bench.records(&p0, 0, &["q", "q", "hangs", "q"]).await;
+    let (first, answer) = bench.next().await;
+    assert_eq!(advances(&first), [(0, 2)]);
+    bench.shut_down();
+    assert_eq!(bench.flows.recv().await, Some("stop"));
+    bench.abandoned.recv().await.expect("nobody waits for it");
+    let begin = Instant::now();
+    answer.send(Ok(vec![])).expect("the sink waits");
+    let ended = bench.run.await.expect("no panic");
+    let summary = ended.expect("a shutdown is no error");
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    assert_eq!((summary.received, summary.left), (4, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -533,6 +636,64 @@ async fn an_outage_of_the_registry_stalls_and_dead_letters_nothing() {
     assert_eq!(decoder.tries.load(SeqCst), 3);
     assert!(bench.is_quiet().await);
     assert!(!bench.progress.snapshot().decoder_waits);
+}
+
+/// Never has what a question "unseen" needs: says so at once, or says nothing.
+struct Away {
+    is_silent: bool,
+}
+
+impl Decoder for Away {
+    fn decode(&self, record: &SourceRecord) -> Result<AnswerEvent, Undecoded> {
+        let event = JsonDecoder::default().decode(record)?;
+        if event.question == "unseen" {
+            return Err(Undecoded::NotReady);
+        }
+        Ok(event)
+    }
+
+    fn make_ready<'a>(&'a self, _: &'a SourceRecord) -> BoxFuture<'a, Result<(), String>> {
+        async {
+            if self.is_silent {
+                std::future::pending::<()>().await;
+            }
+            Err("http://registry: connection refused".to_owned())
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_leaves_takes_along_what_its_record_waited_for() {
+    for (is_silent, is_lost) in [(true, true), (true, false), (false, true), (false, false)] {
+        let mut bench = Bench::start_with(Settings::default(), Arc::new(Away { is_silent }));
+        let (p0, p1) = (tenure(0, 1), tenure(1, 2));
+        bench.assign(&[&p0, &p1]).await;
+        bench.records(&p0, 0, &["unseen", "q"]).await;
+        bench.records(&p1, 0, &["q"]).await;
+        // In the middle of a pause of 8 s, or of the first try.
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(bench.progress.snapshot().decoder_waits);
+        let begin = Instant::now();
+        if is_lost {
+            bench.tell(SourceEvent::Lost(vec![p0])).await;
+        } else {
+            let released = bench.revoke(&p0, MINUTE).await;
+            released.await.expect_err("dropped once it is forgotten");
+        }
+        let (delivery, answer) = bench.next().await;
+        assert_eq!(advances(&delivery), [(1, 1)]);
+        let waited = begin.elapsed();
+        assert!(waited < Duration::from_millis(500), "{waited:?}");
+        answer.send(Ok(vec![])).expect("the sink waits");
+        assert!(bench.is_quiet().await);
+        let done = bench.progress.snapshot();
+        assert!(!done.decoder_waits);
+        assert_eq!((done.unfinished, done.bytes_in_flight), (0, 0));
+        bench.shut_down();
+        let ended = bench.run.await.expect("no panic");
+        assert_eq!(ended.expect("a shutdown is no error").left, 0);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -137,6 +137,8 @@ impl Aligner for Scripted {
             };
             let result = match &*request.answer {
                 "same" => ok(Outcome::Rewritten("same".to_owned())),
+                "spaced" => ok(Outcome::Rewritten(" spaced\n".to_owned())),
+                " padded \n" => ok(Outcome::Rewritten("padded".to_owned())),
                 "unchanged" => ok(Outcome::Unchanged),
                 "empty" => ok(Outcome::Rewritten(" \n".to_owned())),
                 "long" => ok(Outcome::Bypassed(aligner::reason::LENGTH_LIMIT)),
@@ -250,6 +252,22 @@ async fn every_verdict_has_its_disposition_and_a_pair_if_and_only_if_corrected()
     assert_eq!(header(&letters[0], "__connect.errors.stage"), Some("INFER"));
     assert_eq!(summary.received, 7);
     assert_eq!(summary.left, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn white_space_at_the_ends_is_no_correction_and_the_answer_stays_as_it_came() {
+    let answers = ["spaced", " padded \n"];
+    let log = log_of(&answers);
+    deliver_all(&log, Scripted::default(), Settings::default()).await;
+
+    let found = corrections(&log);
+    assert_eq!(found.len(), answers.len());
+    for (correction, answer) in found.iter().zip(answers) {
+        assert_eq!(correction.disposition, Disposition::Unchanged);
+        assert_eq!(correction.correction.as_deref(), Some(answer));
+        assert_eq!(correction.similarity, Some(1.0));
+    }
+    assert!(of_kind(&log, OutputKind::Pair).is_empty());
 }
 
 #[tokio::test(start_paused = true)]

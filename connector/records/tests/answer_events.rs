@@ -165,10 +165,25 @@ fn each_mistake_has_its_reason_and_names_its_field() {
             "\"created_at\"",
         ),
         (
-            // Today in microseconds.
-            br#"{"question":"q","answer":"a","created_at":1766000068280000}"#,
+            br#"{"question":"q","answer":"a","created_at":-62135596800001}"#,
             reason::OUT_OF_RANGE,
             "the years 1 to 9999",
+        ),
+        (
+            // It would pass for January 1970.
+            br#"{"question":"q","answer":"a","created_at":1766000068}"#,
+            reason::OUT_OF_RANGE,
+            "is 1766000068, most likely seconds: write epoch milliseconds, here 1766000068000",
+        ),
+        (
+            br#"{"question":"q","answer":"a","created_at":1766000068280000}"#,
+            reason::OUT_OF_RANGE,
+            "most likely microseconds: write epoch milliseconds, here 1766000068280",
+        ),
+        (
+            br#"{"question":"q","answer":"a","created_at":1766000068280000000}"#,
+            reason::OUT_OF_RANGE,
+            "most likely nanoseconds: write epoch milliseconds, here 1766000068280",
         ),
         (
             br#"{"question":"q","answer":"a","created_at":-9223372036854775808}"#,
@@ -374,6 +389,22 @@ fn a_nested_avro_log_is_read_through_pointers() {
             ..AnswerEvent::default()
         }
     );
+}
+
+#[test]
+fn seconds_are_no_milliseconds_in_avro_either() {
+    let event = AnswerEvent {
+        question: "Q".into(),
+        answer: "A".into(),
+        created_at: Some(1_766_000_068),
+        ..AnswerEvent::default()
+    };
+    let error = AnswerReader::new(AnswerEvent::schema().clone(), Vec::new(), None)
+        .expect("our own schema")
+        .decode(&avro::encode(&event))
+        .expect_err("seconds");
+    assert_eq!(error.reason, reason::OUT_OF_RANGE);
+    assert!(error.message.contains("most likely seconds"), "{error}");
 }
 
 #[test]

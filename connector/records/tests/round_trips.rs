@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use aligner_records::{
     AnswerEvent, Correction, DeadLetterRecord, Disposition, FieldMap, INSTANTS, PreferencePair,
-    Record, SourcePosition,
+    Record, SourcePosition, TimeUnit,
     avro::{self, AnswerReader},
     framing, json,
 };
@@ -46,13 +46,18 @@ fn number() -> impl Strategy<Value = f64> {
     (-1_000_000..1_000_000).prop_map(|n| f64::from(n) / 1024.0)
 }
 
+/// Milliseconds that are no likely count of another unit.
+fn instant() -> impl Strategy<Value = i64> {
+    INSTANTS.prop_filter("another unit", |at| TimeUnit::mistaken(*at).is_none())
+}
+
 prop_compose! {
     fn answer_event()(
         event_id in option::of(filled()),
         question in filled(),
         answer in filled(),
         upstream_model in maybe(),
-        created_at in option::of(INSTANTS),
+        created_at in option::of(instant()),
         conversation_id in maybe(),
         user_id in maybe(),
         metadata_json in maybe(),
@@ -235,7 +240,9 @@ proptest! {
             prop_assert!(
                 !(filled("question") && filled("answer")
                     && ok("user_id", serde_json::Value::is_string)
-                    && ok("created_at", |at| at.as_i64().is_some_and(|at| INSTANTS.contains(&at)))),
+                    && ok("created_at", |at| at.as_i64().is_some_and(|at| {
+                        INSTANTS.contains(&at) && TimeUnit::mistaken(at).is_none()
+                    }))),
                 "refused {}", text
             );
         }

@@ -59,19 +59,20 @@ impl AnswerDecoder {
             None => Err(DecodeFailure::SchemaNeeded(id)),
             Some(Known::Readable(reader)) => Ok(reader.decode(datum)?),
             Some(Known::Unreadable(error)) => Err(error.into()),
-            Some(Known::Unknown(_)) => Err(DecodeFailure::Invalid(DecodeError::new(
+            Some(Known::Unknown { .. }) => Err(DecodeFailure::Invalid(DecodeError::new(
                 reason::UNKNOWN_SCHEMA,
                 format!(
                     "the schema registry knows no schema with id {id}: write the record with a \
                      schema that is registered there"
                 ),
             ))),
-            Some(Known::Refused(Refusal { times, error, .. })) => {
+            Some(Known::Refused(Refusal { row, error, .. })) => {
                 Err(DecodeFailure::Invalid(DecodeError::new(
                     reason::UNKNOWN_SCHEMA,
                     format!(
-                        "{error}; it did so {times} times in a row and answered for another id: \
-                         write the record with a schema that it gives"
+                        "{error}; it did so {} times in a row and answered for another id: \
+                         write the record with a schema that it gives",
+                        row.times
                     ),
                 )))
             }
@@ -81,11 +82,14 @@ impl AnswerDecoder {
     /// Fetches a schema and remembers it, or that there is none. Once it succeeds,
     /// [`AnswerDecoder::decode`] decides on records of that schema.
     ///
-    /// An id that is refused again and again is taken for unknown if the registry answers for
-    /// another one: see [`RegistrySettings::max_refusals`](crate::RegistrySettings::max_refusals).
+    /// An id that is refused or fails again and again is taken for unknown if the registry answers
+    /// for another one: see
+    /// [`RegistrySettings::max_refusals`](crate::RegistrySettings::max_refusals).
     ///
     /// # Errors
-    /// If the registry could not say; nothing follows for the record, ask again.
+    /// If the registry could not say, or is not believed yet: see
+    /// [`RegistrySettings::max_misses`](crate::RegistrySettings::max_misses). Nothing follows for
+    /// the record, ask again.
     pub async fn fetch(&self, id: u32) -> Result<(), RegistryError> {
         let known = match self.registry.schema(id).await {
             Ok(Lookup::Schema(text)) => match parse(id, &text, self.fields.clone()) {
@@ -95,26 +99,38 @@ impl AnswerDecoder {
             Ok(Lookup::Unusable(cause)) => {
                 Known::Unreadable(DecodeError::new(reason::INVALID_AVRO, cause))
             }
-            Ok(Lookup::Nothing) => Known::Unknown(Instant::now()),
+            Ok(Lookup::Nothing) => return self.miss(id),
             Err(error) => return self.note(id, error).await,
         };
         self.write().insert(id, known);
         Ok(())
     }
 
-    /// Counts refusals of one id while the registry answers for another. Anything else is an
-    /// outage: a registry that answers for nobody, because a proxy before it lost its way or a
-    /// password has changed, says nothing about the record.
+    /// Counts how often the registry knew no such id. A replica that lags behind the producer's
+    /// says so, too, of a schema that was registered just now.
+    fn miss(&self, id: u32) -> Result<(), RegistryError> {
+        let settings = self.registry.settings();
+        if self.write().miss(id, settings, Instant::now()) {
+            return Ok(());
+        }
+        Err(RegistryError::Unknown {
+            url: settings.url.clone(),
+            id,
+        })
+    }
+
+    /// Counts refusals and outages of one id while the registry answers for another. Anything else
+    /// is an outage of the registry: one that answers for nobody, because a proxy before it lost
+    /// its way or a password has changed, says nothing about the record.
     async fn note(&self, id: u32, error: RegistryError) -> Result<(), RegistryError> {
         let another = self.read().another(id);
-        let refused = matches!(error, RegistryError::Refused { .. });
-        let alone = refused && self.registry.answers_for(another).await;
+        let alone = self.registry.answers_for(another).await;
         let mut schemas = self.write();
         if !alone {
             schemas.forgive(id);
             return Err(error);
         }
-        let refusal = schemas.refuse(id, error.to_string(), Instant::now());
+        let refusal = schemas.refuse(id, &error, Instant::now());
         if refusal.is_final(self.registry.settings()) {
             Ok(())
         } else {

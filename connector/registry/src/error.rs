@@ -8,7 +8,8 @@ use thiserror::Error;
 /// A request that the registry did not fulfil.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RegistryError {
-    /// It is down, slow, or broken for now: try again, as long as it takes.
+    /// It is down, slow, or broken for now: try again, as long as it takes, unless it is so for one
+    /// id and not for others.
     #[error("the schema registry at {url} is unavailable: {cause}")]
     Unavailable {
         /// Its base URL.
@@ -27,6 +28,18 @@ pub enum RegistryError {
         what: String,
         /// Why not, and what helps.
         cause: String,
+    },
+    /// It knows no schema of this id, and has not said so often enough to be believed: a replica
+    /// may lag behind. Ask again.
+    #[error(
+        "the schema registry at {url} knows no schema with id {id} yet: it is asked again, since a \
+         replica may lag behind"
+    )]
+    Unknown {
+        /// Its base URL.
+        url: String,
+        /// The id.
+        id: u32,
     },
     /// The settings cannot be used.
     #[error("the schema registry's settings cannot be used: {fault}")]

@@ -3,10 +3,10 @@
 //!
 //! What passes through: the ids of schemas, and bytes in the Confluent wire format
 //! ([`aligner_records::framing`]). Promised: an outage of the registry is never taken for a bad
-//! record. A record is invalid only if the registry *says* that it does not know its schema, if it
-//! refuses that one id again and again while it answers for others, or if the record's bytes do not
-//! fit the schema that the registry gave; everything else is a [`RegistryError`], and the caller
-//! waits.
+//! record. A record is invalid only if the registry *says* for some seconds that it does not know
+//! its schema, if it refuses or fails for that one id again and again while it answers for others,
+//! or if the record's bytes do not fit the schema that the registry gave; everything else is a
+//! [`RegistryError`], and the caller waits.
 //!
 //! Reading is synchronous once a schema is known, because it happens tens of thousands of times a
 //! second: [`AnswerDecoder::decode`] asks for what it lacks with [`DecodeFailure::SchemaNeeded`],

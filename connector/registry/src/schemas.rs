@@ -2,14 +2,14 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use aligner_records::{DecodeError, avro::AnswerReader};
 
-use crate::RegistrySettings;
+use crate::{RegistryError, RegistrySettings};
 
 /// The id that registries give first, and so the likeliest one to be there.
 const FIRST_ID: u32 = 1;
@@ -20,41 +20,73 @@ pub(crate) enum Known {
     Readable(Arc<AnswerReader>),
     /// There, but nothing that we can read; ids are never given to another schema.
     Unreadable(DecodeError),
-    /// Not there when last asked.
-    Unknown(Instant),
-    /// Not answered for when last asked, while another id was.
+    /// Not there when last asked, as the registry says.
+    Unknown {
+        row: Row,
+        is_believed: bool,
+    },
+    /// Refused or not answered for when last asked, while another id was answered for.
     Refused(Refusal),
 }
 
 impl Known {
-    /// Whether it decides on records. A registry's replica may lag behind, so that unknown ids
-    /// become known, and refused ones may be answered for one day.
+    /// Whether it decides on records, and for how long: unknown ids are registered one day, and
+    /// refused ones may be answered for.
     fn decides(&self, settings: &RegistrySettings) -> bool {
         match self {
             Self::Readable(_) | Self::Unreadable(_) => true,
-            Self::Unknown(since) => since.elapsed() < settings.unknown_for,
+            Self::Unknown { row, is_believed } => {
+                *is_believed && row.last.elapsed() < settings.unknown_for
+            }
             Self::Refused(refusal) => {
-                refusal.is_final(settings) && refusal.last.elapsed() < settings.unknown_for
+                refusal.is_final(settings) && refusal.row.last.elapsed() < settings.unknown_for
             }
         }
     }
 }
 
-/// Refusals of one id in a row, each while the registry answered for another id.
-#[derive(Debug, Clone)]
-pub(crate) struct Refusal {
+/// How often one thing was said of an id in a row, and when.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row {
     pub times: u32,
-    /// What was said last.
-    pub error: String,
     first: Instant,
     last: Instant,
+}
+
+impl Row {
+    /// Once more, or for the first time.
+    fn grown(before: Option<Self>, now: Instant) -> Self {
+        Self {
+            times: before.map_or(0, |row| row.times).saturating_add(1),
+            first: before.map_or(now, |row| row.first),
+            last: now,
+        }
+    }
+
+    fn reaches(&self, times: NonZeroU32, time: Duration) -> bool {
+        self.times >= times.get() && self.last.duration_since(self.first) >= time
+    }
+}
+
+/// Refusals and outages of one id in a row, each while the registry answered for another id.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    pub row: Row,
+    /// What was said last.
+    pub error: String,
+    /// Whether an outage is among them. Those end by themselves more often, so they take longer.
+    is_outage: bool,
 }
 
 impl Refusal {
     /// Whether they are enough, over a time long enough, to take the id for unknown.
     pub fn is_final(&self, settings: &RegistrySettings) -> bool {
-        self.times >= settings.max_refusals.get()
-            && self.last.duration_since(self.first) >= settings.refused_for
+        let time = if self.is_outage {
+            settings.unavailable_for
+        } else {
+            settings.refused_for
+        };
+        self.row.reaches(settings.max_refusals, time)
     }
 }
 
@@ -64,6 +96,8 @@ pub(crate) struct Schemas {
     known: HashMap<u32, Known>,
     order: VecDeque<u32>,
     capacity: NonZeroUsize,
+    /// When it was last waited for an id in vain.
+    waited_in_vain: Option<Instant>,
 }
 
 impl Schemas {
@@ -72,6 +106,7 @@ impl Schemas {
             known: HashMap::new(),
             order: VecDeque::new(),
             capacity,
+            waited_in_vain: None,
         }
     }
 
@@ -107,17 +142,44 @@ impl Schemas {
         }
     }
 
-    /// Takes note that an id was refused while another one was answered for.
-    pub fn refuse(&mut self, id: u32, error: String, now: Instant) -> Refusal {
+    /// Takes note that the registry said that there is no such id. Returns whether that makes the
+    /// id unknown: if it said so often over a while, lately, or when it was waited for another id
+    /// in vain not long ago. So a topic full of made-up ids holds good records up now and then, not
+    /// once for each of them.
+    pub fn miss(&mut self, id: u32, settings: &RegistrySettings, now: Instant) -> bool {
+        let since = |then: Instant| now.duration_since(then);
+        let before = match self.known.get(&id) {
+            Some(Known::Unknown { row, is_believed }) => Some((*row, *is_believed)),
+            _ => None,
+        };
+        // An id that was unknown long ago may be one that was registered just now.
+        let before = before
+            .filter(|(row, believed)| !believed || since(row.last) <= 2 * settings.unknown_for);
+        let believed_before = before.is_some_and(|(_, believed)| believed);
+        let row = Row::grown(before.map(|(row, _)| row), now);
+        let waited = row.reaches(settings.max_misses, settings.missed_for);
+        if waited && !believed_before {
+            self.waited_in_vain = Some(now);
+        }
+        let in_vain = self
+            .waited_in_vain
+            .is_some_and(|then| since(then) < settings.unknown_for);
+        let is_believed = believed_before || waited || in_vain;
+        self.insert(id, Known::Unknown { row, is_believed });
+        is_believed
+    }
+
+    /// Takes note that an id was refused, or failed for, while another one was answered for.
+    pub fn refuse(&mut self, id: u32, error: &RegistryError, now: Instant) -> Refusal {
         let before = match self.known.get(&id) {
             Some(Known::Refused(refusal)) => Some(refusal),
             _ => None,
         };
+        let is_outage = matches!(error, RegistryError::Unavailable { .. });
         let refusal = Refusal {
-            times: before.map_or(0, |refusal| refusal.times).saturating_add(1),
-            error,
-            first: before.map_or(now, |refusal| refusal.first),
-            last: now,
+            row: Row::grown(before.map(|refusal| refusal.row), now),
+            error: error.to_string(),
+            is_outage: is_outage || before.is_some_and(|refusal| refusal.is_outage),
         };
         self.insert(id, Known::Refused(refusal.clone()));
         refusal
@@ -134,8 +196,6 @@ impl Schemas {
 
 #[cfg(test)]
 mod tests {
-    use std::{num::NonZeroU32, time::Duration};
-
     use super::*;
 
     fn schemas(capacity: usize) -> Schemas {
@@ -150,11 +210,33 @@ mod tests {
         }
     }
 
+    fn unknown() -> Known {
+        Known::Unknown {
+            row: Row::grown(None, Instant::now()),
+            is_believed: true,
+        }
+    }
+
+    fn no() -> RegistryError {
+        RegistryError::Refused {
+            url: "http://localhost:8081".into(),
+            what: "schema id 7".into(),
+            cause: "no".into(),
+        }
+    }
+
+    fn outage() -> RegistryError {
+        RegistryError::Unavailable {
+            url: "http://localhost:8081".into(),
+            cause: "it answered 500".into(),
+        }
+    }
+
     #[test]
     fn the_oldest_schema_is_forgotten_first() {
         let mut schemas = schemas(2);
         for id in [1, 2, 1, 3] {
-            schemas.insert(id, Known::Unknown(Instant::now()));
+            schemas.insert(id, unknown());
         }
         let mut known: Vec<_> = schemas.known.keys().copied().collect();
         known.sort_unstable();
@@ -169,7 +251,7 @@ mod tests {
         let mut schemas = schemas(2);
         let refuse = |schemas: &mut Schemas, second| {
             let now = start + Duration::from_secs(second);
-            schemas.refuse(7, "no".into(), now).is_final(&settings)
+            schemas.refuse(7, &no(), now).is_final(&settings)
         };
         for (second, is_final) in [(0, false), (1, false), (59, false), (60, true), (61, true)] {
             assert_eq!(refuse(&mut schemas, second), is_final, "second {second}");
@@ -182,16 +264,91 @@ mod tests {
     }
 
     #[test]
+    fn an_outage_of_one_id_is_final_later_than_its_refusal_also_where_both_take_turns() {
+        let settings = RegistrySettings {
+            unavailable_for: Duration::from_secs(600),
+            ..settings(3, Duration::from_secs(60))
+        };
+        let start = Instant::now();
+        let (no, outage) = (no(), outage());
+        for errors in [[&outage, &outage], [&no, &outage], [&outage, &no]] {
+            let mut schemas = schemas(2);
+            for (second, is_final) in [(0, false), (60, false), (599, false), (600, true)] {
+                let error = errors[usize::from(second > 0)];
+                let now = start + Duration::from_secs(second);
+                let refusal = schemas.refuse(7, error, now);
+                assert_eq!(refusal.is_final(&settings), is_final, "second {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_id_is_unknown_once_that_was_said_often_over_a_while_and_lately() {
+        let settings = RegistrySettings {
+            max_misses: NonZeroU32::new(3).expect("not zero"),
+            missed_for: Duration::from_secs(3),
+            unknown_for: Duration::from_secs(60),
+            ..RegistrySettings::new("http://localhost:8081")
+        };
+        let start = Instant::now();
+        let mut schemas = schemas(2);
+        for (second, is_unknown) in [
+            (0, false),
+            (1, false),
+            (2, false),
+            (3, true),
+            // One that is asked for again and again needs to be denied once each time.
+            (70, true),
+            (140, true),
+            (261, false),
+            (262, false),
+            (264, true),
+        ] {
+            let now = start + Duration::from_secs(second);
+            assert_eq!(
+                schemas.miss(7, &settings, now),
+                is_unknown,
+                "second {second}"
+            );
+        }
+    }
+
+    #[test]
+    fn one_id_a_minute_is_waited_for_in_vain() {
+        let settings = RegistrySettings {
+            max_misses: NonZeroU32::new(2).expect("not zero"),
+            missed_for: Duration::from_secs(3),
+            unknown_for: Duration::from_secs(60),
+            ..RegistrySettings::new("http://localhost:8081")
+        };
+        let start = Instant::now();
+        let mut schemas = schemas(9);
+        for (second, id, is_unknown) in [
+            (0, 7, false),
+            (3, 7, true),
+            (4, 8, true),
+            (62, 9, true),
+            (63, 10, false),
+            (66, 10, true),
+            (67, 11, true),
+        ] {
+            let now = start + Duration::from_secs(second);
+            let said = schemas.miss(id, &settings, now);
+            assert_eq!(said, is_unknown, "second {second}");
+        }
+    }
+
+    #[test]
     fn an_id_that_was_given_up_is_asked_for_again_and_one_refusal_more_is_enough() {
         let mut settings = settings(2, Duration::ZERO);
         let mut schemas = schemas(2);
-        schemas.refuse(7, "no".into(), Instant::now());
+        schemas.refuse(7, &no(), Instant::now());
         assert!(schemas.known(7, &settings).is_none(), "once is not enough");
-        schemas.refuse(7, "no".into(), Instant::now());
+        schemas.refuse(7, &no(), Instant::now());
         assert!(schemas.known(7, &settings).is_some());
         settings.unknown_for = Duration::ZERO;
         assert!(schemas.known(7, &settings).is_none(), "some time later");
-        let again = schemas.refuse(7, "no".into(), Instant::now());
+        let again = schemas.refuse(7, &no(), Instant::now());
         assert!(again.is_final(&settings));
     }
 
@@ -200,9 +357,9 @@ mod tests {
         let mut schemas = schemas(9);
         assert_eq!(schemas.another(7), 1);
         assert_eq!(schemas.another(1), 2);
-        schemas.insert(5, Known::Unknown(Instant::now()));
-        schemas.insert(6, Known::Unknown(Instant::now()));
-        schemas.refuse(8, "no".into(), Instant::now());
+        schemas.insert(5, unknown());
+        schemas.insert(6, unknown());
+        schemas.refuse(8, &no(), Instant::now());
         assert_eq!(schemas.another(7), 6);
         assert_eq!(schemas.another(6), 5);
     }

@@ -45,11 +45,21 @@ pub struct RegistrySettings {
     pub max_cached_schemas: NonZeroUsize,
     /// How long an id that the registry does not know is taken for unknown without asking again.
     pub unknown_for: Duration,
-    /// How often in a row an id is refused, each time while the registry answers for another one,
-    /// before it is taken for unknown. A registry that refuses every id is waited for.
+    /// How often in a row the registry says that it does not know an id before it is believed. Its
+    /// replicas follow each other within a second or so, and one that lags behind does not know
+    /// the schema that a producer registered at another one just now. Once it was waited for an id
+    /// in vain, others are taken for unknown at once for [`RegistrySettings::unknown_for`].
+    pub max_misses: NonZeroU32,
+    /// Least time from the first to the last of these answers. Short, since all records wait.
+    pub missed_for: Duration,
+    /// How often in a row an id is refused or failed for, each time while the registry answers for
+    /// another one, before it is taken for unknown. A registry that answers for none is waited for.
     pub max_refusals: NonZeroU32,
-    /// Least time from the first to the last of these refusals.
+    /// Least time from the first to the last of them if all are refusals.
     pub refused_for: Duration,
+    /// Least time from the first to the last of them if it was unavailable in between: that ends by
+    /// itself more often than a refusal, such as when one of several replicas is down.
+    pub unavailable_for: Duration,
 }
 
 impl RegistrySettings {
@@ -63,8 +73,11 @@ impl RegistrySettings {
             auto_register: true,
             max_cached_schemas: NonZeroUsize::new(1000).expect("not zero"),
             unknown_for: Duration::from_secs(60),
+            max_misses: NonZeroU32::new(3).expect("not zero"),
+            missed_for: Duration::from_secs(3),
             max_refusals: NonZeroU32::new(5).expect("not zero"),
             refused_for: Duration::from_secs(60),
+            unavailable_for: Duration::from_secs(600),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The client against a registry that answers as it is told, faults included.
 
+mod fake;
+
 use std::{
     num::{NonZeroU32, NonZeroUsize},
-    sync::{Arc, Mutex},
+    sync::atomic::{AtomicU32, Ordering::SeqCst},
     time::Duration,
 };
 
@@ -12,94 +14,9 @@ use aligner_records::{
 use aligner_registry::{
     AnswerDecoder, DecodeFailure, Password, Registry, RegistryError, RegistrySettings,
 };
-use axum::{
-    Router,
-    extract::Request,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
 use serde_json::json;
-use tokio::net::TcpListener;
 
-/// A request as the fake saw it.
-#[derive(Debug, Clone)]
-struct Seen {
-    /// Method and path with query.
-    line: String,
-    authorization: Option<String>,
-    body: String,
-}
-
-/// What the fake answers, by method and path.
-type Script = fn(&str) -> (u16, String);
-
-struct Fake {
-    url: String,
-    seen: Arc<Mutex<Vec<Seen>>>,
-}
-
-impl Fake {
-    async fn start(script: Script) -> Self {
-        let seen = Arc::<Mutex<Vec<Seen>>>::default();
-        let log = Arc::clone(&seen);
-        let app = Router::new().fallback(move |request: Request| {
-            let log = Arc::clone(&log);
-            async move { answer(request, script, &log).await }
-        });
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("bound");
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        Self {
-            url: format!("http://{address}"),
-            seen,
-        }
-    }
-
-    fn registry(&self) -> Registry {
-        Registry::new(RegistrySettings::new(&self.url)).expect("valid settings")
-    }
-
-    fn lines(&self) -> Vec<String> {
-        let seen = self.seen.lock().expect("no panic while locked");
-        seen.iter().map(|seen| seen.line.clone()).collect()
-    }
-
-    fn last(&self) -> Seen {
-        let seen = self.seen.lock().expect("no panic while locked");
-        seen.last().expect("something was asked").clone()
-    }
-}
-
-async fn answer(request: Request, script: Script, log: &Mutex<Vec<Seen>>) -> Response {
-    let (parts, body) = request.into_parts();
-    let body = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
-    let line = format!("{} {}", parts.method, parts.uri);
-    let authorization = parts
-        .headers
-        .get("authorization")
-        .map(|value| value.to_str().expect("text").to_owned());
-    log.lock().expect("no panic while locked").push(Seen {
-        line: line.clone(),
-        authorization,
-        body: String::from_utf8(body.to_vec()).expect("text"),
-    });
-    let (status, body) = script(&line);
-    if status == 0 {
-        // Never answers.
-        std::future::pending::<()>().await;
-    }
-    let status = StatusCode::from_u16(status).expect("a status");
-    // Apicurio's content type, not Confluent's.
-    (status, [("content-type", "application/json")], body).into_response()
-}
-
-fn schema_body(avsc: &str) -> String {
-    json!({ "schema": avsc }).to_string()
-}
-
-fn error_body(code: u32) -> String {
-    json!({ "error_code": code, "message": "no" }).to_string()
-}
+use fake::{Fake, Script, error_body, schema_body};
 
 fn event() -> AnswerEvent {
     AnswerEvent {
@@ -132,6 +49,14 @@ fn giving_up(fake: &Fake, max_refusals: u32, refused_for: Duration) -> AnswerDec
     AnswerDecoder::new(Registry::new(settings).expect("valid"), None)
 }
 
+/// A decoder that believes that there is no such id after so many answers over so long a time.
+fn believing(fake: &Fake, max_misses: u32, missed_for: Duration) -> AnswerDecoder {
+    let mut settings = RegistrySettings::new(&fake.url);
+    settings.max_misses = NonZeroU32::new(max_misses).expect("not zero");
+    settings.missed_for = missed_for;
+    AnswerDecoder::new(Registry::new(settings).expect("valid"), None)
+}
+
 #[tokio::test]
 async fn a_schema_is_fetched_once_and_then_reading_needs_no_registry() {
     let fake = Fake::start(|_| (200, schema_body(AnswerEvent::AVSC))).await;
@@ -159,6 +84,9 @@ async fn an_outage_says_nothing_about_the_record() {
         let fake = Fake::start(fault).await;
         let mut settings = RegistrySettings::new(&fake.url);
         settings.timeout = Duration::from_millis(200);
+        // However soon an id is given up that alone fails.
+        settings.max_refusals = NonZeroU32::MIN;
+        settings.unavailable_for = Duration::ZERO;
         let decoder = AnswerDecoder::new(Registry::new(settings).expect("valid"), None);
         let error = decoder.fetch(7).await.expect_err("no schema");
         assert!(
@@ -175,7 +103,9 @@ async fn an_outage_says_nothing_about_the_record() {
 
 #[tokio::test]
 async fn a_registry_that_is_not_there_is_unavailable_and_named() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     drop(listener);
     let registry = Registry::new(RegistrySettings::new(&url)).expect("valid");
@@ -194,7 +124,7 @@ async fn a_registry_that_is_not_there_is_unavailable_and_named() {
 #[tokio::test]
 async fn only_the_registrys_own_word_makes_a_schema_unknown() {
     let fake = Fake::start(|_| (404, error_body(40_403))).await;
-    let decoder = AnswerDecoder::new(fake.registry(), None);
+    let decoder = believing(&fake, 1, Duration::ZERO);
     decoder.fetch(7).await.expect("the registry said no");
     let failure = decoder.decode(&framed(7, b"")).expect_err("unknown");
     assert_eq!(reason_of(failure), reason::UNKNOWN_SCHEMA);
@@ -218,9 +148,56 @@ async fn only_the_registrys_own_word_makes_a_schema_unknown() {
 }
 
 #[tokio::test]
+async fn a_schema_that_a_replica_does_not_know_yet_is_waited_for() {
+    let fake = Fake::start(|_| {
+        static ASKED: AtomicU32 = AtomicU32::new(0);
+        if ASKED.fetch_add(1, SeqCst) < 2 {
+            (404, error_body(40_403))
+        } else {
+            (200, schema_body(AnswerEvent::AVSC))
+        }
+    })
+    .await;
+    let decoder = AnswerDecoder::new(fake.registry(), None);
+    let value = framed(7, &avro::encode(&event()));
+    for _ in 0..2 {
+        let error = decoder.fetch(7).await.expect_err("not yet");
+        assert!(
+            matches!(error, RegistryError::Unknown { id: 7, .. }),
+            "{error}"
+        );
+        assert_eq!(decoder.decode(&value), Err(DecodeFailure::SchemaNeeded(7)));
+    }
+    decoder.fetch(7).await.expect("there");
+    assert_eq!(decoder.decode(&value), Ok(event()));
+}
+
+#[tokio::test]
+async fn a_schema_is_unknown_only_when_that_was_said_often_and_for_a_while() {
+    let fake = Fake::start(|_| (404, error_body(40_403))).await;
+    for (max_misses, missed_for) in [(4, Duration::ZERO), (1, Duration::from_secs(3600))] {
+        let decoder = believing(&fake, max_misses, missed_for);
+        for _ in 0..3 {
+            decoder.fetch(7).await.expect_err("not believed yet");
+            assert_eq!(
+                decoder.decode(&framed(7, b"")),
+                Err(DecodeFailure::SchemaNeeded(7))
+            );
+        }
+    }
+    let decoder = believing(&fake, 2, Duration::ZERO);
+    decoder.fetch(7).await.expect_err("not believed yet");
+    decoder.fetch(7).await.expect("believed");
+    let failure = decoder.decode(&framed(7, b"")).expect_err("unknown");
+    assert_eq!(reason_of(failure), reason::UNKNOWN_SCHEMA);
+}
+
+#[tokio::test]
 async fn an_unknown_schema_is_asked_for_again_after_a_while() {
     let fake = Fake::start(|_| (404, error_body(40_403))).await;
     let mut settings = RegistrySettings::new(&fake.url);
+    settings.max_misses = NonZeroU32::MIN;
+    settings.missed_for = Duration::ZERO;
     settings.unknown_for = Duration::ZERO;
     let decoder = AnswerDecoder::new(Registry::new(settings).expect("valid"), None);
     decoder.fetch(7).await.expect("the registry said no");
@@ -384,6 +361,63 @@ async fn an_id_that_is_refused_for_a_moment_only_is_not_given_up() {
             decoder.decode(&framed(9, b"")),
             Err(DecodeFailure::SchemaNeeded(9))
         );
+    }
+}
+
+#[tokio::test]
+async fn an_id_that_the_registry_fails_for_alone_is_given_up_after_a_longer_time() {
+    let faults: [Script; 3] = [
+        |line| {
+            if line.contains("/ids/9?") {
+                (500, error_body(50_001))
+            } else {
+                (200, schema_body(AnswerEvent::AVSC))
+            }
+        },
+        |line| {
+            if line.contains("/ids/9?") {
+                (200, "<html>welcome</html>".into())
+            } else {
+                (404, error_body(40_403))
+            }
+        },
+        // Never answers.
+        |line| {
+            if line.contains("/ids/9?") {
+                (0, String::new())
+            } else {
+                (200, schema_body(AnswerEvent::AVSC))
+            }
+        },
+    ];
+    for (index, fault) in faults.into_iter().enumerate() {
+        let fake = Fake::start(fault).await;
+        let giving_up = |unavailable_for| {
+            let mut settings = RegistrySettings::new(&fake.url);
+            settings.timeout = Duration::from_secs(1);
+            settings.max_refusals = NonZeroU32::MIN;
+            settings.refused_for = Duration::ZERO;
+            settings.unavailable_for = unavailable_for;
+            AnswerDecoder::new(Registry::new(settings).expect("valid"), None)
+        };
+        let decoder = giving_up(Duration::from_secs(3600));
+        for _ in 0..2 {
+            let error = decoder.fetch(9).await.expect_err("unavailable");
+            assert!(
+                matches!(error, RegistryError::Unavailable { .. }),
+                "fault {index}: {error}"
+            );
+            assert_eq!(
+                decoder.decode(&framed(9, b"")),
+                Err(DecodeFailure::SchemaNeeded(9)),
+                "fault {index}"
+            );
+        }
+        let decoder = giving_up(Duration::ZERO);
+        decoder.fetch(9).await.expect("given up");
+        let error = invalid(decoder.decode(&framed(9, b"")).expect_err("given up"));
+        assert_eq!(error.reason, reason::UNKNOWN_SCHEMA, "fault {index}");
+        assert!(error.message.contains("is unavailable"), "{error}");
     }
 }
 

@@ -10,7 +10,9 @@
 //! What the server cannot be asked stays unknown. It does not tell a digest of its weights, so an
 //! [`Identity`](aligner::Identity)'s revision is the served model's id and root, or what the
 //! settings pin. It tokenises the prompt as one text, so special tokens that a user spelt out are
-//! not kept apart from the template's, as the engine does; and limits in tokens are the server's
+//! not kept apart from the template's, as the engine does, and it may begin that text with a token
+//! of its own, which the engine does not do before a template with special tokens: the settings say
+//! so, since not every server knows the field. And limits in tokens are the server's
 //! to enforce: those of a profile's guard are not applied, which is said once at start. The rest
 //! of the guard is.
 //!

@@ -49,6 +49,9 @@ struct Request<'a> {
     /// vLLM's and SGLang's own: without it the learnt *unchanged* token would not be seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     skip_special_tokens: Option<bool>,
+    /// vLLM's own too, see [`RemoteSettings::add_special_tokens`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    add_special_tokens: Option<bool>,
     /// How many alternatives to tell the probabilities of; the decoded tokens' come with them.
     #[serde(skip_serializing_if = "Option::is_none")]
     logprobs: Option<u8>,
@@ -79,6 +82,7 @@ impl RemoteAligner {
     pub async fn connect(settings: RemoteSettings) -> Result<Self, RemoteError> {
         let server = Server::new(&settings)?;
         warn_of_unused_limits(&settings);
+        warn_of_a_second_beginning(&settings);
         let served = served_revision(&server, &settings.model).await?;
         let identity = Identity {
             name: settings.profile.name.clone(),
@@ -118,6 +122,20 @@ fn warn_of_unused_limits(settings: &RemoteSettings) {
                  context length bounds prompts instead"
             );
         }
+    }
+}
+
+/// A model with special tokens of its own has them in its template as a rule, and was trained on
+/// that alone.
+fn warn_of_a_second_beginning(settings: &RemoteSettings) {
+    let profile = &settings.profile;
+    if profile.unchanged_token.is_some() && settings.add_special_tokens.is_none() {
+        tracing::warn!(
+            profile = profile.name,
+            "the server may put a token before the prompt that the model in a process does not get: \
+             set aligner.remote.add_special_tokens to false where the template has special tokens, \
+             or else to true"
+        );
     }
 }
 
@@ -185,6 +203,7 @@ impl Shared {
             top_p: settings.decoding.top_p.filter(|_| sampled),
             seed: sampled.then_some(settings.decoding.seed),
             skip_special_tokens: profile.unchanged_token.as_ref().map(|_| false),
+            add_special_tokens: settings.add_special_tokens,
             logprobs: wants_logprobs(&profile.guard).then_some(1),
         };
         let asked = Asked {

@@ -39,6 +39,11 @@ pub struct RemoteSettings {
     pub revision: Option<String>,
     /// The model's template and guard.
     pub profile: Profile,
+    /// Whether the server puts in front of the prompt what its tokenizer begins a sequence with;
+    /// `None` leaves that to the server. vLLM does so unless told otherwise, and a template that has
+    /// special tokens says itself where a sequence begins. It is no field of OpenAI's, which refuses
+    /// a request for one that it does not know.
+    pub add_special_tokens: Option<bool>,
     /// How it decodes.
     pub decoding: Decoding,
     /// Most requests in flight, over all batches.
@@ -62,6 +67,7 @@ impl RemoteSettings {
             api_key: None,
             revision: None,
             profile,
+            add_special_tokens: None,
             decoding: Decoding::default(),
             max_concurrency: NonZeroU32::new(64).expect("not zero"),
             timeout: Duration::from_secs(60),

@@ -202,6 +202,23 @@ async fn a_sampled_model_gets_its_seed_and_the_profile_what_it_needs() {
 }
 
 #[tokio::test]
+async fn what_the_server_adds_to_the_prompt_is_said_only_where_the_settings_say_it() {
+    let fake = Fake::start(|_| async { completed("Since.") }).await;
+    for (said, expected) in [
+        (None, None),
+        (Some(false), Some(json!(false))),
+        (Some(true), Some(json!(true))),
+    ] {
+        let mut settings = fake.settings();
+        settings.add_special_tokens = said;
+        let aligner = RemoteAligner::connect(settings).await.expect("served");
+        align_one(&aligner).await.expect("answered");
+        let asked = fake.asked().pop().expect("a request");
+        assert_eq!(asked.get("add_special_tokens").cloned(), expected);
+    }
+}
+
+#[tokio::test]
 async fn each_request_of_a_batch_meets_its_own_fate() {
     let fake = Fake::start(|body| async move {
         let prompt = body["prompt"].as_str().expect("text");

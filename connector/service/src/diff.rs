@@ -1,5 +1,6 @@
 //! Word diffs for people: what was taken out, what was put in.
 
+pub use aligner_evaluation::render::harmless;
 use similar::{ChangeTag, TextDiff};
 
 /// Whether a diff may use terminal colours.
@@ -26,8 +27,7 @@ impl Paint {
     }
 }
 
-/// The word diff of two texts. Control characters of the texts, which a terminal would obey,
-/// are shown as `�`.
+/// The word diff of two texts. Characters of the texts that a terminal would obey are shown as `�`.
 pub fn words(before: &str, after: &str, paint: Paint) -> String {
     let (before, after) = (harmless(before), harmless(after));
     let diff = TextDiff::from_words(&before, &after);
@@ -103,19 +103,6 @@ impl Marked {
     }
 }
 
-/// The text without characters that move a terminal's cursor or change its state.
-pub fn harmless(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\n' && c != '\t' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,10 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn a_text_cannot_drive_the_terminal() {
+    fn a_text_can_neither_drive_the_terminal_nor_turn_its_order() {
         assert_eq!(
             words("\u{1b}[2Jx", "\u{1b}[2Jx", Paint::Plain),
             "\u{fffd}[2Jx"
+        );
+        assert_eq!(
+            words("to \u{202e}x", "to \u{2067}x", Paint::Plain),
+            "to \u{fffd}x"
         );
     }
 }

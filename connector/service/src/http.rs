@@ -2,7 +2,8 @@
 //!
 //! A probe answers by progress, not by an open port: *live* means that a restart would not help,
 //! *ready* that records move, or would if there were any. A broker or registry that is away makes
-//! the connector unready but leaves it alive: restarting cannot bring them back.
+//! the connector unready but leaves it alive: restarting cannot bring them back. So does a model that
+//! is being fetched or loaded, however long that takes.
 
 use std::{
     net::SocketAddr,
@@ -144,7 +145,8 @@ async fn readyz(extract::State(watched): extract::State<Watched>) -> impl IntoRe
     };
     let snapshot = snapshot(running);
     let brokers_up = running.kafka.state().brokers_up;
-    let reason = not_ready(&snapshot, brokers_up, watched.stall_timeout);
+    let out_of_group = running.kafka.is_out_of_group();
+    let reason = not_ready(&snapshot, brokers_up, out_of_group, watched.stall_timeout);
     answer(Some(&snapshot), reason)
 }
 
@@ -185,6 +187,7 @@ fn not_live(snapshot: &Snapshot, stall_timeout: Duration) -> Option<&'static str
 fn not_ready(
     snapshot: &Snapshot,
     brokers_up: usize,
+    out_of_group: bool,
     stall_timeout: Duration,
 ) -> Option<&'static str> {
     match snapshot.state {
@@ -192,8 +195,55 @@ fn not_ready(
         State::Draining => Some("draining"),
         State::Stopped => Some("stopped"),
         State::Running if brokers_up == 0 => Some("kafka_unreachable"),
+        State::Running if out_of_group => Some("group_unreachable"),
         State::Running if snapshot.decoder_waits => Some("schema_registry_unavailable"),
         State::Running if snapshot.idle_with_work > stall_timeout => Some("no_progress"),
         State::Running => not_live(snapshot, stall_timeout),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aligner_pipeline::progress::Progress;
+    use opentelemetry_sdk::Resource;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_alive_and_not_ready_from_listening_until_its_model_is_loaded() {
+        let watched = Watched {
+            running: RunningCell::default(),
+            connecting: Arc::default(),
+            stall_timeout: Duration::from_secs(1),
+            metrics: Metrics::install(Resource::builder_empty().build())
+                .expect("a registry of its own"),
+        };
+        let live = livez(extract::State(watched.clone())).await;
+        assert_eq!(live.into_response().status(), StatusCode::OK);
+        let ready = readyz(extract::State(watched)).await.into_response();
+        assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let body = axum::body::to_bytes(ready.into_body(), 1_024)
+            .await
+            .expect("a short body");
+        let body = String::from_utf8_lossy(&body);
+        assert!(body.contains(r#""reason":"starting""#), "{body}");
+    }
+
+    #[test]
+    fn brokers_are_not_enough_where_the_group_is_missing() {
+        let mut snapshot = Progress::default().snapshot();
+        snapshot.state = State::Running;
+        for (brokers_up, out_of_group, reason) in [
+            (1, false, None),
+            (1, true, Some("group_unreachable")),
+            // Without brokers there is no group either: they are what is to be mended.
+            (0, true, Some("kafka_unreachable")),
+        ] {
+            let found = not_ready(&snapshot, brokers_up, out_of_group, Duration::MAX);
+            assert_eq!(found, reason);
+        }
+        snapshot.state = State::Draining;
+        let draining = not_ready(&snapshot, 1, true, Duration::MAX);
+        assert_eq!(draining, Some("draining"), "whoever leaves misses no group");
     }
 }

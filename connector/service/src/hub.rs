@@ -1,27 +1,31 @@
 //! Checkpoints by Hugging Face id: `owner/name@revision` becomes a folder on this machine.
 //!
 //! Files lie where `huggingface-cli download` puts them, so either finds what the other fetched.
+//! Other tools leave out what only we read: transformers never asks for `aligner.json`, without
+//! which a model is prompted otherwise and nothing guards it. So a note in each snapshot says that
+//! all was fetched which the engine reads, and where it is missing the hub is asked.
 //! A revision that is a commit and was fetched before costs no request; a branch or tag is
 //! resolved to its commit, which is logged, so that it can be pinned. Large files are checked
 //! against the SHA-256 that the hub gives for them, and nothing half fetched is ever found under
 //! its own name.
 //!
-//! Of the weights only those are fetched that the index names, or `model.safetensors` where there
-//! is no index: repositories such as Mistral's hold a second copy beside them.
+//! Of the weights only `model.safetensors` is fetched, or what the index names where that is not
+//! there, as the engine takes them: repositories such as Mistral's hold a second copy beside them.
 //!
 //! The variables are those of Hugging Face's own tools: `HF_ENDPOINT`, `HF_HUB_CACHE` or
 //! `HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN`. The `hf-hub` crate is not used: it would bring a
 //! second HTTP client and a second TLS library for three requests.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     env, fmt, fs,
-    io::{self, Read, Write},
+    io::{Read, Write},
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
 };
 
+use aligner_engine::{WEIGHTS_FILE as SINGLE, WEIGHTS_INDEX as INDEX, weight_shards};
 use anyhow::{Context, bail, ensure};
 use reqwest::{StatusCode, blocking::Client, blocking::Response};
 use serde::Deserialize;
@@ -97,14 +101,6 @@ struct Lfs {
     sha256: String,
 }
 
-/// Which file holds which tensor.
-#[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
-}
-
-const INDEX: &str = "model.safetensors.index.json";
-const SINGLE: &str = "model.safetensors";
 /// What the engine reads besides weights.
 const SMALL: [&str; 5] = [
     "config.json",
@@ -113,6 +109,10 @@ const SMALL: [&str; 5] = [
     "aligner.json",
     INDEX,
 ];
+
+/// The note in a snapshot that we completed it. It goes where the snapshot goes, whoever removes
+/// that, and tools of the cache take it for one file more.
+const NOTE: &str = ".aligner-connector";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A download may take long, but not without a byte for so long.
@@ -163,10 +163,11 @@ impl Hub {
                  without, or copy the cache from a machine that has it",
                 self.cache.display()
             );
+            warn_of_gaps(id, &folder);
             return Ok(folder);
         }
         let pinned = snapshots.join(&id.revision);
-        if is_commit(&id.revision) && is_whole(&pinned) {
+        if is_commit(&id.revision) && is_noted(&pinned) && is_whole(&pinned) {
             return Ok(pinned);
         }
         // Whatever the hub answers, without it there is no place for a model.
@@ -244,8 +245,8 @@ impl Hub {
         }
     }
 
-    /// Fetches what the folder lacks: weights last, for the index says which they are, and a folder
-    /// that has them is taken for whole.
+    /// Fetches what the folder lacks, weights last, for the index says which they are, and notes
+    /// that nothing is missing.
     fn complete(
         &self,
         client: &Client,
@@ -272,11 +273,25 @@ impl Hub {
                 fetch(file)?;
             }
         }
-        for name in weights(folder).with_context(|| format!("model {id}"))? {
-            let file = find(&name).with_context(|| {
-                format!("model {id}: its {INDEX} names {name:?}, which the hub does not have")
-            })?;
+        if let Some(file) = find(SINGLE) {
             fetch(file)?;
+        } else {
+            for name in weights(folder).with_context(|| format!("model {id}"))? {
+                let file = find(&name).with_context(|| {
+                    format!("model {id}: its {INDEX} names {name:?}, which the hub does not have")
+                })?;
+                fetch(file)?;
+            }
+        }
+        if !is_noted(folder)
+            && let Err(error) = fs::write(folder.join(NOTE), inventory(folder))
+        {
+            tracing::warn!(
+                model = %id,
+                folder = %folder.display(),
+                %error,
+                "nothing is missing, but that cannot be noted there: each start will ask the hub"
+            );
         }
         Ok(())
     }
@@ -359,36 +374,50 @@ fn create_folder(folder: &Path) -> anyhow::Result<()> {
     })
 }
 
-/// The weight files of a snapshot: what its index names, or the single one.
+/// The weight files of a snapshot: the single one, or what its index names where that is not there.
 fn weights(folder: &Path) -> anyhow::Result<BTreeSet<String>> {
     let path = folder.join(INDEX);
-    match fs::read(&path) {
-        Ok(index) => shards(&index).with_context(|| path.display().to_string()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Ok(BTreeSet::from([SINGLE.to_owned()]))
-        }
-        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+    if folder.join(SINGLE).is_file() || !path.is_file() {
+        return Ok(BTreeSet::from([SINGLE.to_owned()]));
     }
+    let index = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+    weight_shards(&index).with_context(|| path.display().to_string())
 }
 
-/// The files that an index names. They become paths, and anybody may have written it.
-fn shards(index: &[u8]) -> anyhow::Result<BTreeSet<String>> {
-    let index: Index = serde_json::from_slice(index).context("it is no index of weights")?;
-    ensure!(
-        !index.weight_map.is_empty(),
-        "its weight_map names no files"
-    );
-    let mut names = BTreeSet::new();
-    for (tensor, name) in index.weight_map {
-        ensure!(
-            Path::new(&name)
-                .file_name()
-                .is_some_and(|file| file == name.as_str()),
-            "its weight_map has {tensor:?} in {name:?}, which is not the name of a file beside it"
+/// What a note says: which of the small files are there. So it is void where one was taken away,
+/// and where a later version reads more of them.
+fn inventory(folder: &Path) -> String {
+    let line = |name: &&str| {
+        let found = if folder.join(name).is_file() {
+            "has"
+        } else {
+            "lacks"
+        };
+        format!("{found} {name}\n")
+    };
+    SMALL.iter().map(line).collect()
+}
+
+/// Whether we completed a snapshot, and nothing was taken away since.
+fn is_noted(folder: &Path) -> bool {
+    fs::read_to_string(folder.join(NOTE)).is_ok_and(|note| note == inventory(folder))
+}
+
+/// Says which files another tool may have left out, where nobody may be asked.
+fn warn_of_gaps(id: &HubId, folder: &Path) {
+    let missing: Vec<&str> = (SMALL.into_iter())
+        .filter(|&name| name != INDEX && !folder.join(name).is_file())
+        .collect();
+    if !missing.is_empty() && !is_noted(folder) {
+        tracing::warn!(
+            model = %id,
+            folder = %folder.display(),
+            missing = missing.join(", "),
+            "another tool fetched this model and may have left these files out, which \
+             HF_HUB_OFFLINE forbids to find out; without its aligner.json a model gets the paper's \
+             prompt and no guard: fetch it once without HF_HUB_OFFLINE, or set aligner.profile"
         );
-        names.insert(name);
     }
-    Ok(names)
 }
 
 /// Whether a snapshot holds a configuration, a tokenizer and all of its weights.
@@ -475,22 +504,39 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_is_whole_when_it_has_every_file_that_its_index_names() {
+    fn a_snapshot_is_whole_with_the_single_file_or_every_file_that_its_index_names() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        for name in ["config.json", "tokenizer.json", SINGLE] {
+        let index = r#"{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}"#;
+        for (name, text) in [
+            ("config.json", ""),
+            ("tokenizer.json", ""),
+            (INDEX, index),
+            ("1.safetensors", ""),
+            ("2.safetensors", ""),
+        ] {
             assert!(!is_whole(folder.path()), "without {name}");
-            write(folder.path(), name, "");
+            write(folder.path(), name, text);
         }
         assert!(is_whole(folder.path()));
 
-        // The engine follows an index where there is one.
-        let index = r#"{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}"#;
-        write(folder.path(), INDEX, index);
-        for name in ["1.safetensors", "2.safetensors"] {
-            assert!(!is_whole(folder.path()), "without {name}");
+        // The engine takes it first, and transformers leaves an older index beside it.
+        fs::remove_file(folder.path().join("1.safetensors")).expect("it is there");
+        assert!(!is_whole(folder.path()));
+        write(folder.path(), SINGLE, "");
+        assert!(is_whole(folder.path()));
+    }
+
+    #[test]
+    fn a_note_is_void_once_a_file_is_gone() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in ["config.json", "tokenizer.json", "aligner.json"] {
             write(folder.path(), name, "");
         }
-        assert!(is_whole(folder.path()));
+        assert!(!is_noted(folder.path()), "nobody noted anything");
+        write(folder.path(), NOTE, &inventory(folder.path()));
+        assert!(is_noted(folder.path()));
+        fs::remove_file(folder.path().join("aligner.json")).expect("it is there");
+        assert!(!is_noted(folder.path()));
     }
 
     #[test]

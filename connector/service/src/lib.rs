@@ -2,7 +2,7 @@
 //!
 //! The only crate that reads the environment and configuration files, and the only one that knows
 //! all the others. Text goes to stdout, progress and logs to stderr; exit codes are 0 done,
-//! 1 failed, 2 wrong usage or configuration.
+//! 1 failed, 2 wrong usage or configuration, 130 `correct` was interrupted.
 
 pub mod cli;
 mod codecs;
@@ -21,14 +21,19 @@ compile_error!("candle links CUDA, the engine loads it: choose the feature cuda 
 
 use std::process::ExitCode;
 
+use clap::{CommandFactory, FromArgMatches};
+
 use cli::{Cli, Command};
 
-/// Runs a command to its exit code.
-pub fn main(cli: Cli) -> ExitCode {
+/// Runs the command of the command line to its exit code.
+pub fn main() -> ExitCode {
+    // Kept, because they tell a flag that was written from one that has its default.
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let outcome = match cli.command {
         Command::Demo(args) => commands::demo::run(&args),
         Command::Run(args) => commands::run::run(&args),
-        Command::Correct(args) => commands::correct::run(&args),
+        Command::Correct(args) => commands::correct::run(&args, &matches),
         Command::Validate(args) => commands::validate::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Train(args) => commands::train::run(&args),

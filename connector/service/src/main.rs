@@ -2,13 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 /// Every operation of the model allocates and frees large buffers: with the system's allocator a
 /// fifth to a half of prefill time goes to page faults.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    aligner_service::main(aligner_service::cli::Cli::parse())
+    aligner_service::main()
 }

@@ -12,12 +12,14 @@ use aligner::{
     builtin::{Builtin, Rule},
     prompt::{ALPACA_EVAL, Template},
 };
-use aligner_engine::{Device, EmbeddedModel, Engine, EngineOptions, ModelSource, Speculation};
+use aligner_engine::{
+    Device, EmbeddedModel, Engine, EngineOptions, LoadError, ModelSource, Speculation,
+};
 use aligner_remote::{ApiKey, RemoteAligner, RemoteError, RemoteSettings};
 use anyhow::{Context, bail};
 
 use crate::{
-    config::{self, Dtype, Secret},
+    config::{self, Dtype, Problem, Problems, Secret},
     hub::{Hub, HubId},
 };
 
@@ -92,12 +94,32 @@ pub async fn load(settings: &config::Aligner, patience: Duration) -> anyhow::Res
         model => {
             let (settings, model) = (settings.clone(), model.to_owned());
             // Fetching, reading and packing weights takes its time.
-            let load = move || anyhow::Ok(Engine::load(engine_options(&settings, &model)?)?);
+            let load = move || Engine::load(engine_options(&settings, &model)?).map_err(by_key);
             let engine = tokio::task::spawn_blocking(load)
                 .await
                 .context("loading the model")??;
             Ok(Loaded::Engine(engine))
         }
+    }
+}
+
+/// An error of loading; a problem of the configuration, where the model alone could tell it.
+fn by_key(error: LoadError) -> anyhow::Error {
+    match error {
+        LoadError::Setting {
+            setting: "max_new_tokens",
+            value,
+            problem,
+        } => {
+            let problem = Problem {
+                key: "aligner.max_new_tokens".to_owned(),
+                value: Some(value),
+                message: problem,
+                fix: None,
+            };
+            Problems(vec![problem]).into()
+        }
+        other => other.into(),
     }
 }
 
@@ -219,6 +241,7 @@ async fn remote(settings: &config::Aligner, patience: Duration) -> anyhow::Resul
         .context("aligner.remote.max_concurrency = 0: set it to 1 or more")?;
     let remote = RemoteSettings {
         api_key: api_key.map(|key| ApiKey::new(key.expose())),
+        add_special_tokens: remote.add_special_tokens,
         decoding: decoding(settings),
         max_concurrency,
         timeout: Duration::from_millis(remote.timeout_ms),

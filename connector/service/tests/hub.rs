@@ -207,27 +207,71 @@ fn sharded(shard: &'static str) -> HashMap<&'static str, Vec<u8>> {
 #[test]
 fn a_second_copy_of_the_weights_is_not_fetched() {
     let shard = "model-00001-of-00001.safetensors";
-    let mut files = sharded(shard);
-    let second = ["consolidated.safetensors", "model.safetensors"];
-    for name in second {
-        files.insert(name, files[shard].clone());
-    }
-    let hub = FakeHub::holding(files, None);
-    let home = tempfile::tempdir().expect("a temporary folder");
-    let pinned = format!("acme/tiny@{COMMIT}");
-    let first = correct(&pinned, home.path(), &hub.url, false);
-    assert!(first.status.success(), "{}", text(&first.stderr));
-    let asked = hub.asked();
-    assert!(asked.iter().any(|path| path.ends_with(shard)), "{asked:?}");
-    for name in second {
-        let end = format!("/{name}");
-        assert!(!asked.iter().any(|path| path.ends_with(&end)), "{asked:?}");
-        assert!(!snapshot(home.path()).join(name).exists(), "{name}");
-    }
+    let (single, second) = ("model.safetensors", "consolidated.safetensors");
+    // The single file is taken before an index, which may be of former shards.
+    for (also, taken, left) in [
+        (vec![second], shard, vec![second]),
+        (vec![second, single], single, vec![second, shard]),
+    ] {
+        let mut files = sharded(shard);
+        for name in also {
+            files.insert(name, files[shard].clone());
+        }
+        let hub = FakeHub::holding(files, None);
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let pinned = format!("acme/tiny@{COMMIT}");
+        let first = correct(&pinned, home.path(), &hub.url, false);
+        assert!(first.status.success(), "{}", text(&first.stderr));
+        let asked = hub.asked();
+        let was_asked = |name: &str| {
+            let end = format!("/{name}");
+            asked.iter().any(|path| path.ends_with(&end))
+        };
+        assert!(was_asked(taken), "{asked:?}");
+        for name in left {
+            assert!(!was_asked(name), "{asked:?}");
+            assert!(!snapshot(home.path()).join(name).exists(), "{name}");
+        }
 
-    let again = correct(&pinned, home.path(), &hub.url, false);
-    assert_eq!(text(&again.stdout), text(&first.stdout));
+        let again = correct(&pinned, home.path(), &hub.url, false);
+        assert_eq!(text(&again.stdout), text(&first.stdout));
+        assert_eq!(hub.asked(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn what_another_tool_left_out_is_fetched_once_and_warned_of_offline() {
+    let profile = r#"{"name": "tiny", "template": "<q>{question}<a>{answer}<c>"}"#;
+    let mut files = tiny();
+    files.insert("aligner.json", profile.as_bytes().to_vec());
+    let hub = FakeHub::holding(files, None);
+    // What transformers fetches of it.
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let folder = snapshot(home.path());
+    fs::create_dir_all(&folder).expect("created");
+    for (name, bytes) in tiny() {
+        fs::write(folder.join(name), bytes).expect("written");
+    }
+    let pinned = format!("acme/tiny@{COMMIT}");
+    let nowhere = "http://127.0.0.1:1";
+    let warns = |offline: &Output| {
+        let warning = r#""missing":"aligner.json""#;
+        assert!(offline.status.success(), "{}", text(&offline.stderr));
+        text(&offline.stderr).contains(warning)
+    };
+    assert!(warns(&correct(&pinned, home.path(), nowhere, true)));
+
+    let online = correct(&pinned, home.path(), &hub.url, false);
+    assert!(online.status.success(), "{}", text(&online.stderr));
+    let expected = [
+        format!("/api/models/acme/tiny/revision/{COMMIT}?blobs=true"),
+        format!("/acme/tiny/resolve/{COMMIT}/aligner.json"),
+    ];
+    assert_eq!(hub.asked(), expected);
+    assert!(folder.join("aligner.json").is_file());
+    correct(&pinned, home.path(), &hub.url, false);
     assert_eq!(hub.asked(), Vec::<String>::new());
+    assert!(!warns(&correct(&pinned, home.path(), nowhere, true)));
 }
 
 #[test]

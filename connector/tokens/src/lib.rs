@@ -5,10 +5,17 @@
 //! cut at the special tokens of its *literal* pieces only, and what lies between two cuts is
 //! encoded in one go with special tokens switched off: no typed marker breaks out of its field,
 //! and merges across the seam of literal and field come out as if one hand had written both. What
-//! a tokenizer does at the beginning of a text, it does there alone, and not behind each cut.
+//! a tokenizer does at the beginning of a text, it does there alone, and not behind each cut. A
+//! marker takes the white space beside it along where `tokenizer.json` says so (`lstrip`, `rstrip`),
+//! a field's too.
+//!
+//! Absent: `tokenizer_config.json`. Where there is a `tokenizer.json`, transformers 5 drops its
+//! `add_bos_token` and `add_eos_token`, whatever the class, and adds what the post-processor says.
 
-use aligner::prompt::Piece;
-use tokenizers::{PreTokenizerWrapper, Tokenizer, pre_tokenizers::metaspace::PrependScheme};
+use aligner::prompt::{Piece, Template};
+use tokenizers::{
+    AddedToken, PreTokenizerWrapper, Tokenizer, pre_tokenizers::metaspace::PrependScheme,
+};
 
 /// The file of a checkpoint that says how.
 pub const FILE: &str = "tokenizer.json";
@@ -23,7 +30,7 @@ pub struct Texts {
     /// begins a text.
     behind: Option<Tokenizer>,
     /// Special tokens, the longest first.
-    specials: Vec<(String, u32)>,
+    specials: Vec<(AddedToken, u32)>,
 }
 
 /// A text that the tokenizer refuses; the message never holds the text.
@@ -60,9 +67,9 @@ impl Texts {
             .get_added_tokens_decoder()
             .into_iter()
             .filter(|(_, token)| token.special && !token.content.is_empty())
-            .map(|(id, token)| (token.content, id))
+            .map(|(id, token)| (token, id))
             .collect();
-        specials.sort_by_key(|(text, id)| (std::cmp::Reverse(text.len()), *id));
+        specials.sort_by_key(|(token, id)| (std::cmp::Reverse(token.content.len()), *id));
         Self {
             parsing,
             literal,
@@ -80,8 +87,26 @@ impl Texts {
     pub fn special(&self, token: &str) -> Option<u32> {
         self.specials
             .iter()
-            .find(|(text, _)| text == token)
+            .find(|(special, _)| special.content == token)
             .map(|(_, id)| *id)
+    }
+
+    /// The first marker of a template that counts only as a word of its own, if there is one.
+    ///
+    /// Whether it is a token would depend on the field beside it: no prompt can be cut there.
+    pub fn single_word_marker(&self, template: &Template) -> Option<&str> {
+        template.pieces("", "").into_iter().find_map(|piece| {
+            let Piece::Literal(mut rest) = piece else {
+                return None;
+            };
+            while let Some((at, token, _)) = self.first_special(rest) {
+                if token.single_word {
+                    return Some(token.content.as_str());
+                }
+                rest = &rest[at + token.content.len()..];
+            }
+            None
+        })
     }
 
     /// The text of a token, as the vocabulary spells it.
@@ -110,23 +135,31 @@ impl Texts {
         let mut ids = Vec::new();
         let mut text = String::new();
         let mut marked = false;
+        // Whether the marker before takes the white space behind it along.
+        let mut strips = false;
         for piece in pieces {
             let mut rest = match piece {
                 Piece::Field(field) => {
-                    text.push_str(field);
+                    push(&mut text, field, strips);
                     continue;
                 }
                 Piece::Literal(literal) => *literal,
             };
-            while let Some((at, len, id)) = self.first_special(rest) {
-                text.push_str(&rest[..at]);
-                self.encode_into(&text, &mut ids)?;
+            while let Some((at, token, id)) = self.first_special(rest) {
+                push(&mut text, &rest[..at], strips);
+                let before = if token.lstrip {
+                    text.trim_end()
+                } else {
+                    text.as_str()
+                };
+                self.encode_into(before, &mut ids)?;
                 text.clear();
                 ids.push(id);
                 marked = true;
-                rest = &rest[at + len..];
+                strips = token.rstrip;
+                rest = &rest[at + token.content.len()..];
             }
-            text.push_str(rest);
+            push(&mut text, rest, strips);
         }
         if marked {
             self.encode_into(&text, &mut ids)?;
@@ -182,14 +215,24 @@ impl Texts {
         Ok(())
     }
 
-    /// The first special token of a literal: where, how long, which.
-    fn first_special(&self, literal: &str) -> Option<(usize, usize, u32)> {
+    /// The first special token of a literal: where, and which.
+    fn first_special(&self, literal: &str) -> Option<(usize, &AddedToken, u32)> {
         self.specials
             .iter()
-            .filter_map(|(text, id)| literal.find(text).map(|at| (at, text.len(), *id)))
+            .filter_map(|(token, id)| literal.find(&token.content).map(|at| (at, token, *id)))
             // The longest of those at the same place: they come first, and `min_by_key` keeps it.
             .min_by_key(|(at, ..)| *at)
     }
+}
+
+/// Adds to the text behind a marker, which may take the white space that begins it along.
+fn push(text: &mut String, more: &str, strips: bool) {
+    let begins = text.is_empty();
+    text.push_str(if strips && begins {
+        more.trim_start()
+    } else {
+        more
+    });
 }
 
 /// The tokenizer for what stands behind a special token, if it makes a difference.
@@ -226,8 +269,6 @@ fn never_first(pre_tokenizer: &mut PreTokenizerWrapper) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use aligner::prompt::Template;
-
     use super::*;
 
     fn texts() -> Texts {
@@ -273,6 +314,11 @@ mod tests {
 
     /// A tokenizer of single letters, in which `▁` is 3.
     fn letters(pre_tokenizer: &str) -> Texts {
+        flagged(pre_tokenizer, &[])
+    }
+
+    /// The same with flags that its special tokens have.
+    fn flagged(pre_tokenizer: &str, flags: &[&str]) -> Texts {
         const JSON: &str = r#"{
             "version": "1.0",
             "added_tokens": [
@@ -292,8 +338,45 @@ mod tests {
         const SPECIAL: &str = r#""single_word": false, "lstrip": false, "rstrip": false,
             "normalized": false, "special": true"#;
         let json = JSON.replace("SPECIAL", SPECIAL);
-        let json = json.replace("PRE_TOKENIZER", pre_tokenizer);
+        let mut json = json.replace("PRE_TOKENIZER", pre_tokenizer);
+        for flag in flags {
+            let quoted = format!(r#""{flag}": "#);
+            json = json.replace(&format!("{quoted}false"), &format!("{quoted}true"));
+        }
         Texts::from_json(json.as_bytes()).expect("valid")
+    }
+
+    const NO_SPACE: &str =
+        r#"{"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never"}"#;
+
+    #[test]
+    fn a_marker_takes_along_the_white_space_that_its_flags_say() {
+        let template = Template::new("<q> {question} <a> {answer}<c> ").expect("valid");
+        let cases: [(&[&str], &[u32]); 4] = [
+            (&[], &[0, 3, 4, 5, 3, 3, 1, 3, 3, 6, 7, 2, 3]),
+            (&["lstrip"], &[0, 3, 4, 5, 1, 3, 3, 6, 7, 2, 3]),
+            (&["rstrip"], &[0, 4, 5, 3, 3, 1, 6, 7, 2]),
+            (&["lstrip", "rstrip"], &[0, 4, 5, 1, 6, 7, 2]),
+        ];
+        for (flags, expected) in cases {
+            let texts = flagged(NO_SPACE, flags);
+            // White space of the fields is as good as the template's.
+            let pieces = template.pieces("hi ", " yo");
+            let ids = texts.encode_pieces(&pieces).expect("encodes");
+            assert_eq!(ids, expected, "{flags:?}");
+            let whole = texts.encode_raw(&template.render("hi ", " yo"));
+            assert_eq!(ids, whole.expect("encodes"), "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn a_marker_that_must_be_a_word_of_its_own_is_found_in_the_template() {
+        let marked = Template::new("{question}<a>{answer}").expect("valid");
+        let plain = Template::new("{question} {answer}").expect("valid");
+        let texts = flagged(NO_SPACE, &["single_word"]);
+        assert_eq!(texts.single_word_marker(&marked), Some("<a>"));
+        assert_eq!(texts.single_word_marker(&plain), None);
+        assert_eq!(letters(NO_SPACE).single_word_marker(&marked), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use aligner_evaluation::{Triple, parse_decided};
+use aligner_evaluation::{Triple, parse_decided, render::harmless_line};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -52,7 +52,7 @@ fn check(triple: &Triple, origin: &str) -> Result<(), TrainError> {
     let problem = |key, problem| {
         Err(TrainError::Triple {
             origin: origin.to_owned(),
-            event_id: triple.event_id.clone(),
+            event_id: harmless_line(&triple.event_id),
             key,
             problem,
         })

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fmt, path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::error::TrainError;
 
@@ -269,6 +270,21 @@ impl Recipe {
         }
     }
 
+    /// This recipe with what `json`, an object of some of its keys, says instead.
+    ///
+    /// # Errors
+    /// If it is no such object, has a key that no recipe has, or a value of another type.
+    pub fn overlaid(&self, json: &str) -> Result<Self, serde_json::Error> {
+        // As a recipe of its own first: only then do errors name line and column.
+        serde_json::from_str::<Self>(json)?;
+        let keys: Map<String, Value> = serde_json::from_str(json)?;
+        let mut recipe = serde_json::to_value(self)?;
+        if let Value::Object(fields) = &mut recipe {
+            fields.extend(keys);
+        }
+        serde_json::from_value(recipe)
+    }
+
     pub(crate) fn check(&self) -> Result<(), TrainError> {
         let share = |value: f64| (0.0..1.0).contains(&value);
         let checks: [(&'static str, String, bool, &'static str); 15] = [
@@ -394,6 +410,30 @@ mod tests {
             error.to_string(),
             "device is gpu, expected cpu or cuda:<number>"
         );
+    }
+
+    #[test]
+    fn a_recipe_keeps_what_a_file_does_not_say() {
+        for usual in [Recipe::default(), Recipe::from_scratch()] {
+            let keys = r#"{"steps": 8, "learning_rate": 0.002, "patience": null}"#;
+            let recipe = usual.overlaid(keys).expect("keys of a recipe");
+            let expected = Recipe {
+                steps: Some(8),
+                learning_rate: 0.002,
+                patience: None,
+                ..usual
+            };
+            assert_eq!(recipe, expected);
+        }
+        for (json, said) in [
+            ("{\"seed\": 1,\n\"step\": 8}", "unknown field `step`"),
+            ("{\"seed\": 1,\n\"steps\": \"8\"}", "at line 2 column"),
+            ("[1]", "invalid"),
+            ("{", "EOF"),
+        ] {
+            let error = Recipe::from_scratch().overlaid(json).expect_err(json);
+            assert!(error.to_string().contains(said), "{json}: {error}");
+        }
     }
 
     #[test]

@@ -4,21 +4,26 @@
 
 {{/* Short enough for what Kubernetes appends to it: "-headless", ordinals, revision hashes. */}}
 {{- define "aligner-connector.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
-{{- else -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
-{{- if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" -}}
+{{- $fullname := .Values.fullnameOverride -}}
+{{- if not $fullname -}}
+{{- $fullname = ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
 {{- end -}}
+{{- $fullname = $fullname | trunc 52 | trimSuffix "-" -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $fullname) -}}
+{{- fail (printf "%s cannot be the name of a Service: set fullnameOverride to lower-case letters, digits and hyphens, with a letter first" $fullname) -}}
 {{- end -}}
+{{- $fullname -}}
+{{- end -}}
+
+{{/* Where the connector listens in its pod. Not service.port, which may be one that only root can bind. */}}
+{{- define "aligner-connector.port" -}}
+8083
 {{- end -}}
 
 {{- define "aligner-connector.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "aligner-connector.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "aligner-connector.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "aligner-connector.labels" -}}
@@ -61,7 +66,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $config := deepCopy .Values.config -}}
 {{- $_ := set $config "name" (include "aligner-connector.connectorName" .) -}}
 {{- $service := default dict $config.service -}}
-{{- $_ := set $config "service" (set $service "listen" (printf "0.0.0.0:%d" (int .Values.service.port))) -}}
+{{- $_ := set $config "service" (set $service "listen" (printf "0.0.0.0:%s" (include "aligner-connector.port" .))) -}}
 {{- toYaml $config -}}
 {{- end -}}
 

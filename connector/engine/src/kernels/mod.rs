@@ -40,7 +40,7 @@ pub(crate) use matrix::{Matrix, Precision};
 pub(crate) use peak::measure;
 pub(crate) use pool::Pool;
 pub(crate) use quantize::QuantizedRows;
-pub(crate) use readout::{Reading, read};
+pub(crate) use readout::{Reading, read, read_one};
 
 /// Which instruction set the kernels use; found at run time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

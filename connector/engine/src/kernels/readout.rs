@@ -51,6 +51,18 @@ pub(crate) fn read(
     });
 }
 
+/// Reads a row on the thread that asks, to the same bytes.
+pub(crate) fn read_one(isa: Floats, logits: &[f32]) -> Reading {
+    let mut reading = Reading {
+        token: 0,
+        logprob: 0.0,
+        finite: false,
+    };
+    // SAFETY: the row has so many logits, and the reading is nobody else's.
+    unsafe { read_row(isa, logits.as_ptr(), logits.len(), &raw mut reading) };
+    reading
+}
+
 for_each_isa! {
     unsafe fn read_row(logits: *const f32, vocab: usize, reading: *mut Reading) = read_row_on
 }

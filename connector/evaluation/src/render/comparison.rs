@@ -1,6 +1,7 @@
 //! A comparison as plain text and as HTML.
 
 use super::{
+    harmless_line,
     html::page,
     table::{Table, escape},
 };
@@ -10,11 +11,11 @@ use crate::compare::{Comparison, GroupComparison, Side};
 pub fn comparison_terminal(comparison: &Comparison) -> String {
     format!(
         "A: {} {}\nB: {} {}\non {}, intervals at {:.0} %\n\n{}",
-        comparison.a.name,
-        comparison.a.revision,
-        comparison.b.name,
-        comparison.b.revision,
-        comparison.data,
+        harmless_line(&comparison.a.name),
+        harmless_line(&comparison.a.revision),
+        harmless_line(&comparison.b.name),
+        harmless_line(&comparison.b.revision),
+        harmless_line(&comparison.data),
         100.0 * comparison.confidence,
         table(comparison).text()
     )

@@ -2,11 +2,13 @@
 //! nothing from anywhere.
 
 mod comparison;
+mod harmless;
 mod html;
 mod table;
 mod terminal;
 
 pub use comparison::{comparison_html, comparison_terminal};
+pub use harmless::{harmless, harmless_line};
 pub use html::html;
 pub use terminal::terminal;
 

@@ -1,5 +1,7 @@
 //! A table of strings, as aligned text or as HTML.
 
+use super::harmless::{harmless_line, shown};
+
 /// First column left, others right.
 pub(crate) struct Table {
     head: Vec<String>,
@@ -14,8 +16,10 @@ impl Table {
         }
     }
 
+    /// Each cell becomes one line, whatever its text holds.
     pub fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+        let cells = cells.iter().map(|cell| harmless_line(cell));
+        self.rows.push(cells.collect());
     }
 
     /// Aligned columns, two spaces apart.
@@ -65,7 +69,7 @@ impl Table {
     }
 }
 
-/// Text that is safe in HTML, in attributes too.
+/// Text that is safe in HTML, in attributes too, and shown in the order in which it is read.
 pub(crate) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
@@ -75,7 +79,9 @@ pub(crate) fn escape(text: &str) -> String {
             '>' => safe.push_str("&gt;"),
             '"' => safe.push_str("&quot;"),
             '\'' => safe.push_str("&#39;"),
-            other => safe.push(other),
+            // A page takes it for the end of a line, and logs of Windows are full of it.
+            '\r' => safe.push('\r'),
+            other => safe.push(shown(other)),
         }
     }
     safe

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{number, percent, percent_between, table::Table};
+use super::{harmless_line, number, percent, percent_between, table::Table};
 use crate::{figures::Figures, proxies::NOTE, report::Report};
 
 /// The report as plain text of at most about 120 columns; holds no text of questions and
@@ -11,12 +11,12 @@ pub fn terminal(report: &Report) -> String {
     let [summary, kinds, upstream, proxies] = tables(report);
     format!(
         "{} on {}: {} answers in {:.1} s ({:.1} a second)\nrevision {}\n\n{}\nby kind\n{}\nby upstream model\n{}\n{NOTE}\n{}",
-        report.aligner.name,
-        report.data,
+        harmless_line(&report.aligner.name),
+        harmless_line(&report.data),
         report.all.answers,
         report.seconds,
         report.answers_per_second,
-        report.aligner.revision,
+        harmless_line(&report.aligner.revision),
         summary.text(),
         kinds.text(),
         upstream.text(),

@@ -210,7 +210,7 @@ fn instant(value: Value) -> Slot<i64> {
         return instant(*value);
     }
     match millis(&value) {
-        Some(millis) => Slot::Is(millis),
+        Some(millis) => Slot::millis(millis),
         None if value == Value::Null => Slot::Null,
         None => Slot::Wrong(kind(&value)),
     }

@@ -6,7 +6,10 @@
 
 use std::fmt;
 
-use super::error::{DecodeError, reason};
+use super::{
+    error::{DecodeError, reason},
+    time_unit::TimeUnit,
+};
 use crate::{AnswerEvent, answer_event::INSTANTS};
 
 /// What was found where a text or a number was looked for.
@@ -44,8 +47,29 @@ pub(super) enum Slot<T> {
     Is(T),
     Wrong(Kind),
     OutOfRange,
+    /// A number of milliseconds that most likely counts another unit.
+    OtherUnit {
+        number: i64,
+        unit: TimeUnit,
+        /// What it would be in milliseconds.
+        millis: i64,
+    },
     /// A text that is no instant.
     NoInstant,
+}
+
+impl Slot<i64> {
+    /// The instant of a number that stands for milliseconds.
+    pub fn millis(number: i64) -> Self {
+        match TimeUnit::mistaken(number) {
+            Some((unit, millis)) => Self::OtherUnit {
+                number,
+                unit,
+                millis,
+            },
+            None => Self::Is(number),
+        }
+    }
 }
 
 /// The fields of an answer event, each as it was found.
@@ -71,6 +95,11 @@ pub(super) trait Places {
     /// What `created_at` is, for whoever wrote something else.
     fn instant(&self) -> &'static str {
         "an integer of epoch milliseconds, in the years 1 to 9999"
+    }
+
+    /// What to do about a `created_at` of another unit, which makes so many milliseconds.
+    fn of_other_unit(&self, _: TimeUnit, millis: i64) -> String {
+        format!("write epoch milliseconds, here {millis}")
     }
 
     /// Whether there are questions and answers without text. What was written for us has none.
@@ -169,6 +198,19 @@ fn optional<T>(
             format!(
                 "{} is a string that is no instant: write {expected}",
                 places.place(field)
+            ),
+        )),
+        Slot::OtherUnit {
+            number,
+            unit,
+            millis,
+        } => Err(DecodeError::new(
+            reason::OUT_OF_RANGE,
+            format!(
+                "{} is {number}, most likely {}: {}",
+                places.place(field),
+                unit.name(),
+                places.of_other_unit(unit, millis)
             ),
         )),
         Slot::OutOfRange => Err(DecodeError::new(

@@ -25,7 +25,7 @@ pub mod reason {
     pub const EMPTY_ANSWER: &str = "empty_answer";
     /// A field has another type than its schema says.
     pub const WRONG_TYPE: &str = "wrong_type";
-    /// A number that is no instant in epoch milliseconds.
+    /// A number that is no instant in epoch milliseconds, or most likely counts another unit.
     pub const OUT_OF_RANGE: &str = "out_of_range";
     /// Not a datum of the schema that it names, or not framed as the registry's clients do.
     pub const INVALID_AVRO: &str = "invalid_avro";

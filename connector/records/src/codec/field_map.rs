@@ -21,9 +21,10 @@ use crate::AnswerEvent;
 /// Pointers to the fields of an answer event; in configuration a map of field names to pointers.
 ///
 /// `question` and `answer` must be there and point to texts, or to lists of content parts as chat
-/// APIs write them: the texts of the parts are taken one after another, and parts of other kinds
-/// (images, calls of tools) are left out. Where a log holds null there, or no text, the event has
-/// an empty one: chat logs are full of messages that only call tools.
+/// APIs write them: the texts of the parts are taken one after another, with a line break between
+/// two where neither has white space, and parts of other kinds (images, calls of tools) are left
+/// out. Where a log holds null there, or no text, the event has an empty one: chat logs are full of
+/// messages that only call tools.
 ///
 /// The other fields are optional, in the map and in each document. `event_id`, `conversation_id`
 /// and `user_id` may also point to integers, since many logs number their rows. `metadata_json`
@@ -152,6 +153,13 @@ impl Places for FieldMap {
          2026-04-09T23:00:17Z (RFC 3339), in the years 1 to 9999"
     }
 
+    fn of_other_unit(&self, unit: TimeUnit, millis: i64) -> String {
+        format!(
+            "set input.created_at_unit to {}, or write epoch milliseconds, here {millis}",
+            unit.name()
+        )
+    }
+
     fn texts_may_be_empty(&self) -> bool {
         true
     }
@@ -229,12 +237,22 @@ fn message(value: Option<&Tree<'_>>) -> Slot<String> {
     let mut whole = String::new();
     for part in parts {
         match part {
-            Tree::Text(text) => whole.push_str(text),
-            Tree::Object(_) => whole.push_str(part_text(part).unwrap_or_default()),
+            Tree::Text(text) => append(&mut whole, text),
+            Tree::Object(_) => append(&mut whole, part_text(part).unwrap_or_default()),
             _ => return Slot::Wrong(Kind::Array),
         }
     }
     Slot::Is(whole)
+}
+
+/// Appends the text of a part, so that the last word before it and its first one stay two.
+fn append(whole: &mut String, text: &str) {
+    let is_joint = !whole.is_empty() && !text.is_empty();
+    let is_apart = whole.ends_with(char::is_whitespace) || text.starts_with(char::is_whitespace);
+    if is_joint && !is_apart {
+        whole.push('\n');
+    }
+    whole.push_str(text);
 }
 
 /// The text of a content part, if it is of that kind: OpenAI and Anthropic say `text`, OpenAI's
@@ -269,7 +287,11 @@ fn instant(value: Option<&Tree<'_>>, unit: Option<TimeUnit>) -> Slot<i64> {
             } else {
                 TimeUnit::Milliseconds
             });
-            unit.millis(number).map_or(Slot::OutOfRange, Slot::Is)
+            match unit.millis(number) {
+                None => Slot::OutOfRange,
+                Some(millis) if unit == TimeUnit::Milliseconds => Slot::millis(millis),
+                Some(millis) => Slot::Is(millis),
+            }
         }
         Some(Tree::Text(text)) => match text.parse::<Timestamp>() {
             Ok(at) => Slot::Is(at.as_millisecond()),
@@ -374,6 +396,29 @@ mod tests {
         let event = read(&map, log).expect("valid");
         assert_eq!(event.question, "Who is this? Say.");
         assert_eq!(event.answer, "A cat.");
+    }
+
+    #[test]
+    fn texts_of_parts_have_white_space_between_them_and_a_line_break_where_they_bring_none() {
+        let map = map(r#"{"question":"/q","answer":"/a"}"#);
+        let image = r#",{"type":"image_url","image_url":{"url":"https://example.com/cat.png"}},"#;
+        for (parts, answer) in [
+            (vec!["Hello", "world"], "Hello\nworld"),
+            (vec!["Hello ", "world"], "Hello world"),
+            (vec!["Hello", " world"], "Hello world"),
+            (vec!["Hello\n\n", "world"], "Hello\n\nworld"),
+            (vec!["", "Hello", "", "world", ""], "Hello\nworld"),
+            (vec!["Hello"], "Hello"),
+        ] {
+            let parts: Vec<_> = parts
+                .iter()
+                .map(|text| serde_json::json!({"type": "text", "text": text}).to_string())
+                .collect();
+            for between in [",", image] {
+                let log = format!(r#"{{"q":"Q","a":[{}]}}"#, parts.join(between));
+                assert_eq!(read(&map, &log).expect("valid").answer, answer, "{log}");
+            }
+        }
     }
 
     #[test]
@@ -486,6 +531,12 @@ mod tests {
         for (unit, number, expected) in [
             (None, "1e300", reason::OUT_OF_RANGE),
             (None, "18446744073709551615", reason::OUT_OF_RANGE),
+            (None, "1766000068", reason::OUT_OF_RANGE),
+            (
+                Some(TimeUnit::Milliseconds),
+                "1766000068",
+                reason::OUT_OF_RANGE,
+            ),
             (
                 Some(TimeUnit::Seconds),
                 "1766000068280",
@@ -499,6 +550,21 @@ mod tests {
             let error = created_at(unit, number).expect_err("no instant");
             assert_eq!(error.reason, expected, "{number}");
         }
+        // Early in 1970, and said to be.
+        assert_eq!(
+            created_at(Some(TimeUnit::Seconds), "1766000"),
+            Ok(Some(1_766_000_000))
+        );
+        assert_eq!(
+            created_at(None, r#""1970-01-21T10:33:20Z""#),
+            Ok(Some(1_766_000_000))
+        );
+        let error = created_at(None, "1766000068").expect_err("seconds");
+        assert_eq!(
+            error.message,
+            "created_at (at /t) is 1766000068, most likely seconds: set input.created_at_unit to \
+             seconds, or write epoch milliseconds, here 1766000068000"
+        );
     }
 
     #[test]

@@ -275,7 +275,7 @@ impl From<Found> for Slot<i64> {
     fn from(found: Found) -> Self {
         match found {
             Found::Null => Self::Null,
-            Found::Integer(millis) => Self::Is(millis),
+            Found::Integer(number) => Self::millis(number),
             Found::TooLarge => Self::OutOfRange,
             // Seconds, most likely; guessing would move instants by a factor of a thousand.
             Found::Fraction => Self::Wrong(Kind::Fraction),

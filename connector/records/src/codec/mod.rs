@@ -11,7 +11,7 @@ pub mod framing;
 pub mod json;
 mod json_writer;
 mod pointer;
-mod surrogates;
+pub mod surrogates;
 mod time_unit;
 mod tree;
 

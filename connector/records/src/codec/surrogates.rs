@@ -18,7 +18,7 @@ const LOW: RangeInclusive<u16> = 0xdc00..=0xdfff;
 
 /// The text with U+FFFD for each escape that is half a pair; none if every pair is whole. In one
 /// pass, whether the text is JSON or not.
-pub(super) fn mended(text: &str) -> Option<String> {
+pub fn mended(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let mut mended: Option<Vec<u8>> = None;
     let mut at = 0;

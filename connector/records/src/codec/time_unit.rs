@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Number;
 
 use super::tree::Tree;
+use crate::answer_event::INSTANTS;
 
 /// What a number counts, from 1970 on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,30 @@ pub enum TimeUnit {
 }
 
 impl TimeUnit {
+    /// As configuration spells it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Seconds => "seconds",
+            Self::Milliseconds => "milliseconds",
+            Self::Microseconds => "microseconds",
+            Self::Nanoseconds => "nanoseconds",
+        }
+    }
+
+    /// Whether a number that stands for epoch milliseconds most likely counts another unit: which,
+    /// and how many milliseconds that makes. Nobody logged answers before 1970-04-27, nor after the
+    /// year 9999.
+    pub fn mistaken(number: i64) -> Option<(Self, i64)> {
+        const BEYOND: i64 = *INSTANTS.end() + 1;
+        match number {
+            // Of the years 1973 to 2286.
+            100_000_001..10_000_000_000 => Some((Self::Seconds, number * 1_000)),
+            BEYOND..=100_000_000_000_000_000 => Some((Self::Microseconds, number / 1_000)),
+            100_000_000_000_000_001.. => Some((Self::Nanoseconds, number / 1_000_000)),
+            _ => None,
+        }
+    }
+
     /// How many of these make a second.
     fn per_second(self) -> i64 {
         match self {
@@ -84,6 +109,33 @@ mod tests {
                 };
                 assert_eq!(unit.millis(&number), Some(millis), "{unit:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_no_likely_instant_in_milliseconds_is_told_by_its_unit() {
+        let (seconds, millis) = (1_766_000_068, 1_766_000_068_000);
+        for (number, unit) in [
+            (seconds, TimeUnit::Seconds),
+            (millis * 1_000, TimeUnit::Microseconds),
+            (millis * 1_000_000, TimeUnit::Nanoseconds),
+        ] {
+            assert_eq!(TimeUnit::mistaken(number), Some((unit, millis)));
+        }
+        let last = *INSTANTS.end();
+        for taken in [
+            *INSTANTS.start(),
+            -5,
+            0,
+            100_000_000,
+            10_000_000_000,
+            millis,
+            last,
+        ] {
+            assert_eq!(TimeUnit::mistaken(taken), None, "{taken}");
+        }
+        for refused in [100_000_001, 9_999_999_999, last + 1, i64::MAX] {
+            assert!(TimeUnit::mistaken(refused).is_some(), "{refused}");
         }
     }
 

@@ -1,11 +1,19 @@
 //! `eval`: what an Aligner corrects, and what it should have left alone.
 
-use std::{fs::File, io::Write, path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use aligner::{Aligner, Identity};
 use aligner_evaluation::{
-    Class, CompareOptions, Options, Progress, Report, Triple, compare, evaluate, parse_decided,
-    render,
+    Class, CompareOptions, Dimension, Options, Progress, Report, Triple, compare, evaluate,
+    parse_decided, render,
 };
 use anyhow::{Context, bail};
 use tokio::runtime::Runtime;
@@ -45,6 +53,9 @@ pub fn run(args: &cli::Eval) -> anyhow::Result<ExitCode> {
              \"correction\", the answer itself where nothing is wrong"
         );
     }
+    for warning in untold_kinds(&triples) {
+        eprintln!("warning: {warning}");
+    }
     let page = page(args)?;
     let runtime = commands::runtime()?;
     let options = Options {
@@ -62,30 +73,34 @@ pub fn run(args: &cli::Eval) -> anyhow::Result<ExitCode> {
         measure(&runtime, aligner, &triples, &options)
     };
     let report = measure(&settings)?;
-    let html = match other {
+    let (text, html) = match other {
         None => {
-            if args.json {
-                println!("{}", serde_json::to_string(&report)?);
+            let text = if args.json {
+                serde_json::to_string(&report)?
             } else {
-                println!("{}", render::terminal(&report));
-            }
-            render::html(&report)
+                render::terminal(&report)
+            };
+            (text, render::html(&report))
         }
         Some(other) => {
             let comparison = compare(&report, &measure(&other)?, &CompareOptions::default())?;
-            if args.json {
-                println!("{}", serde_json::to_string(&comparison)?);
+            let text = if args.json {
+                serde_json::to_string(&comparison)?
             } else {
-                println!("{}", render::comparison_terminal(&comparison));
-            }
-            render::comparison_html(&comparison)
+                render::comparison_terminal(&comparison)
+            };
+            (text, render::comparison_html(&comparison))
         }
     };
-    if let Some((named, file)) = page {
+    // Neither is lost by what becomes of the other.
+    let written = page.map_or(Ok(()), |(named, file)| {
         files::emptied(file)
             .and_then(|mut file| file.write_all(html.as_bytes()))
-            .with_context(|| format!("writing {named}"))?;
-    }
+            .with_context(|| format!("writing {named}"))
+    });
+    // Not println!, which panics where nobody reads it.
+    let printed = writeln!(io::stdout(), "{text}").context("printing the figures");
+    written.and(printed)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -162,6 +177,29 @@ fn triples(path: &Path) -> anyhow::Result<Vec<Triple>> {
     Ok(triples)
 }
 
+/// Kinds of fault that count in no dimension, because no word of their names tells one.
+fn untold_kinds(triples: &[Triple]) -> Vec<String> {
+    let mut rows: BTreeMap<&str, usize> = BTreeMap::new();
+    let faulty = triples
+        .iter()
+        .filter(|triple| Class::of(triple) == Class::Faulty);
+    for kind in faulty.filter_map(|triple| triple.kind.as_deref()) {
+        if Dimension::of_kind(kind).is_none() {
+            *rows.entry(kind).or_default() += 1;
+        }
+    }
+    rows.into_iter()
+        .map(|(kind, count)| {
+            format!(
+                "kind {}, of {count} faulty rows, counts in none of helpful, harmless and honest: \
+                 no word in its name tells which; put one there, such as unhelpful, harmful or \
+                 dishonest",
+                render::harmless_line(kind)
+            )
+        })
+        .collect()
+}
+
 /// That an Aligner is measured by what it wrote itself.
 fn own_rows(aligner: &Identity, triples: &[Triple]) -> Option<String> {
     let own = |triple: &&Triple| {
@@ -176,7 +214,7 @@ fn own_rows(aligner: &Identity, triples: &[Triple]) -> Option<String> {
              about it; give corrections that people have mended (without their aligner_name), or \
              those of another Aligner",
             triples.len(),
-            aligner.name
+            render::harmless_line(&aligner.name)
         )
     })
 }
@@ -188,7 +226,7 @@ fn measure(
     options: &Options,
 ) -> anyhow::Result<Report> {
     let bar = commands::progress_bar(Some(triples.len() as u64));
-    bar.set_message(aligner.identity().name.clone());
+    bar.set_message(render::harmless_line(&aligner.identity().name));
     let mut progress = |progress: Progress| bar.set_position(progress.done as u64);
     let report = runtime.block_on(evaluate(aligner, triples, options, &mut progress))?;
     bar.finish_and_clear();

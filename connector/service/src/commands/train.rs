@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    io::{self, Write},
     ops::ControlFlow,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -64,12 +65,19 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
     for warning in warnings(&outcome) {
         eprintln!("warning: {warning}");
     }
-    println!("{}", serde_json::to_string(&outcome)?);
-    Ok(match outcome.ended {
+    // Not println!, which panics where nobody reads it.
+    let printed = writeln!(io::stdout(), "{}", serde_json::to_string(&outcome)?);
+    match outcome.ended {
         // There is no Aligner yet: whatever was to follow must not go on.
-        Ended::Interrupted => ExitCode::FAILURE,
-        Ended::EarlyStopped | Ended::Completed => ExitCode::SUCCESS,
-    })
+        Ended::Interrupted => Ok(ExitCode::FAILURE),
+        Ended::EarlyStopped | Ended::Completed => {
+            printed.with_context(|| {
+                let output = outcome.output.display();
+                format!("printing the outcome, which {output}/training.json has too")
+            })?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
 }
 
 /// An error of the run, by the flag that mends it.
@@ -114,6 +122,16 @@ fn warnings(outcome: &Outcome) -> Vec<String> {
              aligner_name), or those of another Aligner",
             outcome.own_triples, outcome.triples
         ));
+    }
+    let best = outcome.best_validation.map(|best| best.step);
+    // An interrupted run has written nothing yet, and its next steps may be better.
+    if best == Some(0) && outcome.ended != Ended::Interrupted {
+        warnings.push(
+            "nothing that was trained was better than the base on the held-out rows: the base was \
+             written; give more or other held-out rows (--validation FILE), or a lower \
+             --learning-rate"
+                .to_owned(),
+        );
     }
     if outcome.exact == Some(0.0) || outcome.delivered_corrections == Some(0.0) {
         warnings.push(
@@ -171,7 +189,8 @@ fn options(args: &cli::Train) -> anyhow::Result<TrainOptions> {
     if let Some(path) = &args.recipe {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("reading recipe {}", path.display()))?;
-        *recipe = serde_json::from_str(&text)
+        *recipe = recipe
+            .overlaid(&text)
             .map_err(|error| Usage(format!("--recipe {}: {error}", path.display())))?;
     }
     recipe.seed = args.seed.unwrap_or(recipe.seed);

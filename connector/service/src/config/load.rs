@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     Problem, Problems, Settings,
-    check::check,
+    check::{check, without_effect},
     layers::{Layers, set},
     strays,
     values::items,
@@ -48,10 +48,12 @@ fn read_where(layers: &Layers, wanted: impl Fn(&str) -> bool) -> Result<Settings
     let defaults = serde_json::to_value(Settings::default()).expect("settings serialise");
     problems.extend(strays::problems(&layers.environment, &defaults, &wanted));
     let mut settings = defaults.clone();
+    let mut written = Vec::new();
     for (path, value) in leaves(&given, &defaults) {
         match fit(&defaults, &path, value) {
             Ok(value) if path.first().is_some_and(|section| wanted(section)) => {
                 set(&mut settings, &path, value);
+                written.push(path.join("."));
             }
             Ok(_) => {}
             Err(problem) => problems.push(problem),
@@ -60,6 +62,7 @@ fn read_where(layers: &Layers, wanted: impl Fn(&str) -> bool) -> Result<Settings
     let settings =
         serde_json::from_value(settings).expect("values that fit one by one fit together");
     problems.extend(check(&settings));
+    problems.extend(without_effect(&settings, &written));
     for problem in &mut problems {
         // Whoever looks for it in the file would not find it.
         if let Some(variable) = layers.variable(&problem.key) {
@@ -663,6 +666,30 @@ mod tests {
         let Problems(problems) =
             read_sections(&layers(&half), &["input"]).expect_err("no answer is mapped");
         assert_eq!(problems[0].key, "input.fields.answer");
+    }
+
+    #[test]
+    fn what_was_written_must_have_an_effect_and_defaults_need_none() {
+        let pipeline = "pipeline: {close_timeout_ms: 3000}\n";
+        let shorter = file(".yaml", pipeline);
+        read(&layers(&shorter)).expect("nobody wrote how long leaving may take");
+        let text = format!("kafka: {{close_timeout_ms: 5000}}\n{pipeline}");
+        let both = file(".yaml", &text);
+        let Problems(problems) = read(&layers(&both)).expect_err("it would be cut off");
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].key, "kafka.close_timeout_ms");
+        read_sections(&layers(&both), &["pipeline"]).expect("nothing is left");
+        let layers = Layers {
+            environment: vec![("ALIGNER__KAFKA__SESSION_TIMEOUT_MS".into(), "6000".into())],
+            flags: vec![(
+                "kafka.properties.group.protocol".to_owned(),
+                "consumer".to_owned(),
+            )],
+            ..Layers::default()
+        };
+        let Problems(problems) = read(&layers).expect_err("the brokers decide it");
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].key, "kafka.session_timeout_ms");
     }
 
     #[test]

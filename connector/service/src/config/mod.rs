@@ -342,6 +342,9 @@ pub struct Remote {
     pub url: Option<String>,
     /// Model name to ask for.
     pub model: Option<String>,
+    /// Whether the server begins the prompt with what its tokenizer adds; null leaves it to the
+    /// server.
+    pub add_special_tokens: Option<bool>,
     /// Bearer token.
     pub api_key: Option<Secret>,
     /// File that holds the bearer token.
@@ -357,6 +360,7 @@ impl Default for Remote {
         Self {
             url: None,
             model: None,
+            add_special_tokens: None,
             api_key: None,
             api_key_file: None,
             max_concurrency: 64,

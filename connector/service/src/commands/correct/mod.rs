@@ -15,22 +15,27 @@ use std::{
     time::Duration,
 };
 
-use aligner_pipeline::{Parts, Pipeline, system_clock};
-use aligner_records::FieldMap;
+use aligner_pipeline::{Parts, Pipeline, Summary, system_clock};
+use aligner_records::{Disposition, FieldMap};
 use anyhow::bail;
+use clap::ArgMatches;
 
 use self::files::Named;
 use crate::{
     cli::{self, OutputFormat},
     commands::{self, Usage},
     config::{self, Settings},
+    diff::Paint,
     models, serve, telemetry,
 };
 
-/// Runs the command.
-pub fn run(args: &cli::Correct) -> anyhow::Result<ExitCode> {
+/// What shells give for a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+/// Runs the command; `matches` are those of the whole command line.
+pub fn run(args: &cli::Correct, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     telemetry::install_quiet();
-    let settings = settings::read(args)?;
+    let settings = settings::read(args, matches)?;
     let fields = fields(args, &settings)?;
     refuse_own_files(args, &settings)?;
     let input = input::open(args, fields.as_ref())?;
@@ -53,8 +58,9 @@ pub fn run(args: &cli::Correct) -> anyhow::Result<ExitCode> {
     }
     let aligner = loaded.aligner();
     let progress = commands::progress_bar(input::total_lines(args));
+    let identity = aligner.identity().clone();
     let (sink, ending) =
-        writer::LineSink::new(output, pairs, format, aligner.identity().clone(), progress);
+        writer::LineSink::new(output, pairs, format, paint(args), identity, progress);
     let (source, input_end) = lines::LineSource::new(input);
     let pipeline = Pipeline::new(Parts {
         source,
@@ -71,7 +77,7 @@ pub fn run(args: &cli::Correct) -> anyhow::Result<ExitCode> {
         let stop = serve::stop_signal()?;
         let interrupted = async {
             stop.await;
-            eprintln!("stopping: what the Aligner has is finished; a second signal ends at once");
+            eprintln!("stopping: what is finished is written; a second signal ends at once");
         };
         anyhow::Ok(pipeline.run(interrupted).await?)
     });
@@ -86,10 +92,10 @@ pub fn run(args: &cli::Correct) -> anyhow::Result<ExitCode> {
             "{}: {error}; the lines before it are done: give the others again once they can be read",
             input::name(args)
         ),
-        _ => bail!(
-            "interrupted: {} lines were done, the others are not in the output",
-            summary.received - summary.left
-        ),
+        _ => {
+            eprintln!("{}", interrupted(&summary));
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
     }
     if ending.dead_lettered == 0 {
         return Ok(ExitCode::SUCCESS);
@@ -100,6 +106,27 @@ pub fn run(args: &cli::Correct) -> anyhow::Result<ExitCode> {
         ending.dead_lettered, summary.received
     );
     Ok(ExitCode::FAILURE)
+}
+
+/// What was done until somebody stopped it.
+fn interrupted(summary: &Summary) -> String {
+    let count = |disposition: Disposition| {
+        let outcomes = summary.outcomes.iter();
+        let records: u64 = outcomes
+            .filter(|outcome| outcome.disposition == disposition)
+            .map(|outcome| outcome.records)
+            .sum();
+        (records > 0).then(|| format!("{records} {}", disposition.as_str()))
+    };
+    let counts: Vec<String> = Disposition::ALL.into_iter().filter_map(count).collect();
+    let of_these = match counts.as_slice() {
+        [] => String::new(),
+        counts => format!(" ({})", counts.join(", ")),
+    };
+    format!(
+        "interrupted: {} lines were done{of_these}, the others are not in the output",
+        summary.received - summary.left
+    )
 }
 
 type Input = Box<dyn BufRead + Send>;
@@ -131,6 +158,16 @@ fn refuse_own_files(args: &cli::Correct, settings: &Settings) -> Result<(), Usag
 
 fn to_stdout(args: &cli::Correct) -> bool {
     args.output.as_os_str() == "-"
+}
+
+/// Whether changes are coloured: on a terminal. A file would keep the escapes for good.
+fn paint(args: &cli::Correct) -> Paint {
+    let terminal = to_stdout(args) && io::stdout().is_terminal();
+    if terminal && std::env::var_os("NO_COLOR").is_none() {
+        Paint::Colour
+    } else {
+        Paint::Plain
+    }
 }
 
 fn output(args: &cli::Correct) -> anyhow::Result<Output> {

@@ -4,10 +4,8 @@
 //! Only sections with a meaning for a file are taken; brokers, topics and their secrets may be out
 //! of reach where somebody tries a configuration.
 
-use std::ffi::OsString;
-
 use aligner_pipeline::Settings as Limits;
-use clap::{ArgMatches, CommandFactory, parser::ValueSource};
+use clap::{ArgMatches, parser::ValueSource};
 
 use super::lines::MAX_LINE_BYTES;
 use crate::{
@@ -18,12 +16,12 @@ use crate::{
 /// `service` has the time that `pipeline` is held against.
 const SECTIONS: [&str; 4] = ["input", "aligner", "pipeline", "service"];
 
-/// Reads them.
+/// Reads them; `matches` are those of the whole command line, from which `args` were made.
 ///
 /// # Errors
 /// With every problem there is; what a flag says wrong has the name of the flag.
-pub fn read(args: &cli::Correct) -> Result<Settings, Problems> {
-    let flags = flags(&args.model, &written(std::env::args_os()));
+pub fn read(args: &cli::Correct, matches: &ArgMatches) -> Result<Settings, Problems> {
+    let flags = flags(&args.model, &written(matches));
     let layers = Layers {
         file: args.config.clone(),
         environment: std::env::vars_os().collect(),
@@ -56,9 +54,9 @@ fn flags(model: &cli::Model, written: &[&str]) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The flags of the model in a command line. Once it is parsed into [`cli::Model`], nothing tells
-/// `--model bundled` from no flag at all; clap does.
-fn written(arguments: impl IntoIterator<Item = OsString>) -> Vec<&'static str> {
+/// The flags of the model in a command line. In [`cli::Model`] nothing tells `--model bundled` from
+/// no flag at all; what clap matched does.
+fn written(matches: &ArgMatches) -> Vec<&'static str> {
     const NAMES: [&str; 6] = [
         "model",
         "profile",
@@ -67,10 +65,7 @@ fn written(arguments: impl IntoIterator<Item = OsString>) -> Vec<&'static str> {
         "threads",
         "max_new_tokens",
     ];
-    let parsed = cli::Cli::command().try_get_matches_from(arguments).ok();
-    let correct = parsed
-        .as_ref()
-        .and_then(|parsed| parsed.subcommand_matches("correct"));
+    let correct = matches.subcommand_matches("correct");
     let by_hand = |correct: &ArgMatches, name: &str| {
         correct.value_source(name) == Some(ValueSource::CommandLine)
     };
@@ -98,7 +93,8 @@ fn by_flag(problem: Problem, flags: &[(String, String)]) -> Problem {
 pub fn limits(given: Limits) -> Limits {
     let usual = Limits::default();
     Limits {
-        drain_timeout_ms: 24 * 3_600_000,
+        // Whoever interrupts waits for the prompt, and the input still holds what was not done.
+        drain_timeout_ms: 0,
         // Somebody is looking on: an Aligner that answers nothing is waited for while each line
         // of the log says so, and then the lines that it did not answer are named.
         max_outage_ms: chosen(given.max_outage_ms, usual.max_outage_ms, 60_000),
@@ -116,17 +112,23 @@ fn chosen<T: PartialEq>(given: T, usual: T, own: T) -> T {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use clap::{CommandFactory, FromArgMatches};
 
     use super::*;
 
-    fn given(arguments: &[&str]) -> Vec<(String, String)> {
+    fn matches(arguments: &[&str]) -> ArgMatches {
         let arguments = [&["aligner-connector", "correct"][..], arguments].concat();
-        let parsed = cli::Cli::try_parse_from(&arguments).expect("a command line");
+        let matches = cli::Cli::command().try_get_matches_from(arguments);
+        matches.expect("a command line")
+    }
+
+    fn given(arguments: &[&str]) -> Vec<(String, String)> {
+        let matches = matches(arguments);
+        let parsed = cli::Cli::from_arg_matches(&matches).expect("it is one of ours");
         let cli::Command::Correct(args) = parsed.command else {
             unreachable!("it says correct");
         };
-        flags(&args.model, &written(arguments.iter().map(OsString::from)))
+        flags(&args.model, &written(&matches))
     }
 
     #[test]
@@ -170,15 +172,12 @@ mod tests {
             max_new_tokens: 0,
         };
         let all = values(&model).map(|(name, _)| name);
-        let line = all.iter().flat_map(|name| {
-            let flag = format!("--{}", name.replace('_', "-"));
-            [flag, "1".to_owned()]
-        });
-        let line = ["aligner-connector".to_owned(), "correct".to_owned()]
-            .into_iter()
-            .chain(line)
-            .map(OsString::from);
-        assert_eq!(written(line), all);
+        let as_flags = all.map(|name| format!("--{}", name.replace('_', "-")));
+        let line: Vec<&str> = as_flags
+            .iter()
+            .flat_map(|flag| [flag.as_str(), "1"])
+            .collect();
+        assert_eq!(written(&matches(&line)), all);
     }
 
     #[test]
@@ -199,7 +198,7 @@ mod tests {
     fn a_file_has_limits_of_its_own_until_others_are_chosen() {
         let own = limits(Limits::default());
         assert_eq!(own.max_input_bytes, MAX_LINE_BYTES);
-        assert_eq!(own.max_outage_ms, 60_000);
+        assert_eq!((own.max_outage_ms, own.drain_timeout_ms), (60_000, 0));
         let chosen = limits(Limits {
             max_answer_chars: Some(7),
             max_input_bytes: 1_000,

@@ -1,7 +1,7 @@
 //! Corrections as lines, in the order of the input.
 
 use std::{
-    io::{self, IsTerminal},
+    io,
     sync::{Arc, mpsc},
 };
 
@@ -11,7 +11,7 @@ use aligner_pipeline::{
 };
 use aligner_records::{
     CONNECT_HEADER_PREFIX, Correction, Disposition, INSTANTS, PreferencePair, REASON_HEADER,
-    event_correction_id, json,
+    TimeUnit, event_correction_id, json,
 };
 use bytes::Bytes;
 use indicatif::ProgressBar;
@@ -106,12 +106,11 @@ impl LineSink {
         output: Output,
         pairs: Option<Output>,
         format: OutputFormat,
+        paint: Paint,
         identity: Identity,
         progress: ProgressBar,
     ) -> (Self, EndingHandle) {
         let (tell, handle) = mpsc::sync_channel(1);
-        let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let paint = if colour { Paint::Colour } else { Paint::Plain };
         let ending = Ending::default();
         let sink = Self {
             output,
@@ -238,7 +237,7 @@ fn dead_letter(outbound: &Outbound, line: i64, identity: &Identity) -> Correctio
         created_at: event
             .get("created_at")
             .and_then(Value::as_i64)
-            .filter(|at| INSTANTS.contains(at)),
+            .filter(|at| INSTANTS.contains(at) && TimeUnit::mistaken(*at).is_none()),
         aligner_name: identity.name.clone(),
         aligner_revision: identity.revision.clone(),
         template_hash: identity.template_hash.clone(),

@@ -4,6 +4,7 @@
 //! the start a moment later.
 
 mod aligner;
+mod effect;
 mod formats;
 mod kafka;
 mod sasl;
@@ -11,6 +12,8 @@ mod telemetry;
 mod tls;
 
 use std::net::ToSocketAddrs;
+
+pub use effect::without_effect;
 
 use super::{Problem, Secret, Settings};
 use crate::models;

@@ -1,0 +1,48 @@
+//! Texts of others as they may be shown: a terminal or a page that meets them shows them, and does
+//! nothing else.
+//!
+//! Questions, answers and the names that stand with them are whatever somebody logged. Characters
+//! that are obeyed rather than shown come out as U+FFFD, one for one, so that a reader sees that
+//! there was something.
+
+/// The character to show for `c`.
+pub(crate) fn shown(c: char) -> char {
+    match c {
+        '\n' | '\t' => c,
+        // They move a terminal's cursor or change its state.
+        _ if c.is_control() => char::REPLACEMENT_CHARACTER,
+        // Embeddings, overrides and isolates: they show what follows in another order than the one
+        // in which it is read ("Trojan Source", arXiv 2111.00169).
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
+        _ => c,
+    }
+}
+
+/// The text without characters that a terminal or a page obeys; line breaks and tabs stay.
+pub fn harmless(text: &str) -> String {
+    text.chars().map(shown).collect()
+}
+
+/// The same on one line.
+pub fn harmless_line(text: &str) -> String {
+    harmless(text).replace(['\n', '\t'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_obeyed_is_replaced_and_what_is_shown_stays() {
+        for obeyed in [
+            "\u{0}", "\r", "\u{1b}", "\u{7f}", "\u{9b}", "\u{202a}", "\u{202e}", "\u{2066}",
+            "\u{2069}",
+        ] {
+            assert_eq!(harmless(obeyed), "\u{fffd}", "{obeyed:?}");
+        }
+        // Marks of direction belong to Hebrew and Arabic, and turn nothing round.
+        let shown = "a\tb\n größer 日本 😀 שלום\u{200f}!";
+        assert_eq!(harmless(shown), shown);
+        assert_eq!(harmless_line("a\tb\nc"), "a b c");
+    }
+}
