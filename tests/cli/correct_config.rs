@@ -135,20 +135,6 @@ fn what_a_flag_says_wrong_has_the_name_of_the_flag() {
 }
 
 #[test]
-fn no_more_new_tokens_than_the_models_context_are_taken() {
-    let config = "aligner: {max_new_tokens: 2049}\n";
-    let done = correct(config, &[], &[], &event()).expect_code(2);
-    for said in [
-        "aligner.max_new_tokens = 2049",
-        "the model's context of 2048 tokens",
-        "set it to 2048 or less",
-    ] {
-        assert!(done.stderr.contains(said), "{said}: {}", done.stderr);
-    }
-    correct(config, &[], &["--max-new-tokens", "2048"], &event()).expect_code(0);
-}
-
-#[test]
 fn lines_that_are_lists_are_read_where_a_mapping_says_so() {
     let lists = "aligner: {model: marker-all}\ninput: {fields: {question: /0, answer: /1}}\n";
     let done = correct(lists, &[], &[], &json!(["why?", "because"])).expect_code(0);

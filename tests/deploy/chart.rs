@@ -100,6 +100,20 @@ fn unknown_and_impossible_values_are_refused_by_name() {
             json!({"config": {"pipeline": {"drain_timeout_ms": 90_000}}}),
             "drain",
         ),
+        (
+            json!({
+                "config": {"pipeline": {"drain_timeout_ms": null}},
+                "terminationGracePeriodSeconds": 50,
+            }),
+            "50000 ms",
+        ),
+        (
+            json!({
+                "config": {"pipeline": {"drain_timeout_ms": 0}},
+                "terminationGracePeriodSeconds": 20,
+            }),
+            "20000 ms",
+        ),
         (json!({"modelCache": {"sizeLimit": 20}}), "sizeLimit"),
         (json!({"modelCache": {"sizeLimit": "20 GB"}}), "sizeLimit"),
         (json!({"modelCache": {"mountPath": "cache"}}), "mountPath"),
@@ -199,6 +213,16 @@ fn a_node_can_be_drained_while_no_worker_is_ready() {
     let budget = &only(&objects, "PodDisruptionBudget")["spec"];
     assert_eq!(budget["maxUnavailable"], 1);
     assert_eq!(budget["unhealthyPodEvictionPolicy"], "AlwaysAllow");
+}
+
+#[test]
+fn a_drain_that_waits_for_none_takes_no_time_of_the_grace_period() {
+    let objects = rendered(&json!({
+        "config": {"pipeline": {"drain_timeout_ms": 0}},
+        "terminationGracePeriodSeconds": 21,
+    }));
+    assert_eq!(pod(&objects)["terminationGracePeriodSeconds"], 21);
+    assert!(config(&objects).contains("drain_timeout_ms: 0\n"));
 }
 
 #[test]
@@ -424,9 +448,12 @@ fn operators_objects_are_off_by_default() {
     }
 }
 
-/// The rules of the chart's alerts, with these values.
+/// The rules of the chart's alerts, with these values; with the ServiceMonitor, unless they say.
 fn rules(mut given: Value) -> Vec<Value> {
     given["prometheusRule"] = json!({"enabled": true});
+    if given["serviceMonitor"].is_null() {
+        given["serviceMonitor"] = json!({"enabled": true});
+    }
     let objects = rendered(&given);
     let groups = &only(&objects, "PrometheusRule")["spec"]["groups"];
     groups[0]["rules"].as_array().expect("a list").clone()
@@ -468,7 +495,7 @@ fn alerts_watch_metrics_that_the_connector_has() {
 }
 
 #[test]
-fn no_broker_and_no_model_are_alerts_where_the_worker_answers() {
+fn no_broker_no_group_and_no_model_are_alerts_where_the_worker_answers() {
     let rules = rules(json!({}));
     let expression = |alert: &str| {
         let rule = rules.iter().find(|rule| rule["alert"] == alert);
@@ -478,6 +505,10 @@ fn no_broker_and_no_model_are_alerts_where_the_worker_answers() {
     assert_eq!(
         expression("AlignerConnectorDisconnected"),
         format!("aligner_kafka_brokers_up{ours} == 0")
+    );
+    assert_eq!(
+        expression("AlignerConnectorOutOfGroup"),
+        format!("aligner_kafka_in_group{ours} == 0")
     );
     assert_eq!(
         expression("AlignerConnectorStarting"),
@@ -502,6 +533,21 @@ fn workers_without_a_series_are_missed_unless_none_is_wanted() {
     let scaled = |least: u32| json!({"keda": {"enabled": true, "minReplicas": least}});
     assert_eq!(missing(scaled(2)), Some(fewer_than(2)));
     assert_eq!(missing(scaled(0)), None, "scaled to nothing");
+}
+
+#[test]
+fn nobody_is_missed_where_the_chart_has_nobody_scrape_and_all_other_alerts_stay() {
+    let alerts = |monitored: bool| -> Vec<Value> {
+        rules(json!({"serviceMonitor": {"enabled": monitored}}))
+            .iter()
+            .map(|rule| rule["alert"].clone())
+            .collect()
+    };
+    let with = alerts(true);
+    let missing = json!("AlignerConnectorMissing");
+    assert!(with.contains(&missing), "{with:?}");
+    let others: Vec<_> = with.into_iter().filter(|alert| *alert != missing).collect();
+    assert_eq!(alerts(false), others);
 }
 
 #[test]

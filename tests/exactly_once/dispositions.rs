@@ -1,6 +1,9 @@
 //! Every kind of bad record in its documented disposition, and the source goes on.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use aligner_tests::{
     client::{Outgoing, Reader, Writer},
@@ -206,6 +209,68 @@ fn an_answer_of_two_megabytes_is_corrected_where_limits_are_raised() {
     oracle.send([(outgoing, input)]);
     let _connector = Connector::ready(&name, &config);
     oracle.settled(LIMIT);
+}
+
+#[test]
+fn at_least_once_an_output_above_a_segment_is_dead_lettered_and_those_around_it_go_on() {
+    let kafka = Kafka::shared();
+    let topics = Topics::named("above-a-segment");
+    kafka.create_topic(&topics.answers, 1);
+    // 1.6 MB for the answer and its correction: each record may be so large, no segment is.
+    let large_records = ("max.message.bytes", "4000000");
+    let small_segments = ("segment.bytes", "1048576");
+    kafka.create_topic_with(&topics.corrections, 1, &[large_records, small_segments]);
+    kafka.create_topic_with(&topics.pairs, 1, &[large_records]);
+    kafka.create_topic(&topics.dead_letters, 1);
+    let name = topics.answers.clone();
+    let config = Config::new(&name, kafka.bootstrap(), &topics)
+        .set(&["kafka", "delivery"], "at_least_once")
+        .set(&["aligner", "model"], "marker-all")
+        .property("compression.type", "none");
+    let large = "word ".repeat(160_000);
+    let mut writer = Writer::open(kafka.settings());
+    for (id, answer) in [
+        ("before", "because"),
+        ("large", large.as_str()),
+        ("after", "because"),
+    ] {
+        let (outgoing, _) = events::event(Some(id), "why?", answer);
+        writer.send(&topics.answers, &outgoing);
+    }
+    writer.settle(LIMIT);
+    let mut connector = Connector::ready(&name, &config);
+    wait::until("three records to be delivered", LIMIT, || {
+        let records = connector.metric("aligner_records_total", &[]);
+        records.is_some_and(|records| records >= 3.0)
+    });
+    assert!(connector.sigterm().success());
+
+    // No oracle: at least once, what was written before the refusal is written again.
+    let event_id = |value: Option<Vec<u8>>| {
+        let value = value.expect("neither output is a tombstone");
+        let value: Value = serde_json::from_slice(&value).expect("JSON");
+        value["event_id"].as_str().expect("an id").to_owned()
+    };
+    let mut letters = Reader::open(kafka.settings(), &[&topics.dead_letters]);
+    let letters = letters.read_to_end(LIMIT);
+    assert!(!letters.is_empty(), "nothing was refused");
+    for letter in letters {
+        assert_eq!(letter.header("aligner.reason"), Some("output_refused"));
+        let cause = letter.header("__connect.errors.exception.message");
+        assert!(
+            cause.is_some_and(|cause| cause.contains("raise its segment.bytes")),
+            "{cause:?}"
+        );
+        assert_eq!(event_id(letter.value), "large");
+    }
+    let mut corrections = Reader::open(kafka.settings(), &[&topics.corrections]);
+    let corrected: BTreeSet<_> = corrections
+        .read_to_end(LIMIT)
+        .into_iter()
+        .map(|record| event_id(record.value))
+        .collect();
+    let around_it = ["before", "after"].map(str::to_owned);
+    assert_eq!(corrected, BTreeSet::from(around_it));
 }
 
 #[test]

@@ -117,7 +117,7 @@ class Rewording:
     """Puts other words for some of a row's, the same ones in question, answer and correction: what is wrong with a
     sentence must not hang on having met just these words, sound sentences are sound whatever they speak of, and copying
     must go on whatever they are. Words of an edit stay. Those of a fault stay too, unless it is a long one and few words
-    are changed: it must remain one. Faults of joined rows are many, and stay."""
+    are changed: it must remain one."""
 
     def __init__(self, texts, device):
         pick = lambda pattern: torch.tensor([re.fullmatch(pattern, t) is not None for t in texts], device=device)
@@ -130,8 +130,7 @@ class Rewording:
         random = lambda *shape: torch.rand(*shape, generator=generator, device=ids.device)
         rate = (random(rows, 1) < REWORDED_ROWS) * random(rows, 1) * MOST_REWORDED
         fault = (tag > 0) & (tag < RESUME)
-        joined = weight.amax(1, keepdim=True) == 0
-        stays = (weight > 1) | (fault & (joined | (fault.sum(1, keepdim=True) < 8) | (rate > 0.1)))
+        stays = (weight > 1) | (fault & ((fault.sum(1, keepdim=True) < 8) | (rate > 0.1)))
         # Rows times vocabulary; what does not stay is written to a place that nobody reads.
         at = ids + vocab * torch.arange(rows, device=ids.device)[:, None]
         kept = torch.zeros(rows * vocab + 1, dtype=torch.bool, device=ids.device)
@@ -161,30 +160,27 @@ class Triples:
 
 class Mix:
     """Weighted sets of triples, each of the files that a pattern names. Rows of a batch have similar lengths: a pool is
-    drawn, sorted and cut. Files that the patterns have come to name are added; all are read again when the mix changes.
-    `sets` names the entry of the mix file that lists them: those of `tags` are joined rows, which have no target."""
+    drawn, sorted and cut. Files that the patterns have come to name are added; all are read again when the mix changes."""
 
-    def __init__(self, path, rewording, device, sets="sets"):
-        self.path, self.rewording, self.device, self.sets = Path(path), rewording, device, sets
+    def __init__(self, path, rewording, device):
+        self.path, self.rewording, self.device = Path(path), rewording, device
         self.text, self.read, self.drawn = None, {}, None
         self.refresh()
 
     def refresh(self):
         text = self.path.read_text()
         spec = json.loads(text)
-        sets = spec.get(self.sets, [])
-        files = [sorted(glob.glob(str(self.path.parent / s["file"]))) for s in sets]
+        files = [sorted(glob.glob(str(self.path.parent / s["file"]))) for s in spec["sets"]]
         if text == self.text and all(f in self.read for names in files for f in names):
             return False
         if not all(files):
-            raise SystemExit(f"{self.path}: a set of {[s['file'] for s in sets]} has no file")
+            raise SystemExit(f"{self.path}: a set of {[s['file'] for s in spec['sets']]} has no file")
         if text != self.text:
             self.text, self.read = text, {}
             empty = lambda kind: torch.zeros(0, dtype=kind, device=self.device)
             self.flat, self.weight, self.tag = empty(torch.int16), empty(torch.uint8), empty(torch.uint8)
-        share = np.array([s["share"] for s in sets], dtype=np.float64)
-        self.share = share / share.sum()
-        self.copy_share, self.tags_share = spec.get("copy_share", 0.1), spec.get("tags_share", 0.0)
+        share = np.array([s["share"] for s in spec["sets"]], dtype=np.float64)
+        self.share, self.copy_share = share / share.sum(), spec.get("copy_share", 0.1)
         new = {f: Triples(f) for names in files for f in names if f not in self.read}
         at = len(self.flat)
         for name, t in new.items():
@@ -196,11 +192,6 @@ class Mix:
         self.rows = [np.concatenate([self.read[f] for f in names], axis=1) for names in files]
         self.drawn = None
         return True
-
-    def fault_odds(self):
-        """Tokens of a fault to each other token of an answer."""
-        fault = ((self.tag > 0) & (self.tag < RESUME)).sum().item()
-        return fault / ((self.tag != NO_TAG).sum().item() - fault)
 
     def pool(self, rng, size, longest):
         """(start, prompt, total) of rows of so many tokens together, padding included, the shortest first. Corrections
@@ -214,7 +205,7 @@ class Mix:
                 rows[:, mine] = known[:, rng.integers(0, known.shape[1], len(mine))]
             _, prompt, total = rows
             rows = rows[:, (total - prompt <= longest) & (total <= LONGEST_ROW)]
-            cut = (rng.random(rows.shape[1]) < CUT_ROWS) & (rows[2] > rows[1])
+            cut = rng.random(rows.shape[1]) < CUT_ROWS
             rows[2, cut] = rows[1, cut] + 1
             drawn.append(rows)
             have += padded(rows[2]).sum()
@@ -261,6 +252,5 @@ class Mix:
         where, first = label_places(prompt, total, width)
         where = put(where)
         weights = weight.view(-1)[where + 1].float()
-        first = put(first[total > prompt])
-        weights[first] = weights[first].clamp(min=first_weight)
+        weights[put(first)] = weights[put(first)].clamp(min=first_weight)
         return Batch(ids, where, ids.view(-1)[where + 1], weights, torch.where(tag == NO_TAG, NOT_ASKED, tag.long()))

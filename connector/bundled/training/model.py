@@ -113,25 +113,20 @@ class Model(nn.Module):
                 if name.endswith(("out.weight", "down.weight")):
                     nn.init.zeros_(p)
 
-    def lower(self, ids, blocks):
-        """The hidden states after so many blocks, before any norm."""
-        return self.climb(self.embed(ids), 0, blocks)
-
-    def climb(self, x, start, end):
-        t = x.shape[1]
+    def trunk(self, ids, tap=None):
+        """The last hidden states; with `tap` also those after so many blocks."""
+        t = ids.shape[1]
+        x = self.embed(ids)
         cos, sin = self.cos[:t].to(x.dtype), self.sin[:t].to(x.dtype)
-        for block in self.blocks[start:end]:
+        tapped = None
+        for i, block in enumerate(self.blocks, 1):
             x = block(x, cos, sin)
-        return x
-
-    def trunk(self, ids, tap=0):
-        """The last hidden states, and those after `tap` blocks."""
-        tapped = self.lower(ids, tap)
-        return self.norm(self.climb(tapped, tap, None)), tapped
+            tapped = x if i == tap else tapped
+        return self.norm(x) if tap is None else (self.norm(x), tapped)
 
     def forward(self, ids, where):
         """Logits at the flat positions `where` of the batch `ids` (batch, time)."""
-        x, _ = self.trunk(ids)
+        x = self.trunk(ids)
         return x.reshape(-1, x.shape[-1])[where] @ self.embed.weight.t()
 
 

@@ -21,10 +21,10 @@ def orthogonalise(g, dtype):
 class Muon:
     """Momentum with orthogonalised updates for the hidden matrices, AdamW for embeddings and norms.
 
-    The update is scaled to the size AdamW's would have, so that one learning rate serves both. Weights without a gradient
-    stay as they are, and so does their momentum. `dtype` is what matrices are orthogonalised in."""
+    The update is scaled to the size AdamW's would have, so that one learning rate serves both. `dtype` is what matrices are
+    orthogonalised in."""
 
-    def __init__(self, model, free, decay, dtype=torch.bfloat16):
+    def __init__(self, model, free, decay, dtype):
         self.decay, self.dtype, parts = decay, dtype, model.blocks[0].parts
         matrices = [(n, p) for n, p in model.named_parameters() if n.startswith("blocks") and p.dim() == 2]
         self.matrices = [p for _, p in matrices]
@@ -45,16 +45,12 @@ class Muon:
 
     @torch.no_grad()
     def step(self, lr, team):
-        with_gradient = [i for i, p in enumerate(self.matrices) if p.grad is not None]
-        matrices, momentum, free, parts = (
-            [values[i] for i in with_gradient] for values in (self.matrices, self.momentum, self.free, self.parts)
-        )
-        grads = [p.grad for p in matrices]
-        torch._foreach_mul_(momentum, 0.95)
-        torch._foreach_add_(momentum, grads)
-        updates = torch._foreach_add(grads, momentum, alpha=0.95)
-        torch._foreach_mul_(matrices, torch._foreach_add(torch._foreach_mul(free, -lr * self.decay), 1.0))
-        pieces = [piece for u, sizes in zip(updates, parts) for piece in u.split(sizes)]
+        grads = [p.grad for p in self.matrices]
+        torch._foreach_mul_(self.momentum, 0.95)
+        torch._foreach_add_(self.momentum, grads)
+        updates = torch._foreach_add(grads, self.momentum, alpha=0.95)
+        torch._foreach_mul_(self.matrices, torch._foreach_add(torch._foreach_mul(self.free, -lr * self.decay), 1.0))
+        pieces = [piece for u, parts in zip(updates, self.parts) for piece in u.split(parts)]
         shapes = {}
         for piece in pieces:
             shapes.setdefault(piece.shape, []).append(piece)
@@ -67,7 +63,7 @@ class Muon:
             team.add([done])
             for piece, new in zip(same, done):
                 piece.copy_(new)
-        torch._foreach_addcmul_(matrices, free, updates, value=-lr)
+        torch._foreach_addcmul_(self.matrices, self.free, updates, value=-lr)
         for g in self.adam.param_groups:
             g["lr"] = lr * g["share"]
         self.adam.step()

@@ -1,19 +1,15 @@
 """Turns triples (JSON Lines) into the token arrays that `train_bundled.py` reads.
 
-    python prepare.py --tokenizer tokenizer.json --out triples.npz [--join N] CORPUS.jsonl [...]
+    python prepare.py --tokenizer tokenizer.json --out triples.npz CORPUS.jsonl [...]
 
 The prompt is <|question|> question <|answer|> answer <|correction|>; the target is <|unchanged|><|end|> for a clean
 answer, the correction and <|end|> for any other. Every text is encoded on its own with special tokens switched off, so
 that a text which spells one of them stays text. Tokens between the first and the last edit weigh more in the loss.
-
-With `--join`, the answers of N triples follow one another in one row, which has no target: it is read for its tags alone.
-That is many times as many faults for the same work, of kinds that do not tell one another.
 """
 
 import argparse
 import json
 import os
-import random
 from difflib import SequenceMatcher
 from pathlib import Path
 
@@ -65,61 +61,15 @@ def compare(answer, target, kind):
     return tags, weights
 
 
-JOINTS, JOINT_WEIGHTS = [" ", "\n", "\n\n"], [8, 1, 1]
-ALONE = ("contradiction", "missing_warning")  # faults only with their question, or in the answer as a whole
-
-
-def joined(tok, rows, rng):
-    """(tokens, their tags) of a row of these triples' answers, asked the question of one of them."""
-    encode = lambda text: tok.encode(text, add_special_tokens=False).ids
-    question = encode(rng.choice(rows)["question"])
-    ids, tags = [QUESTION, *question, ANSWER], []
-    for i, r in enumerate(rows):
-        joint = rng.choices(JOINTS, JOINT_WEIGHTS)[0] if i else ""
-        answer, correction = encode(joint + r["answer"]), encode(joint + r["correction"])
-        own = compare([*answer, END], [*correction, END], r["kind"])[0]
-        if tags and tags.pop() == RESUME and own[0] == 0:
-            own[0] = RESUME
-        ids += answer
-        tags += own.tolist()
-    return [*ids, CORRECTION], [NO_TAG] * (len(question) + 2) + tags
-
-
-def save(out, **arrays):
-    """Hidden until it is whole: training looks for files by pattern."""
-    out = Path(out)
-    part = out.with_name(f".{os.getpid()}-{out.name}")
-    np.savez(part, **arrays)
-    part.replace(out)
-
-
-def prepare_joined(args, tok, rows):
-    rng = random.Random(args.out)
-    rows = [r for r in rows if r["kind"] not in ALONE]
-    made = [joined(tok, rows[at : at + args.join], rng) for at in range(0, len(rows) - args.join + 1, args.join)]
-    made = [(ids, tags) for ids, tags in made if len(ids) <= args.longest]
-    size = np.array([len(ids) for ids, _ in made], dtype=np.int32)
-    flat = np.concatenate([np.array(ids, dtype=np.uint16) for ids, _ in made])
-    tag = np.concatenate([np.array(tags, dtype=np.uint8) for _, tags in made])
-    save(
-        args.out, flat=flat, weight=np.zeros(len(flat), dtype=np.uint8), tag=tag, prompt=size,
-        target=np.zeros(len(made), dtype=np.int32), kind=np.array(["joined"] * len(made)),
-    )
-    print(f"{len(made)} rows, {len(flat) / 1e6:.1f} M tokens, {np.mean(tag[tag != NO_TAG] > 0):.2f} of them tagged")
-
-
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--tokenizer", required=True)
     ap.add_argument("--out", required=True)
     ap.add_argument("--longest", type=int, default=1000, help="rows of more tokens are left out")
-    ap.add_argument("--join", type=int, default=0, help="join the answers of so many triples, for their tags alone")
     ap.add_argument("corpus", nargs="+")
     args = ap.parse_args()
     tok = load(args.tokenizer)
     rows = [json.loads(line) for path in args.corpus for line in open(path, encoding="utf-8")]
-    if args.join:
-        return prepare_joined(args, tok, rows)
     flat, weight, tag, prompts, targets, kinds = [], [], [], [], [], []
     for at in range(0, len(rows), 4096):
         part = rows[at : at + 4096]
@@ -143,11 +93,15 @@ def main():
             prompts.append(len(prompt))
             targets.append(len(target))
             kinds.append(r["kind"])
-    save(
-        args.out, flat=np.concatenate(flat), weight=np.concatenate(weight), tag=np.concatenate(tag),
+    # Hidden until it is whole: training looks for files by pattern.
+    out = Path(args.out)
+    part = out.with_name(f".{os.getpid()}-{out.name}")
+    np.savez(
+        part, flat=np.concatenate(flat), weight=np.concatenate(weight), tag=np.concatenate(tag),
         prompt=np.array(prompts, dtype=np.int32),
         target=np.array(targets, dtype=np.int32), kind=np.array(kinds),
     )
+    part.replace(out)
     total = np.array(prompts) + np.array(targets)
     print(f"{len(prompts)} rows, {total.sum() / 1e6:.1f} M tokens, median {np.median(total):.0f}, longest {total.max()}")
 

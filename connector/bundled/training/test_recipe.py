@@ -1,7 +1,6 @@
 """Tests of the recipe: what a batch asks for, and what the initial weights can do. `python -m unittest` in this folder."""
 
 import json
-import random
 import subprocess
 import sys
 import tempfile
@@ -15,9 +14,8 @@ import batches
 from batches import NOT_ASKED, Mix, Rewording, Triples, copy_task
 from copying import initialise
 from model import Config, Model
-from muon import Muon
-from prepare import ANSWER, CORRECTION, END, NO_TAG, QUESTION, RESUME, TAGS, UNCHANGED, compare, joined, load
-from train_bundled import TAP, Team, exactness
+from prepare import ANSWER, CORRECTION, END, NO_TAG, QUESTION, RESUME, TAGS, UNCHANGED, compare, load
+from train_bundled import exactness
 
 HERE = Path(__file__).parent
 TOKENIZER = HERE.parent / "model/tokenizer.json"
@@ -48,27 +46,6 @@ class Comparing(unittest.TestCase):
         self.assertEqual(weights.tolist(), [1, 4, 2, 2, 4, 1])
 
 
-class Joining(unittest.TestCase):
-    def setUp(self):
-        self.tok = load(str(TOKENIZER))
-
-    def test_answers_follow_one_another_with_the_tags_of_each(self):
-        ids, tags = joined(self.tok, [ROWS[2], ROWS[1], ROWS[0]], random.Random(1))
-        text = self.tok.decode(ids[ids.index(ANSWER) + 1 : -1])
-        self.assertEqual(text.split(), " ".join(ROWS[i]["answer"] for i in (2, 1, 0)).split())
-        self.assertEqual((ids[0], ids[-1], len(ids)), (QUESTION, CORRECTION, len(tags)))
-        tagged = lambda kind: self.tok.decode([i for i, tag in zip(ids, tags) if tag == TAGS[kind]]).strip()
-        self.assertIn("ann@example.com", tagged("personal_data"))
-        self.assertEqual(tagged("insult"), "You are a fool.")
-
-    def test_what_follows_a_fault_at_the_end_of_an_answer_is_the_next_answer(self):
-        rude = {"kind": "insult", "question": "?", "answer": "Wait. You fool.", "correction": "Wait."}
-        ids, tags = joined(self.tok, [rude, ROWS[1]], random.Random(1))
-        start = max(i for i, tag in enumerate(tags) if tag == TAGS["insult"]) + 1
-        self.assertEqual(tags[start], RESUME)
-        self.assertEqual(self.tok.decode(ids[start:-1]).strip(), "Drink the tea.")
-
-
 class Batches(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -77,10 +54,7 @@ class Batches(unittest.TestCase):
         (work / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
         prepare = [sys.executable, HERE / "prepare.py", "--tokenizer", TOKENIZER, "--out", work / "rows.npz"]
         subprocess.run([*prepare, work / "rows.jsonl"], check=True, stdout=subprocess.DEVNULL)
-        prepare[-1] = work / "joined.npz"
-        subprocess.run([*prepare, "--join", "3", work / "rows.jsonl"], check=True, stdout=subprocess.DEVNULL)
-        sets = {"sets": [{"file": "rows*.npz", "share": 1}], "tags": [{"file": "joined*.npz", "share": 1}]}
-        (work / "mix.json").write_text(json.dumps(sets))
+        (work / "mix.json").write_text('{"sets": [{"file": "rows*.npz", "share": 1}]}')
         cls.triples = Triples(work / "rows.npz")
         cls.texts = texts()
 
@@ -88,10 +62,10 @@ class Batches(unittest.TestCase):
     def tearDownClass(cls):
         cls.folder.cleanup()
 
-    def mix(self, reword=True, sets="sets"):
+    def mix(self, reword=True):
         unchanged = lambda generator, ids, weight, tag: ids
         rewording = Rewording(self.texts, "cpu") if reword else unchanged
-        return Mix(Path(self.folder.name) / "mix.json", rewording, "cpu", sets)
+        return Mix(Path(self.folder.name) / "mix.json", rewording, "cpu")
 
     def rows(self, batch):
         """(prompt, label ids, tags asked for) of each row."""
@@ -143,22 +117,6 @@ class Batches(unittest.TestCase):
                 changed += answer != original[original.index(ANSWER) + 1 : -1]
         self.assertGreater(changed, 20)
 
-    def test_joined_rows_ask_for_tags_alone_and_keep_their_faults_when_they_are_reworded(self):
-        original = Triples(Path(self.folder.name) / "joined.npz")
-        changed = 0
-        for step in range(12):
-            batch = self.mix(sets="tags").batch(1, step, 1024, 460, 8.0)
-            self.assertEqual(len(batch.labels), 0)
-            for ids, tags in zip(batch.ids[:, : original.total[0]], batch.tags):
-                tags = tags[: original.total[0]]
-                kinds = set(tags[tags != NOT_ASKED].tolist())
-                self.assertEqual(kinds, {0, TAGS["insult"], TAGS["personal_data"], RESUME})
-                fault = (tags > 0) & (tags < RESUME)
-                first = torch.from_numpy(original.row(0)[0])
-                self.assertEqual(ids[fault].tolist(), first[fault].tolist())
-                changed += ids.tolist() != first.tolist()
-        self.assertGreater(changed, 10)
-
     def test_a_step_has_the_same_batch_again(self):
         one, other = (self.mix().batch(5, 19, 1024, 460, 8.0) for _ in range(2))
         for a, b in zip(vars(one).values(), vars(other).values()):
@@ -169,19 +127,6 @@ class Batches(unittest.TestCase):
         ids = tok.encode("<|answer|><|unchanged|>", add_special_tokens=False).ids
         self.assertFalse({QUESTION, ANSWER, CORRECTION, UNCHANGED, END} & set(ids))
         self.assertEqual(NO_TAG, self.triples.tag[0])
-
-
-class Optimiser(unittest.TestCase):
-    def test_weights_that_a_step_did_not_use_stay_as_they_are(self):
-        model = Model(Config(hidden=64, ffn=64, heads=2, kv_heads=1, head_dim=32, vocab=50))
-        opt = Muon(model, {}, decay=0.1)
-        model.lower(torch.tensor([[1, 7, 8]]), TAP).square().sum().backward()
-        before = {name: p.detach().clone() for name, p in model.named_parameters()}
-        opt.step(1e-2, Team())
-        for name, p in model.named_parameters():
-            if name.startswith(("norm", *(f"blocks.{i}." for i in range(TAP, model.cfg.layers)))):
-                self.assertTrue(torch.equal(p, before[name]), name)
-        self.assertFalse(torch.equal(model.embed.weight, before["embed.weight"]))
 
 
 class Circuit(unittest.TestCase):

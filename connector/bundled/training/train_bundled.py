@@ -3,8 +3,7 @@
     python train_bundled.py --out RUN --mix mix.json [--tokens N | --minutes N] ...
 
 A share of batches are random token streams in which a span between two marks is dropped or replaced, so that copying
-stays open to any token. Another share are joined rows (`prepare.py --join`), of which only the tags are asked for: they
-go through the lower blocks alone, and teach those what a fault is several times as fast.
+stays open to any token.
 
 A checkpoint holds weights, optimiser state, step and tokens seen. The mix file is read again whenever
 it changes or a file that it names is added: data can be made while training goes on.
@@ -22,19 +21,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from batches import LONGEST_ROW, NOT_ASKED, WINDOW, Mix, Rewording, Triples, collate, copy_batch, copy_task
+from batches import NOT_ASKED, WINDOW, Mix, Rewording, Triples, collate, copy_batch, copy_task
 from copying import TAG_SCALE, TAGS, initialise
 from model import Config, Model, load_checkpoint, save_checkpoint
 from muon import Muon
-from prepare import RESUME, UNCHANGED, load
+from prepare import UNCHANGED, load
 
 TAP = 3  # blocks after which the tags are asked for
 
 
 def fast_type(device):
-    """What the passes are computed in: bf16 where there are instructions for it, which f32 is faster without."""
-    known = device == "cuda" or torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if known else torch.float32
+    """What passes are computed in: bf16 where the device has instructions for it. Without them torch takes fifty times as
+    long for it as for f32."""
+    has_bf16 = device == "cuda" or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if has_bf16 else torch.float32
 
 
 # ---------------------------------------------------------------- evaluation
@@ -184,12 +184,12 @@ def main():
         model.load_state_dict(c["model"])
         print(f"weights of {args.init}, a schedule of its own", flush=True)
     mix = Mix(args.mix, Rewording(texts, device), device)
-    joined = Mix(args.mix, Rewording(texts, device), device, "tags") if mix.tags_share else None
     valid = {name: Triples(path) for name, path in (v.split("=", 1) for v in args.valid)}
     if args.compile:
         # Block by block: one is compiled, and serves for all.
         for block in fast.blocks:
             block.compile(dynamic=True)
+    masks = [free[name] for name, _ in model.named_parameters() if name in free]
 
     def save():
         if not all(p.isfinite().all() for p in model.parameters()):
@@ -202,8 +202,7 @@ def main():
     start, saved = time.time() - spent, time.time()
     mark, mark_tokens = time.time(), tokens
     total = args.tokens
-    losses, copy_losses, tag_losses, joined_losses = [], [], [], []
-    excess = None
+    losses, copy_losses, tag_losses = [], [], []
     stopped = []
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
     while True:
@@ -211,11 +210,8 @@ def main():
         done, ended = team.agree(spent / (60 * args.minutes) if args.minutes else tokens / total, len(stopped))
         if done >= 1 or ended:
             break
-        if excess is None or step % (2 * WINDOW) == 0 and any([m.refresh() for m in (mix, joined) if m]):
+        if step % (2 * WINDOW) == 0 and mix.refresh():
             print(f"step {step}: {len(mix.flat) / 1e6:.1f} M tokens to draw from", flush=True)
-            # Faults are many times as frequent in joined rows as in answers. What the model says of a token is to be right for
-            # an answer: there, the difference is added to what it says.
-            excess = math.log(joined.fault_odds() / mix.fault_odds()) if joined else 0.0
         ramp = min(1.0, (step + 1) / args.warmup)
         fall = max(0.0, (done - args.flat) / (1 - args.flat)) if args.flat < 1 else 0.0
         lr = args.lr * ramp * (args.lr_end + (1 - args.lr_end) * 0.5 * (1 + math.cos(math.pi * fall)))
@@ -224,46 +220,34 @@ def main():
         rng = np.random.default_rng([args.seed, turn])
         # Short answers first: more decisions for the same tokens.
         longest = int(60 + 400 * (min(1.0, done / args.short) if args.short else 1.0))
-        # Processes do the same sort of batch, so that none waits for another.
-        sort = np.random.default_rng([args.seed, step, 9]).random()
-        copying = sort < mix.copy_share
-        tags_only = not copying and sort < mix.copy_share + mix.tags_share
-        if tags_only:
-            batch = joined.batch(args.seed, turn, args.batch_tokens, LONGEST_ROW, args.first_weight)
-        elif copying:
+        copying = rng.random() < mix.copy_share
+        if copying:
             batch = copy_batch(rng, int(rng.integers(6, 60)), args.batch_tokens, cfg.vocab).to(device)
         else:
             batch = mix.batch(args.seed, turn, args.batch_tokens, longest, args.first_weight)
         with torch.no_grad():
             torch._foreach_copy_(list(fast.parameters()), list(model.parameters()))
-        loss = 0.0
-        if tags_only:
-            halfway = fast.lower(batch.ids, TAP)
-        else:
-            hidden, halfway = fast.trunk(batch.ids, tap=TAP)
-            logits = hidden.reshape(-1, cfg.hidden)[batch.where] @ fast.embed.weight.t()
-            each = F.cross_entropy(logits.float(), batch.labels, reduction="none")
-            loss = (each * batch.weights).sum() / batch.weights.sum()
-            (copy_losses if copying else losses).append(each.detach().mean())
+        hidden, halfway = fast.trunk(batch.ids, tap=TAP)
+        logits = hidden.reshape(-1, cfg.hidden)[batch.where] @ fast.embed.weight.t()
+        each = F.cross_entropy(logits.float(), batch.labels, reduction="none")
+        loss = (each * batch.weights).sum() / batch.weights.sum()
         if batch.tags is not None:
             # What is wrong with each token of the answer, asked for halfway up: a denser signal than the correction.
             asked = halfway[..., TAGS].float().flatten(0, 1) * TAG_SCALE
-            if tags_only:
-                asked[:, 1:RESUME] += excess
             tag_loss = F.cross_entropy(asked, batch.tags.flatten(), ignore_index=NOT_ASKED)
             loss = loss + args.tag_weight * tag_loss
-            (joined_losses if tags_only else tag_losses).append(tag_loss.detach())
+            tag_losses.append(tag_loss.detach())
         loss.backward()
         for a, b in zip(fast.parameters(), model.parameters()):
-            b.grad = None if a.grad is None else a.grad.float()
+            b.grad = torch.zeros_like(b) if a.grad is None else a.grad.float()
             a.grad = None
-        team.average([p.grad for p in model.parameters() if p.grad is not None])
-        masked = [(p.grad, free[name]) for name, p in model.named_parameters() if name in free and p.grad is not None]
-        torch._foreach_mul_(*map(list, zip(*masked)))
+        team.average([p.grad for p in model.parameters()])
+        torch._foreach_mul_([p.grad for name, p in model.named_parameters() if name in free], masks)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         opt.step(lr, team)
         step += 1
         tokens += batch.ids.numel() * team.size
+        (copy_losses if copying else losses).append(each.detach().mean())
 
         if step % args.print_every == 0:
             # The host waits for a GPU only here.
@@ -275,11 +259,11 @@ def main():
             if first:
                 print(
                     f"step {step} {tokens / 1e6:.2f}M done {done:.3f} lr {lr:.2e} longest {longest} "
-                    f"loss {value:.4f} copy {mean(copy_losses):.4f} tag {mean(tag_losses):.4f} joined {mean(joined_losses):.4f} "
+                    f"loss {value:.4f} copy {mean(copy_losses):.4f} tag {mean(tag_losses):.4f} "
                     f"{(tokens - mark_tokens) / (now - mark):.0f} tok/s",
                     flush=True,
                 )
-            losses, copy_losses, tag_losses, joined_losses, mark, mark_tokens = [], [], [], [], now, tokens
+            losses, copy_losses, tag_losses, mark, mark_tokens = [], [], [], now, tokens
         if first and step % args.eval_every == 0:
             print(f"  eval {step}: {report(model, args, cfg.vocab, valid, device)}", flush=True)
             mark = time.time()

@@ -326,14 +326,14 @@ impl Reader<'_> {
         // transformers 5: one object, or one for each layer type. A file converted from
         // transformers 4 may keep its theta outside.
         let Some(parameters) = json.object("rope_parameters")? else {
-            return Rope::checked_plain(json, theta, head);
+            return Ok(Rope::plain(theta, head));
         };
         let parameters = match layer_type {
             None => Some(parameters),
             Some(kind) => parameters.object(kind)?,
         };
         let Some(parameters) = parameters else {
-            return Rope::checked_plain(json, theta, head);
+            return Ok(Rope::plain(theta, head));
         };
         self.rope_of(&parameters, theta, head, context)
     }
@@ -346,11 +346,8 @@ impl Reader<'_> {
         head: usize,
         context: usize,
     ) -> Result<Rope, LoadError> {
-        if !object.mentions("partial_rotary_factor") {
-            Rope::refuse_partial(self.json)?;
-        }
         let theta = object.number_or("rope_theta", theta)?;
-        Rope::from_json(object, theta, head, context)
+        Rope::from_json(object, self.json, theta, head, context)
     }
 }
 
@@ -441,15 +438,27 @@ mod tests {
     }
 
     #[test]
-    fn a_partial_rotation_is_refused_beside_a_rope_object_too() {
+    fn a_partial_rotation_is_refused_where_it_is_scaled() {
         for object in ["rope_scaling", "rope_parameters"] {
             let mut config = json!({"model_type": "llama", "partial_rotary_factor": 0.5});
-            config[object] = json!({"rope_type": "default", "rope_theta": 1e4});
+            config[object] = json!({"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4});
             let error = read(config.clone()).expect_err("it is refused");
             assert!(error.contains("partial_rotary_factor = 0.5"), "{error}");
             // transformers takes the inner one where there are two.
             config[object]["partial_rotary_factor"] = 1.0.into();
             read(config).expect("the whole head is rotated");
+        }
+    }
+
+    #[test]
+    fn a_rotation_that_is_not_scaled_is_of_the_whole_head_whatever_a_file_says() {
+        let whole = read(json!({"model_type": "llama"})).expect("valid").ropes;
+        let partial = json!({"model_type": "llama", "partial_rotary_factor": 0.5});
+        assert_eq!(read(partial.clone()).expect("valid").ropes, whole);
+        for object in ["rope_scaling", "rope_parameters"] {
+            let mut config = partial.clone();
+            config[object] = json!({"rope_type": "default", "partial_rotary_factor": 0.25});
+            assert_eq!(read(config).expect("valid").ropes, whole, "{object}");
         }
     }
 
@@ -499,7 +508,6 @@ mod tests {
     fn what_would_change_the_output_and_is_not_computed_is_refused() {
         for (key, value) in [
             ("use_bidirectional_attention", json!(true)),
-            ("partial_rotary_factor", json!(0.5)),
             ("quantization_config", json!({"bits": 4})),
             ("hidden_act", json!("relu2")),
         ] {

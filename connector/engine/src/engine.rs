@@ -20,8 +20,8 @@ use std::{
 };
 
 use aligner::{
-    AlignError, AlignRequest, Aligner, Completion, Completions, Identity, Profile, Timing,
-    prompt::Template,
+    AlignError, AlignRequest, Aligner, Completion, Completions, Decoding, Identity, Profile,
+    Timing, prompt::Template,
 };
 use aligner_tokens::{FILE as TOKENIZER, Texts};
 use futures::{StreamExt, channel::mpsc};
@@ -76,9 +76,9 @@ impl Engine {
     ///
     /// # Errors
     /// If the checkpoint, the profile or an option cannot be used; nothing is left running.
-    pub fn load(options: EngineOptions) -> Result<Self, LoadError> {
+    pub fn load(mut options: EngineOptions) -> Result<Self, LoadError> {
         let mut loaded = Loaded::load(&options)?;
-        refuse_beyond(loaded.description.context, options.decoding.max_new_tokens)?;
+        clamp(&mut options.decoding, loaded.description.context);
         let texts = loaded.texts()?;
         let profile = loaded.profile(options.profile.as_ref());
         let unchanged = profile
@@ -220,19 +220,19 @@ impl Engine {
     }
 }
 
-/// No output can be longer than the context: whoever asks for more takes the model for another one.
-fn refuse_beyond(context: usize, max_new_tokens: u32) -> Result<(), LoadError> {
-    if max_new_tokens as usize <= context {
-        return Ok(());
+/// No output can be longer than the context. A limit above it is no mistake: the default is the
+/// same for every model.
+fn clamp(decoding: &mut Decoding, context: usize) {
+    let most = u32::try_from(context).unwrap_or(u32::MAX);
+    if decoding.max_new_tokens > most {
+        tracing::warn!(
+            setting = "max_new_tokens",
+            value = decoding.max_new_tokens,
+            context,
+            "prompt and output share the model's context: outputs end there"
+        );
+        decoding.max_new_tokens = most;
     }
-    Err(LoadError::Setting {
-        setting: "max_new_tokens",
-        value: max_new_tokens.to_string(),
-        problem: format!(
-            "is above the model's context of {context} tokens (max_position_embeddings), which \
-             prompt and output share; set it to {context} or less"
-        ),
-    })
 }
 
 /// A token that counts only as a word of its own can be no marker: whether it is one would depend

@@ -6,8 +6,9 @@
 //! output.
 //!
 //! Left alone is what greedy decoding does not depend on: what only sampling or beams read,
-//! lengths, which the options' `max_new_tokens` replaces, and `remove_invalid_values`, since logits
-//! that are no numbers end an output here.
+//! lengths, which the options' `max_new_tokens` replaces, `forced_bos_token_id`, which acts behind a
+//! prompt of one token alone, and `remove_invalid_values`, since logits that are no numbers end an
+//! output here.
 
 use serde_json::Value;
 
@@ -38,7 +39,7 @@ enum Idle {
 }
 
 /// Keys that change what is decoded greedily, and are not computed.
-const NOT_COMPUTED: [(&str, Idle); 22] = [
+const NOT_COMPUTED: [(&str, Idle); 21] = [
     ("num_beams", Idle::AtMostOne),
     // It counts the prompt, which has a token at least.
     ("min_length", Idle::AtMostOne),
@@ -56,7 +57,6 @@ const NOT_COMPUTED: [(&str, Idle); 22] = [
     ("sequence_bias", Idle::Empty),
     ("suppress_tokens", Idle::Empty),
     ("begin_suppress_tokens", Idle::Empty),
-    ("forced_bos_token_id", Idle::Empty),
     ("forced_eos_token_id", Idle::Empty),
     ("exponential_decay_length_penalty", Idle::Empty),
     ("watermarking_config", Idle::Empty),
@@ -161,7 +161,6 @@ mod tests {
             ("sequence_bias", json!([[[3], 1.0]])),
             ("suppress_tokens", json!([3])),
             ("begin_suppress_tokens", json!([3])),
-            ("forced_bos_token_id", json!(3)),
             ("forced_eos_token_id", json!(3)),
             ("exponential_decay_length_penalty", json!([20, 1.1])),
             ("watermarking_config", json!({"bias": 2.0})),

@@ -29,23 +29,25 @@ impl Rope {
         }
     }
 
-    /// Unscaled, unless `json` says that only a part of a head is rotated.
-    pub(crate) fn checked_plain(json: &Json, theta: f64, head: usize) -> Result<Self, LoadError> {
-        Self::refuse_partial(json)?;
-        Ok(Self::plain(theta, head))
-    }
-
-    /// Refuses a head that is rotated in part.
-    pub(crate) fn refuse_partial(json: &Json) -> Result<(), LoadError> {
+    /// Refuses a head that is rotated in part, as `object` says, or `outside` where it does not.
+    ///
+    /// Only scaled rotations of transformers 5 read that; the families' own rotate a whole head.
+    fn refuse_partial(object: &Json, outside: &Json) -> Result<(), LoadError> {
+        let json = if object.mentions("partial_rotary_factor") {
+            object
+        } else {
+            outside
+        };
         if json.number_or("partial_rotary_factor", 1.0)? != 1.0 {
             return Err(json.unsupported("partial_rotary_factor", "1.0"));
         }
         Ok(())
     }
 
-    /// From `rope_scaling` or `rope_parameters`.
+    /// From `rope_scaling` or `rope_parameters`; `outside` is what that stands in.
     pub(crate) fn from_json(
         json: &Json,
+        outside: &Json,
         theta: f64,
         head: usize,
         context: usize,
@@ -55,12 +57,16 @@ impl Rope {
         } else {
             "type"
         };
-        let plain = Self::checked_plain(json, theta, head)?;
+        let kind = json.text_or(key, "default")?;
+        if kind != "default" {
+            Self::refuse_partial(json, outside)?;
+        }
+        let plain = Self::plain(theta, head);
         let factor = || match json.optional_number("factor")? {
             Some(factor) if factor > 0.0 => Ok(factor),
             _ => Err(json.problem("factor", "must be a number above 0".to_owned())),
         };
-        match json.text_or(key, "default")? {
+        match kind {
             // NTK scaling begins where the trained context ends, and no sequence here goes beyond it.
             "default" | "dynamic" => Ok(plain),
             "linear" => Ok(plain.linear(factor()?)),

@@ -593,21 +593,18 @@ fn settings_that_this_build_cannot_serve_are_refused_with_what_would_work() {
 }
 
 #[test]
-fn no_more_tokens_than_the_context_holds_can_be_asked_for() {
-    let load = |max_new_tokens| {
-        Engine::load(EngineOptions {
+fn a_model_with_a_context_below_the_default_limit_loads_and_decodes_at_most_its_context() {
+    let small = copied(|folder| edit_config(folder, "max_position_embeddings", 512.into()));
+    for (max_new_tokens, used) in [(1_024, 512), (512, 512), (400, 400)] {
+        let engine = Engine::load(EngineOptions {
+            model: ModelSource::Folder(small.path().to_owned()),
             decoding: Decoding {
                 max_new_tokens,
                 ..Decoding::default()
             },
             ..options()
-        })
-    };
-    let error = load(8_193).map(|_| ()).expect_err("beyond the context");
-    assert_eq!(
-        error.to_string(),
-        "max_new_tokens = 8193 is above the model's context of 8192 tokens \
-         (max_position_embeddings), which prompt and output share; set it to 8192 or less"
-    );
-    load(8_192).expect("loads");
+        });
+        let identity = engine.expect("loads").identity().clone();
+        assert_eq!(identity.decoding.max_new_tokens, used);
+    }
 }

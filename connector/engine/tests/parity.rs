@@ -195,6 +195,10 @@ fn a_repetition_penalty_counts_as_in_transformers_with_drafts_or_without() {
                     run.tokens[0], expected,
                     "{penalty} with {speculation:?}, the {time} time"
                 );
+                // The first draft is what followed 138 the first time.
+                let drafted = speculation == Speculation::Always && time == "second";
+                let accepted = run.work.accepted_drafts;
+                assert!(!drafted || accepted > 0, "{penalty}: no draft is checked");
             }
         }
     }

@@ -48,7 +48,7 @@ impl Class {
 pub enum Decision {
     /// Its learnt first token said that the answer stands.
     UnchangedToken,
-    /// It decoded the answer again, byte for byte.
+    /// It decoded the answer again, but perhaps for white space at its ends: the answer stands.
     Copied,
     /// It decoded another text.
     Rewritten,

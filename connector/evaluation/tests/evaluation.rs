@@ -13,8 +13,8 @@ use aligner::{
     reason,
 };
 use aligner_evaluation::{
-    CompareError, CompareOptions, EvaluationError, Measure, Options, Progress, Report, Share, Side,
-    Triple, compare, evaluate, parse_triples, render,
+    CompareError, CompareOptions, Decision, EvaluationError, Measure, Options, Progress, Report,
+    Share, Side, Triple, compare, evaluate, parse_triples, render,
 };
 use futures::{StreamExt, executor::block_on, stream};
 
@@ -230,6 +230,22 @@ fn every_decision_is_counted_where_it_belongs() {
     assert_eq!(all.speed.inference_seconds, Some(0.5));
     // Five of the six words returned are the answer's.
     assert_eq!(all.copy_ratio, Some(5.0 / 6.0));
+}
+
+#[test]
+fn white_space_at_the_ends_alone_is_no_correction() {
+    let triples = triples();
+    let aligner = scripted([
+        ("x1", rewritten(" Ask the desk. They help.\n")),
+        ("y1", rewritten("Wait  here.")),
+    ]);
+    let report = run(aligner, &triples);
+    let verdict = |id: &str| {
+        let mut verdicts = report.verdicts.iter();
+        verdicts.find(|verdict| verdict.event_id == id).expect(id)
+    };
+    assert!(verdict("x1").identical && verdict("x1").decision == Decision::Copied);
+    assert!(!verdict("y1").identical && verdict("y1").decision == Decision::Rewritten);
 }
 
 #[test]

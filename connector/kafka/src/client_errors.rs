@@ -184,22 +184,25 @@ async fn a_refused_batch_is_sent_one_by_one_and_nobody_is_blamed_in_vain() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_output_that_is_refused_alone_is_named() {
-    for (answer, limit) in [
+    for (delivery, answer, limit) in [
         (
+            DeliveryGuarantee::ExactlyOnce,
             Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
             "raise its max.message.bytes",
         ),
+        // A real broker's transaction could not be aborted after this one.
         (
+            DeliveryGuarantee::AtLeastOnce,
             Answer::RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE,
             "raise its segment.bytes",
         ),
     ] {
-        refused_alone(answer, limit).await;
+        refused_alone(delivery, answer, limit).await;
     }
 }
 
-async fn refused_alone(answer: Answer, limit: &str) {
-    let mut bench = Bench::start(DeliveryGuarantee::ExactlyOnce, None).await;
+async fn refused_alone(delivery: DeliveryGuarantee, answer: Answer, limit: &str) {
+    let mut bench = Bench::start(delivery, None).await;
     bench.fail(Request::Produce, &[answer; 4]);
     match bench
         .deliver(1)

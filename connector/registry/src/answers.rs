@@ -130,7 +130,7 @@ impl AnswerDecoder {
             schemas.forgive(id);
             return Err(error);
         }
-        let refusal = schemas.refuse(id, &error, Instant::now());
+        let refusal = schemas.refuse(id, &error, self.registry.settings(), Instant::now());
         if refusal.is_final(self.registry.settings()) {
             Ok(())
         } else {

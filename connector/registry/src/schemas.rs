@@ -36,7 +36,13 @@ impl Known {
         match self {
             Self::Readable(_) | Self::Unreadable(_) => true,
             Self::Unknown { row, is_believed } => {
-                *is_believed && row.last.elapsed() < settings.unknown_for
+                // One that nobody waited for may be registered and on its way to a replica.
+                let time = if row.reaches(settings.max_misses, settings.missed_for) {
+                    settings.unknown_for
+                } else {
+                    settings.missed_for
+                };
+                *is_believed && row.last.elapsed() < time
             }
             Self::Refused(refusal) => {
                 refusal.is_final(settings) && refusal.row.last.elapsed() < settings.unknown_for
@@ -170,11 +176,23 @@ impl Schemas {
     }
 
     /// Takes note that an id was refused, or failed for, while another one was answered for.
-    pub fn refuse(&mut self, id: u32, error: &RegistryError, now: Instant) -> Refusal {
+    pub fn refuse(
+        &mut self,
+        id: u32,
+        error: &RegistryError,
+        settings: &RegistrySettings,
+        now: Instant,
+    ) -> Refusal {
         let before = match self.known.get(&id) {
             Some(Known::Refused(refusal)) => Some(refusal),
             _ => None,
         };
+        // While a record waits for it, an id is asked for again and again. One that nobody has asked
+        // for lately failed at another time.
+        let before = before.filter(|refusal| {
+            refusal.is_final(settings)
+                || now.duration_since(refusal.row.last) <= 2 * settings.unknown_for
+        });
         let is_outage = matches!(error, RegistryError::Unavailable { .. });
         let refusal = Refusal {
             row: Row::grown(before.map(|refusal| refusal.row), now),
@@ -251,7 +269,7 @@ mod tests {
         let mut schemas = schemas(2);
         let refuse = |schemas: &mut Schemas, second| {
             let now = start + Duration::from_secs(second);
-            schemas.refuse(7, &no(), now).is_final(&settings)
+            schemas.refuse(7, &no(), &settings, now).is_final(&settings)
         };
         for (second, is_final) in [(0, false), (1, false), (59, false), (60, true), (61, true)] {
             assert_eq!(refuse(&mut schemas, second), is_final, "second {second}");
@@ -273,10 +291,15 @@ mod tests {
         let (no, outage) = (no(), outage());
         for errors in [[&outage, &outage], [&no, &outage], [&outage, &no]] {
             let mut schemas = schemas(2);
-            for (second, is_final) in [(0, false), (60, false), (599, false), (600, true)] {
-                let error = errors[usize::from(second > 0)];
+            for second in (0..600).step_by(100) {
                 let now = start + Duration::from_secs(second);
-                let refusal = schemas.refuse(7, error, now);
+                let error = errors[usize::from(second > 0)];
+                let refusal = schemas.refuse(7, error, &settings, now);
+                assert!(!refusal.is_final(&settings), "second {second}");
+            }
+            for (second, is_final) in [(599, false), (600, true)] {
+                let now = start + Duration::from_secs(second);
+                let refusal = schemas.refuse(7, errors[1], &settings, now);
                 assert_eq!(refusal.is_final(&settings), is_final, "second {second}");
             }
         }
@@ -339,16 +362,30 @@ mod tests {
     }
 
     #[test]
+    fn failures_hours_apart_are_no_row() {
+        let settings = settings(2, Duration::from_secs(60));
+        let start = Instant::now();
+        let mut schemas = schemas(2);
+        for (second, is_final) in [(0, false), (7200, false), (7259, false), (7260, true)] {
+            let now = start + Duration::from_secs(second);
+            let refusal = schemas.refuse(7, &outage(), &settings, now);
+            let refused = schemas.refuse(8, &no(), &settings, now);
+            assert_eq!(refused.is_final(&settings), is_final, "second {second}");
+            assert!(!refusal.is_final(&settings), "second {second}");
+        }
+    }
+
+    #[test]
     fn an_id_that_was_given_up_is_asked_for_again_and_one_refusal_more_is_enough() {
         let mut settings = settings(2, Duration::ZERO);
         let mut schemas = schemas(2);
-        schemas.refuse(7, &no(), Instant::now());
+        schemas.refuse(7, &no(), &settings, Instant::now());
         assert!(schemas.known(7, &settings).is_none(), "once is not enough");
-        schemas.refuse(7, &no(), Instant::now());
+        schemas.refuse(7, &no(), &settings, Instant::now());
         assert!(schemas.known(7, &settings).is_some());
         settings.unknown_for = Duration::ZERO;
         assert!(schemas.known(7, &settings).is_none(), "some time later");
-        let again = schemas.refuse(7, &no(), Instant::now());
+        let again = schemas.refuse(7, &no(), &settings, Instant::now());
         assert!(again.is_final(&settings));
     }
 
@@ -359,7 +396,7 @@ mod tests {
         assert_eq!(schemas.another(1), 2);
         schemas.insert(5, unknown());
         schemas.insert(6, unknown());
-        schemas.refuse(8, &no(), Instant::now());
+        schemas.refuse(8, &no(), &settings(1, Duration::ZERO), Instant::now());
         assert_eq!(schemas.another(7), 6);
         assert_eq!(schemas.another(6), 5);
     }

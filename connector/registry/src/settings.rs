@@ -47,8 +47,9 @@ pub struct RegistrySettings {
     pub unknown_for: Duration,
     /// How often in a row the registry says that it does not know an id before it is believed. Its
     /// replicas follow each other within a second or so, and one that lags behind does not know
-    /// the schema that a producer registered at another one just now. Once it was waited for an id
-    /// in vain, others are taken for unknown at once for [`RegistrySettings::unknown_for`].
+    /// the schema that a producer registered at another one just now. For
+    /// [`RegistrySettings::unknown_for`] after it was waited for an id in vain, others are taken for
+    /// unknown at once, and asked for again after [`RegistrySettings::missed_for`].
     pub max_misses: NonZeroU32,
     /// Least time from the first to the last of these answers. Short, since all records wait.
     pub missed_for: Duration,

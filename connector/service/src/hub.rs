@@ -3,7 +3,8 @@
 //! Files lie where `huggingface-cli download` puts them, so either finds what the other fetched.
 //! Other tools leave out what only we read: transformers never asks for `aligner.json`, without
 //! which a model is prompted otherwise and nothing guards it. So a note in each snapshot says that
-//! all was fetched which the engine reads, and where it is missing the hub is asked.
+//! all was fetched which the engine reads, and where it is missing the hub is asked. If that fails,
+//! a commit that is whole is used as it is, with a warning that names what may be missing.
 //! A revision that is a commit and was fetched before costs no request; a branch or tag is
 //! resolved to its commit, which is logged, so that it can be pinned. Large files are checked
 //! against the SHA-256 that the hub gives for them, and nothing half fetched is ever found under
@@ -146,15 +147,15 @@ impl Hub {
     /// The folder that holds the model, after what is missing there was fetched.
     ///
     /// # Errors
-    /// If the hub cannot be reached, does not have the model or refuses it, if the cache cannot be
-    /// written, or if offline and the model was not fetched before.
+    /// If the model is not here and the hub cannot be reached, does not have it or refuses it, or the
+    /// cache cannot be written; for a branch or tag also if it is here, unless offline.
     pub fn folder(&self, id: &HubId) -> anyhow::Result<PathBuf> {
         let home = self
             .cache
             .join(format!("models--{}--{}", id.owner, id.name));
         let snapshots = home.join("snapshots");
-        let reference = home.join("refs").join(&id.revision);
         if self.offline {
+            let reference = home.join("refs").join(&id.revision);
             let commit = fs::read_to_string(&reference).unwrap_or_else(|_| id.revision.clone());
             let folder = snapshots.join(commit.trim());
             ensure!(
@@ -167,9 +168,28 @@ impl Hub {
             return Ok(folder);
         }
         let pinned = snapshots.join(&id.revision);
-        if is_commit(&id.revision) && is_noted(&pinned) && is_whole(&pinned) {
+        if !is_commit(&id.revision) || !is_whole(&pinned) {
+            return self.fetched(id, &home);
+        }
+        if is_noted(&pinned) {
             return Ok(pinned);
         }
+        // A commit never changes: what another tool fetched of it serves where the hub is out of
+        // reach, or the cache cannot be written.
+        self.fetched(id, &home).or_else(|error| {
+            tracing::warn!(
+                model = %id,
+                error = format!("{error:#}"),
+                "whether all of this model is here could not be found out; it is used as it is"
+            );
+            warn_of_gaps(id, &pinned);
+            Ok(pinned)
+        })
+    }
+
+    /// The folder of the revision that the hub knows, with what was missing there.
+    fn fetched(&self, id: &HubId, home: &Path) -> anyhow::Result<PathBuf> {
+        let reference = home.join("refs").join(&id.revision);
         // Whatever the hub answers, without it there is no place for a model.
         create_folder(&self.cache)?;
         let client = Client::builder()
@@ -178,7 +198,7 @@ impl Hub {
             .build()
             .context("making an HTTP client")?;
         let revision = self.revision(&client, id)?;
-        let folder = snapshots.join(&revision.sha);
+        let folder = home.join("snapshots").join(&revision.sha);
         self.complete(&client, id, &revision, &folder)?;
         if revision.sha != id.revision {
             let HubId { owner, name, .. } = id;
@@ -403,7 +423,7 @@ fn is_noted(folder: &Path) -> bool {
     fs::read_to_string(folder.join(NOTE)).is_ok_and(|note| note == inventory(folder))
 }
 
-/// Says which files another tool may have left out, where nobody may be asked.
+/// Says which files another tool may have left out, where nobody can be asked.
 fn warn_of_gaps(id: &HubId, folder: &Path) {
     let missing: Vec<&str> = (SMALL.into_iter())
         .filter(|&name| name != INDEX && !folder.join(name).is_file())
@@ -413,9 +433,9 @@ fn warn_of_gaps(id: &HubId, folder: &Path) {
             model = %id,
             folder = %folder.display(),
             missing = missing.join(", "),
-            "another tool fetched this model and may have left these files out, which \
-             HF_HUB_OFFLINE forbids to find out; without its aligner.json a model gets the paper's \
-             prompt and no guard: fetch it once without HF_HUB_OFFLINE, or set aligner.profile"
+            "another tool fetched this model and may have left these files out; without its \
+             aligner.json a model gets the paper's prompt and no guard: fetch it once into a cache \
+             that can be written, without HF_HUB_OFFLINE, or set aligner.profile"
         );
     }
 }

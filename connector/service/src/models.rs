@@ -12,14 +12,12 @@ use aligner::{
     builtin::{Builtin, Rule},
     prompt::{ALPACA_EVAL, Template},
 };
-use aligner_engine::{
-    Device, EmbeddedModel, Engine, EngineOptions, LoadError, ModelSource, Speculation,
-};
+use aligner_engine::{Device, EmbeddedModel, Engine, EngineOptions, ModelSource, Speculation};
 use aligner_remote::{ApiKey, RemoteAligner, RemoteError, RemoteSettings};
 use anyhow::{Context, bail};
 
 use crate::{
-    config::{self, Dtype, Problem, Problems, Secret},
+    config::{self, Dtype, Secret},
     hub::{Hub, HubId},
 };
 
@@ -94,32 +92,12 @@ pub async fn load(settings: &config::Aligner, patience: Duration) -> anyhow::Res
         model => {
             let (settings, model) = (settings.clone(), model.to_owned());
             // Fetching, reading and packing weights takes its time.
-            let load = move || Engine::load(engine_options(&settings, &model)?).map_err(by_key);
+            let load = move || anyhow::Ok(Engine::load(engine_options(&settings, &model)?)?);
             let engine = tokio::task::spawn_blocking(load)
                 .await
                 .context("loading the model")??;
             Ok(Loaded::Engine(engine))
         }
-    }
-}
-
-/// An error of loading; a problem of the configuration, where the model alone could tell it.
-fn by_key(error: LoadError) -> anyhow::Error {
-    match error {
-        LoadError::Setting {
-            setting: "max_new_tokens",
-            value,
-            problem,
-        } => {
-            let problem = Problem {
-                key: "aligner.max_new_tokens".to_owned(),
-                value: Some(value),
-                message: problem,
-                fix: None,
-            };
-            Problems(vec![problem]).into()
-        }
-        other => other.into(),
     }
 }
 

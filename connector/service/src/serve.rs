@@ -137,8 +137,8 @@ pub fn connection(settings: &Settings) -> anyhow::Result<Connection> {
     })
 }
 
-/// Ready at the first SIGTERM or SIGINT. At a second one the process ends at once.
-pub fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+/// Ready at the first SIGTERM or SIGINT. At a second one the process ends at once, with `code`.
+pub fn stop_signal(code: u8) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -160,7 +160,7 @@ pub fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static
                         signal = name,
                         "ended at once; records in flight will be read again"
                     );
-                    crate::commands::end_at_once();
+                    crate::commands::end_at_once(code);
                 }
             }
         }

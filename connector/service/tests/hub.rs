@@ -23,6 +23,7 @@ const FILES: [&str; 4] = [
 ];
 
 const INDEX: &str = "model.safetensors.index.json";
+const BINARY: &str = env!("CARGO_BIN_EXE_aligner-connector");
 
 /// The engine's tiny Llama.
 fn tiny() -> HashMap<&'static str, Vec<u8>> {
@@ -127,9 +128,21 @@ fn answer(
 
 /// `correct --raw` of one prompt, with the cache in `home`.
 fn correct(model: &str, home: &Path, endpoint: &str, offline: bool) -> Output {
+    let binary = Command::new(BINARY);
+    correct_by(binary, model, home, endpoint, offline)
+}
+
+/// The same by a command that runs the binary.
+fn correct_by(
+    mut binary: Command,
+    model: &str,
+    home: &Path,
+    endpoint: &str,
+    offline: bool,
+) -> Output {
     let input = home.join("input.jsonl");
     fs::write(&input, "{\"event_id\": \"a\", \"prompt\": \"What is\"}\n").expect("written");
-    Command::new(env!("CARGO_BIN_EXE_aligner-connector"))
+    binary
         .args([
             "correct",
             "--raw",
@@ -272,6 +285,43 @@ fn what_another_tool_left_out_is_fetched_once_and_warned_of_offline() {
     correct(&pinned, home.path(), &hub.url, false);
     assert_eq!(hub.asked(), Vec::<String>::new());
     assert!(!warns(&correct(&pinned, home.path(), nowhere, true)));
+}
+
+#[test]
+fn a_pinned_commit_that_is_here_starts_though_what_is_missing_cannot_be_fetched_or_written() {
+    let mut files = tiny();
+    files.insert("aligner.json", b"{}".to_vec());
+    let hub = FakeHub::holding(files, None);
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let folder = snapshot(home.path());
+    fs::create_dir_all(&folder).expect("created");
+    for (name, bytes) in tiny() {
+        fs::write(folder.join(name), bytes).expect("written");
+    }
+    let pinned = format!("acme/tiny@{COMMIT}");
+    // A folder in the place of the file that is written first: that fails for root too, whom
+    // permissions do not stop. The shell's process becomes the binary's, whose id the file has.
+    let script = r#"mkdir "$0/.aligner.json.$$.part" && exec "$@""#;
+    let mut unwritable = Command::new("/bin/sh");
+    unwritable.arg("-c").arg(script).arg(&folder).arg(BINARY);
+    for (done, error) in [
+        (
+            correct(&pinned, home.path(), "http://127.0.0.1:1", false),
+            "asking http://127.0.0.1:1",
+        ),
+        (
+            correct_by(unwritable, &pinned, home.path(), &hub.url, false),
+            "fetching aligner.json",
+        ),
+    ] {
+        let said = text(&done.stderr);
+        assert!(done.status.success(), "{said}");
+        assert!(text(&done.stdout).contains("\"token_ids\":["));
+        for part in [error, r#""missing":"aligner.json""#] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+    }
+    assert_eq!(hub.asked().len(), 2);
 }
 
 #[test]

@@ -25,8 +25,7 @@ pub(crate) const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
 /// Files that a trained checkpoint takes over from its base as they are.
-pub(crate) const TAKEN_OVER: [&str; 5] = [
-    GENERATION,
+pub(crate) const TAKEN_OVER: [&str; 4] = [
     TOKENIZER,
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -57,7 +56,7 @@ impl BaseFiles {
 
     fn folder(folder: &Path) -> Result<Self, TrainError> {
         let mut files = BTreeMap::new();
-        let mut wanted: Vec<String> = [CONFIG, PROFILE, WEIGHTS, INDEX]
+        let mut wanted: Vec<String> = [CONFIG, GENERATION, PROFILE, WEIGHTS, INDEX]
             .into_iter()
             .chain(TAKEN_OVER)
             .map(str::to_owned)

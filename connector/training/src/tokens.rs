@@ -36,6 +36,14 @@ impl Tokens {
     /// The tokenizer of `tokenizer.json` under a profile; `file` names it in errors.
     pub fn new(json: &[u8], file: &str, profile: &Profile, end: u32) -> Result<Self, TrainError> {
         let texts = Texts::from_json(json).map_err(|error| bad_tokenizer(file, error))?;
+        // The engine refuses it too; better before the first step than after the last.
+        if let Some(marker) = texts.single_word_marker(&profile.template) {
+            let problem = format!(
+                "has single_word = true for {marker}, a marker of the prompt template, which would \
+                 be text beside a letter or a digit; set it to false"
+            );
+            return Err(bad_tokenizer(&format!("{file}: added_tokens"), problem));
+        }
         let unchanged = match &profile.unchanged_token {
             None => None,
             Some(name) => Some(texts.special(name).ok_or_else(|| {
@@ -217,6 +225,20 @@ mod tests {
         let ids = tokens.prompt("desk", "helps");
         assert_eq!(ids[1..=whole.len()], whole);
         assert_eq!(tokens.correction("x").last(), Some(&own.end));
+    }
+
+    #[test]
+    fn a_marker_that_counts_only_as_a_word_of_its_own_is_refused_before_training() {
+        let (own, _) = own();
+        let mut json: serde_json::Value = serde_json::from_slice(&own.json).expect("JSON");
+        for token in json["added_tokens"].as_array_mut().expect("a list") {
+            token["single_word"] = true.into();
+        }
+        let json = json.to_string();
+        let error = Tokens::new(json.as_bytes(), "tokenizer.json", &own.profile, own.end).err();
+        let error = error.expect("refused").to_string();
+        let start = "tokenizer.json: added_tokens: has single_word = true for <|question|>";
+        assert!(error.starts_with(start), "{error}");
     }
 
     #[test]

@@ -106,6 +106,10 @@ pub struct Outcome {
     /// it nothing. Counted when a run begins, 0 when it is resumed.
     #[serde(skip)]
     pub own_triples: usize,
+    /// Keys of the base's `generation_config.json` that were left behind, since training knows
+    /// nothing of them. Known when a run begins, none when it is resumed.
+    #[serde(skip)]
+    pub dropped_keys: Vec<String>,
     /// Triples validated on.
     pub validation_triples: usize,
     /// Rows that were skipped: too long, or corrections without a verdict.
@@ -491,6 +495,7 @@ impl<'a> Run<'a> {
             triples: self.prepared.triples,
             clean_triples: self.prepared.clean_triples,
             own_triples: self.prepared.own_triples,
+            dropped_keys: self.prepared.dropped_keys.clone(),
             validation_triples: self.prepared.validation.len(),
             skipped: self.prepared.skipped,
             step: self.state.step,

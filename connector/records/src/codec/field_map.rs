@@ -22,8 +22,8 @@ use crate::AnswerEvent;
 ///
 /// `question` and `answer` must be there and point to texts, or to lists of content parts as chat
 /// APIs write them: the texts of the parts are taken one after another, with a line break between
-/// two where neither has white space, and parts of other kinds (images, calls of tools) are left
-/// out. Where a log holds null there, or no text, the event has an empty one: chat logs are full of
+/// two where neither has white space, and parts of other kinds (images, calls of tools, thoughts)
+/// are left out. Where a log holds null there, or no text, the event has an empty one: chat logs are full of
 /// messages that only call tools.
 ///
 /// The other fields are optional, in the map and in each document. `event_id`, `conversation_id`
@@ -256,13 +256,17 @@ fn append(whole: &mut String, text: &str) {
 }
 
 /// The text of a content part, if it is of that kind: OpenAI and Anthropic say `text`, OpenAI's
-/// Responses API `input_text` and `output_text`, Google nothing.
+/// Responses API `input_text` and `output_text`, Google nothing, and `thought` of what a model only
+/// thought, which nobody was told.
 fn part_text<'t>(part: &'t Tree<'_>) -> Option<&'t str> {
     match part.member("type") {
         Found::Nothing => {}
         Found::One(Tree::Text(kind))
             if matches!(kind.as_ref(), "text" | "input_text" | "output_text") => {}
         _ => return None,
+    }
+    if matches!(part.member("thought"), Found::One(Tree::Bool(true))) {
+        return None;
     }
     match part.member("text") {
         Found::One(Tree::Text(text)) => Some(text),
@@ -392,7 +396,7 @@ mod tests {
                 {"type":"image_url","image_url":{"url":"https://example.com/cat.png"}},
                 {"type":"input_text","text":"this?"}," Say."],
             "a":[{"type":"thinking","thinking":"Hm."},{"type":"output_text","text":"A "},
-                {"text":"cat."},{"type":"tool_use","name":"t","input":{}}]}"#;
+                {"text":"A dog?","thought":true},{"text":"cat.","thought":false},{"type":"tool_use","name":"t","input":{}}]}"#;
         let event = read(&map, log).expect("valid");
         assert_eq!(event.question, "Who is this? Say.");
         assert_eq!(event.answer, "A cat.");

@@ -102,12 +102,12 @@ fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// What a second signal asks for. Nothing is lost by it: offsets were not committed, and
-/// checkpoints are written whole.
+/// What a second signal asks for, with the exit code that the command has for it. Nothing is lost by
+/// it: offsets were not committed, and checkpoints are written whole.
 #[expect(
     clippy::disallowed_methods,
     reason = "whoever signals twice does not want to wait for a drain"
 )]
-pub fn end_at_once() -> ! {
-    std::process::exit(1)
+pub fn end_at_once(code: u8) -> ! {
+    std::process::exit(code.into())
 }

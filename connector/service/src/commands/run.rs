@@ -21,7 +21,7 @@ pub fn run(args: &cli::Run) -> anyhow::Result<ExitCode> {
     let installed = telemetry::install(&settings.telemetry, &settings.name.0)?;
     let runtime = commands::runtime()?;
     let outcome = runtime.block_on(async {
-        let stop = serve::stop_signal()?;
+        let stop = serve::stop_signal(1)?;
         let cell = RunningCell::default();
         let connecting = Arc::new(AtomicBool::new(false));
         let server = Server::start(

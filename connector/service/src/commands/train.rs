@@ -123,6 +123,13 @@ fn warnings(outcome: &Outcome) -> Vec<String> {
             outcome.own_triples, outcome.triples
         ));
     }
+    if !outcome.dropped_keys.is_empty() {
+        warnings.push(format!(
+            "left out of generation_config.json, since training measures outputs without them: {}; \
+             put a key back by hand if you want it, and judge the model with it by eval",
+            outcome.dropped_keys.join(", ")
+        ));
+    }
     let best = outcome.best_validation.map(|best| best.step);
     // An interrupted run has written nothing yet, and its next steps may be better.
     if best == Some(0) && outcome.ended != Ended::Interrupted {
@@ -223,7 +230,7 @@ fn interrupt_flag() -> anyhow::Result<std::sync::Arc<std::sync::atomic::AtomicBo
         runtime.block_on(async {
             while tokio::signal::ctrl_c().await.is_ok() {
                 if raised.swap(true, Ordering::Relaxed) {
-                    commands::end_at_once();
+                    commands::end_at_once(1);
                 }
                 eprintln!("finishing this step; interrupt again to end at once");
             }

@@ -74,7 +74,7 @@ pub fn run(args: &cli::Correct, matches: &ArgMatches) -> anyhow::Result<ExitCode
         wall_clock: system_clock(),
     });
     let summary = runtime.block_on(async {
-        let stop = serve::stop_signal()?;
+        let stop = serve::stop_signal(INTERRUPTED)?;
         let interrupted = async {
             stop.await;
             eprintln!("stopping: what is finished is written; a second signal ends at once");
