@@ -50,5 +50,8 @@ fn trl_trains_on_pairs_as_they_were_written() {
     assert_eq!(losses.len(), STEPS);
     // Untrained, a policy prefers what its reference prefers: the loss is ln 2.
     assert!((losses[0] - 2_f64.ln()).abs() < 1e-3, "{losses:?}");
-    assert!(losses[STEPS - 1] < losses[0] / 2.0, "{losses:?}");
+    // Each step has a few pairs of its own: one loss alone hangs on which.
+    let last = &losses[STEPS / 2..];
+    let mean = last.iter().sum::<f64>() / last.len() as f64;
+    assert!(mean < losses[0] / 2.0, "{losses:?}");
 }
