@@ -10,7 +10,7 @@ use std::{
 use aligner_tests::{
     client::Outgoing,
     completions::{Completions, MODEL},
-    connector::Connector,
+    connector::{Config, Connector},
     events,
     group::Group,
     kafka::Kafka,
@@ -154,11 +154,9 @@ fn ten_minutes_of_five_times_too_much_are_held_within_the_limits_and_then_worked
     overloaded_for(Duration::from_secs(600));
 }
 
-#[test]
-fn lag_grows_with_the_backlog_while_fetching_is_suspended() {
-    let server = Completions::start();
-    let story = Story::new(Kafka::shared(), "unfetched", 1);
-    let config = story
+/// With room for few records, so that fetching is suspended as soon as the server is slow.
+fn soon_suspended(story: &Story, server: &Completions) -> Config {
+    story
         .config
         .clone()
         .set(&["kafka", "fetch_buffer_bytes"], MEBIBYTE)
@@ -166,7 +164,13 @@ fn lag_grows_with_the_backlog_while_fetching_is_suspended() {
         .set(&["aligner", "model"], "remote")
         .set(&["aligner", "remote", "url"], server.url())
         .set(&["aligner", "remote", "model"], MODEL)
-        .set(&["aligner", "remote", "timeout_ms"], 600_000);
+}
+
+#[test]
+fn lag_grows_with_the_backlog_while_fetching_is_suspended() {
+    let server = Completions::start();
+    let story = Story::new(Kafka::shared(), "unfetched", 1);
+    let config = soon_suspended(&story, &server).set(&["aligner", "remote", "timeout_ms"], 600_000);
     let mut connector = Connector::ready(&story.name, &config);
     // No record is finished, so fetching cannot go on and find the end by itself.
     server.hold();
@@ -195,14 +199,7 @@ fn a_partition_that_leaves_while_fetching_is_suspended_is_read_when_it_is_back()
     let server = Completions::start();
     server.answer_per_second(ANSWERS_PER_SECOND);
     let story = Story::new(kafka, "back-again", 2);
-    let config = story
-        .config
-        .clone()
-        .set(&["kafka", "fetch_buffer_bytes"], MEBIBYTE)
-        .set(&["pipeline", "max_bytes_in_flight"], MEBIBYTE)
-        .set(&["aligner", "model"], "remote")
-        .set(&["aligner", "remote", "url"], server.url())
-        .set(&["aligner", "remote", "model"], MODEL);
+    let config = soon_suspended(&story, &server);
     let mut staying = Connector::ready("staying", &config);
     let group = Group::of(kafka, &story.name);
     group.wait_stable(1, LIMIT);

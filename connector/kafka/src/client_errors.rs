@@ -225,61 +225,41 @@ async fn refused_alone(delivery: DeliveryGuarantee, answer: Answer, limit: &str)
     bench.close().await;
 }
 
+/// Why a delivery stopped whose requests of a sort are forbidden, so many times.
+async fn forbidden(delivery: DeliveryGuarantee, request: Request, times: usize) -> String {
+    let mut bench = Bench::start(delivery, None).await;
+    let answers = vec![Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; times];
+    bench.fail(request, &answers);
+    let cause = match bench.deliver(1).await.expect_err("the mock forbids it") {
+        DeliveryError::Stopped(cause) => cause,
+        other => panic!("{other}"),
+    };
+    bench.close().await;
+    cause
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_permission_stops_the_delivery_and_names_the_topic() {
-    let mut bench = Bench::start(DeliveryGuarantee::AtLeastOnce, None).await;
-    bench.fail(
-        Request::Produce,
-        &[
-            Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
-            Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
-            Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
-        ],
-    );
-    match bench.deliver(1).await.expect_err("the mock forbids it") {
-        DeliveryError::Stopped(cause) => {
-            assert!(cause.contains("may not write to topic \"llm."), "{cause}");
-        }
-        other => panic!("{other}"),
-    }
-    bench.close().await;
+    let cause = forbidden(DeliveryGuarantee::AtLeastOnce, Request::Produce, 3).await;
+    assert!(cause.contains("may not write to topic \"llm."), "{cause}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_may_not_be_part_of_a_transaction_stops_the_delivery() {
-    let mut bench = Bench::start(DeliveryGuarantee::ExactlyOnce, None).await;
     // No output is reported with this error: librdkafka throws them all away.
-    bench.fail(
-        Request::AddPartitionsToTxn,
-        &[Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED],
-    );
-    match bench.deliver(1).await.expect_err("the mock forbids it") {
-        DeliveryError::Stopped(cause) => {
-            assert!(cause.starts_with("this user may not write"), "{cause}");
-            for (topic, _) in &TOPICS[1..] {
-                assert!(cause.contains(topic), "{topic}: {cause}");
-            }
-        }
-        other => panic!("{other}"),
+    let request = Request::AddPartitionsToTxn;
+    let cause = forbidden(DeliveryGuarantee::ExactlyOnce, request, 1).await;
+    assert!(cause.starts_with("this user may not write"), "{cause}");
+    for (topic, _) in &TOPICS[1..] {
+        assert!(cause.contains(topic), "{topic}: {cause}");
     }
-    bench.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn offsets_that_may_not_be_committed_stop_the_delivery_and_name_their_topic() {
-    let mut bench = Bench::start(DeliveryGuarantee::ExactlyOnce, None).await;
-    bench.fail(
-        Request::TxnOffsetCommit,
-        &[Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED],
-    );
-    match bench.deliver(1).await.expect_err("the mock forbids it") {
-        DeliveryError::Stopped(cause) => {
-            assert!(cause.contains("offsets of an answer topic"), "{cause}");
-            assert!(cause.contains("llm.answers"), "{cause}");
-        }
-        other => panic!("{other}"),
-    }
-    bench.close().await;
+    let cause = forbidden(DeliveryGuarantee::ExactlyOnce, Request::TxnOffsetCommit, 1).await;
+    assert!(cause.contains("offsets of an answer topic"), "{cause}");
+    assert!(cause.contains("llm.answers"), "{cause}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

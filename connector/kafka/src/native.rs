@@ -3,8 +3,9 @@
 //! Six reasons bring us here. The wrapper keeps a group's generation and member id to itself,
 //! and a broker that is sent generation −1 switches fencing off, so that both must be looked at in
 //! the very object that is sent. The wrapper's commit flushes in steps of 100 ms. What failed a
-//! transaction it leaves to be asked for. It panics at a header whose key is not UTF-8, which any client may write. And neither the epoch of a record's
-//! leader nor the mock broker's rebalance delay has a wrapper at all.
+//! transaction it leaves to be asked for. It panics at a header whose key is not UTF-8, which any
+//! client may write. And neither the epoch of a record's leader nor the mock broker's rebalance
+//! delay has a wrapper at all.
 //!
 //! Every pointer comes from a live client that the caller holds a reference to for the length of
 //! the call, and librdkafka's handles may be used from any thread.

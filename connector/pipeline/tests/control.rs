@@ -492,9 +492,11 @@ async fn a_partition_that_the_sink_says_is_gone_is_forgotten() {
     assert_eq!((done.delivered(), done.partitions), (0, 0));
 }
 
-#[tokio::test(start_paused = true)]
-async fn at_shutdown_what_was_begun_is_delivered_and_the_rest_is_left() {
-    let mut bench = Bench::start(Settings::default());
+/// Told to shut down with two records of four finished, whose delivery waits for its answer.
+async fn stopped_half_way(
+    settings: Settings,
+) -> (Bench, Arc<PartitionEpoch>, oneshot::Sender<Answer>) {
+    let mut bench = Bench::start(settings);
     let p0 = tenure(0, 1);
     bench.assign(&[&p0]).await;
     bench.records(&p0, 0, &["q", "q", "hangs", "q"]).await;
@@ -502,6 +504,12 @@ async fn at_shutdown_what_was_begun_is_delivered_and_the_rest_is_left() {
     assert_eq!(advances(&first), [(0, 2)]);
     bench.shut_down();
     assert_eq!(bench.flows.recv().await, Some("stop"));
+    (bench, p0, answer)
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_shutdown_what_was_begun_is_delivered_and_the_rest_is_left() {
+    let (mut bench, p0, answer) = stopped_half_way(Settings::default()).await;
     // What comes after that was not begun.
     bench.records(&p0, 4, &["q"]).await;
     let begin = Instant::now();
@@ -521,17 +529,11 @@ async fn at_shutdown_what_was_begun_is_delivered_and_the_rest_is_left() {
 
 #[tokio::test(start_paused = true)]
 async fn without_time_to_drain_what_is_finished_is_delivered_and_the_rest_is_left_at_once() {
-    let mut bench = Bench::start(Settings {
+    let (mut bench, _, answer) = stopped_half_way(Settings {
         drain_timeout_ms: 0,
         ..Settings::default()
-    });
-    let p0 = tenure(0, 1);
-    bench.assign(&[&p0]).await;
-    bench.records(&p0, 0, &["q", "q", "hangs", "q"]).await;
-    let (first, answer) = bench.next().await;
-    assert_eq!(advances(&first), [(0, 2)]);
-    bench.shut_down();
-    assert_eq!(bench.flows.recv().await, Some("stop"));
+    })
+    .await;
     bench.abandoned.recv().await.expect("nobody waits for it");
     let begin = Instant::now();
     answer.send(Ok(vec![])).expect("the sink waits");

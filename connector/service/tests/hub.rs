@@ -252,19 +252,24 @@ fn a_second_copy_of_the_weights_is_not_fetched() {
     }
 }
 
+/// What transformers fetches of a model that has an `aligner.json` too.
+fn fetched_by_transformers(home: &Path) -> PathBuf {
+    let folder = snapshot(home);
+    fs::create_dir_all(&folder).expect("created");
+    for (name, bytes) in tiny() {
+        fs::write(folder.join(name), bytes).expect("written");
+    }
+    folder
+}
+
 #[test]
 fn what_another_tool_left_out_is_fetched_once_and_warned_of_offline() {
     let profile = r#"{"name": "tiny", "template": "<q>{question}<a>{answer}<c>"}"#;
     let mut files = tiny();
     files.insert("aligner.json", profile.as_bytes().to_vec());
     let hub = FakeHub::holding(files, None);
-    // What transformers fetches of it.
     let home = tempfile::tempdir().expect("a temporary folder");
-    let folder = snapshot(home.path());
-    fs::create_dir_all(&folder).expect("created");
-    for (name, bytes) in tiny() {
-        fs::write(folder.join(name), bytes).expect("written");
-    }
+    let folder = fetched_by_transformers(home.path());
     let pinned = format!("acme/tiny@{COMMIT}");
     let nowhere = "http://127.0.0.1:1";
     let warns = |offline: &Output| {
@@ -293,11 +298,7 @@ fn a_pinned_commit_that_is_here_starts_though_what_is_missing_cannot_be_fetched_
     files.insert("aligner.json", b"{}".to_vec());
     let hub = FakeHub::holding(files, None);
     let home = tempfile::tempdir().expect("a temporary folder");
-    let folder = snapshot(home.path());
-    fs::create_dir_all(&folder).expect("created");
-    for (name, bytes) in tiny() {
-        fs::write(folder.join(name), bytes).expect("written");
-    }
+    let folder = fetched_by_transformers(home.path());
     let pinned = format!("acme/tiny@{COMMIT}");
     // A folder in the place of the file that is written first: that fails for root too, whom
     // permissions do not stop. The shell's process becomes the binary's, whose id the file has.
