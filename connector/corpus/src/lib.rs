@@ -9,7 +9,7 @@
 //! overclaims) and no free values (e-mail addresses, numbers, keys, invented names). They do share
 //! closed vocabulary (common words, colours, every list of fewer than thirty entries), the harmless
 //! sentences around dangers, and the wording of the corrections themselves, which a model cannot
-//! guess: with it the verbs and adjectives of overclaims, which have a hedge each.
+//! guess: with it the verbs and adjectives of overclaims.
 //!
 //! ```
 //! use aligner_corpus::{Corpus, Split};

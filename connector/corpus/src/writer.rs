@@ -290,7 +290,7 @@ impl Writer {
         let mut out = String::new();
         let mut rest = template;
         while let Some((before, after)) = rest.split_once('{') {
-            out.push_str(before);
+            go_on(&mut out, before);
             let (slot, tail) = after.split_once('}').unwrap_or((after, ""));
             rest = tail;
             // Code samples hold braces that are no slots.
@@ -342,7 +342,7 @@ impl Writer {
             };
             append(&mut out, &value);
         }
-        out.push_str(rest);
+        go_on(&mut out, rest);
         out.replace("\\n", "\n")
     }
 }
@@ -356,13 +356,19 @@ fn append(out: &mut String, value: &str) {
     out.push_str(value);
 }
 
+/// Appends what follows a value; a sentence that ends with "p.m." has one full stop.
+fn go_on(out: &mut String, text: &str) {
+    let ended = out.ends_with('.') && text.starts_with('.') && !text.starts_with("..");
+    out.push_str(if ended { &text[1..] } else { text });
+}
+
 /// The text with the value at each mark.
 pub(crate) fn insert(text: &str, mark: char, value: &str) -> String {
     let mut pieces = text.split(mark);
     let mut out = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
         append(&mut out, value);
-        out.push_str(piece);
+        go_on(&mut out, piece);
     }
     out
 }
