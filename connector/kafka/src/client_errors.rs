@@ -12,11 +12,11 @@ use bytes::Bytes;
 use rdkafka::types::{RDKafkaApiKey as Request, RDKafkaRespErr as Answer};
 
 use crate::{
-    Connected, Connection, DeliveryEnd, DeliveryGuarantee, KafkaSettings, MockBroker, StartError,
-    TopicSettings, connect,
+    Connected, Connection, DeliveryGuarantee, KafkaSettings, MockBroker, StartError, TopicSettings,
+    connect, stats::DeliveryEnd,
 };
 
-const TOPICS: [(&str, i32); 4] = [
+pub(crate) const TOPICS: [(&str, i32); 4] = [
     ("llm.answers", 1),
     ("llm.corrections", 1),
     ("llm.pairs", 1),
@@ -33,10 +33,21 @@ struct Bench {
 
 impl Bench {
     async fn start(delivery: DeliveryGuarantee, instance_id: Option<&str>) -> Self {
+        Self::start_with(delivery, instance_id, &[]).await
+    }
+
+    async fn start_with(
+        delivery: DeliveryGuarantee,
+        instance_id: Option<&str>,
+        properties: &[(&str, &str)],
+    ) -> Self {
         let broker = MockBroker::start(&TOPICS).expect("the mock starts");
-        let mut connected = connect(connection(&broker, delivery, instance_id))
-            .await
-            .expect("the mock is reachable");
+        let mut connection = connection(&broker, delivery, instance_id);
+        for (name, value) in properties {
+            let given = &mut connection.kafka.properties;
+            given.insert((*name).to_owned(), (*value).to_owned());
+        }
+        let mut connected = connect(connection).await.expect("the mock is reachable");
         let tenure = loop {
             let event = tokio::time::timeout(PATIENCE, connected.source.next())
                 .await
@@ -57,6 +68,18 @@ impl Bench {
     fn fail(&self, request: Request, answers: &[Answer]) {
         self.broker
             .with_cluster(|cluster| cluster.request_errors(request, answers));
+    }
+
+    /// Answers as if this topic were not there, or does so no longer.
+    fn hide(&self, topic: &str, hidden: bool) {
+        let answer = if hidden {
+            Answer::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
+        } else {
+            Answer::RD_KAFKA_RESP_ERR_NO_ERROR
+        };
+        self.broker
+            .with_cluster(|cluster| cluster.topic_error(topic, answer))
+            .expect("the mock has the topic");
     }
 
     async fn deliver(&mut self, next_offset: i64) -> Result<(), DeliveryError> {
@@ -85,7 +108,7 @@ impl Bench {
     }
 }
 
-fn connection(
+pub(crate) fn connection(
     broker: &MockBroker,
     delivery: DeliveryGuarantee,
     instance_id: Option<&str>,
@@ -131,23 +154,27 @@ async fn a_stale_generation_aborts_and_the_same_results_are_delivered_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unanswered_commit_is_settled_by_the_committed_offsets() {
-    let mut bench = Bench::start(DeliveryGuarantee::ExactlyOnce, None).await;
-    bench.fail(
-        Request::EndTxn,
-        &[Answer::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH],
-    );
-    // The mock has committed nothing, so the results count as not delivered.
-    let error = bench
-        .deliver(1)
-        .await
-        .expect_err("the mock refuses the commit");
-    assert!(matches!(error, DeliveryError::Aborted(_)), "{error}");
-    assert_eq!(bench.count(DeliveryEnd::Ambiguous), 1);
-    bench
-        .deliver(1)
-        .await
-        .expect("a new producer has taken over");
-    bench.close().await;
+    for answer in [
+        Answer::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH,
+        // librdkafka wants the transaction aborted after these, and could: see `transaction`.
+        Answer::RD_KAFKA_RESP_ERR_INVALID_REQUEST,
+        Answer::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING,
+    ] {
+        let mut bench = Bench::start(DeliveryGuarantee::ExactlyOnce, None).await;
+        bench.fail(Request::EndTxn, &[answer]);
+        // The mock has committed nothing, so the results count as not delivered.
+        let error = bench
+            .deliver(1)
+            .await
+            .expect_err("the mock refuses the commit");
+        assert!(matches!(error, DeliveryError::Aborted(_)), "{error}");
+        assert_eq!(bench.count(DeliveryEnd::Ambiguous), 1, "{answer:?}");
+        bench
+            .deliver(1)
+            .await
+            .expect("a new producer has taken over");
+        bench.close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -184,7 +211,7 @@ async fn a_refused_batch_is_sent_one_by_one_and_nobody_is_blamed_in_vain() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_output_that_is_refused_alone_is_named() {
-    for (delivery, answer, limit) in [
+    for (delivery, answer, fix) in [
         (
             DeliveryGuarantee::ExactlyOnce,
             Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
@@ -196,12 +223,18 @@ async fn an_output_that_is_refused_alone_is_named() {
             Answer::RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE,
             "raise its segment.bytes",
         ),
+        // Nothing that a limit would mend.
+        (
+            DeliveryGuarantee::AtLeastOnce,
+            Answer::RD_KAFKA_RESP_ERR_INVALID_RECORD,
+            "does not take this record (",
+        ),
     ] {
-        refused_alone(delivery, answer, limit).await;
+        refused_alone(delivery, answer, fix).await;
     }
 }
 
-async fn refused_alone(delivery: DeliveryGuarantee, answer: Answer, limit: &str) {
+async fn refused_alone(delivery: DeliveryGuarantee, answer: Answer, fix: &str) {
     let mut bench = Bench::start(delivery, None).await;
     bench.fail(Request::Produce, &[answer; 4]);
     match bench
@@ -213,7 +246,8 @@ async fn refused_alone(delivery: DeliveryGuarantee, answer: Answer, limit: &str)
             delivery, cause, ..
         } => {
             assert_eq!(delivery, 0);
-            assert!(cause.contains(limit), "{cause}");
+            assert!(cause.contains(fix), "{cause}");
+            assert_eq!(cause.contains("raise"), fix.contains("raise"), "{cause}");
         }
         other => panic!("{other}"),
     }
@@ -236,6 +270,53 @@ async fn forbidden(delivery: DeliveryGuarantee, request: Request, times: usize) 
     };
     bench.close().await;
     cause
+}
+
+/// A client that believes the first answer without a topic, and asks often.
+const CREDULOUS: [(&str, &str); 2] = [
+    ("topic.metadata.propagation.max.ms", "0"),
+    ("topic.metadata.refresh.interval.ms", "500"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_topic_that_one_answer_lacks_is_waited_for() {
+    let delivery = DeliveryGuarantee::AtLeastOnce;
+    let mut bench = Bench::start_with(delivery, None, &CREDULOUS).await;
+    bench.deliver(1).await.expect("nothing is wrong yet");
+    bench.hide("llm.pairs", true);
+    // Until the producer has asked, and takes the topic to be gone.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    bench.hide("llm.pairs", false);
+    for _ in 0..100 {
+        match bench.deliver(2).await {
+            Ok(()) => return bench.close().await,
+            Err(DeliveryError::Aborted(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    panic!("the topic is back, and still nothing is delivered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_topic_that_answer_after_answer_lacks_stops_the_delivery_and_is_named() {
+    let delivery = DeliveryGuarantee::AtLeastOnce;
+    let mut bench = Bench::start_with(delivery, None, &CREDULOUS).await;
+    bench.deliver(1).await.expect("nothing is wrong yet");
+    bench.hide("llm.pairs", true);
+    for _ in 0..500 {
+        match bench.deliver(2).await {
+            // The producer has not asked yet, or was told in the middle.
+            Ok(()) | Err(DeliveryError::Aborted(_)) => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(DeliveryError::Stopped(cause)) => {
+                assert!(cause.contains("\"llm.pairs\" is not there"), "{cause}");
+                return bench.close().await;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    panic!("the topic is gone, and nobody says so");
 }
 
 #[tokio::test(flavor = "multi_thread")]

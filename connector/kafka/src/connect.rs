@@ -24,6 +24,7 @@ use crate::{
     ends::Ends,
     handoff::Handoff,
     hanging::Watch,
+    lookout::Lookout,
     membership::Membership,
     outlet::OutletParts,
     preflight::{Preflight, StartError},
@@ -56,7 +57,7 @@ pub struct Connected {
 /// What no waiting mends, with its cause, within `start_timeout_ms` after a broker answered.
 pub async fn connect(connection: Connection) -> Result<Connected, StartError> {
     let given_up = Arc::new(AtomicBool::new(false));
-    let _gives_up_when_dropped = GiveUp(Arc::clone(&given_up));
+    let _gives_up_when_dropped = GiveUp(Some(Arc::clone(&given_up)));
     let runtime = tokio::runtime::Handle::current();
     let (answer, connected) = oneshot::channel();
     start_thread("kafka-connect", move || {
@@ -70,11 +71,21 @@ pub async fn connect(connection: Connection) -> Result<Connected, StartError> {
     })
 }
 
-struct GiveUp(Arc<AtomicBool>);
+/// Tells others to give up once it is dropped.
+struct GiveUp(Option<Arc<AtomicBool>>);
+
+impl GiveUp {
+    /// They shall go on.
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for GiveUp {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
+        if let Some(told) = &self.0 {
+            told.store(true, Ordering::Release);
+        }
     }
 }
 
@@ -98,6 +109,8 @@ fn connect_blocking(
     let handoff = Arc::new(Handoff::new(connection.kafka.fetch_buffer_bytes));
     let source_closing = Arc::new(AtomicBool::new(false));
     let sink_closing = Arc::new(AtomicBool::new(false));
+    // The threads beside the clients would look for ever.
+    let ends_them_when_it_fails = GiveUp(Some(Arc::clone(&source_closing)));
 
     start_ends(connection, &stats, &source_closing)?;
     let exactly_once = connection.kafka.delivery == DeliveryGuarantee::ExactlyOnce;
@@ -122,9 +135,13 @@ fn connect_blocking(
         suspended: AtomicBool::new(false),
         changes: AtomicU64::new(0),
     };
-    let (consumer, handle) =
-        ConsumerThread::create(consuming, membership, connection.kafka.fetch_batch_records)
-            .map_err(|error| StartError::Other(error.to_string()))?;
+    let (consumer, handle) = ConsumerThread::create(
+        consuming,
+        membership,
+        connection.kafka.fetch_batch_records,
+        connection.session_timeout(),
+    )
+    .map_err(|error| StartError::Other(error.to_string()))?;
 
     let parts = OutletParts {
         config: properties::producer(connection),
@@ -157,6 +174,7 @@ fn connect_blocking(
         connection.close_timeout(),
     )
     .map_err(no_thread)?;
+    ends_them_when_it_fails.disarm();
     Ok(Connected {
         source,
         sink,
@@ -184,9 +202,10 @@ fn start_ends(
     stats: &Arc<ClientStats>,
     closing: &Arc<AtomicBool>,
 ) -> Result<(), StartError> {
-    let ends = Ends::new(connection, Arc::clone(stats), Arc::clone(closing))
+    let ends = Ends::new(connection, Arc::clone(stats))
         .map_err(|error| StartError::Other(error.to_string()))?;
-    start_thread("kafka-ends", move || ends.run())
+    let closing = Arc::clone(closing);
+    start_thread("kafka-ends", move || ends.keep_looking(&closing))
 }
 
 fn start_watch(
@@ -194,9 +213,10 @@ fn start_watch(
     stats: &Arc<ClientStats>,
     closing: &Arc<AtomicBool>,
 ) -> Result<(), StartError> {
-    let watch = Watch::new(connection.clone(), Arc::clone(stats), Arc::clone(closing))
+    let watch = Watch::new(connection.clone(), Arc::clone(stats))
         .map_err(|error| StartError::Other(error.to_string()))?;
-    start_thread("kafka-watch", move || watch.run())
+    let closing = Arc::clone(closing);
+    start_thread("kafka-watch", move || watch.keep_looking(&closing))
 }
 
 fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StartError> {

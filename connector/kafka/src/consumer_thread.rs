@@ -27,6 +27,7 @@ use crate::{
     handoff::record_bytes,
     membership::{self, Membership},
     native,
+    rejection::Rejection,
 };
 
 /// How long one poll waits; a close is noticed within this time.
@@ -60,6 +61,7 @@ pub(crate) struct ConsumerThread {
     last: Option<Arc<PartitionEpoch>>,
     changes: u64,
     repeats: RepeatFilter,
+    rejection: Rejection,
 }
 
 impl ConsumerThread {
@@ -68,6 +70,7 @@ impl ConsumerThread {
         mut config: ClientConfig,
         membership: Membership,
         max_batch_records: usize,
+        session_timeout: Duration,
     ) -> KafkaResult<(Self, ConsumerHandle)> {
         config.set_log_level(RDKafkaLogLevel::Info);
         let consumer = Arc::new(BaseConsumer::from_config_and_context(&config, membership)?);
@@ -80,6 +83,7 @@ impl ConsumerThread {
                 last: None,
                 changes: 0,
                 repeats: RepeatFilter::default(),
+                rejection: Rejection::new(session_timeout),
             },
             handle,
         ))
@@ -114,8 +118,12 @@ impl ConsumerThread {
     fn poll_until_closing(&mut self) -> Result<(), SourceError> {
         let mut batch = Vec::new();
         while !self.membership().closing.load(Ordering::Acquire) {
+            let now = Instant::now();
+            if self.rejection.is_due(now) {
+                self.look_for_rejection(now)?;
+            }
             let room = self.membership().handoff.room();
-            match self.fetching.next(room, Instant::now()) {
+            match self.fetching.next(room, now) {
                 Step::Poll if self.fetching.is_suspended() => {
                     self.fill(&mut batch, SUSPENDED_POLL_INTERVAL)?;
                 }
@@ -277,6 +285,16 @@ impl ConsumerThread {
                 tracing::warn!(%error, suspend, "fetching could not be changed");
                 thread::sleep(ROOM_CHECK_INTERVAL);
             }
+        }
+    }
+
+    fn look_for_rejection(&mut self, now: Instant) -> Result<(), SourceError> {
+        let membership = Arc::clone(self.consumer.context());
+        let fault = membership.listener.fault();
+        let brokers_up = membership.stats.state().brokers_up;
+        match self.rejection.look(brokers_up, fault.as_ref(), now) {
+            Some(message) => Err(SourceError { message }),
+            None => Ok(()),
         }
     }
 

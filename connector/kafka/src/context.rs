@@ -66,6 +66,7 @@ impl RepeatFilter {
 pub(crate) struct Fault {
     pub(crate) code: RDKafkaErrorCode,
     pub(crate) reason: String,
+    pub(crate) at: Instant,
 }
 
 /// Listens to one client.
@@ -185,6 +186,7 @@ impl ClientContext for Listener {
                 heard.fault = Some(Fault {
                     code,
                     reason: reason.to_owned(),
+                    at: Instant::now(),
                 });
             }
         }

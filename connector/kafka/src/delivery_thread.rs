@@ -66,7 +66,7 @@ pub(crate) struct DeliveryThread {
     closing: Arc<AtomicBool>,
     producer: Option<ProducerThread>,
     batching: Batching,
-    /// Deliveries aborted one after the other, with the present producer.
+    /// Transactions aborted one after the other, with the present producer.
     aborts: u32,
     /// Whether an output was refused since outputs are sent one by one.
     refused: bool,
@@ -195,11 +195,7 @@ impl DeliveryThread {
                 }
                 End::Aborted(why) => {
                     tracing::info!(cause = %why, "delivery aborted, results are kept");
-                    self.aborts += 1;
-                    if self.aborts >= ABORTS_PER_PRODUCER {
-                        tracing::warn!("one abort followed another, a new producer takes over");
-                        self.producer = None;
-                    }
+                    self.aborted();
                     // Partitions that left meanwhile explain it, and the rest can go at once.
                     if self.split(&deliveries).0.len() == live.len() {
                         return Err(DeliveryError::Aborted(why));
@@ -252,7 +248,9 @@ impl DeliveryThread {
                     };
                 }
                 End::Stopped(why) => return Err(DeliveryError::Stopped(why)),
-                End::EndedAgain => unreachable!("only what was asked for is done"),
+                End::EndedAgain | End::NotTried(_) => {
+                    unreachable!("only what was asked for is done")
+                }
             }
         }
         Err(DeliveryError::Aborted(cause))
@@ -284,6 +282,12 @@ impl DeliveryThread {
                 // Aborted, or a producer that is finished: what was left open stays to be ended.
                 End::Stopped(cause) => return Err(DeliveryError::Stopped(cause)),
                 End::Aborted(cause) => {
+                    self.aborted();
+                    return Err(DeliveryError::Aborted(cause));
+                }
+                End::NotTried(cause) => {
+                    // The group may be without us for long, and what was left open stays open.
+                    self.unended.not_tried();
                     return Err(DeliveryError::Aborted(cause));
                 }
                 End::Refused { cause, .. } | End::RefusedTogether(cause) => {
@@ -324,11 +328,21 @@ impl DeliveryThread {
             End::Committed => DeliveryEnd::Committed,
             End::Refused { .. } | End::RefusedTogether(_) => DeliveryEnd::Refused,
             End::Ambiguous { .. } => DeliveryEnd::Ambiguous,
-            End::Aborted(_) | End::Broken { .. } | End::Stopped(_) | End::EndedAgain => {
-                DeliveryEnd::Aborted
-            }
+            End::Aborted(_)
+            | End::Broken { .. }
+            | End::Stopped(_)
+            | End::EndedAgain
+            | End::NotTried(_) => DeliveryEnd::Aborted,
         };
         self.parts.stats.ended(end, took);
+    }
+
+    fn aborted(&mut self) {
+        self.aborts += 1;
+        if self.aborts >= ABORTS_PER_PRODUCER {
+            tracing::warn!("one abort followed another, a new producer takes over");
+            self.producer = None;
+        }
     }
 
     fn after_success(&mut self, delivered: &[Delivery]) {
@@ -475,5 +489,75 @@ impl DeliveryThread {
             element.error().map_err(|error| error.to_string())?;
         }
         Ok(list)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeMap,
+        sync::{Mutex, atomic::AtomicU64},
+    };
+
+    use super::*;
+    use crate::{
+        Connection, DeliveryGuarantee, MockBroker, StartFrom, absence::Absence, client_errors,
+        consumer_thread::ConsumerThread, context::Listener, handoff::Handoff,
+        membership::Membership, properties, start_position::Beginning, stats::ClientStats,
+        tenure::Tenures,
+    };
+
+    /// Parts whose producer works, and whose consumer has no place in its group.
+    fn out_of_the_group(connection: &Connection) -> OutletParts {
+        let tenures = Arc::new(Tenures::default());
+        let meter = opentelemetry::global::meter("test");
+        let absence = Absence::new(Duration::ZERO, true);
+        let stats = ClientStats::new(Arc::clone(&tenures), absence, &meter);
+        let membership = Membership {
+            listener: Listener::new("consumer", None),
+            tenures: Arc::clone(&tenures),
+            courses: Mutex::default(),
+            handoff: Arc::new(Handoff::new(1 << 20)),
+            stats: Arc::clone(&stats),
+            closing: Arc::default(),
+            revoke_timeout: Duration::ZERO,
+            beginning: Beginning::new(StartFrom::Earliest, BTreeMap::new()),
+            offsets_patience: Duration::ZERO,
+            arrivals: None,
+            suspended: AtomicBool::new(false),
+            changes: AtomicU64::new(0),
+        };
+        let config = properties::consumer(connection);
+        let (_, consumer) = ConsumerThread::create(config, membership, 1, Duration::ZERO)
+            .expect("these properties are usable");
+        OutletParts {
+            config: properties::producer(connection),
+            transactional: true,
+            identity: connection.identity.clone(),
+            topics: connection.topics.clone(),
+            consumer,
+            tenures,
+            stats,
+        }
+    }
+
+    #[test]
+    fn what_was_left_open_is_not_given_up_while_there_is_no_place_in_the_group() {
+        let broker = MockBroker::start(&client_errors::TOPICS).expect("the mock starts");
+        let delivery = DeliveryGuarantee::ExactlyOnce;
+        let connection = client_errors::connection(&broker, delivery, None);
+        let parts = out_of_the_group(&connection);
+        let timeout = connection.transaction_timeout();
+        let mut thread = DeliveryThread::open(parts, timeout, None, Arc::default());
+        thread.prepare().expect("the mock gives the id");
+        thread.unended.remember(&Arc::new(Vec::new()));
+        // More often than outputs are written in vain.
+        for _ in 0..200 {
+            match thread.end_again() {
+                Err(DeliveryError::Aborted(cause)) => assert!(cause.contains("group"), "{cause}"),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(!thread.unended.is_empty());
     }
 }

@@ -8,87 +8,50 @@
 //! Deliberately absent: a remedy for a partition without a leader. It keeps the answers about all
 //! others back, and their ends stay as old as the last answer.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::{Duration, Instant},
-};
+use std::{iter, sync::Arc, time::Duration};
 
-use aligner_pipeline::Partition;
-use rdkafka::{
-    Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
-    error::KafkaResult,
-};
+use rdkafka::error::KafkaResult;
 
 use crate::{
-    hanging::{self, Quiet},
+    lookout::{LOOK_TIMEOUT, LogEnds, Lookout},
     settings::Connection,
     stats::ClientStats,
 };
 
-/// Between two looks; librdkafka's own figures are as old at most.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long one look may take.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(4);
-/// How soon a close is noticed.
-const CLOSE_CHECK_INTERVAL: Duration = Duration::from_millis(200);
-
 /// The thread's state.
 pub(crate) struct Ends {
-    client: BaseConsumer<Quiet>,
+    committed: LogEnds,
     stats: Arc<ClientStats>,
-    closing: Arc<AtomicBool>,
 }
 
 impl Ends {
-    pub(crate) fn new(
-        connection: &Connection,
-        stats: Arc<ClientStats>,
-        closing: Arc<AtomicBool>,
-    ) -> KafkaResult<Self> {
+    pub(crate) fn new(connection: &Connection, stats: Arc<ClientStats>) -> KafkaResult<Self> {
         Ok(Self {
-            client: hanging::client(connection, "read_committed")?,
+            committed: LogEnds::seen_with("read_committed", connection)?,
             stats,
-            closing,
         })
     }
+}
 
-    /// Looks where the statistics do not, until asked to close.
-    pub(crate) fn run(self) {
-        let mut next_look = Instant::now();
-        while !self.closing.load(Ordering::Acquire) {
-            thread::sleep(CLOSE_CHECK_INTERVAL);
-            // Errors wait for somebody who polls.
-            let _ = self.client.poll(Duration::ZERO);
-            if Instant::now() < next_look {
-                continue;
-            }
-            let partitions = self.stats.unfollowed();
-            if partitions.is_empty() {
-                continue;
-            }
-            match self.look(&partitions) {
-                Ok(ends) => self.stats.end_at(ends),
-                Err(error) => {
-                    tracing::debug!(%error, "where answer partitions end was not to be had");
-                }
-            }
-            next_look = Instant::now() + LOOK_INTERVAL;
-        }
+impl Lookout for Ends {
+    /// librdkafka's own figures are as old at most.
+    const INTERVAL: Duration = Duration::from_secs(1);
+
+    fn clients(&self) -> impl Iterator<Item = &LogEnds> {
+        iter::once(&self.committed)
     }
 
-    fn look(&self, partitions: &[Partition]) -> KafkaResult<BTreeMap<Partition, i64>> {
-        let mut asked = TopicPartitionList::with_capacity(partitions.len());
-        for partition in partitions {
-            asked.add_partition_offset(&partition.topic, partition.number, Offset::End)?;
+    /// Looks where the statistics do not.
+    fn look(&mut self) {
+        let partitions = self.stats.unfollowed();
+        if partitions.is_empty() {
+            return;
         }
-        // The end is the "time" -1 of Kafka's ListOffsets.
-        let found = self.client.offsets_for_times(asked, LOOK_TIMEOUT)?;
-        Ok(hanging::offsets(&found))
+        match self.committed.of(&partitions, LOOK_TIMEOUT) {
+            Ok(ends) => self.stats.end_at(ends),
+            Err(error) => {
+                tracing::debug!(%error, "where answer partitions end was not to be had");
+            }
+        }
     }
 }

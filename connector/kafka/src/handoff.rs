@@ -164,10 +164,6 @@ impl Handoff {
         }
     }
 
-    pub(crate) fn waiting_bytes(&self) -> usize {
-        self.state().waiting_bytes
-    }
-
     pub(crate) fn take(&self) -> Taken {
         let mut state = self.state();
         if let Some(event) = state.news.pop_front() {
@@ -281,11 +277,11 @@ mod tests {
         put(&handoff, vec![record(&leaves, 3, 100)]);
         handoff.forget(&[leaves]);
         assert_eq!(
-            handoff.waiting_bytes(),
+            handoff.state().waiting_bytes,
             record_bytes(&record(&stays, 2, 100))
         );
         assert_eq!(offsets(handoff.take()), [2]);
-        assert_eq!(handoff.waiting_bytes(), 0);
+        assert_eq!(handoff.state().waiting_bytes, 0);
         assert!(matches!(handoff.take(), Taken::Empty));
     }
 
@@ -314,7 +310,7 @@ mod tests {
         put(&handoff, vec![record(&mine, 7, 10)]);
         handoff.stop();
         put(&handoff, vec![record(&mine, 8, 10)]);
-        assert_eq!(handoff.waiting_bytes(), 0);
+        assert_eq!(handoff.state().waiting_bytes, 0);
         handoff.put_news(SourceEvent::Lost(vec![mine]));
         assert!(matches!(
             handoff.take(),

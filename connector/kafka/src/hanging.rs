@@ -15,30 +15,19 @@
 use std::{
     cmp::Reverse,
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use aligner_pipeline::Partition;
-use rdkafka::{
-    ClientContext, Offset, TopicPartitionList,
-    config::{FromClientConfigAndContext, RDKafkaLogLevel},
-    consumer::{BaseConsumer, Consumer, ConsumerContext},
-    error::{KafkaError, KafkaResult},
+use rdkafka::error::KafkaResult;
+
+use crate::{
+    lookout::{LOOK_TIMEOUT, LogEnds, Lookout},
+    settings::Connection,
+    stats::ClientStats,
 };
 
-use crate::{properties, settings::Connection, stats::ClientStats};
-
-/// Between two looks.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
-/// How long one look may take.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(4);
-/// How soon a close is noticed.
-const CLOSE_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 /// How long past its timeout a transaction may stay open: how often a stock broker looks for those.
 const BROKER_GRACE: Duration = Duration::from_secs(10);
 /// How often it is said that one hangs.
@@ -123,100 +112,44 @@ impl Standstills {
     }
 }
 
-/// Says nothing: what these clients meet, the others meet as well.
-pub(crate) struct Quiet;
-
-impl ClientContext for Quiet {
-    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
-    fn error(&self, _: KafkaError, _: &str) {}
-}
-
-impl ConsumerContext for Quiet {}
-
-/// A client that only asks where partitions end, as a reader with this isolation sees it.
-pub(crate) fn client(connection: &Connection, isolation: &str) -> KafkaResult<BaseConsumer<Quiet>> {
-    let mut config = properties::preflight(connection);
-    config
-        .remove("group.id")
-        .set("isolation.level", isolation)
-        .set_log_level(RDKafkaLogLevel::Emerg);
-    BaseConsumer::from_config_and_context(&config, Quiet)
-}
-
 /// The thread's state.
 pub(crate) struct Watch {
     connection: Connection,
-    committed: BaseConsumer<Quiet>,
-    uncommitted: BaseConsumer<Quiet>,
+    committed: LogEnds,
+    uncommitted: LogEnds,
     standstills: Standstills,
     next_word: Instant,
     stats: Arc<ClientStats>,
-    closing: Arc<AtomicBool>,
 }
 
 impl Watch {
-    pub(crate) fn new(
-        connection: Connection,
-        stats: Arc<ClientStats>,
-        closing: Arc<AtomicBool>,
-    ) -> KafkaResult<Self> {
+    pub(crate) fn new(connection: Connection, stats: Arc<ClientStats>) -> KafkaResult<Self> {
         Ok(Self {
-            committed: client(&connection, "read_committed")?,
-            uncommitted: client(&connection, "read_uncommitted")?,
+            committed: LogEnds::seen_with("read_committed", &connection)?,
+            uncommitted: LogEnds::seen_with("read_uncommitted", &connection)?,
             standstills: Standstills::new(connection.transaction_timeout() + BROKER_GRACE),
             next_word: Instant::now(),
             connection,
             stats,
-            closing,
         })
-    }
-
-    /// Looks now and then, until asked to close.
-    pub(crate) fn run(mut self) {
-        let mut next_look = Instant::now() + LOOK_INTERVAL;
-        while !self.closing.load(Ordering::Acquire) {
-            thread::sleep(CLOSE_CHECK_INTERVAL);
-            for client in [&self.committed, &self.uncommitted] {
-                // Errors wait for somebody who polls.
-                let _ = client.poll(Duration::ZERO);
-            }
-            if Instant::now() < next_look {
-                continue;
-            }
-            let seen = self.ends().unwrap_or_else(|error| {
-                tracing::debug!(%error, "where output partitions end was not to be had");
-                BTreeMap::new()
-            });
-            self.standstills.look(&seen, Instant::now());
-            self.tell();
-            next_look = Instant::now() + LOOK_INTERVAL;
-        }
     }
 
     fn ends(&self) -> KafkaResult<BTreeMap<Partition, Ends>> {
         let deadline = Instant::now() + LOOK_TIMEOUT;
         let left = || deadline.saturating_duration_since(Instant::now());
-        let mut asked = TopicPartitionList::new();
+        let mut outputs = Vec::new();
         for (_, topic) in self.connection.topics.outputs() {
-            let metadata = self.uncommitted.fetch_metadata(Some(topic), left())?;
-            for found in metadata.topics() {
-                // One without a leader would keep the answers about all others back.
-                for partition in found.partitions().iter().filter(|p| p.leader() >= 0) {
-                    asked.add_partition_offset(found.name(), partition.id(), Offset::End)?;
-                }
-            }
+            outputs.extend(self.uncommitted.led_partitions(topic, left())?);
         }
-        // The end is the "time" -1 of Kafka's ListOffsets. That of committed readers first: what is
-        // written in between can only move the other one on.
-        let stable = offsets(&self.committed.offsets_for_times(asked.clone(), left())?);
-        let all = offsets(&self.uncommitted.offsets_for_times(asked, left())?);
-        Ok(stable
-            .into_iter()
-            .filter_map(|(partition, stable)| {
-                let all = *all.get(&partition)?;
-                Some((partition, Ends { stable, all }))
-            })
-            .collect())
+        // That of committed readers first: what is written in between can only move the other one
+        // on.
+        let stable = self.committed.of(&outputs, left())?;
+        let all = self.uncommitted.of(&outputs, left())?;
+        let both = stable.into_iter().filter_map(|(partition, stable)| {
+            let all = *all.get(&partition)?;
+            Some((partition, Ends { stable, all }))
+        });
+        Ok(both.collect())
     }
 
     fn tell(&mut self) {
@@ -250,21 +183,21 @@ impl Watch {
     }
 }
 
-/// The offsets of a list, where it has any.
-pub(crate) fn offsets(list: &TopicPartitionList) -> BTreeMap<Partition, i64> {
-    list.elements()
-        .iter()
-        .filter_map(|element| match (element.error(), element.offset()) {
-            (Ok(()), Offset::Offset(offset)) => {
-                let partition = Partition {
-                    topic: element.topic().into(),
-                    number: element.partition(),
-                };
-                Some((partition, offset))
-            }
-            _ => None,
-        })
-        .collect()
+impl Lookout for Watch {
+    const INTERVAL: Duration = Duration::from_secs(5);
+
+    fn clients(&self) -> impl Iterator<Item = &LogEnds> {
+        [&self.committed, &self.uncommitted].into_iter()
+    }
+
+    fn look(&mut self) {
+        let seen = self.ends().unwrap_or_else(|error| {
+            tracing::debug!(%error, "where output partitions end was not to be had");
+            BTreeMap::new()
+        });
+        self.standstills.look(&seen, Instant::now());
+        self.tell();
+    }
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod ends;
 mod fetching;
 mod handoff;
 mod hanging;
+mod lookout;
 mod membership;
 mod mock;
 mod native;
@@ -36,6 +37,7 @@ mod preflight;
 mod producer_thread;
 mod properties;
 mod recovery;
+mod rejection;
 mod reports;
 mod settings;
 mod sink;
@@ -54,10 +56,11 @@ pub use mock::{MockBroker, MockError};
 pub use preflight::StartError;
 pub use properties::property_fault;
 pub use settings::{
-    Connection, DeliveryGuarantee, KafkaSettings, Problem, StartFrom, TopicSettings, problems,
+    Connection, DeliveryGuarantee, KafkaSettings, Problem, StartFrom, TopicSettings,
+    default_group_id, problems,
 };
 pub use sink::KafkaSink;
 pub use source::KafkaSource;
-pub use stats::{ClientState, ClientStats, DeliveryEnd, PartitionLag};
+pub use stats::{ClientState, ClientStats, PartitionLag};
 pub use tap::{TopicReader, TopicRecord, TopicWriter};
 pub use topics::create as create_topics;

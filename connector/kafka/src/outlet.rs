@@ -38,6 +38,10 @@ const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
 const WRITING_TENTHS: u32 = 7;
 /// How long looks at topics that did not take their outputs may take together.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Looks that must all miss an output topic before it counts as gone.
+const ABSENCE_LOOKS: u32 = 3;
+/// Between two of them.
+const ABSENCE_PAUSE: Duration = Duration::from_millis(500);
 /// Time given to an abort even when the transaction's own time is over.
 const LEAST_ABORT_TIME: Duration = Duration::from_millis(250);
 
@@ -118,7 +122,7 @@ impl Outlet {
         let attempt = self.attempt(deliveries, phase, started, timeout);
         // Without a place in the group, the offsets could not be brought in.
         if let Err(cause) = attempt.standing() {
-            return End::Aborted(cause);
+            return End::NotTried(cause);
         }
         crate::transaction::end_again(attempt).map_or_else(|end| end, |()| End::EndedAgain)
     }
@@ -173,6 +177,12 @@ impl Outlet {
     }
 }
 
+/// What is wrong with an output topic.
+enum Flaw {
+    Missing,
+    Other(String),
+}
+
 /// One attempt to deliver.
 struct Attempt<'a> {
     outlet: &'a Outlet,
@@ -209,18 +219,26 @@ impl Attempt<'_> {
         let found = &self.deliveries[delivery].outputs[output];
         let bytes = found.value.as_ref().map_or(0, |value| value.len())
             + found.key.as_ref().map_or(0, |key| key.len());
-        // The former is said of what is larger than a whole segment may be.
-        let limit = match code {
-            RDKafkaErrorCode::MessageBatchTooLarge => "segment.bytes",
-            _ => "max.message.bytes",
+        let topic = self.outlet.topic(found.kind);
+        let cause = match code {
+            RDKafkaErrorCode::InvalidRecord => format!(
+                "topic \"{topic}\" does not take this record ({code}); its broker validates records, \
+                 as by a schema, and its log says what is wrong"
+            ),
+            // Larger than a whole segment may be.
+            RDKafkaErrorCode::MessageBatchTooLarge => format!(
+                "topic \"{topic}\" does not take a record of {bytes} bytes ({code}); raise its \
+                 segment.bytes"
+            ),
+            _ => format!(
+                "topic \"{topic}\" does not take a record of {bytes} bytes ({code}); raise its \
+                 max.message.bytes"
+            ),
         };
         WriteFailure::Refused {
             delivery,
             output,
-            cause: format!(
-                "topic \"{}\" does not take a record of {bytes} bytes ({code}); raise its {limit}",
-                self.outlet.topic(found.kind)
-            ),
+            cause,
         }
     }
 
@@ -264,14 +282,14 @@ impl Attempt<'_> {
                         WriteFailure::RefusedTogether(failed.code.to_string())
                     };
                 }
+                // What the others are told that were in a batch with one that is not valid.
+                RDKafkaErrorCode::InvalidDifferentRecord => {
+                    return WriteFailure::RefusedTogether(failed.code.to_string());
+                }
                 RDKafkaErrorCode::UnknownTopic
                 | RDKafkaErrorCode::UnknownTopicOrPartition
                 | RDKafkaErrorCode::InvalidTopic => {
-                    return WriteFailure::Lasting(format!(
-                        "output topic \"{}\" is not there ({}); create it, then start again",
-                        self.topic_of(failed.index),
-                        failed.code
-                    ));
+                    return self.absent(self.topic_of(failed.index), failed.code);
                 }
                 RDKafkaErrorCode::TopicAuthorizationFailed => {
                     return WriteFailure::Lasting(format!(
@@ -485,7 +503,8 @@ impl Attempt<'_> {
             .map(|(topic, count)| {
                 let left = looks_end.saturating_duration_since(Instant::now());
                 let remark = match self.look_at(topic, left) {
-                    Some(remark) => format!(", {remark}"),
+                    Some(Flaw::Missing) => ", which is not there: create it".to_owned(),
+                    Some(Flaw::Other(remark)) => format!(", {remark}"),
                     None => String::new(),
                 };
                 format!("{count} of topic \"{topic}\"{remark}")
@@ -497,19 +516,48 @@ impl Attempt<'_> {
         )
     }
 
-    fn look_at(&self, topic: &str, timeout: Duration) -> Option<String> {
+    /// What is to be done about a topic that the client takes to be gone. A single answer without it is
+    /// enough for that, and a broker that has just started may give one: brokers are asked again. This
+    /// client may go on to miss the topic for half a minute; the one that replaces it after a few aborts
+    /// does not.
+    fn absent(&self, topic: &str, code: RDKafkaErrorCode) -> WriteFailure {
+        for look in 0..ABSENCE_LOOKS {
+            if look > 0 {
+                thread::sleep(ABSENCE_PAUSE);
+            }
+            let left = self
+                .write_deadline
+                .saturating_duration_since(Instant::now());
+            let seen = self.look_at(topic, left.min(LOOK_TIMEOUT));
+            if !matches!(seen, Some(Flaw::Missing)) {
+                return WriteFailure::Passing(format!(
+                    "output topic \"{topic}\" was not there for a moment ({code})"
+                ));
+            }
+        }
+        WriteFailure::Lasting(format!(
+            "output topic \"{topic}\" is not there ({code}); create it, then start again"
+        ))
+    }
+
+    /// What brokers find wrong with a topic; nothing, where none answers in time.
+    fn look_at(&self, topic: &str, timeout: Duration) -> Option<Flaw> {
         let client = self.outlet.producer.client();
         let metadata = client.fetch_metadata(Some(topic), timeout).ok()?;
         let found = metadata.topics().iter().find(|t| t.name() == topic)?;
         if let Some(error) = found.error() {
             return Some(match RDKafkaErrorCode::from(error) {
                 RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
-                    "which is not there: create it".to_owned()
+                    Flaw::Missing
                 }
-                other => other.to_string(),
+                other => Flaw::Other(other.to_string()),
             });
         }
         let leaderless = found.partitions().iter().filter(|p| p.leader() < 0).count();
-        (leaderless > 0).then(|| format!("which has {leaderless} partitions without a leader"))
+        (leaderless > 0).then(|| {
+            Flaw::Other(format!(
+                "which has {leaderless} partitions without a leader"
+            ))
+        })
     }
 }

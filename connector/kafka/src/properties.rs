@@ -125,6 +125,9 @@ fn unusable(key: &str, value: &str) -> Option<String> {
 /// Where a property contradicts a setting of ours. librdkafka finds that out too, but only once a
 /// client is made, and then speaks of properties that nobody wrote.
 fn at_odds(key: &str, value: &str, settings: &KafkaSettings) -> Option<String> {
+    if key == "partitioner" {
+        return wayward(value, settings);
+    }
     let value: u32 = value.trim().parse().ok()?;
     match key {
         "max.poll.interval.ms"
@@ -148,6 +151,24 @@ fn at_odds(key: &str, value: &str, settings: &KafkaSettings) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Why outputs must not be spread like this: a transaction that failed is written a second time, to the
+/// same partitions ([`crate::unended`]), and only the keys say which those were. Every output has one; the
+/// key of a dead letter is the record's own, and may be empty.
+fn wayward(partitioner: &str, settings: &KafkaSettings) -> Option<String> {
+    if settings.delivery != DeliveryGuarantee::ExactlyOnce {
+        return None;
+    }
+    let instead = match partitioner {
+        "random" => "remove it",
+        "consistent_random" => "use consistent, which differs for empty keys alone",
+        _ => return None,
+    };
+    Some(format!(
+        "{partitioner} may choose another partition for the same key: exactly once writes what a \
+         failed transaction held a second time, and must find its partitions again; {instead}"
+    ))
 }
 
 /// Whether the group's protocol is the newer one, where the broker alone decides on sessions, and
@@ -497,6 +518,32 @@ mod tests {
             ..given("socket.timeout.ms", "60000")
         };
         assert_eq!(problems(&without_transactions), []);
+    }
+
+    #[test]
+    fn a_partitioner_that_does_not_go_by_the_key_alone_is_refused_with_exactly_once() {
+        for value in ["random", "consistent_random"] {
+            let found = problems(&given("partitioner", value));
+            assert_eq!(found.len(), 1, "{value}");
+            assert!(
+                found[0].message.contains("find its partitions again"),
+                "{value}"
+            );
+            let without_transactions = KafkaSettings {
+                delivery: DeliveryGuarantee::AtLeastOnce,
+                ..given("partitioner", value)
+            };
+            assert_eq!(problems(&without_transactions), []);
+        }
+        for value in [
+            "murmur2_random",
+            "murmur2",
+            "consistent",
+            "fnv1a_random",
+            "fnv1a",
+        ] {
+            assert_eq!(problems(&given("partitioner", value)), []);
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub struct KafkaSettings {
     pub start_from: StartFrom,
     /// A name that survives a restart, such as a StatefulSet ordinal; turns static membership on.
     pub instance_id: Option<String>,
-    /// Consumer group; `connect-<name>` unless given.
+    /// Consumer group; [`default_group_id`] unless given.
     pub group_id: Option<String>,
     /// Any librdkafka property, for both clients.
     pub properties: BTreeMap<String, String>,
@@ -129,6 +129,11 @@ impl TopicSettings {
     }
 }
 
+/// The consumer group of a pipeline for which none is given.
+pub fn default_group_id(name: &str) -> String {
+    format!("connect-{name}")
+}
+
 /// A setting that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -183,7 +188,7 @@ impl Connection {
             group_id: kafka
                 .group_id
                 .clone()
-                .unwrap_or_else(|| format!("connect-{name}")),
+                .unwrap_or_else(|| default_group_id(name)),
             name: name.to_owned(),
             kafka,
             topics,

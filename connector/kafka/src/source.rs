@@ -51,11 +51,6 @@ impl KafkaSource {
             close_timeout,
         })
     }
-
-    /// Bytes of records that were fetched and not yet taken.
-    pub fn waiting_bytes(&self) -> usize {
-        self.handoff.waiting_bytes()
-    }
 }
 
 /// Tells the pipeline when the thread ends in a way that nobody foresaw.

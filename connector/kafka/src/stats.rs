@@ -44,14 +44,14 @@ type Reading = (u64, Vec<KeyValue>);
 
 /// How a transaction, or a delivery without one, ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum DeliveryEnd {
+pub(crate) enum DeliveryEnd {
     /// Outputs and offsets are there.
     Committed,
     /// Nothing is there; the same results are delivered again.
     Aborted,
     /// An output will never be accepted.
     Refused,
-    /// The answer to the commit was lost; committed offsets decide.
+    /// The commit failed; committed offsets tell whether it took place all the same.
     Ambiguous,
 }
 
@@ -73,8 +73,6 @@ pub struct ClientState {
     pub brokers_up: usize,
     /// Requests that were never answered, since the start.
     pub request_timeouts: u64,
-    /// The producer's transaction state, in librdkafka's words.
-    pub transaction_state: String,
     /// Rebalances since the start.
     pub rebalances: u64,
 }
@@ -189,30 +187,49 @@ impl ClientStats {
             |stats| vec![(u64::from(!stats.is_out_of_group()), vec![])],
         );
         gauge(
-            "aligner.kafka.request_timeouts",
-            "requests that brokers never answered, since the start",
-            |stats| vec![(stats.state().request_timeouts, vec![])],
-        );
-        gauge(
-            "aligner.kafka.rebalances",
-            "rebalances since the start",
-            |stats| vec![(stats.state().rebalances, vec![])],
-        );
-        gauge(
             "aligner.kafka.hanging_partitions",
             "output partitions whose committed readers are held back by a transaction that hangs",
             |stats| vec![(stats.figures().hanging as u64, vec![])],
         );
-        gauge(
-            "aligner.kafka.paused_ms",
-            "time that fetching was suspended, since the start",
-            |stats| {
-                vec![(
-                    u64::try_from(stats.paused().as_millis()).unwrap_or(u64::MAX),
-                    vec![],
-                )]
-            },
+        self.observe_totals(meter);
+    }
+
+    /// What only rises.
+    fn observe_totals(self: &Arc<Self>, meter: &Meter) {
+        let counter =
+            |name: &'static str, description: &'static str, read: fn(&ClientStats) -> u64| {
+                let stats = Arc::downgrade(self);
+                meter
+                    .u64_observable_counter(name)
+                    .with_description(description)
+                    .with_callback(move |observer| {
+                        if let Some(stats) = stats.upgrade() {
+                            observer.observe(read(&stats), &[]);
+                        }
+                    })
+                    .build();
+            };
+        counter(
+            "aligner.kafka.request_timeouts",
+            "requests that brokers never answered",
+            |stats| stats.state().request_timeouts,
         );
+        counter(
+            "aligner.kafka.rebalances",
+            "rebalances of the group",
+            |stats| stats.state().rebalances,
+        );
+        let stats = Arc::downgrade(self);
+        meter
+            .f64_observable_counter("aligner.kafka.paused.time")
+            .with_unit("s")
+            .with_description("time for which fetching was suspended")
+            .with_callback(move |observer| {
+                if let Some(stats) = stats.upgrade() {
+                    observer.observe(stats.paused().as_secs_f64(), &[]);
+                }
+            })
+            .build();
     }
 
     fn figures(&self) -> MutexGuard<'_, Figures> {
@@ -265,12 +282,13 @@ impl ClientStats {
     }
 
     /// How many deliveries ended this way since the start.
-    pub fn deliveries(&self, end: DeliveryEnd) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn deliveries(&self, end: DeliveryEnd) -> u64 {
         self.figures().counts.get(&end).copied().unwrap_or(0)
     }
 
     /// How long fetching was suspended since the start.
-    pub fn paused(&self) -> Duration {
+    fn paused(&self) -> Duration {
         let figures = self.figures();
         let going_on = figures
             .paused_since
@@ -393,9 +411,6 @@ impl Figures {
         }
         self.state.brokers_up = up.values().filter(|is_up| **is_up).count();
         self.state.request_timeouts = timeouts;
-        if let Some(eos) = report.eos {
-            self.state.transaction_state = eos.txn_state;
-        }
         if let Some(group) = report.cgrp {
             self.state.rebalances = group.rebalance_cnt;
             for topic in report.topics.into_values() {
@@ -431,7 +446,6 @@ struct Report {
     brokers: HashMap<String, BrokerReport>,
     #[serde(default)]
     topics: HashMap<String, TopicReport>,
-    eos: Option<EosReport>,
     cgrp: Option<GroupReport>,
 }
 
@@ -462,11 +476,6 @@ struct PartitionReport {
 /// librdkafka's own sign for an offset it does not know.
 fn unknown_offset() -> i64 {
     -1001
-}
-
-#[derive(Deserialize)]
-struct EosReport {
-    txn_state: String,
 }
 
 #[derive(Deserialize)]
@@ -584,7 +593,6 @@ mod tests {
                 "topics": {}, "eos": {"txn_state": "Ready"}}"#,
         );
         assert_eq!(stats.state().request_timeouts, 3);
-        assert_eq!(state.transaction_state, "Ready");
         assert_eq!(state.rebalances, 3);
     }
 

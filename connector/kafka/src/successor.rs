@@ -145,6 +145,8 @@ impl Successor {
     pub(crate) fn run(mut self, arrivals: &Receiver<Vec<Partition>>) {
         let mut next_look = Instant::now();
         while !self.is_over() {
+            // Errors and log lines wait for somebody who polls.
+            let _ = self.client.poll(Duration::ZERO);
             if Instant::now() >= next_look {
                 next_look = Instant::now() + LOOK_INTERVAL;
                 if let Some(members) = self.members() {

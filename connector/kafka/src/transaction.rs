@@ -9,6 +9,12 @@
 //! successful `send_offsets` makes one. A commit after a failed `send_offsets` writes outputs
 //! without offsets on a real broker that was frozen and thawed, whatever the error said.
 //!
+//! Once a commit was tried, only committed offsets tell whether it took place. A coordinator that commits
+//! and dies has not answered; librdkafka sends the request again, and where that one fails (the name is
+//! not resolved, TLS or the login fails) it says that the transaction must be aborted. An abort proves
+//! nothing then: one that fails may fail because all is committed, and one that succeeds may have got a
+//! new epoch and nothing else, or have aborted what a late request had opened behind the commit.
+//!
 //! Nothing here knows librdkafka's handles; a script stands in for them in the tests.
 
 use rdkafka::error::RDKafkaErrorCode;
@@ -80,12 +86,15 @@ pub(crate) enum End {
     RefusedTogether(String),
     /// Nothing is there, and a new producer is needed.
     Broken { cause: String, fenced: bool },
-    /// Everything may be there or nothing; a new producer is needed, then offsets tell.
+    /// A commit was tried and failed: everything may be there or nothing; a new producer is needed, then
+    /// offsets tell.
     Ambiguous { cause: String, fenced: bool },
     /// Nothing is there, and trying again is useless.
     Stopped(String),
     /// Nothing is there, neither of this transaction nor of the one that it ended for good.
     EndedAgain,
+    /// Nothing was sent to end one again: we are not in a position to.
+    NotTried(String),
 }
 
 /// Runs one transaction to its end.
@@ -190,20 +199,17 @@ impl<C: TransactionalClient> Complete<C> {
         }
         match self.0.commit() {
             Ok(()) => End::Committed,
-            Err(error) if error.abortable && !error.fatal => {
-                let end = stopped(&error)
-                    .unwrap_or_else(|| End::Aborted(format!("commit was refused: {error}")));
-                abort(self.0, end)
-            }
+            // Also where the error wants an abort. The new producer aborts what is left to abort.
             Err(error) => End::Ambiguous {
-                cause: format!("commit was not answered: {error}"),
+                cause: format!("commit failed: {error}"),
                 fenced: is_fenced(error.code),
             },
         }
     }
 }
 
-/// Aborts and ends as told; where that fails, the broker aborts when a new producer comes.
+/// Aborts what no commit was tried for, and ends as told; where that fails, the broker aborts when a new
+/// producer comes.
 fn abort<C: TransactionalClient>(mut client: C, end: End) -> End {
     match (client.abort(), end) {
         (Ok(()), end) => end,

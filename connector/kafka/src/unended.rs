@@ -9,7 +9,8 @@
 //! written once more, to the same partitions, the group's offsets are brought in, and all is aborted,
 //! before anything else is committed.
 //!
-//! Bounded: outputs that cannot be written, as to a topic that is gone, hold nothing up for long.
+//! Bounded: outputs that cannot be written, as to a topic that is gone, hold nothing up for long. Only
+//! attempts that wrote are counted: without a broker, or a place in the group, nothing is given up.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -51,6 +52,11 @@ impl Unended {
         next
     }
 
+    /// Nothing was sent for the last attempt, which therefore does not count.
+    pub(crate) fn not_tried(&mut self) {
+        self.attempts = self.attempts.saturating_sub(1);
+    }
+
     /// It has ended.
     pub(crate) fn ended(&mut self) {
         self.left.pop_front();
@@ -90,6 +96,27 @@ mod tests {
         assert!(Arc::ptr_eq(&next, &second));
         unended.ended();
         assert!(unended.attempt().is_none());
+    }
+
+    #[test]
+    fn an_attempt_for_which_nothing_was_sent_does_not_count() {
+        let (first, second) = (deliveries(), deliveries());
+        let mut unended = Unended::default();
+        unended.remember(&first);
+        unended.remember(&second);
+        for _ in 1..MAX_ATTEMPTS {
+            let next = unended.attempt().expect("two are left");
+            assert!(Arc::ptr_eq(&next, &first));
+        }
+        for _ in 0..3 * MAX_ATTEMPTS {
+            let next = unended.attempt().expect("two are left");
+            assert!(Arc::ptr_eq(&next, &first));
+            unended.not_tried();
+        }
+        for expected in [&first, &second] {
+            let next = unended.attempt().expect("one is left");
+            assert!(Arc::ptr_eq(&next, expected));
+        }
     }
 
     #[test]

@@ -1,0 +1,123 @@
+//! Threads beside the consumer that look, now and then, where partitions end.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use aligner_pipeline::Partition;
+use rdkafka::{
+    ClientContext, Offset, TopicPartitionList,
+    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::{KafkaError, KafkaResult},
+};
+
+use crate::{properties, settings::Connection};
+
+/// How long one look may take.
+pub(crate) const LOOK_TIMEOUT: Duration = Duration::from_secs(4);
+/// How soon a close is noticed.
+const CLOSE_CHECK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Something that looks again and again.
+pub(crate) trait Lookout {
+    /// Between two looks.
+    const INTERVAL: Duration;
+
+    /// The clients that it asks.
+    fn clients(&self) -> impl Iterator<Item = &LogEnds>;
+
+    /// One look, of about [`LOOK_TIMEOUT`] at most.
+    fn look(&mut self);
+
+    /// Looks until asked to close.
+    fn keep_looking(mut self, closing: &AtomicBool)
+    where
+        Self: Sized,
+    {
+        let mut next_look = Instant::now();
+        while !closing.load(Ordering::Acquire) {
+            thread::sleep(CLOSE_CHECK_INTERVAL);
+            for client in self.clients() {
+                // Errors wait for somebody who polls.
+                let _ = client.0.poll(Duration::ZERO);
+            }
+            if Instant::now() >= next_look {
+                self.look();
+                next_look = Instant::now() + Self::INTERVAL;
+            }
+        }
+    }
+}
+
+/// A client that only asks where partitions end.
+pub(crate) struct LogEnds(BaseConsumer<Quiet>);
+
+impl LogEnds {
+    /// Ends as a reader with this `isolation.level` sees them.
+    pub(crate) fn seen_with(isolation: &str, connection: &Connection) -> KafkaResult<Self> {
+        let mut config = properties::preflight(connection);
+        config
+            .remove("group.id")
+            .set("isolation.level", isolation)
+            .set_log_level(RDKafkaLogLevel::Emerg);
+        BaseConsumer::from_config_and_context(&config, Quiet).map(Self)
+    }
+
+    /// The partitions of a topic that have a leader. One without would keep the answers about all
+    /// others back.
+    pub(crate) fn led_partitions(
+        &self,
+        topic: &str,
+        timeout: Duration,
+    ) -> KafkaResult<Vec<Partition>> {
+        let metadata = self.0.fetch_metadata(Some(topic), timeout)?;
+        let found = metadata.topics().iter().flat_map(|topic| {
+            let led = topic.partitions().iter().filter(|p| p.leader() >= 0);
+            led.map(move |p| Partition {
+                topic: topic.name().into(),
+                number: p.id(),
+            })
+        });
+        Ok(found.collect())
+    }
+
+    /// Where these partitions end; those that gave no answer are left out.
+    pub(crate) fn of<'a>(
+        &self,
+        partitions: impl IntoIterator<Item = &'a Partition>,
+        timeout: Duration,
+    ) -> KafkaResult<BTreeMap<Partition, i64>> {
+        let mut asked = TopicPartitionList::new();
+        for partition in partitions {
+            asked.add_partition_offset(&partition.topic, partition.number, Offset::End)?;
+        }
+        // The end is the "time" -1 of Kafka's ListOffsets.
+        let found = self.0.offsets_for_times(asked, timeout)?;
+        let elements = found.elements();
+        let ends = elements.iter().filter_map(|element| {
+            let (Ok(()), Offset::Offset(offset)) = (element.error(), element.offset()) else {
+                return None;
+            };
+            let partition = Partition {
+                topic: element.topic().into(),
+                number: element.partition(),
+            };
+            Some((partition, offset))
+        });
+        Ok(ends.collect())
+    }
+}
+
+/// Says nothing: what these clients meet, the others meet as well.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+    fn error(&self, _: KafkaError, _: &str) {}
+}
+
+impl ConsumerContext for Quiet {}
