@@ -17,6 +17,7 @@ use crate::{
     RegistryError, RegistrySettings,
     error::Failure,
     outputs::{RegisteredEncoder, subject},
+    tls,
 };
 
 /// Most schemas that one schema may refer to, directly and through others.
@@ -59,10 +60,10 @@ pub(crate) struct SchemaText {
 }
 
 impl Registry {
-    /// Prepares a client; opens no connection.
+    /// Prepares a client; reads the files for TLS, and opens no connection.
     ///
     /// # Errors
-    /// [`RegistryError::Settings`] if the URL cannot be used.
+    /// [`RegistryError::Settings`] if the URL or one of the files cannot be used.
     pub fn new(mut settings: RegistrySettings) -> Result<Self, RegistryError> {
         let fault = |field, what: &str| {
             Err(RegistryError::Settings {
@@ -102,10 +103,12 @@ impl Registry {
             let password = settings.password.as_ref().map(|password| password.expose());
             builder.set_basic_authorization(username, password);
         }
-        let client = builder.build().map_err(|error| RegistryError::Settings {
-            field: "url",
-            fault: error.error,
-        })?;
+        let client = builder
+            .build_with(tls::client(&settings)?)
+            .map_err(|error| RegistryError::Settings {
+                field: "url",
+                fault: error.error,
+            })?;
         Ok(Self {
             client: Arc::new(client),
             settings: Arc::new(settings),

@@ -1,6 +1,6 @@
 //! Why the registry did not do what was asked, sorted by what the caller does next.
 
-use std::error::Error as _;
+use std::{error::Error as _, iter::successors};
 
 use schema_registry_converter::{error::SRCError, schema_registry_common::RawError};
 use thiserror::Error;
@@ -86,7 +86,15 @@ impl Failure {
         };
         let Some(status) = status(error) else {
             // No answer, or one that is not the registry's.
-            return unavailable(story(error));
+            let story = story(&error.error, error);
+            return if is_about_trust(&story) {
+                refused(format!(
+                    "{story}: check ca_file, certificate_file and key_file of \
+                     formats.schema_registry"
+                ))
+            } else {
+                unavailable(story)
+            };
         };
         let answer = error.source().and_then(|source| source.downcast_ref());
         let (code, said) = answer.map_or(
@@ -129,14 +137,17 @@ fn status(error: &SRCError) -> Option<u16> {
         .ok()
 }
 
-/// The innermost causes say what a person wants to know (connection refused, timed out).
-fn story(error: &SRCError) -> String {
-    let mut story = error.error.clone();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        story.push_str(": ");
-        story.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    story
+/// Whether TLS failed over a certificate, the registry's or ours: no outage, and no waiting helps.
+fn is_about_trust(story: &str) -> bool {
+    // As OpenSSL has it: we do not trust it, or it says that it does not trust us.
+    ["certificate verify failed", " alert "]
+        .iter()
+        .any(|words| story.contains(words))
+}
+
+/// An error in these words, and all that caused it: the innermost causes say what a person wants to
+/// know (connection refused, timed out).
+pub(crate) fn story(words: &str, error: &dyn std::error::Error) -> String {
+    let causes = successors(error.source(), |&cause| cause.source());
+    causes.fold(words.to_owned(), |story, cause| format!("{story}: {cause}"))
 }

@@ -21,6 +21,7 @@ mod error;
 mod outputs;
 mod schemas;
 mod settings;
+mod tls;
 
 pub use answers::{AnswerDecoder, DecodeFailure};
 pub use client::Registry;

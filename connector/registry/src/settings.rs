@@ -3,6 +3,7 @@
 use std::{
     fmt,
     num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -37,6 +38,12 @@ pub struct RegistrySettings {
     pub username: Option<String>,
     /// Its password.
     pub password: Option<Password>,
+    /// PEM file with authorities to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file with the certificate that we show, and its chain; with `key_file`.
+    pub certificate_file: Option<PathBuf>,
+    /// PEM file with its key, in PKCS #8 and without a passphrase.
+    pub key_file: Option<PathBuf>,
     /// Longest time for one request.
     pub timeout: Duration,
     /// Register the output schemas at start; otherwise they must be there.
@@ -70,6 +77,9 @@ impl RegistrySettings {
             url: url.into(),
             username: None,
             password: None,
+            ca_file: None,
+            certificate_file: None,
+            key_file: None,
             timeout: Duration::from_secs(10),
             auto_register: true,
             max_cached_schemas: NonZeroUsize::new(1000).expect("not zero"),
