@@ -49,7 +49,8 @@ pub(crate) struct Config {
     pub(crate) final_softcap: Option<f32>,
     pub(crate) query_scale: f32,
     pub(crate) embed_scale: f32,
-    /// End-of-sequence ids that stand here; `generation_config.json` overrides them.
+    /// End-of-sequence ids that stand here, or those of the class; `generation_config.json` overrides
+    /// them.
     pub(crate) eos: Vec<u32>,
 }
 
@@ -321,7 +322,7 @@ impl Reader<'_> {
         // transformers 4 keeps what scales the rotation apart; of Gemma 3's, the global layers only.
         // Where a file has both, transformers 5 goes by this one.
         if let (Some(scaling), false) = (json.object("rope_scaling")?, local) {
-            return self.rope_of(&scaling, theta, head, context);
+            return self.rope_of(&scaling, layer_type.is_none(), theta, head, context);
         }
         // transformers 5: one object, or one for each layer type. A file converted from
         // transformers 4 may keep its theta outside.
@@ -335,19 +336,20 @@ impl Reader<'_> {
         let Some(parameters) = parameters else {
             return Ok(Rope::plain(theta, head));
         };
-        self.rope_of(&parameters, theta, head, context)
+        self.rope_of(&parameters, layer_type.is_none(), theta, head, context)
     }
 
     /// As an object of the file has it; what stands outside counts for what the object leaves out.
     fn rope_of(
         &self,
         object: &Json,
+        of_all: bool,
         theta: f64,
         head: usize,
         context: usize,
     ) -> Result<Rope, LoadError> {
         let theta = object.number_or("rope_theta", theta)?;
-        Rope::from_json(object, self.json, theta, head, context)
+        Rope::from_json(object, self.json, of_all, theta, head, context)
     }
 }
 
@@ -434,6 +436,38 @@ mod tests {
             assert_eq!(ropes(family, None, Some(5e5)), expected, "{family}");
             assert_eq!(ropes(family, Some(1e4), Some(5e5)), expected, "{family}");
             assert_ne!(ropes(family, None, None), expected, "{family}");
+        }
+    }
+
+    #[test]
+    fn an_original_context_outside_counts_before_the_one_within_but_for_gemma_3() {
+        const KEY: &str = "original_max_position_embeddings";
+        let cases = ["rope_scaling", "rope_parameters"]
+            .into_iter()
+            .flat_map(|object| [(object, "llama3"), (object, "yarn")]);
+        for (object, kind) in cases {
+            // Which rotations count as slow depends on it.
+            let ropes = |family: &str, outside: Option<usize>, within: Option<usize>| {
+                let mut scaling = json!({"rope_type": kind, "rope_theta": 1e4, "factor": 4.0,
+                    "low_freq_factor": 1.0, "high_freq_factor": 4.0, KEY: within});
+                if family == "gemma3_text" && object == "rope_parameters" {
+                    scaling = json!({ "full_attention": scaling });
+                }
+                let mut config = json!({"model_type": family, KEY: outside});
+                config[object] = scaling;
+                read(config).expect("valid").ropes
+            };
+            let within = ropes("llama", None, Some(128));
+            assert_ne!(ropes("llama", None, Some(512)), within, "{object} {kind}");
+            for inner in [None, Some(512)] {
+                let outside = ropes("llama", Some(128), inner);
+                assert_eq!(outside, within, "{object} {kind} {inner:?}");
+                assert_eq!(
+                    ropes("gemma3_text", Some(128), inner),
+                    ropes("gemma3_text", None, inner),
+                    "{object} {kind} {inner:?}"
+                );
+            }
         }
     }
 

@@ -47,7 +47,7 @@ pub struct Engine {
 /// What the model made of a raw prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RawCompletion {
-    /// The decoded text, special tokens left out.
+    /// The decoded text, special tokens and the end-of-sequence token left out.
     pub text: String,
     /// The decoded tokens, the end-of-sequence token included.
     pub token_ids: Vec<u32>,

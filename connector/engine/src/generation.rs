@@ -3,7 +3,7 @@
 //! transformers goes by it in `generate(do_sample=False)` too: outputs end at its `eos_token_id`,
 //! and some of its keys change which token is the best. Of these, the repetition penalty is
 //! computed ([`crate::penalty`]), and the others are refused by name where they would change an
-//! output.
+//! output. Where there is no such file, transformers reads the same keys in `config.json`.
 //!
 //! Left alone is what greedy decoding does not depend on: what only sampling or beams read,
 //! lengths, which the options' `max_new_tokens` replaces, `forced_bos_token_id`, which acts behind a
@@ -12,7 +12,7 @@
 
 use serde_json::Value;
 
-use crate::{LoadError, json::Json};
+use crate::{LoadError, config, json::Json};
 
 /// Name of the file, for errors.
 pub(crate) const FILE: &str = "generation_config.json";
@@ -20,7 +20,7 @@ pub(crate) const FILE: &str = "generation_config.json";
 /// The checkpoint's say in how outputs are decoded.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Generation {
-    /// End-of-sequence ids, if it has any; they override those of `config.json`.
+    /// End-of-sequence ids, if it has any; they override those of [`config::Config`].
     pub(crate) eos: Vec<u32>,
     /// What the logits of tokens that were there before are divided by, if not by 1.
     pub(crate) repetition_penalty: Option<f32>,
@@ -69,18 +69,37 @@ impl Generation {
     /// Reads `generation_config.json`.
     pub(crate) fn from_json(bytes: &[u8]) -> Result<Self, LoadError> {
         let json = Json::parse(FILE, bytes)?;
+        Self::read(|_| &json)
+    }
+
+    /// Reads the same keys in `config.json`, for a checkpoint without `generation_config.json`.
+    /// What a multimodal file leaves out is what the description of its text says.
+    pub(crate) fn from_config(bytes: &[u8]) -> Result<Self, LoadError> {
+        let json = Json::parse(config::FILE, bytes)?;
+        let text = json.object("text_config")?;
+        Self::read(|key| match &text {
+            Some(text) if !json.has(key) => text,
+            _ => &json,
+        })
+    }
+
+    /// Reads each key in the object that `of` gives for it.
+    fn read<'a>(of: impl Fn(&str) -> &'a Json) -> Result<Self, LoadError> {
         for (key, idle) in NOT_COMPUTED {
+            let json = of(key);
             if json.get(key).is_some_and(|value| !idle.has(value)) {
                 return Err(json.unsupported(key, idle.supported()));
             }
         }
-        let penalty = json.number_or("repetition_penalty", 1.0)?;
+        let key = "repetition_penalty";
+        let penalty = of(key).number_or(key, 1.0)?;
         if penalty <= 0.0 {
             let problem = format!("is {penalty}; it must be above 0, and 1 is no penalty");
-            return Err(json.problem("repetition_penalty", problem));
+            return Err(of(key).problem(key, problem));
         }
+        let key = "eos_token_id";
         Ok(Self {
-            eos: json.ids("eos_token_id")?,
+            eos: of(key).ids(key)?,
             repetition_penalty: (penalty != 1.0).then_some(penalty as f32),
         })
     }
@@ -141,6 +160,49 @@ mod tests {
         }
         let one = read(&json!({"eos_token_id": 7, "repetition_penalty": null}));
         assert_eq!(one.expect("valid").eos, [7]);
+    }
+
+    fn read_config(json: &Value) -> Result<Generation, String> {
+        Generation::from_config(json.to_string().as_bytes()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_a_file_of_its_own_config_json_counts_and_its_text_where_it_says_nothing() {
+        // As transformers 4 wrote a multimodal file: with every key of decoding, at its default.
+        let plain = json!({
+            "model_type": "gemma3", "vocab_size": 32, "max_position_embeddings": 2048,
+            "text_config": {
+                "min_length": 0, "max_length": 20, "num_beams": 1, "no_repeat_ngram_size": 0,
+                "encoder_no_repeat_ngram_size": 0, "bad_words_ids": null, "suppress_tokens": null,
+                "begin_suppress_tokens": null, "forced_eos_token_id": null, "temperature": 1.0,
+                "exponential_decay_length_penalty": null, "repetition_penalty": 1.0
+            }
+        });
+        assert_eq!(read_config(&plain), Ok(Generation::default()));
+        let mut said = plain;
+        said["text_config"]["repetition_penalty"] = 1.4.into();
+        said["text_config"]["eos_token_id"] = 9.into();
+        let of = |eos: &[u32], penalty| {
+            Ok(Generation {
+                eos: eos.to_vec(),
+                repetition_penalty: Some(penalty),
+            })
+        };
+        assert_eq!(read_config(&said), of(&[9], 1.4));
+        said["repetition_penalty"] = 1.3.into();
+        said["eos_token_id"] = json!([2, 7]);
+        assert_eq!(read_config(&said), of(&[2, 7], 1.3));
+        let refused = |config: &Value| read_config(config).expect_err("it is refused");
+        said["text_config"]["num_beams"] = 4.into();
+        let end = "is not supported; supported: 1; remove the key to decode without it";
+        assert_eq!(
+            refused(&said),
+            format!("config.json: text_config.num_beams = 4 {end}")
+        );
+        let llama = json!({"model_type": "llama", "num_beams": 4});
+        assert_eq!(refused(&llama), format!("config.json: num_beams = 4 {end}"));
+        let none = json!({"repetition_penalty": 0});
+        assert!(refused(&none).starts_with("config.json: repetition_penalty is 0; "));
     }
 
     #[test]

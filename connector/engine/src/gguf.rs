@@ -56,10 +56,7 @@ impl GgufFile {
             source,
         })?;
         let mut reader = BufReader::new(file);
-        let content = Content::read(&mut reader).map_err(|error| LoadError::Malformed {
-            file: name.clone(),
-            problem: error.to_string(),
-        })?;
+        let content = Content::read(&mut reader).map_err(|error| unreadable(&name, &error))?;
         let mut file = Self {
             name,
             path: path.to_owned(),
@@ -67,8 +64,23 @@ impl GgufFile {
             reader: RefCell::new(reader),
             architecture: String::new(),
         };
+        file.refuse_parts()?;
         file.architecture = file.text("general.architecture")?;
         Ok(file)
+    }
+
+    /// Refuses one of several files that a model was split into.
+    fn refuse_parts(&self) -> Result<(), LoadError> {
+        let key = "split.count";
+        let count = self.content.metadata.get(key).and_then(integer);
+        let Some(count) = count.filter(|&count| count > 1) else {
+            return Ok(());
+        };
+        let problem = format!(
+            "is {count}: this is one of {count} files that a model was split into; put them together \
+             with `llama-gguf-split --merge <the first of them> <the whole>`"
+        );
+        Err(self.problem(key.to_owned(), problem))
     }
 
     /// The file's name, for errors.
@@ -76,9 +88,9 @@ impl GgufFile {
         &self.name
     }
 
-    /// `tokenizer.json` made from the metadata, if the file has a tokenizer.
-    pub(crate) fn tokenizer(&self) -> Result<Option<Vec<u8>>, LoadError> {
-        gguf_text::tokenizer_json(&self.content.metadata)
+    /// `tokenizer.json` made from the metadata, if the file has a tokenizer; `eos` ends an output.
+    pub(crate) fn tokenizer(&self, eos: &[u32]) -> Result<Option<Vec<u8>>, LoadError> {
+        gguf_text::tokenizer_json(&self.content.metadata, eos)
             .map_err(|(key, problem)| self.problem(key, problem))
     }
 
@@ -477,6 +489,52 @@ impl GgufFile {
             problem,
         }
     }
+}
+
+/// Types of tensors that are read, as ggml calls them.
+const TYPES: &str = "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K";
+
+/// Why a file is not read: candle gives the number of a type that it does not know, and no more.
+fn unreadable(file: &str, error: &candle_core::Error) -> LoadError {
+    let problem = error.to_string();
+    let file = file.to_owned();
+    let number: Option<u32> = problem
+        .strip_prefix("unknown dtype for tensor ")
+        .and_then(|rest| rest.lines().next()?.parse().ok());
+    match number {
+        Some(number) => LoadError::Unsupported {
+            file,
+            key: "the type of a tensor".to_owned(),
+            value: ggml_type(number).map_or_else(|| number.to_string(), str::to_owned),
+            supported: TYPES,
+        },
+        None => LoadError::Malformed { file, problem },
+    }
+}
+
+/// ggml's name of a type that candle does not know.
+fn ggml_type(number: u32) -> Option<&'static str> {
+    Some(match number {
+        16 => "IQ2_XXS",
+        17 => "IQ2_XS",
+        18 => "IQ3_XXS",
+        19 => "IQ1_S",
+        20 => "IQ4_NL",
+        21 => "IQ3_S",
+        22 => "IQ2_S",
+        23 => "IQ4_XS",
+        24 => "I8",
+        25 => "I16",
+        26 => "I32",
+        27 => "I64",
+        28 => "F64",
+        29 => "IQ1_M",
+        34 => "TQ1_0",
+        35 => "TQ2_0",
+        39 => "MXFP4",
+        40 => "NVFP4",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

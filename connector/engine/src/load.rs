@@ -74,8 +74,9 @@ impl Loaded {
             repetition_penalty,
         } = match files.optional(generation::FILE)? {
             Some(bytes) => Generation::from_json(&bytes)?,
-            None => Generation::default(),
+            None => Generation::from_config(&config_bytes)?,
         };
+        // Where that names none, transformers ends nowhere; config.json or the class may know.
         if eos.is_empty() {
             eos.clone_from(&config.eos);
         }
@@ -117,7 +118,7 @@ impl Loaded {
                 Ok(sample) => (Ok(Some(json.into_owned())), sample),
                 Err(problem) => (Err(problem), None),
             },
-            None => (file.tokenizer(), None),
+            None => (file.tokenizer(&eos), None),
         };
         // Whoever counts in tokens says where to stop.
         let tokenizer = match tokenizer {

@@ -44,10 +44,12 @@ impl Rope {
         Ok(())
     }
 
-    /// From `rope_scaling` or `rope_parameters`; `outside` is what that stands in.
+    /// From `rope_scaling` or `rope_parameters`; `outside` is what that stands in. `of_all` says
+    /// that the object is that of all layers, as it is but for Gemma 3.
     pub(crate) fn from_json(
         json: &Json,
         outside: &Json,
+        of_all: bool,
         theta: f64,
         head: usize,
         context: usize,
@@ -66,6 +68,15 @@ impl Rope {
             Some(factor) if factor > 0.0 => Ok(factor),
             _ => Err(json.problem("factor", "must be a number above 0".to_owned())),
         };
+        // transformers takes the outer one where there are two, but not for some of the layers.
+        let original = || {
+            let key = "original_max_position_embeddings";
+            let outer = if of_all { outside } else { json };
+            match outer.optional_number(key)? {
+                Some(original) => Ok(original),
+                None => json.number_or(key, context as f64),
+            }
+        };
         match kind {
             // NTK scaling begins where the trained context ends, and no sequence here goes beyond it.
             "default" | "dynamic" => Ok(plain),
@@ -76,13 +87,10 @@ impl Rope {
                     None => Err(json.problem(key, "is missing".to_owned())),
                 };
                 let (low, high) = (number("low_freq_factor")?, number("high_freq_factor")?);
-                let original =
-                    json.number_or("original_max_position_embeddings", context as f64)?;
-                Ok(plain.llama3(factor()?, low, high, original))
+                Ok(plain.llama3(factor()?, low, high, original()?))
             }
             "yarn" => {
-                let original =
-                    json.number_or("original_max_position_embeddings", context as f64)?;
+                let original = original()?;
                 let factor = match json.optional_number("factor")? {
                     Some(factor) => factor,
                     None => context as f64 / original,

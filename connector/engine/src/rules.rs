@@ -129,7 +129,7 @@ impl Rules {
             End::Repetition => Outcome::Bypassed(reason::REPETITION),
             End::NotFinite => Outcome::Bypassed(reason::NOT_FINITE),
             End::Stop => {
-                let text = self.texts.decode(&finished.tokens).map_err(rejected)?;
+                let text = self.texts.decode(written(&finished)).map_err(rejected)?;
                 let AlignRequest {
                     question, answer, ..
                 } = request;
@@ -159,7 +159,7 @@ impl Rules {
             return Err(not_finite());
         }
         Ok(RawCompletion {
-            text: self.texts.decode(&finished.tokens).map_err(rejected)?,
+            text: self.texts.decode(written(&finished)).map_err(rejected)?,
             prompt_tokens: usage(&finished).prompt_tokens,
             truncated: finished.end == End::Length,
             timing: timing(&finished),
@@ -171,6 +171,15 @@ impl Rules {
 /// Texts beyond so many bytes for each position of the context are not worth encoding: the
 /// longest tokens of real vocabularies are some dozens of spaces.
 const MOST_BYTES_PER_TOKEN: usize = 64;
+
+/// The tokens of the text: the one that ended it is none of them, and decoding leaves it out by
+/// itself only where the tokenizer has it as a special one.
+fn written(finished: &Finished) -> &[u32] {
+    match (finished.end, finished.tokens.split_last()) {
+        (End::Stop, Some((_, written))) => written,
+        _ => &finished.tokens,
+    }
+}
 
 fn usage(finished: &Finished) -> Usage {
     let count = |tokens| u32::try_from(tokens).unwrap_or(u32::MAX);

@@ -100,9 +100,10 @@ impl Scheduler {
         self.waiting.is_empty() && self.running.is_empty()
     }
 
-    /// Sequences in the queue.
-    pub(crate) fn waiting(&self) -> usize {
-        self.waiting.len()
+    /// How many sequences more there are places for once those in the queue have theirs.
+    pub(crate) fn places(&self) -> usize {
+        let taken = self.running.len() + self.waiting.len();
+        self.budget.running.saturating_sub(taken)
     }
 
     /// Queues a prompt. `most_tokens` bounds prompt and output together and must [fit](Self::fits).
@@ -423,7 +424,7 @@ mod tests {
         assert_eq!(step(&mut s).len(), 2);
         // Both are at 16 computed tokens; one free page is left.
         assert_eq!(step(&mut s), [(1, 16, 1, true)]);
-        assert_eq!(s.waiting(), 1);
+        assert_eq!((s.waiting.len(), s.places()), (1, 0));
         s.finish(1);
         // Its first page was still there, so only the rest is computed again.
         assert_eq!(step(&mut s), [(2, 16, 1, true)]);

@@ -54,7 +54,6 @@ pub(crate) struct Worker<B> {
     /// What the scheduler counts time from.
     epoch: Instant,
     next_id: Id,
-    most_waiting: usize,
     plan: Vec<Planned>,
     step: Step,
     outcome: Outcome,
@@ -91,7 +90,6 @@ impl<B: Backend> Worker<B> {
             active: HashMap::new(),
             epoch: Instant::now(),
             next_id: 0,
-            most_waiting: budget.running,
             plan: Vec::new(),
             step: Step::default(),
             outcome: Outcome::default(),
@@ -117,15 +115,7 @@ impl<B: Backend> Worker<B> {
 
     /// Works until the inbox is closed and everything in it is answered.
     pub(crate) fn run(mut self) {
-        loop {
-            let idle = self.scheduler.is_idle();
-            self.pulse.set_busy(!idle);
-            let room = self.most_waiting.saturating_sub(self.scheduler.waiting());
-            let open = self.inbox.take(room, idle, &mut self.arrivals);
-            if open.is_none() && idle {
-                return;
-            }
-            self.accept();
+        while self.take_in() {
             self.drop_abandoned();
             self.pulse.set_busy(!self.scheduler.is_idle());
             self.scheduler.plan(&mut self.plan);
@@ -143,6 +133,17 @@ impl<B: Backend> Worker<B> {
                 Ok(Err(lost)) => self.fail_step(&lost.to_string(), AlignError::Stopped),
             }
         }
+    }
+
+    /// Takes what there are places for, and leaves the rest to whoever has some; waits if there is
+    /// nothing to do. False if there will never be.
+    fn take_in(&mut self) -> bool {
+        let idle = self.scheduler.is_idle();
+        self.pulse.set_busy(!idle);
+        let room = self.scheduler.places();
+        let open = self.inbox.take(room, idle, &mut self.arrivals);
+        self.accept();
+        open.is_some() || !idle
     }
 
     fn accept(&mut self) {
@@ -190,11 +191,12 @@ impl<B: Backend> Worker<B> {
     }
 
     fn drop_abandoned(&mut self) {
-        let scheduler = &mut self.scheduler;
+        let (scheduler, drafts) = (&mut self.scheduler, &mut self.drafts);
         self.active.retain(|&id, active| {
             let gone = active.job.reply.is_gone();
             if gone {
                 scheduler.finish(id);
+                drafts.remove(&id);
             }
             !gone
         });
@@ -478,14 +480,13 @@ mod tests {
             pages: 64,
         };
         let mut worker = Worker::new(Scripted, budget, Thrift::Measured, Arc::clone(&inbox));
-        // All of them wait for the scheduler at once.
-        worker.most_waiting = 3;
         let now = Instant::now();
         for (token, second) in [(1, 3), (4, 1), (7, 2)] {
             let since = now + Duration::from_secs(second);
             inbox.push(job(token, 1_000, since, Line(token, sender.clone(), false)));
         }
-        // In the order of arrival, whatever the inbox makes of it.
+        // All of them wait for the scheduler at once, in the order of arrival, whatever the inbox
+        // makes of it.
         inbox
             .take(3, false, &mut worker.arrivals)
             .expect("it is open");
@@ -537,6 +538,50 @@ mod tests {
         assert_eq!(ended(&answers[1].1), (&[12, 13][..], End::NotFinite));
         assert_eq!(ended(&answers[2].1), (&[][..], End::NotFinite));
         assert_eq!(ended(&answers[3].1).0.len(), 5);
+    }
+
+    #[test]
+    fn a_worker_takes_no_more_than_it_has_places_for_and_leaves_the_rest_to_others() {
+        let inbox = Arc::new(Inbox::new());
+        let (sender, _receiver) = mpsc::sync_channel(5);
+        for token in 1..=5 {
+            let line = Line(token, sender.clone(), false);
+            inbox.push(job(token, 1_000, Instant::now(), line));
+        }
+        let budget = Budget {
+            step_tokens: 16,
+            running: 2,
+            pages: 64,
+        };
+        let worker = || Worker::new(Scripted, budget, Thrift::Measured, Arc::clone(&inbox));
+        let (mut first, mut second) = (worker(), worker());
+        assert!(first.take_in());
+        // What runs has a place as much as what waits.
+        first.scheduler.plan(&mut first.plan);
+        assert!(first.take_in() && second.take_in());
+        assert_eq!((first.active.len(), second.active.len()), (2, 2));
+        let id = first.plan[0].id;
+        first.finish(id, Ok(End::Stop));
+        assert!(first.take_in());
+        assert_eq!((first.active.len(), first.next_id), (2, 3));
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_request_that_nobody_waits_for() {
+        let (sender, _receiver) = mpsc::sync_channel(1);
+        let budget = Budget {
+            step_tokens: 16,
+            running: 2,
+            pages: 64,
+        };
+        let mut worker = Worker::new(Scripted, budget, Thrift::Measured, Arc::new(Inbox::new()));
+        let gone = job(1, 1_000, Instant::now(), Line(1, sender, true));
+        worker.arrivals.push(gone);
+        worker.accept();
+        worker.drafts.insert(0, vec![2, 3]);
+        worker.drop_abandoned();
+        assert!(worker.active.is_empty() && worker.scheduler.is_idle());
+        assert!(worker.drafts.is_empty());
     }
 
     #[test]

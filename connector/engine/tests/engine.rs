@@ -346,6 +346,47 @@ fn edit_weights(folder: &Path, change: impl Fn(&str, Tensor) -> Tensor) {
 }
 
 #[test]
+fn the_token_that_ends_an_output_is_no_part_of_it_though_it_is_not_flagged_as_special() {
+    let flagged = Engine::load(options()).expect("loads");
+    let folder = copied(|folder| {
+        edit_json(folder, "tokenizer.json", |tokenizer| {
+            let added = tokenizer["added_tokens"].as_array_mut().expect("a list");
+            let end = added.iter_mut().find(|token| token["content"] == "<eos>");
+            end.expect("it ends outputs")["special"] = false.into();
+        });
+    });
+    let unflagged = Engine::load(EngineOptions {
+        model: ModelSource::Folder(folder.path().to_owned()),
+        ..options()
+    })
+    .expect("loads");
+    let alignment = |engine: &Engine, request: &AlignRequest| {
+        let done = align(engine, vec![request.clone()]).remove(0);
+        let alignment = done.expect("an alignment");
+        (alignment.outcome, alignment.usage)
+    };
+    // Which outputs end depends on the machine.
+    let (request, expected) = questions()
+        .take(1_000)
+        .map(|request| {
+            let expected = alignment(&flagged, &request);
+            (request, expected)
+        })
+        .find(|(_, (outcome, _))| matches!(outcome, Outcome::Rewritten(_)))
+        .expect("one of 1,000 ends");
+    assert_eq!(alignment(&unflagged, &request), expected);
+    let raw = |engine: &Engine| {
+        let prompt = TEMPLATE
+            .replace("{question}", &request.question)
+            .replace("{answer}", &request.answer);
+        block_on(engine.raw(prompt)).expect("completes")
+    };
+    let (got, want) = (raw(&unflagged), raw(&flagged));
+    assert!(!got.truncated && got.token_ids.last() == Some(&2));
+    assert_eq!((got.text, got.token_ids), (want.text, want.token_ids));
+}
+
+#[test]
 fn an_output_that_repeats_itself_without_end_is_bypassed() {
     // Without attention and FFN, and with its own embedding as the head, a token says itself.
     let parrot = copied(|folder| {
@@ -532,6 +573,20 @@ fn a_checkpoint_that_cannot_be_used_is_refused_with_file_key_and_value() {
             }),
             "generation_config.json: num_beams = 4 is not supported; supported: 1; remove the key \
              to decode without it",
+        ),
+        (
+            refusal(|folder| {
+                fs::remove_file(folder.join("generation_config.json")).expect("removed");
+            }),
+            "it loads",
+        ),
+        (
+            refusal(|folder| {
+                fs::remove_file(folder.join("generation_config.json")).expect("removed");
+                edit_config(folder, "no_repeat_ngram_size", 3.into());
+            }),
+            "config.json: no_repeat_ngram_size = 3 is not supported; supported: 0; remove the key to \
+             decode without it",
         ),
         (
             refusal(|folder| {

@@ -495,6 +495,58 @@ fn embeddings_without_dimensions_are_refused() {
 }
 
 #[test]
+fn a_type_of_tensors_that_is_not_read_is_named_with_those_that_are() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("tiny.gguf");
+    write_gguf(&path, GgmlDType::F32, |_| ());
+    let written = fs::read(&path).expect("readable");
+    let name = b"token_embd.weight";
+    let at = written
+        .windows(name.len())
+        .position(|window| window == name);
+    // Behind the name stand how many dimensions there are, and two of eight bytes each.
+    let at = at.expect("its name") + name.len() + 4 + 16;
+    for (number, shown) in [
+        (23_u32, "IQ4_XS"),
+        (20, "IQ4_NL"),
+        (39, "MXFP4"),
+        (99, "99"),
+    ] {
+        let mut bytes = written.clone();
+        bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
+        fs::write(&path, bytes).expect("written");
+        let loaded = Engine::load(EngineOptions::new(ModelSource::Gguf(path.clone())));
+        let error = loaded.map(|_| ()).expect_err("it is refused");
+        let types = "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K";
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "tiny.gguf: the type of a tensor = {shown} is not supported; supported: {types}"
+            )
+        );
+    }
+}
+
+#[test]
+fn one_of_several_files_of_a_model_is_refused_with_how_to_put_them_together() {
+    let split = |count: Value| {
+        refusal(&|metadata| {
+            // The first has the metadata; those behind it have no more than this.
+            metadata.remove("general.architecture");
+            metadata.insert("split.count".to_owned(), count.clone());
+        })
+    };
+    let parts = "tiny.gguf: split.count is 3: this is one of 3 files that a model was split into; \
+                 put them together with `llama-gguf-split --merge <the first of them> <the whole>`";
+    assert_eq!(split(Value::U16(3)), parts);
+    assert_eq!(split(Value::I32(3)), parts);
+    let whole = refusal(&|metadata| {
+        metadata.insert("split.count".to_owned(), Value::U16(1));
+    });
+    assert_eq!(whole, LOADS);
+}
+
+#[test]
 fn a_pre_tokenizer_is_not_guessed() {
     let remedy = "put tokenizer.json beside the file, or use gpt-2, smollm, llama-bpe or qwen2";
     assert_eq!(

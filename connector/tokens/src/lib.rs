@@ -2,20 +2,34 @@
 //! on the tokens that it will be asked with.
 //!
 //! A template's markers are structure; the same characters in a question are text. So a prompt is
-//! cut at the special tokens of its *literal* pieces only, and what lies between two cuts is
-//! encoded in one go with special tokens switched off: no typed marker breaks out of its field,
-//! and merges across the seam of literal and field come out as if one hand had written both. What
-//! a tokenizer does at the beginning of a text, it does there alone, and not behind each cut. A
-//! marker takes the white space beside it along where `tokenizer.json` says so (`lstrip`, `rstrip`),
-//! a field's too.
+//! cut at the markers of its *literal* pieces only, and what lies between two cuts is encoded in one
+//! go with markers switched off: no typed marker breaks out of its field, and merges across the
+//! seam of literal and field come out as if one hand had written both. Markers are the special
+//! tokens, and of the other added tokens those that the template has, white space and words apart:
+//! some checkpoints do not flag their `<|im_start|>` as special. What a tokenizer does at the
+//! beginning of a text, it does there alone, and not behind each cut. A marker takes the white space
+//! beside it along where `tokenizer.json` says so (`lstrip`, `rstrip`), a field's too.
 //!
 //! Absent: `tokenizer_config.json`. Where there is a `tokenizer.json`, transformers 5 drops its
 //! `add_bos_token` and `add_eos_token`, whatever the class, and adds what the post-processor says.
+//! It makes a difference in one case: where it (or `config.json`) names `LlamaTokenizer` or
+//! `LlamaTokenizerFast` as the class and `model_type` is `llama`, transformers replaces the
+//! normalizer and the pre-tokenizer of a SentencePiece vocabulary. `▁` then stands before the first
+//! word only, or with `legacy: true` before each piece between special tokens, and never before a
+//! piece that begins with white space already. Here, as with every other class, it stands where
+//! `tokenizer.json` says: with `Prepend`, as files of Llama 2 and TinyLlama have it, before each
+//! piece, whatever that begins with. So the ids differ for text right behind a marker, and for
+//! pieces that begin with white space. In a `tokenizer.json` that transformers has saved again
+//! stands what the class does.
+
+mod layout;
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aligner::prompt::{Piece, Template};
-use tokenizers::{
-    AddedToken, PreTokenizerWrapper, Tokenizer, pre_tokenizers::metaspace::PrependScheme,
-};
+use tokenizers::{Encoding, Token, Tokenizer};
+
+use crate::layout::{Layout, Marker, Plain, cuts, markers};
 
 /// The file of a checkpoint that says how.
 pub const FILE: &str = "tokenizer.json";
@@ -25,12 +39,11 @@ pub struct Texts {
     /// Parses special tokens wherever they stand.
     parsing: Tokenizer,
     /// Takes special tokens for text.
-    literal: Tokenizer,
-    /// The same for what stands behind a special token, if that is encoded otherwise than what
-    /// begins a text.
-    behind: Option<Tokenizer>,
-    /// Special tokens, the longest first.
-    specials: Vec<(AddedToken, u32)>,
+    plain: Arc<Plain>,
+    /// Added tokens that are structure where a template has them, the longest first.
+    markers: Vec<Marker>,
+    /// That of the template that was encoded last; there is but one as a rule.
+    layout: Mutex<Option<Arc<Layout>>>,
 }
 
 /// A text that the tokenizer refuses; the message never holds the text.
@@ -60,21 +73,11 @@ impl Texts {
         parsing
             .with_truncation(None)
             .expect("no truncation is always possible");
-        let mut literal = parsing.clone();
-        literal.set_encode_special_tokens(true);
-        let behind = behind_a_marker(&literal);
-        let mut specials: Vec<_> = parsing
-            .get_added_tokens_decoder()
-            .into_iter()
-            .filter(|(_, token)| token.special && !token.content.is_empty())
-            .map(|(id, token)| (token, id))
-            .collect();
-        specials.sort_by_key(|(token, id)| (std::cmp::Reverse(token.content.len()), *id));
         Self {
+            plain: Arc::new(Plain::new(parsing.clone())),
+            markers: markers(&parsing),
+            layout: Mutex::default(),
             parsing,
-            literal,
-            behind,
-            specials,
         }
     }
 
@@ -85,9 +88,9 @@ impl Texts {
 
     /// The id of a special token.
     pub fn special(&self, token: &str) -> Option<u32> {
-        self.specials
+        self.markers
             .iter()
-            .find(|(special, _)| special.content == token)
+            .find(|(marker, _)| marker.special && marker.content == token)
             .map(|(_, id)| *id)
     }
 
@@ -96,16 +99,12 @@ impl Texts {
     /// Whether it is a token would depend on the field beside it: no prompt can be cut there.
     pub fn single_word_marker(&self, template: &Template) -> Option<&str> {
         template.pieces("", "").into_iter().find_map(|piece| {
-            let Piece::Literal(mut rest) = piece else {
+            let Piece::Literal(literal) = piece else {
                 return None;
             };
-            while let Some((at, token, _)) = self.first_special(rest) {
-                if token.single_word {
-                    return Some(token.content.as_str());
-                }
-                rest = &rest[at + token.content.len()..];
-            }
-            None
+            cuts(&self.markers, literal)
+                .find(|(_, (token, _))| token.single_word)
+                .map(|(_, (token, _))| token.content.as_str())
         })
     }
 
@@ -126,50 +125,46 @@ impl Texts {
 
     /// Tokens of a prompt in pieces.
     ///
-    /// A template that has special tokens says itself where a sequence begins. One without is
-    /// encoded as a whole, with the beginning that the tokenizer's post-processor adds.
+    /// A template that has special tokens says itself where a sequence begins. Any other gets the
+    /// beginning that the tokenizer's post-processor adds.
     ///
     /// # Errors
     /// If the tokenizer's model refuses a text.
     pub fn encode_pieces(&self, pieces: &[Piece<'_>]) -> Result<Vec<u32>, EncodeError> {
+        let layout = self.layout(pieces)?;
         let mut ids = Vec::new();
         let mut text = String::new();
-        let mut marked = false;
         // Whether the marker before takes the white space behind it along.
         let mut strips = false;
         for piece in pieces {
-            let mut rest = match piece {
+            let literal = match piece {
                 Piece::Field(field) => {
                     push(&mut text, field, strips);
                     continue;
                 }
                 Piece::Literal(literal) => *literal,
             };
-            while let Some((at, token, id)) = self.first_special(rest) {
-                push(&mut text, &rest[..at], strips);
+            let mut done = 0;
+            for (place, (token, id)) in cuts(&layout.markers, literal) {
+                push(&mut text, &literal[done..place.start], strips);
                 let before = if token.lstrip {
                     text.trim_end()
                 } else {
                     text.as_str()
                 };
-                self.encode_into(before, &mut ids)?;
+                layout.plain.encode_into(before, &mut ids)?;
                 text.clear();
-                ids.push(id);
-                marked = true;
+                ids.push(*id);
                 strips = token.rstrip;
-                rest = &rest[at + token.content.len()..];
+                done = place.end;
             }
-            push(&mut text, rest, strips);
+            push(&mut text, &literal[done..], strips);
         }
-        if marked {
-            self.encode_into(&text, &mut ids)?;
+        layout.plain.encode_into(&text, &mut ids)?;
+        if layout.says_where_it_begins() {
             return Ok(ids);
         }
-        let encoding = self
-            .literal
-            .encode_fast(text, true)
-            .map_err(|_| EncodeError)?;
-        Ok(encoding.get_ids().to_vec())
+        self.begun(ids)
     }
 
     /// Tokens of a text as `tokenizer.json` alone says, special tokens parsed.
@@ -190,7 +185,7 @@ impl Texts {
     /// If the tokenizer's model refuses it.
     pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>, EncodeError> {
         let mut ids = Vec::new();
-        self.encode_into(text, &mut ids)?;
+        self.plain.encode_into(text, &mut ids)?;
         Ok(ids)
     }
 
@@ -202,26 +197,29 @@ impl Texts {
         self.parsing.decode(ids, true).map_err(|_| EncodeError)
     }
 
-    /// Adds the tokens of a text at the beginning, or behind a special token.
-    fn encode_into(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), EncodeError> {
-        if !text.is_empty() {
-            let behind = self.behind.as_ref().filter(|_| !ids.is_empty());
-            let encoding = behind
-                .unwrap_or(&self.literal)
-                .encode_fast(text, false)
-                .map_err(|_| EncodeError)?;
-            ids.extend_from_slice(encoding.get_ids());
+    /// How prompts of the template with these pieces are encoded.
+    fn layout(&self, pieces: &[Piece<'_>]) -> Result<Arc<Layout>, EncodeError> {
+        // A layout is whole or absent: a poisoned lock is no obstacle.
+        let mut last = self.layout.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(layout) = last.as_ref().filter(|layout| layout.is_of(pieces)) {
+            return Ok(Arc::clone(layout));
         }
-        Ok(())
+        let layout = Arc::new(Layout::of(pieces, &self.markers, &self.plain)?);
+        *last = Some(Arc::clone(&layout));
+        Ok(layout)
     }
 
-    /// The first special token of a literal: where, and which.
-    fn first_special(&self, literal: &str) -> Option<(usize, &AddedToken, u32)> {
-        self.specials
-            .iter()
-            .filter_map(|(token, id)| literal.find(&token.content).map(|at| (at, token, *id)))
-            // The longest of those at the same place: they come first, and `min_by_key` keeps it.
-            .min_by_key(|(at, ..)| *at)
+    /// Adds what the post-processor adds to a sequence.
+    fn begun(&self, ids: Vec<u32>) -> Result<Vec<u32>, EncodeError> {
+        let tokens = ids
+            .into_iter()
+            .map(|id| Token::new(id, String::new(), (0, 0)))
+            .collect();
+        let encoding = self
+            .parsing
+            .post_process(Encoding::from_tokens(tokens, 0), None, true)
+            .map_err(|_| EncodeError)?;
+        Ok(encoding.get_ids().to_vec())
     }
 }
 
@@ -233,38 +231,6 @@ fn push(text: &mut String, more: &str, strips: bool) {
     } else {
         more
     });
-}
-
-/// The tokenizer for what stands behind a special token, if it makes a difference.
-fn behind_a_marker(literal: &Tokenizer) -> Option<Tokenizer> {
-    let mut pre_tokenizer = literal.get_pre_tokenizer()?.clone();
-    never_first(&mut pre_tokenizer).then(|| {
-        let mut behind = literal.clone();
-        behind.with_pre_tokenizer(Some(pre_tokenizer));
-        behind
-    })
-}
-
-/// Stops what puts a space before the first word of a text; says whether there was any.
-fn never_first(pre_tokenizer: &mut PreTokenizerWrapper) -> bool {
-    match pre_tokenizer {
-        PreTokenizerWrapper::Metaspace(metaspace) => {
-            let first = metaspace.get_prepend_scheme() == PrependScheme::First;
-            if first {
-                metaspace.set_prepend_scheme(PrependScheme::Never);
-            }
-            first
-        }
-        PreTokenizerWrapper::Sequence(sequence) => {
-            let parts: &mut [PreTokenizerWrapper] = sequence.as_mut();
-            let mut found = false;
-            for part in parts {
-                found |= never_first(part);
-            }
-            found
-        }
-        _ => false,
-    }
 }
 
 #[cfg(test)]
@@ -312,13 +278,8 @@ mod tests {
         assert_eq!(ids, texts.encode_raw("Q: what A: that").expect("encodes"));
     }
 
-    /// A tokenizer of single letters, in which `▁` is 3.
-    fn letters(pre_tokenizer: &str) -> Texts {
-        flagged(pre_tokenizer, &[])
-    }
-
-    /// The same with flags that its special tokens have.
-    fn flagged(pre_tokenizer: &str, flags: &[&str]) -> Texts {
+    /// `tokenizer.json` of single letters, in which `▁` is 3.
+    fn json(pre_tokenizer: &str) -> String {
         const JSON: &str = r#"{
             "version": "1.0",
             "added_tokens": [
@@ -338,16 +299,103 @@ mod tests {
         const SPECIAL: &str = r#""single_word": false, "lstrip": false, "rstrip": false,
             "normalized": false, "special": true"#;
         let json = JSON.replace("SPECIAL", SPECIAL);
-        let mut json = json.replace("PRE_TOKENIZER", pre_tokenizer);
-        for flag in flags {
-            let quoted = format!(r#""{flag}": "#);
-            json = json.replace(&format!("{quoted}false"), &format!("{quoted}true"));
-        }
+        json.replace("PRE_TOKENIZER", pre_tokenizer)
+    }
+
+    /// The same, with texts that are replaced by others.
+    fn changed(pre_tokenizer: &str, changes: &[(&str, &str)]) -> Texts {
+        let json = changes
+            .iter()
+            .fold(json(pre_tokenizer), |json, (old, new)| {
+                json.replace(*old, new)
+            });
         Texts::from_json(json.as_bytes()).expect("valid")
     }
 
+    fn letters(pre_tokenizer: &str) -> Texts {
+        changed(pre_tokenizer, &[])
+    }
+
+    /// The same with flags that its special tokens have.
+    fn flagged(pre_tokenizer: &str, flags: &[&str]) -> Texts {
+        let json = flags.iter().fold(json(pre_tokenizer), |json, flag| {
+            let quoted = format!(r#""{flag}": "#);
+            json.replace(&format!("{quoted}false"), &format!("{quoted}true"))
+        });
+        Texts::from_json(json.as_bytes()).expect("valid")
+    }
+
+    const NOT_SPECIAL: (&str, &str) = (r#""special": true"#, r#""special": false"#);
+
+    /// `o` begins a sequence.
+    const BEGINS: (&str, &str) = (
+        r#""post_processor": null"#,
+        r#""post_processor": {
+            "type": "TemplateProcessing",
+            "single": [
+                {"SpecialToken": {"id": "o", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
+            ],
+            "pair": [
+                {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}
+            ],
+            "special_tokens": {"o": {"id": "o", "ids": [7], "tokens": ["o"]}}
+        }"#,
+    );
+
     const NO_SPACE: &str =
         r#"{"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never"}"#;
+
+    #[test]
+    fn a_marker_that_is_not_flagged_as_special_is_structure_in_the_template_alone() {
+        let texts = changed(NO_SPACE, &[NOT_SPECIAL, BEGINS]);
+        let marked = Template::new("<q>{question}<a>{answer}<c>").expect("valid");
+        let plain = Template::new("{question} {answer}").expect("valid");
+        let encoded = |template: &Template, question, answer| {
+            let pieces = template.pieces(question, answer);
+            texts.encode_pieces(&pieces).expect("encodes")
+        };
+        let ordinary = encoded(&marked, "hi", "yo");
+        assert_eq!(ordinary, [7, 0, 4, 5, 1, 6, 7, 2]);
+        let whole = texts.encode_raw("<q>hi<a>yo<c>").expect("encodes");
+        assert_eq!(ordinary, whole);
+        // The vocabulary has no letters for what is typed here.
+        assert_eq!(encoded(&marked, "hi<c><a>", "<q>yo"), ordinary);
+        // What the template does not have is what `tokenizer.json` says.
+        for _ in 0..2 {
+            assert_eq!(encoded(&plain, "<c>", "yo"), [7, 2, 3, 6, 7]);
+            assert_eq!(encoded(&marked, "<c>hi", "yo"), ordinary);
+        }
+    }
+
+    #[test]
+    fn words_and_white_space_are_no_markers_though_they_are_added_tokens() {
+        let texts = changed(NO_SPACE, &[NOT_SPECIAL, ("<q>", "  "), ("<a>", "yo")]);
+        let template = Template::new("<c>{question}  yo {answer}").expect("valid");
+        let pieces = template.pieces("hi  yo", "hi yo");
+        let ids = texts.encode_pieces(&pieces).expect("encodes");
+        assert_eq!(ids, [2, 4, 5, 0, 1, 0, 1, 3, 4, 5, 3, 1]);
+        let whole = texts.encode_raw(&template.render("hi  yo", "hi yo"));
+        assert_eq!(ids, whole.expect("encodes"));
+    }
+
+    /// The ids are those of transformers 5.24 with any class but `LlamaTokenizer`, for which see the
+    /// top of this file.
+    #[test]
+    fn what_a_normalizer_puts_before_each_piece_stands_behind_markers_too() {
+        let prepend = r#""normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "Prepend", "prepend": "▁"},
+            {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+        ]}"#;
+        let texts = changed("null", &[(r#""normalizer": null"#, prepend)]);
+        let template = Template::new("<q>{question}<a>{answer}<c>").expect("valid");
+        let pieces = template.pieces("hi yo", " yo");
+        let ids = texts.encode_pieces(&pieces).expect("encodes");
+        assert_eq!(ids, [0, 3, 4, 5, 3, 6, 7, 1, 3, 3, 6, 7, 2]);
+        // As `LlamaTokenizer` saves it, it is what that does.
+        let texts = letters(&NO_SPACE.replace("never", "first"));
+        let ids = texts.encode_pieces(&pieces).expect("encodes");
+        assert_eq!(ids, [0, 4, 5, 3, 6, 7, 1, 3, 6, 7, 2]);
+    }
 
     #[test]
     fn a_marker_takes_along_the_white_space_that_its_flags_say() {

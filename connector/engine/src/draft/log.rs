@@ -7,7 +7,8 @@
 
 use std::collections::HashMap;
 
-/// Occurrences that a search looks at in each chain.
+/// Occurrences that a search looks at in each chain, those that nothing follows included: what ends
+/// every text has a long chain, and nothing behind any of it.
 const MOST_MATCHES: usize = 24;
 
 /// Contexts are compared so far back.
@@ -106,15 +107,15 @@ impl Log {
             next.filter(|&next| next != SEPARATOR)
                 .map(|next| (at, next))
         };
-        let singles = self.singles.after(&last).filter_map(followed);
-        matches.extend(singles.take(MOST_MATCHES).map(|(at, next)| Match {
+        let singles = self.singles.after(&last).take(MOST_MATCHES);
+        matches.extend(singles.filter_map(followed).map(|(at, next)| Match {
             length: 1,
             next,
             at,
         }));
         let &[.., before, _] = context else { return };
-        let pairs = self.pairs.after(&(before, last)).filter_map(followed);
-        matches.extend(pairs.take(MOST_MATCHES).map(|(at, next)| {
+        let pairs = self.pairs.after(&(before, last)).take(MOST_MATCHES);
+        matches.extend(pairs.filter_map(followed).map(|(at, next)| {
             let here = self.tokens[..at].iter().rev();
             let agreed = here.zip(context.iter().rev()).take(LONGEST);
             Match {
@@ -192,6 +193,15 @@ mod tests {
         let log = log(&[1, 2, SEPARATOR, 3, 4], 100);
         assert_eq!(found(&log, &[1, 2]), []);
         assert_eq!(found(&log, &[3, 4]), []);
+    }
+
+    #[test]
+    fn a_search_looks_at_so_many_occurrences_whether_something_follows_them_or_not() {
+        let ends = |count: usize| [&[1, 2, 3][..], &[1, 2, SEPARATOR].repeat(count)[..]].concat();
+        let few = log(&ends(MOST_MATCHES - 1), 1_000);
+        assert_eq!(found(&few, &[1, 2]), [(1, 3), (2, 3)]);
+        let many = log(&ends(MOST_MATCHES), 1_000);
+        assert_eq!(found(&many, &[1, 2]), []);
     }
 
     #[test]

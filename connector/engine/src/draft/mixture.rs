@@ -28,6 +28,10 @@ type Weights = [f32; 4];
 /// One view for all: the pointer is seldom wrong, the others often have nothing to say.
 const PRIOR: Weights = [1.0, 1.0, 1.0, 2.0];
 
+/// No weight falls below this: without it one that is never right would halve until it is 0, and
+/// a token that none of the others named could teach nothing but 0 / 0.
+const LEAST: f32 = 1e-3;
+
 /// The chance of a token that no expert named.
 const UNNAMED: f32 = 1e-3;
 
@@ -112,11 +116,15 @@ impl Opinion {
             *share *= chance;
         }
         let sum: f32 = shares.iter().sum();
-        for (weight, share) in weights.iter_mut().zip(shares) {
-            *weight += share / sum;
+        if sum > 0.0 {
+            for (weight, share) in weights.iter_mut().zip(shares) {
+                *weight += share / sum;
+            }
         }
         if weights.iter().sum::<f32>() > MEMORY {
-            weights.iter_mut().for_each(|weight| *weight *= 0.5);
+            for weight in weights {
+                *weight = (*weight * 0.5).max(LEAST);
+            }
         }
     }
 }
@@ -224,5 +232,30 @@ impl Drafter for Mixture {
 
     fn finish(&mut self, output: &[u32]) {
         self.past.remember(output);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_nobody_names_is_learnt_from_however_long_all_of_them_were_right() {
+        let unanimous = Opinion {
+            local: vec![(7, 1.0)],
+            past: vec![(7, 1.0)],
+            pointer: Some(7),
+            ..Opinion::default()
+        };
+        let mut weights = PRIOR;
+        for _ in 0..100_000 {
+            unanimous.teach(7, &mut weights);
+        }
+        let sure = unanimous.best(&weights).expect("they name one");
+        unanimous.teach(8, &mut weights);
+        assert!(weights.iter().all(|&weight| weight >= LEAST), "{weights:?}");
+        let (token, chance) = unanimous.best(&weights).expect("they name one");
+        assert_eq!((token, sure.0), (7, 7));
+        assert!(0.9 < chance && chance < sure.1, "{weights:?}");
     }
 }
