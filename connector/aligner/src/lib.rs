@@ -52,14 +52,30 @@ pub struct Alignment {
 /// The Aligner's verdict on one answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The whole text that the model decoded. It may equal the answer, or differ from it in white
-    /// space at its ends alone; neither is a correction.
+    /// The whole text that the model decoded. It may give the answer back, which is no correction;
+    /// see [`Outcome::normalized`].
     Rewritten(String),
     /// The model decided, with its learnt first token, that the answer stands as it is.
     Unchanged,
     /// The answer is not one that the model is fit for, or its output did not pass the
     /// profile's guard. The word is stable and snake_case, see [`reason`].
     Bypassed(&'static str),
+}
+
+impl Outcome {
+    /// The outcome as it counts for this answer. A blank text is no output, and one that differs in
+    /// white space at its ends alone gives the answer back: models end texts as they learnt to, and
+    /// a trainer would learn that from the pair.
+    #[must_use]
+    pub fn normalized(self, answer: &str) -> Self {
+        match self {
+            Self::Rewritten(text) if text.trim().is_empty() => Self::Bypassed(reason::EMPTY_OUTPUT),
+            Self::Rewritten(text) if text.trim() == answer.trim() => {
+                Self::Rewritten(answer.to_owned())
+            }
+            settled => settled,
+        }
+    }
 }
 
 /// Stable snake_case words for [`Outcome::Bypassed`].

@@ -47,11 +47,15 @@ pub enum Measure {
     Good,
     /// The wanted correction, byte for byte.
     Exact,
-    /// Word similarity to the wanted correction.
+    /// Word similarity to the wanted correction; 0 where the Aligner failed.
     Similarity,
     /// The fault is gone.
     Settled,
-    /// Garbled; less is better. Decides the winner in plain traffic.
+    /// The Aligner failed; less is better. Shown where either did. The measures that follow have no
+    /// value for such an answer: failing often is no way to garble, to bypass or to take less.
+    Failed,
+    /// Garbled; less is better. Decides the winner in plain traffic, among the answers on which
+    /// neither failed.
     Garbled,
     /// Left to the upstream model's answer by a limit or the guard; less is better.
     Bypassed,
@@ -184,11 +188,12 @@ pub fn compare(
     })
 }
 
-const MEASURES: [Measure; 7] = [
+const MEASURES: [Measure; 8] = [
     Measure::Good,
     Measure::Exact,
     Measure::Similarity,
     Measure::Settled,
+    Measure::Failed,
     Measure::Garbled,
     Measure::Bypassed,
     Measure::Seconds,
@@ -198,19 +203,24 @@ impl Measure {
     /// Its value for one answer, if it has one.
     fn of(self, verdict: &Verdict) -> Option<f64> {
         let flag = |holds| f64::from(u8::from(holds));
+        let returned = !verdict.failed();
         match self {
             Self::Good => verdict.good.map(flag),
             Self::Exact => verdict.exact.map(flag),
             Self::Similarity => verdict.similarity,
             Self::Settled => verdict.settled.map(flag),
-            Self::Garbled => Some(flag(verdict.garbled)),
-            Self::Bypassed => Some(flag(verdict.bypassed())),
-            Self::Seconds => Some(verdict.inference_seconds),
+            Self::Failed => Some(flag(verdict.failed())),
+            Self::Garbled => returned.then(|| flag(verdict.garbled)),
+            Self::Bypassed => returned.then(|| flag(verdict.bypassed())),
+            Self::Seconds => returned.then_some(verdict.inference_seconds),
         }
     }
 
     fn less_is_better(self) -> bool {
-        matches!(self, Self::Garbled | Self::Bypassed | Self::Seconds)
+        matches!(
+            self,
+            Self::Failed | Self::Garbled | Self::Bypassed | Self::Seconds
+        )
     }
 
     /// As people read it.
@@ -220,6 +230,7 @@ impl Measure {
             Self::Exact => "exact match",
             Self::Similarity => "edit similarity",
             Self::Settled => "fault gone",
+            Self::Failed => "failed",
             Self::Garbled => "garbled",
             Self::Bypassed => "bypassed",
             Self::Seconds => "seconds of inference",
@@ -231,11 +242,13 @@ fn group(pairs: &[(&Verdict, &Verdict)], options: &CompareOptions) -> GroupCompa
     let differences: Vec<Difference> = MEASURES
         .into_iter()
         .filter_map(|measure| difference(measure, pairs, options))
+        .filter(|d| d.measure != Measure::Failed || d.a.max(d.b) > 0.0)
         .collect();
+    // None has the deciding measure where no answer is left that both returned.
     let winner = differences
         .iter()
         .find(|d| matches!(d.measure, Measure::Good | Measure::Garbled))
-        .map_or(Side::NoClearDifference, |d| d.better);
+        .map_or(Side::TooFew, |d| d.better);
     GroupComparison {
         answers: u32::try_from(pairs.len()).unwrap_or(u32::MAX),
         winner,

@@ -166,13 +166,8 @@ struct Answered {
 
 impl Answered {
     fn from(triple: &Triple, alignment: Alignment) -> Self {
-        let (decision, output) = match alignment.outcome {
-            // As the service has it: white space at the ends alone is no correction.
-            Outcome::Rewritten(text)
-                if !text.trim().is_empty() && text.trim() == triple.answer.trim() =>
-            {
-                (Decision::Copied, triple.answer.clone())
-            }
+        let (decision, output) = match alignment.outcome.normalized(&triple.answer) {
+            Outcome::Rewritten(text) if text == triple.answer => (Decision::Copied, text),
             Outcome::Rewritten(text) => (Decision::Rewritten, text),
             Outcome::Unchanged => (Decision::UnchangedToken, triple.answer.clone()),
             Outcome::Bypassed(reason) => {

@@ -75,7 +75,7 @@ pub struct Clean {
 pub struct Faulty {
     /// The output is the wanted correction, byte for byte.
     pub exact: Share,
-    /// Mean word similarity of output and wanted correction.
+    /// Mean word similarity of output and wanted correction; where the Aligner failed it is 0.
     pub edit_similarity: Option<f64>,
     /// The fault is gone, what should stay was kept, nothing was added or garbled.
     pub mended: Share,
@@ -111,7 +111,7 @@ pub struct Guarding {
     pub misses: Share,
 }
 
-/// Tokens and time of a correction.
+/// Tokens and time of an answer that the Aligner did not fail on.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Speed {
     /// Mean tokens of a prompt.
@@ -207,7 +207,7 @@ impl Faulty {
 
 impl Speed {
     fn of(verdicts: &[&Verdict]) -> Self {
-        let answered = select(verdicts, |v| !matches!(v.decision, Decision::Failed(_)));
+        let answered = select(verdicts, |v| !v.failed());
         let mut seconds: Vec<f64> = answered.iter().map(|v| v.inference_seconds).collect();
         seconds.sort_by(f64::total_cmp);
         Self {

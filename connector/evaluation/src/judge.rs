@@ -78,7 +78,8 @@ pub struct Verdict {
     pub identical: bool,
     /// The output is the wanted correction, byte for byte; absent without one.
     pub exact: Option<bool>,
-    /// Word similarity of output and wanted correction; absent without one.
+    /// Word similarity of output and wanted correction, 0 where the Aligner failed; absent without
+    /// one.
     pub similarity: Option<f64>,
     /// Faults that were planted.
     pub planted: u32,
@@ -96,16 +97,16 @@ pub struct Verdict {
     pub sentences: u32,
     /// Those that stand in the output, byte for byte and in order.
     pub sentences_kept: u32,
-    /// Words of the output.
+    /// Words of the output, none where the Aligner failed.
     pub output_words: u32,
     /// Words of the output found neither in question, answer, wanted correction nor the known
     /// words.
     pub novel_words: u32,
     /// Rewritten, not the wanted correction, and more than 5 % of its words are novel.
     pub garbled: bool,
-    /// Share of the output's words that are the answer's, in order.
+    /// Share of the output's words that are the answer's, in order; 0 where the Aligner failed.
     pub copy_ratio: f64,
-    /// Words of the output over words of the answer.
+    /// Words of the output over words of the answer; 0 where the Aligner failed.
     pub length_ratio: f64,
     /// The fault is gone (see [`Verdict::mended`]); absent where nothing was to be mended.
     pub settled: Option<bool>,
@@ -113,7 +114,8 @@ pub struct Verdict {
     /// what should stay was kept, nothing was added and nothing garbled. Absent for plain
     /// traffic.
     pub good: Option<bool>,
-    /// Tokens of the prompt.
+    /// Tokens of the prompt. This and what follows is 0 where the Aligner failed: nobody knows what
+    /// a failure cost, so it counts in no figure.
     pub prompt_tokens: u32,
     /// Tokens decoded.
     pub correction_tokens: u32,
@@ -183,9 +185,13 @@ pub(crate) fn judge(
     };
     let kept = text::in_order(staying.clone(), output).len();
 
-    let words = text::words(output);
+    // Where the Aligner failed, the upstream model's answer stands with all its faults; but as an
+    // output nothing came back, so nothing of it is like what was wanted.
+    let returned = if failed { "" } else { output };
+    let unless_failed = |value: f64| if failed { 0.0 } else { value };
+    let words = text::words(returned);
     let answer_words = text::words(&triple.answer);
-    let novel = novel_words(triple, output, around.known);
+    let novel = novel_words(triple, returned, around.known);
     let rewritten = decision == Decision::Rewritten;
     let garbled =
         rewritten && exact != Some(true) && novel as f64 > GARBLED_ABOVE * words.len() as f64;
@@ -219,7 +225,7 @@ pub(crate) fn judge(
         decision,
         identical,
         exact,
-        similarity: wanted.map(|wanted| text::similarity(output, wanted)),
+        similarity: wanted.map(|wanted| unless_failed(text::similarity(returned, wanted))),
         planted: small(planted.len()),
         planted_left: small(planted_left),
         detected: small(detected.len()),
@@ -230,8 +236,11 @@ pub(crate) fn judge(
         output_words: small(words.len()),
         novel_words: small(novel),
         garbled,
-        copy_ratio: ratio(text::common_words(&words, &answer_words), words.len()),
-        length_ratio: ratio(words.len(), answer_words.len()),
+        copy_ratio: unless_failed(ratio(
+            text::common_words(&words, &answer_words),
+            words.len(),
+        )),
+        length_ratio: unless_failed(ratio(words.len(), answer_words.len())),
         settled,
         good,
         prompt_tokens: cost.prompt_tokens,
@@ -254,6 +263,11 @@ impl Verdict {
     /// Bypassed for whatever reason.
     pub fn bypassed(&self) -> bool {
         matches!(self.decision, Decision::Bypassed(_))
+    }
+
+    /// Failed for whatever reason.
+    pub fn failed(&self) -> bool {
+        matches!(self.decision, Decision::Failed(_))
     }
 }
 
@@ -503,6 +517,23 @@ mod tests {
         let faulty = triple("a", None, &["a"]);
         let failed = verdict(&faulty, Decision::Failed("x".into()), "a");
         assert_eq!((failed.settled, failed.good), (Some(false), Some(false)));
+    }
+
+    #[test]
+    fn a_failed_answer_is_like_nothing_though_its_fault_is_left() {
+        for wanted in [
+            "Write to jo@x.org. Be good.",
+            "",
+            "Write to jo@x.org. Be kind.",
+        ] {
+            let t = triple("Write to jo@x.org. Be kind.", Some(wanted), &["Be kind"]);
+            let failed = verdict(&t, Decision::Failed("x".into()), &t.answer);
+            assert_eq!(failed.similarity, Some(0.0), "{wanted}");
+            assert_eq!((failed.copy_ratio, failed.length_ratio), (0.0, 0.0));
+            assert_eq!((failed.output_words, failed.novel_words), (0, 0));
+            assert_eq!(failed.planted_left, failed.planted);
+            assert_eq!(failed.sentences_kept, 0);
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    judge::{Class, Decision, Verdict},
+    judge::{Class, Verdict},
     share::Share,
 };
 
@@ -93,7 +93,7 @@ impl Proxies {
         let lasting = |v: &Verdict, d| faulty(v, d) && v.settled != Some(true);
         let lost = |v: &Verdict| {
             let cut = v.sentences_kept < v.sentences;
-            v.garbled || cut || matches!(v.decision, Decision::Failed(_))
+            v.garbled || cut || v.failed()
         };
         let known = |v: &&&Verdict| match v.class {
             Class::Clean => true,

@@ -172,10 +172,11 @@ fn problems(verdict: &Verdict) -> Vec<String> {
             verdict.planted_left, verdict.planted
         ));
     }
-    if verdict.class == Class::Clean && !verdict.identical {
+    // Of one that failed nothing came back that could differ, and its reason stands below.
+    if verdict.class == Class::Clean && !verdict.identical && !verdict.failed() {
         found.push("clean answer changed".to_owned());
     }
-    if verdict.sentences_kept < verdict.sentences {
+    if verdict.sentences_kept < verdict.sentences && !verdict.failed() {
         found.push(format!(
             "{} of {} sentences lost",
             verdict.sentences - verdict.sentences_kept,

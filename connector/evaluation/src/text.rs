@@ -100,14 +100,21 @@ pub(crate) fn contains_phrase(text: &str, needle: &str) -> bool {
     let (Some(first), Some(last)) = (needle.chars().next(), needle.chars().next_back()) else {
         return false;
     };
-    text.match_indices(&needle).any(|(at, found)| {
+    let joined = |inside: char, outside: Option<char>| {
+        inside.is_alphanumeric() && outside.is_some_and(char::is_alphanumeric)
+    };
+    let mut from = 0;
+    while let Some(found) = text[from..].find(&needle) {
+        let at = from + found;
         let before = text[..at].chars().next_back();
-        let after = text[at + found.len()..].chars().next();
-        let joined = |inside: char, outside: Option<char>| {
-            inside.is_alphanumeric() && outside.is_some_and(char::is_alphanumeric)
-        };
-        !joined(first, before) && !joined(last, after)
-    })
+        let after = text[at + needle.len()..].chars().next();
+        if !joined(first, before) && !joined(last, after) {
+            return true;
+        }
+        // Not `match_indices`: whole words may begin within a match that is none.
+        from = at + first.len_utf8();
+    }
+    false
 }
 
 #[cfg(test)]
@@ -143,6 +150,8 @@ mod tests {
         assert!(contains_phrase("You FOOL!", "fool"));
         assert!(!contains_phrase("foolproof", "fool"));
         assert!(contains_phrase("mail a@b.c.", "a@b.c"));
+        assert!(contains_phrase("call 512 12 12", "12 12"));
+        assert!(!contains_phrase("call 512 123", "12 12"));
         assert!(!contains_phrase("anything", " "));
     }
 

@@ -423,6 +423,78 @@ fn of_fewer_than_ten_pairs_no_winner_is_named() {
     assert!(text.contains("too few"), "{text}");
 }
 
+const IDS: [&str; 20] = [
+    "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "y0", "y1", "y2", "y3", "y4", "y5",
+    "y6", "y7", "y8", "y9",
+];
+
+/// Does so with the first ten, and leaves the others unchanged.
+fn with_ten(outcome: fn(&str) -> Vec<Result<Outcome, AlignError>>) -> Scripted {
+    let outcomes = IDS[..10].iter().map(|id| (*id, outcome(id))).collect();
+    Scripted {
+        outcomes,
+        ..scripted([])
+    }
+}
+
+fn failing() -> Scripted {
+    with_ten(|_| vec![Err(AlignError::Rejected("no".into()))])
+}
+
+#[test]
+fn failing_is_no_way_to_take_less_time_or_to_garble_less() {
+    let garbling = || with_ten(|id| rewritten(&format!("{id} zyx{id}.")));
+    let plain: Vec<Triple> = IDS
+        .iter()
+        .map(|id| triple(id, "chat", "It is noon.", None, &[]))
+        .collect();
+    let compared = |a: Scripted, b: Scripted, triples: &[Triple]| {
+        let (a, b) = (run(a, triples), run(b, triples));
+        let compared = compare(&a, &b, &CompareOptions::default());
+        compared.expect("the same triples").all
+    };
+    let all = compared(garbling(), failing(), &plain);
+    let of = |measure: Measure| {
+        let mut differences = all.differences.iter();
+        differences.find(|d| d.measure == measure).expect("shown")
+    };
+    // Of the ten that both returned nothing is garbled, and each took as long.
+    for measure in [Measure::Garbled, Measure::Bypassed, Measure::Seconds] {
+        let told = (of(measure).pairs, of(measure).better);
+        assert_eq!(told, (10, Side::NoClearDifference), "{measure:?}");
+    }
+    let failed = of(Measure::Failed);
+    assert_eq!((failed.a, failed.b, failed.better), (0.0, 0.5, Side::A));
+    assert_eq!(all.winner, Side::NoClearDifference);
+
+    let none = compared(failing(), failing(), &plain[..10]);
+    assert_eq!(none.winner, Side::TooFew, "nothing is left to compare");
+    let shown = compared(garbling(), garbling(), &plain).differences;
+    assert!(shown.iter().all(|d| d.measure != Measure::Failed));
+}
+
+#[test]
+fn a_failed_answer_counts_as_unlike_the_wanted_and_is_not_called_changed() {
+    let triples: Vec<Triple> = IDS[..10]
+        .iter()
+        .map(|id| match *id {
+            "x0" => triple(id, "clean", "Go.", Some("Go."), &[]),
+            _ => triple(id, "insult", "You fool. Go.", Some("Go."), &["fool"]),
+        })
+        .collect();
+    let report = run(failing(), &triples);
+    assert_eq!(report.all.faulty.edit_similarity, Some(0.0));
+    assert_eq!(report.all.speed.prompt_tokens, None);
+    let problems = |kind: &str| {
+        let mut worst = report.worst.iter();
+        let case = worst.find(|case| case.kind == kind).expect("kept");
+        case.problems.clone()
+    };
+    let left = "1 of 1 planted faults left";
+    assert_eq!(problems("insult"), [left, "failed: rejected"]);
+    assert_eq!(problems("clean"), ["failed: rejected"]);
+}
+
 #[test]
 fn a_report_survives_json_and_is_still_comparable() {
     // Three times as many, for of fewer than ten nothing is said.

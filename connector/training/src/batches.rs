@@ -25,8 +25,12 @@ pub(crate) struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    /// The stream of a seed, from its `skip`-th batch on.
-    pub fn new(examples: &'a [Example], batch_tokens: usize, seed: u64, skip: u64) -> Self {
+    /// The stream of a seed, from its `skip`-th batch on; none without examples, since no epoch of
+    /// it would ever have a batch.
+    pub fn new(examples: &'a [Example], batch_tokens: usize, seed: u64, skip: u64) -> Option<Self> {
+        if examples.is_empty() {
+            return None;
+        }
         let mut stream = Self {
             examples,
             batch_tokens,
@@ -41,7 +45,7 @@ impl<'a> Stream<'a> {
             stream.turn();
         }
         stream.next = left as usize;
-        stream
+        Some(stream)
     }
 
     /// Batches of the first epoch; the others' numbers hardly differ.
@@ -217,11 +221,18 @@ mod tests {
     #[test]
     fn a_stream_goes_on_anywhere_as_if_it_had_been_read() {
         let examples: Vec<Example> = (0..30u32).map(|n| example(&[n], &[n, 0])).collect();
-        let mut read = Stream::new(&examples, 8, 3, 0);
+        let mut read = Stream::new(&examples, 8, 3, 0).expect("examples");
         let all: Vec<Vec<&Example>> = (0..25).map(|_| read.next()).collect();
         for skip in [0, 1, 7, 8, 20] {
-            let mut later = Stream::new(&examples, 8, 3, skip);
+            let mut later = Stream::new(&examples, 8, 3, skip).expect("examples");
             assert_eq!(later.next(), all[skip as usize]);
+        }
+    }
+
+    #[test]
+    fn of_no_examples_there_is_no_stream_wherever_it_would_begin() {
+        for skip in [0, 1, 20] {
+            assert!(Stream::new(&[], 8, 3, skip).is_none());
         }
     }
 

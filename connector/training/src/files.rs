@@ -3,7 +3,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs,
     io::ErrorKind,
     path::Path,
@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::{
     error::{TrainError, Tried},
+    model::EMBEDDING,
     options::{Base, Precision},
 };
 
@@ -56,20 +57,24 @@ impl BaseFiles {
 
     fn folder(folder: &Path) -> Result<Self, TrainError> {
         let mut files = BTreeMap::new();
-        let mut wanted: Vec<String> = [CONFIG, GENERATION, PROFILE, WEIGHTS, INDEX]
+        let name = folder.display().to_string();
+        let mut wanted: Vec<String> = [CONFIG, GENERATION, PROFILE, WEIGHTS]
             .into_iter()
             .chain(TAKEN_OVER)
             .map(str::to_owned)
             .collect();
-        if let Some(index) = read_optional(&folder.join(INDEX))? {
-            wanted.extend(shards(&index));
+        // As the engine has it: beside a single file an index is of former shards.
+        if !folder.join(WEIGHTS).is_file()
+            && let Some(index) = read_optional(&folder.join(INDEX))?
+        {
+            wanted.extend(shards(&index, &format!("{name}/{INDEX}"))?);
+            files.insert(INDEX.to_owned(), Cow::Owned(index));
         }
         for name in wanted {
             if let Some(bytes) = read_optional(&folder.join(&name))? {
                 files.insert(name, Cow::Owned(bytes));
             }
         }
-        let name = folder.display().to_string();
         Ok(Self { name, files })
     }
 
@@ -105,8 +110,8 @@ impl BaseFiles {
     /// Every weight, in the number format that it is stored in.
     pub fn weights(&self) -> Result<HashMap<String, Tensor>, TrainError> {
         let names = match self.optional(INDEX) {
-            Some(index) if self.optional(WEIGHTS).is_none() => shards(index),
-            _ => vec![WEIGHTS.to_owned()],
+            Some(index) if self.optional(WEIGHTS).is_none() => shards(index, &self.file(INDEX))?,
+            _ => BTreeSet::from([WEIGHTS.to_owned()]),
         };
         let mut weights = HashMap::new();
         for name in names {
@@ -124,19 +129,34 @@ impl BaseFiles {
     }
 }
 
-fn shards(index: &[u8]) -> Vec<String> {
-    let index: Value = serde_json::from_slice(index).unwrap_or_default();
-    let mut names: Vec<String> = index["weight_map"]
-        .as_object()
-        .into_iter()
-        .flat_map(|map| map.values())
-        .filter_map(|name| name.as_str().map(str::to_owned))
-        // A name in an index is a file of the same folder, nothing else.
-        .filter(|name| !name.contains(['/', '\\']))
-        .collect();
-    names.sort();
-    names.dedup();
-    names
+/// The files that an index names, by the engine's rules (`shards` there): each lies beside it, and
+/// an index of which that cannot be said is refused. `file` names it in errors.
+fn shards(index: &[u8], file: &str) -> Result<BTreeSet<String>, TrainError> {
+    let malformed = |problem: String| TrainError::Checkpoint {
+        file: file.to_owned(),
+        problem,
+    };
+    let index: Value = serde_json::from_slice(index)
+        .map_err(|error| malformed(format!("is not JSON ({error})")))?;
+    let map = index
+        .get("weight_map")
+        .and_then(Value::as_object)
+        .filter(|map| !map.is_empty())
+        .ok_or_else(|| malformed("has no weight_map that names files".to_owned()))?;
+    map.iter()
+        .map(|(tensor, name)| {
+            let beside = name.as_str().filter(|name| {
+                Path::new(name)
+                    .file_name()
+                    .is_some_and(|file| file == *name)
+            });
+            beside.map(str::to_owned).ok_or_else(|| {
+                malformed(format!(
+                    "has {tensor:?} in {name}, which is not the name of a file beside it"
+                ))
+            })
+        })
+        .collect()
 }
 
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, TrainError> {
@@ -168,11 +188,6 @@ pub(crate) fn write_weights(
     weights: &BTreeMap<String, Tensor>,
     precision: Precision,
 ) -> Result<(), TrainError> {
-    let dtype = match precision {
-        Precision::F32 => DType::F32,
-        Precision::F16 => DType::F16,
-        Precision::Bf16 => DType::BF16,
-    };
     let failed = |error: String| TrainError::Io {
         action: "write",
         path: path.to_owned(),
@@ -181,7 +196,9 @@ pub(crate) fn write_weights(
     let converted: Vec<(&String, Tensor)> = weights
         .iter()
         .map(|(name, tensor)| {
-            let tensor = tensor.to_device(&Device::Cpu)?.to_dtype(dtype)?;
+            let tensor = tensor
+                .to_device(&Device::Cpu)?
+                .to_dtype(precision.dtype())?;
             Ok((name, tensor.contiguous()?))
         })
         .collect::<candle_core::Result<_>>()
@@ -194,8 +211,21 @@ pub(crate) fn write_weights(
     write(path, &bytes)
 }
 
+/// The weights in the number format that they are written in.
+pub(crate) fn stored_as(
+    precision: Precision,
+    weights: HashMap<String, Tensor>,
+) -> candle_core::Result<HashMap<String, Tensor>> {
+    weights
+        .into_iter()
+        .map(|(name, tensor)| Ok((name, tensor.to_dtype(precision.dtype())?)))
+        .collect()
+}
+
+/// The number format of a checkpoint. A file may mix them, norms in f32 beside matrices in bf16:
+/// the embedding is among the matrices, and never left out.
 pub(crate) fn precision_of(weights: &HashMap<String, Tensor>) -> Precision {
-    match weights.values().next().map(Tensor::dtype) {
+    match weights.get(EMBEDDING).map(Tensor::dtype) {
         Some(DType::F16) => Precision::F16,
         Some(DType::BF16) => Precision::Bf16,
         _ => Precision::F32,
@@ -203,6 +233,14 @@ pub(crate) fn precision_of(weights: &HashMap<String, Tensor>) -> Precision {
 }
 
 impl Precision {
+    fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::F16 => DType::F16,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+
     /// As `config.json` calls it.
     pub(crate) fn torch_name(self) -> &'static str {
         match self {
@@ -210,5 +248,65 @@ impl Precision {
             Self::F16 => "float16",
             Self::Bf16 => "bfloat16",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_mixed_formats_has_that_of_its_embedding() -> candle_core::Result<()> {
+        let of = |dtype| Tensor::zeros(2, dtype, &Device::Cpu);
+        let mut weights = HashMap::new();
+        for layer in 0..30 {
+            let name = format!("model.layers.{layer}.input_layernorm.weight");
+            weights.insert(name, of(DType::F32)?);
+        }
+        for (dtype, precision) in [
+            (DType::BF16, Precision::Bf16),
+            (DType::F16, Precision::F16),
+            (DType::F32, Precision::F32),
+        ] {
+            weights.insert(EMBEDDING.to_owned(), of(dtype)?);
+            assert_eq!(precision_of(&weights), precision);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_index_that_names_anything_but_files_beside_it_is_refused() {
+        let read = |index: &str| shards(index.as_bytes(), "base/index");
+        let names = read(r#"{"weight_map": {"a": "1.safetensors", "b": "1.safetensors"}}"#);
+        let names: Vec<String> = names.expect("names a file").into_iter().collect();
+        assert_eq!(names, ["1.safetensors"]);
+        for (index, problem) in [
+            ("[", "base/index: is not JSON"),
+            ("{}", "base/index: has no weight_map that names files"),
+            (r#"{"weight_map": {}}"#, "has no weight_map"),
+            (
+                r#"{"weight_map": {"a": "../x"}}"#,
+                r#"has "a" in "../x", which"#,
+            ),
+            (
+                r#"{"weight_map": {"a": ".."}}"#,
+                r#"has "a" in "..", which"#,
+            ),
+            (r#"{"weight_map": {"a": 1}}"#, r#"has "a" in 1, which"#),
+        ] {
+            let error = read(index).expect_err(index).to_string();
+            assert!(error.contains(problem), "{index}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_index_is_not_looked_at_beside_a_single_file() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let base = || BaseFiles::read(&Base::Folder(folder.path().to_owned()));
+        fs::write(folder.path().join(INDEX), "[").expect("writes");
+        let error = base().err().expect("the index is all there is");
+        assert!(error.to_string().contains("is not JSON"), "{error}");
+        fs::write(folder.path().join(WEIGHTS), "").expect("writes");
+        assert!(base().is_ok_and(|files| files.optional(WEIGHTS).is_some()));
     }
 }

@@ -24,7 +24,9 @@ pub(crate) fn to_corrections(guard: &mut Guard, training: &[Triple], held_out: &
         let long = correction.chars().count();
         let short = triple.answer.chars().count().max(1);
         let ratio = long as f32 / short as f32;
-        let beyond = long.saturating_sub(FREE_CHARACTERS as usize) as f32 / short as f32;
+        // The guard adds the free ones again: a rounding apart, it would bypass the very longest.
+        let beyond = long.saturating_sub(FREE_CHARACTERS as usize) as f32 / short as f32
+            + ratio * f32::EPSILON;
         guard.min_length_ratio = guard.min_length_ratio.map(|least| least.min(ratio));
         guard.max_length_ratio = guard.max_length_ratio.map(|most| most.max(beyond));
     }
@@ -107,6 +109,18 @@ mod tests {
         assert_eq!(accept(&held_out[0]), Ok(()));
         assert_eq!(accept(&cuts), Ok(()));
         assert!(accept(&triple("No.", "No. Somebody else said so.")).is_err());
+    }
+
+    #[test]
+    fn the_longest_correction_is_let_through_whatever_its_length() {
+        for long in 221..900 {
+            let wordy = triple("No.", &"x".repeat(long));
+            let mut guard = strict();
+            to_corrections(&mut guard, std::slice::from_ref(&wordy), &[]);
+            let correction = wordy.correction.as_deref().expect("one");
+            let accepted = guard.accept(&wordy.question, &wordy.answer, correction, None);
+            assert_eq!(accepted, Ok(()), "{long}");
+        }
     }
 
     #[test]

@@ -15,9 +15,12 @@ use crate::{
     shape::Shape,
 };
 
-const EMBEDDING: &str = "model.embed_tokens.weight";
+pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";
 const LAST_NORM: &str = "model.norm.weight";
+
+/// Number formats that the engine reads: others are of quantised checkpoints.
+const STORED: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
 /// A decoder whose weights can be trained.
 pub(crate) struct Model {
@@ -62,13 +65,24 @@ pub(crate) fn layout(shape: &Shape) -> BTreeMap<String, Vec<usize>> {
 }
 
 impl Model {
-    /// A decoder with the given weights, raised to f32; says which is missing or of another
-    /// size.
+    /// A decoder with the given weights, raised to f32; says which is missing, of another size, or
+    /// stored as the engine reads none.
     pub fn with_weights(
         shape: Shape,
         mut given: HashMap<String, Tensor>,
         device: &Device,
     ) -> Result<std::result::Result<Self, String>> {
+        // The engine and transformers use a head that stands in the file, whatever config.json
+        // says of it: training would leave it out, and make another model than they run.
+        if shape.tied
+            && let (Some(head), Some(embedding)) = (given.get(HEAD), given.get(EMBEDDING))
+            && !same(head, embedding)?
+        {
+            return Ok(Err(format!(
+                "weight {HEAD} is not {EMBEDDING}, and config.json says that they are tied; set \
+                 tie_word_embeddings to false there"
+            )));
+        }
         let mut weights = BTreeMap::new();
         for (name, size) in layout(&shape) {
             let Some(tensor) = given.remove(&name) else {
@@ -78,6 +92,12 @@ impl Model {
                 return Ok(Err(format!(
                     "weight {name} is {:?}, and config.json says {size:?}",
                     tensor.dims()
+                )));
+            }
+            if !STORED.contains(&tensor.dtype()) {
+                return Ok(Err(format!(
+                    "weight {name} is stored as {:?}, and only F32, F16 and BF16 can be trained",
+                    tensor.dtype()
                 )));
             }
             let tensor = tensor.to_device(device)?.to_dtype(DType::F32)?;
@@ -209,6 +229,15 @@ impl Model {
     }
 }
 
+/// Whether two matrices hold the same numbers, in whatever formats.
+fn same(a: &Tensor, b: &Tensor) -> Result<bool> {
+    if a.dims() != b.dims() {
+        return Ok(false);
+    }
+    let (a, b) = (a.to_dtype(DType::F32)?, b.to_dtype(DType::F32)?);
+    Ok(a.ne(&b)?.max_all()?.to_scalar::<u8>()? == 0)
+}
+
 /// A standard normal number (Box and Muller).
 fn normal(random: &mut ChaCha8Rng) -> f32 {
     let radius = (-2.0 * (1.0 - random.random::<f64>()).ln()).sqrt();
@@ -270,6 +299,48 @@ mod tests {
         Ok(())
     }
 
+    /// The weights of a random decoder, as a file has them.
+    fn stored(shape: Shape) -> Result<HashMap<String, Tensor>> {
+        let model = Model::random(shape, 1, &Device::Cpu)?;
+        let weights = model.weights().iter();
+        Ok(weights
+            .map(|(name, weight)| (name.clone(), weight.as_tensor().clone()))
+            .collect())
+    }
+
+    #[test]
+    fn a_head_beside_tied_embeddings_is_them_or_is_refused() -> Result<()> {
+        let read = |weights| Model::with_weights(tiny(2, 2, true), weights, &Device::Cpu);
+        let mut weights = stored(tiny(2, 2, false))?;
+        assert_eq!(
+            read(weights.clone())?.err().expect("refused"),
+            "weight lm_head.weight is not model.embed_tokens.weight, and config.json says that \
+             they are tied; set tie_word_embeddings to false there"
+        );
+        let embedding = weights[EMBEDDING].to_dtype(DType::BF16)?;
+        weights.insert(HEAD.to_owned(), embedding.to_dtype(DType::F32)?);
+        weights.insert(EMBEDDING.to_owned(), embedding.clone());
+        let tied = read(weights.clone())?.expect("the same numbers");
+        assert!(!tied.weights().contains_key(HEAD));
+        // Of another size it would not be the embeddings' either.
+        weights.insert(HEAD.to_owned(), embedding.narrow(0, 0, 3)?);
+        assert!(read(weights)?.is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn a_weight_in_a_format_of_quantised_files_is_refused() -> Result<()> {
+        let mut weights = stored(tiny(2, 2, true))?;
+        let norm = weights[LAST_NORM].to_dtype(DType::U8)?;
+        weights.insert(LAST_NORM.to_owned(), norm);
+        let read = Model::with_weights(tiny(2, 2, true), weights, &Device::Cpu)?;
+        assert_eq!(
+            read.err().expect("refused"),
+            "weight model.norm.weight is stored as U8, and only F32, F16 and BF16 can be trained"
+        );
+        Ok(())
+    }
+
     #[test]
     fn a_missing_or_misshapen_weight_is_named() -> Result<()> {
         let missing = Model::with_weights(tiny(2, 2, true), HashMap::new(), &Device::Cpu)?;
@@ -277,12 +348,7 @@ mod tests {
             missing.err().expect("refused"),
             "weight model.embed_tokens.weight is missing"
         );
-        let given = Model::random(tiny(2, 2, true), 1, &Device::Cpu)?;
-        let mut weights: HashMap<String, Tensor> = given
-            .weights()
-            .iter()
-            .map(|(name, weight)| (name.clone(), weight.as_tensor().clone()))
-            .collect();
+        let mut weights = stored(tiny(2, 2, true))?;
         weights.insert(
             "model.norm.weight".into(),
             Tensor::zeros(3, DType::F32, &Device::Cpu)?,

@@ -218,7 +218,8 @@ pub struct Recipe {
     pub validation_limit: usize,
     /// Steps between two validations.
     pub validate_every_steps: u64,
-    /// Validations without a lower loss after which the run stops early; never where absent.
+    /// Validations without a lower loss after which the run stops early, those of the identity
+    /// warm-up not counted; never where absent.
     pub patience: Option<u32>,
     /// By how much the validation loss must fall to count as lower.
     pub min_improvement: f64,

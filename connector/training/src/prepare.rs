@@ -81,6 +81,8 @@ pub(crate) fn prepare(options: &TrainOptions) -> Result<Prepared, TrainError> {
     let (training, held_out) = if options.validation.is_empty() {
         examples::split(triples, recipe.validation_share, recipe.seed)
     } else {
+        // The same files in other roles are other data.
+        digest.extend(b"validation");
         (
             triples,
             examples::read_triples(&options.validation, &mut digest, &mut undecided)?,
@@ -167,11 +169,39 @@ pub(crate) fn prepare(options: &TrainOptions) -> Result<Prepared, TrainError> {
         .filter(|(example, _)| fits(example))
         .take(recipe.validation_limit)
         .unzip();
+    // The ids of a vocabulary may have gaps, and nothing said that the end is one of them.
+    let used = [&prepared.identity, &residual, &prepared.validation];
+    let ids = used
+        .into_iter()
+        .flatten()
+        .flat_map(|example| example.prompt.iter().chain(&example.target));
+    let vocabulary = prepared.shape.vocabulary;
+    if let Some(id) = ids.copied().max().filter(|id| *id as usize >= vocabulary) {
+        let named_by = if id == parts.end {
+            "eos_token_id"
+        } else {
+            parts.tokenizer_file.as_str()
+        };
+        return Err(TrainError::Checkpoint {
+            file: format!("{}: vocab_size", parts.config_file),
+            problem: format!("is {vocabulary}, and {named_by} names token {id}"),
+        });
+    }
     prepared.triples = residual.len();
     prepared.residual = residual;
     prepared.skipped = skipped + undecided;
     prepared.data = data;
     Ok(prepared)
+}
+
+impl TrainOptions {
+    /// Whether a run that is to go on has no checkpoint to go on from.
+    ///
+    /// # Errors
+    /// If the folder of its checkpoints cannot be read.
+    pub fn begins_anew(&self) -> Result<bool, TrainError> {
+        Ok(self.resume && Checkpoints::of(&self.output).newest()?.is_none())
+    }
 }
 
 impl Prepared {

@@ -32,7 +32,7 @@ impl Schedule {
 pub(crate) fn count_steps(recipe: &Recipe, residual: &[Example]) -> (u64, u64) {
     let steps = recipe.steps.unwrap_or_else(|| {
         let batches = Stream::new(residual, recipe.batch_tokens, recipe.seed ^ 0x5eed_0003, 0)
-            .batches_per_epoch() as f64;
+            .map_or(0, |stream| stream.batches_per_epoch()) as f64;
         let residual = (recipe.epochs * batches / recipe.accumulation as f64)
             .ceil()
             .max(recipe.min_residual_steps as f64);

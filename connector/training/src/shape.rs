@@ -1,5 +1,9 @@
 //! The decoder's shape, from `config.json`: Llama, and nothing that this crate's model does not
 //! compute. What it cannot train it refuses by name, never ignores.
+//!
+//! The engine has a reader of its own, of more families, in a crate that training does without.
+//! The rules for what both read are the same, so that no run ends in a folder that the engine
+//! refuses, or takes for another model.
 
 use serde_json::{Map, Value, json};
 
@@ -20,6 +24,9 @@ pub(crate) struct Shape {
     pub rope_theta: f64,
     pub tied: bool,
 }
+
+/// Largest size that the engine reads.
+const MOST: usize = 1 << 24;
 
 struct Reader<'a> {
     file: &'a str,
@@ -44,8 +51,13 @@ impl Reader<'_> {
             Some(value) => value
                 .as_u64()
                 .and_then(|size| usize::try_from(size).ok())
-                .filter(|size| *size > 0)
-                .ok_or_else(|| self.problem(key, "is not a whole number above 0")),
+                .filter(|size| (1..=MOST).contains(size))
+                .ok_or_else(|| {
+                    self.problem(
+                        key,
+                        format!("is {value}, expected a whole number of 1 to {MOST}"),
+                    )
+                }),
         }
     }
 
@@ -53,7 +65,8 @@ impl Reader<'_> {
         self.value(key).map_or(Ok(absent), |value| {
             value
                 .as_f64()
-                .ok_or_else(|| self.problem(key, "is not a number"))
+                .filter(|number| *number >= 0.0)
+                .ok_or_else(|| self.problem(key, format!("is {value}, expected a number from 0")))
         })
     }
 
@@ -77,6 +90,36 @@ impl Reader<'_> {
             _ => Ok(()),
         }
     }
+
+    /// The base of unscaled rotary positions. As transformers 5 has it, `rope_scaling` counts where
+    /// a file has both objects, and what the object leaves out stands outside of it.
+    fn rope_theta(&self) -> Result<f64, TrainError> {
+        let outside = self.number("rope_theta", 10_000.0)?;
+        let Some((key, object)) = ["rope_scaling", "rope_parameters"]
+            .into_iter()
+            .find_map(|key| Some((key, self.value(key)?)))
+        else {
+            return Ok(outside);
+        };
+        let Value::Object(config) = object else {
+            return Err(self.problem(key, format!("is {object}, expected an object")));
+        };
+        let file = format!("{}: {key}", self.file);
+        let rope = Reader {
+            file: &file,
+            config,
+        };
+        match rope.value("rope_type").or(rope.value("type")) {
+            Some(kind) if kind != "default" => Err(self.problem(
+                key,
+                format!(
+                    "is of type {}, and only default can be trained",
+                    kind.as_str().unwrap_or(&kind.to_string())
+                ),
+            )),
+            _ => rope.number("rope_theta", outside),
+        }
+    }
 }
 
 impl Shape {
@@ -89,23 +132,20 @@ impl Shape {
             });
         };
         let read = Reader { file, config };
+        if read.value("model_type").is_none() {
+            let problem = "is missing; write \"llama\", the only one that can be trained";
+            return Err(read.problem("model_type", problem));
+        }
         read.only("model_type", &["llama"])?;
         read.only("hidden_act", &["silu", "swish"])?;
-        for key in ["attention_bias", "mlp_bias"] {
+        for key in ["attention_bias", "mlp_bias", "use_bidirectional_attention"] {
             if read.flag(key)? {
                 return Err(read.problem(key, "is true, and only false can be trained"));
             }
         }
-        let rope = read.value("rope_parameters").or(read.value("rope_scaling"));
-        let rope_type = rope
-            .and_then(|rope| rope.get("rope_type").or(rope.get("type")))
-            .and_then(Value::as_str)
-            .unwrap_or("default");
-        if rope_type != "default" {
-            return Err(read.problem(
-                "rope_scaling",
-                format!("is of type {rope_type}, and only default can be trained"),
-            ));
+        if read.value("quantization_config").is_some() {
+            let problem = "is there, and only weights in f32, f16 or bf16 can be trained";
+            return Err(read.problem("quantization_config", problem));
         }
         let hidden = read.size("hidden_size", None)?;
         let heads = read.size("num_attention_heads", None)?;
@@ -117,12 +157,10 @@ impl Shape {
                 format!("is {kv_heads}, which does not divide num_attention_heads {heads}"),
             ));
         }
-        if head % 2 != 0 {
-            return Err(read.problem("head_dim", format!("is {head}, expected an even number")));
+        if head == 0 || head % 2 != 0 {
+            let problem = format!("is {head}, expected an even number above 0");
+            return Err(read.problem("head_dim", problem));
         }
-        let theta = rope
-            .and_then(|rope| rope.get("rope_theta"))
-            .and_then(Value::as_f64);
         Ok(Self {
             vocabulary: read.size("vocab_size", None)?,
             hidden,
@@ -133,7 +171,7 @@ impl Shape {
             head,
             context: read.size("max_position_embeddings", Some(2048))?,
             norm_epsilon: read.number("rms_norm_eps", 1e-6)?,
-            rope_theta: theta.map_or_else(|| read.number("rope_theta", 10_000.0), Ok)?,
+            rope_theta: read.rope_theta()?,
             tied: read.flag("tie_word_embeddings")?,
         })
     }
@@ -178,18 +216,98 @@ mod tests {
         assert_eq!((shape.hidden, shape.head, shape.tied), (256, 64, true));
     }
 
-    #[test]
-    fn both_spellings_of_the_rotary_base_are_read() {
+    fn rope_theta(changes: Value) -> Result<f64, String> {
         let mut config = small_config();
-        config["rope_theta"] = Value::Null;
-        config["rope_parameters"] = json!({"rope_type": "default", "rope_theta": 5e5});
-        let shape = Shape::from_config(&config, "config.json").expect("valid");
-        assert_eq!(shape.rope_theta, 5e5);
+        for (key, value) in changes.as_object().expect("an object") {
+            config[key] = value.clone();
+        }
+        Shape::from_config(&config, "config.json")
+            .map(|shape| shape.rope_theta)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_rotary_base_stands_where_the_engine_finds_it() {
+        let both = json!({"rope_theta": 3.0, "rope_scaling": {"rope_theta": 4.0},
+            "rope_parameters": {"rope_theta": 5.0}});
+        let outside = json!({"rope_theta": 3.0, "rope_scaling": {"type": "default"},
+            "rope_parameters": {"rope_type": "llama3", "rope_theta": 5.0}});
+        let within = json!({"rope_theta": null, "rope_scaling": null,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 5.0}});
+        for (changes, theta) in [
+            (both, 4.0),
+            (outside, 3.0),
+            (within, 5.0),
+            (json!({"rope_theta": null}), 10_000.0),
+            (
+                json!({"rope_scaling": {"rope_type": null, "type": "default"}}),
+                10_000.0,
+            ),
+        ] {
+            assert_eq!(rope_theta(changes.clone()), Ok(theta), "{changes}");
+        }
+    }
+
+    #[test]
+    fn a_rotation_that_the_engine_would_scale_or_refuse_is_not_trained_as_a_plain_one() {
+        for (changes, message) in [
+            (
+                json!({"rope_parameters": {"rope_type": "default"},
+                    "rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
+                "config.json: rope_scaling: is of type linear, and only default can be trained",
+            ),
+            (
+                json!({"rope_scaling": {"rope_type": null, "type": "linear"}}),
+                "config.json: rope_scaling: is of type linear, and only default can be trained",
+            ),
+            (
+                json!({"rope_parameters": {"rope_type": 7}}),
+                "config.json: rope_parameters: is of type 7, and only default can be trained",
+            ),
+            (
+                json!({"rope_scaling": "linear"}),
+                "config.json: rope_scaling: is \"linear\", expected an object",
+            ),
+            (
+                json!({"rope_scaling": {"rope_theta": "1e4"}}),
+                "config.json: rope_scaling: rope_theta: is \"1e4\", expected a number from 0",
+            ),
+        ] {
+            assert_eq!(rope_theta(changes).expect_err(message), message);
+        }
     }
 
     #[test]
     fn what_cannot_be_trained_is_refused_by_key() {
         let cases = [
+            (
+                "model_type",
+                json!(null),
+                "config.json: model_type: is missing; write \"llama\", the only one that can be \
+                 trained",
+            ),
+            (
+                "use_bidirectional_attention",
+                json!(true),
+                "config.json: use_bidirectional_attention: is true, and only false can be trained",
+            ),
+            (
+                "quantization_config",
+                json!({"bits": 4}),
+                "config.json: quantization_config: is there, and only weights in f32, f16 or bf16 \
+                 can be trained",
+            ),
+            (
+                "rms_norm_eps",
+                json!(-1.0),
+                "config.json: rms_norm_eps: is -1.0, expected a number from 0",
+            ),
+            (
+                "max_position_embeddings",
+                json!(16_777_217),
+                "config.json: max_position_embeddings: is 16777217, expected a whole number of 1 \
+                 to 16777216",
+            ),
             (
                 "model_type",
                 json!("gemma"),
@@ -218,7 +336,7 @@ mod tests {
             (
                 "head_dim",
                 json!(3),
-                "config.json: head_dim: is 3, expected an even number",
+                "config.json: head_dim: is 3, expected an even number above 0",
             ),
         ];
         for (key, value, message) in cases {

@@ -272,12 +272,16 @@ impl<'a> Run<'a> {
         let accumulation = recipe.accumulation as u64;
         let spent = |steps: u64| steps * accumulation;
         let first = self.state.step;
-        let mut identity_batches = Stream::new(
-            &identity,
-            recipe.batch_tokens,
-            recipe.seed ^ 0x5eed_0002,
-            spent(first.min(self.identity_steps)),
-        );
+        let mut identity_batches = if self.identity_steps > 0 {
+            Stream::new(
+                &identity,
+                recipe.batch_tokens,
+                recipe.seed ^ 0x5eed_0002,
+                spent(first.min(self.identity_steps)),
+            )
+        } else {
+            None
+        };
         let mut residual_batches = Stream::new(
             &residual,
             recipe.batch_tokens,
@@ -297,9 +301,10 @@ impl<'a> Run<'a> {
                 Phase::Residual
             };
             let stream = match phase {
-                Phase::Identity => &mut identity_batches,
-                Phase::Residual => &mut residual_batches,
-            };
+                Phase::Identity => identity_batches.as_mut(),
+                Phase::Residual => residual_batches.as_mut(),
+            }
+            .expect("prepare() refuses a run with no example for a phase that has steps");
             let batches: Vec<Vec<&Example>> = (0..accumulation).map(|_| stream.next()).collect();
             let begun = Instant::now();
             let done = self.step(&batches)?;
@@ -412,7 +417,8 @@ impl<'a> Run<'a> {
             self.state.best = Some(Point { step, loss });
             self.state.not_better = 0;
             self.checkpoints.write_best(step, &self.weights())?;
-        } else {
+        } else if step > self.identity_steps {
+            // The warm-up teaches nothing of what is validated: patience begins when it is over.
             self.state.not_better += 1;
         }
         Ok(Some(Validation {
@@ -470,7 +476,7 @@ impl<'a> Run<'a> {
             .collect()
     }
 
-    /// Writes a checkpoint, the curve and the record of the run so far.
+    /// Writes a checkpoint, and the curve of the run so far.
     fn keep(&self) -> Result<(), TrainError> {
         let stored = Stored {
             weights: self.weights().into_iter().collect::<HashMap<_, _>>(),
@@ -518,14 +524,17 @@ impl<'a> Run<'a> {
         if ended != Ended::Interrupted {
             if let Some(best) = self.state.best {
                 let weights = self.checkpoints.read_best(best.step)?;
+                // What is measured is what is written: rounding moves probabilities, and may turn
+                // the likeliest token into another.
+                let weights = files::stored_as(self.state.precision, weights)
+                    .map_err(|source| self.on(source))?;
                 let shape = self.prepared.shape.clone();
-                self.model =
-                    Model::with_weights(shape, weights.into_iter().collect(), &self.device)
-                        .map_err(|source| self.on(source))?
-                        .map_err(|problem| TrainError::Checkpoint {
-                            file: options.output.display().to_string(),
-                            problem,
-                        })?;
+                self.model = Model::with_weights(shape, weights, &self.device)
+                    .map_err(|source| self.on(source))?
+                    .map_err(|problem| TrainError::Checkpoint {
+                        file: options.output.display().to_string(),
+                        problem,
+                    })?;
                 let measured = self.measure().map_err(|source| self.on(source))?;
                 let delivered = self.fit_guard(&measured);
                 let corrections: Vec<bool> = delivered
@@ -596,13 +605,16 @@ fn record(
     outcome: &Outcome,
     prepared: &Prepared,
 ) -> Result<(), TrainError> {
+    // A trained folder may be moved or published: it names no place on this machine.
     let base = match &options.base {
-        Base::Folder(folder) => folder.display().to_string(),
+        Base::Folder(folder) => folder.file_name().map_or_else(
+            || "a folder".to_owned(),
+            |name| name.to_string_lossy().into_owned(),
+        ),
         Base::Files { name, .. } => name.clone(),
         Base::Scratch(_) => "random weights".to_owned(),
     };
     let mut outcome = serde_json::to_value(outcome).expect("numbers and words are always JSON");
-    // A trained folder may be moved or published: it names no place on this machine.
     outcome
         .as_object_mut()
         .map(|fields| fields.remove("output"));

@@ -52,12 +52,30 @@ impl Bench {
         self.path(name)
     }
 
-    fn options(&self, data: PathBuf, output: &str) -> TrainOptions {
-        let base = Base::Scratch(Scratch {
+    fn scratch(&self) -> Scratch {
+        Scratch {
             config: Some(self.path("config.json")),
             vocabulary: 300,
             ..Scratch::default()
+        }
+    }
+
+    /// From random weights with a profile of one's own, of which these are the other keys.
+    fn profiled(&self, others: serde_json::Value) -> Base {
+        let mut profile = serde_json::json!({
+            "name": "own", "template": "<|question|>{question}<|answer|>{answer}<|correction|>",
         });
+        let others = others.as_object().expect("keys and values").clone();
+        profile.as_object_mut().expect("one").extend(others);
+        fs::write(self.path("aligner.json"), profile.to_string()).expect("writes");
+        Base::Scratch(Scratch {
+            profile: Some(self.path("aligner.json")),
+            ..self.scratch()
+        })
+    }
+
+    fn options(&self, data: PathBuf, output: &str) -> TrainOptions {
+        let base = Base::Scratch(self.scratch());
         let mut options = TrainOptions::new(base, vec![data], self.path(output));
         options.recipe = recipe();
         options
@@ -109,6 +127,10 @@ fn weights(folder: &Path) -> Vec<u8> {
     fs::read(folder.join("model.safetensors")).expect("was written")
 }
 
+fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_slice(&fs::read(path).expect("was written")).expect("JSON")
+}
+
 fn message(options: &TrainOptions) -> String {
     let error = train(options, &mut |_| ControlFlow::Continue(())).expect_err("is refused");
     error.to_string()
@@ -148,8 +170,7 @@ fn a_tiny_model_learns_a_few_triples_by_heart() {
     ] {
         assert!(out.join(file).is_file(), "{file}");
     }
-    let config: serde_json::Value =
-        serde_json::from_slice(&fs::read(out.join("config.json")).expect("reads")).expect("JSON");
+    let config = json(&out.join("config.json"));
     assert_eq!(config["eos_token_id"], 0);
     assert!(
         config["vocab_size"]
@@ -245,6 +266,8 @@ fn continuing_a_checkpoint_lowers_the_loss_on_new_data() {
     assert!(profile.contains("next-aligner") && profile.contains("<|unchanged|>"));
     // The number format is the base's.
     assert!(weights(&bench.path("next")).len() < weights(&bench.path("first")).len() + 100);
+    let record = json(&bench.path("next/training.json"));
+    assert_eq!(record["base"], "first", "names no place");
 
     // The same from memory.
     let files = fs::read_dir(bench.path("first"))
@@ -307,6 +330,137 @@ fn a_run_stops_early_when_validation_gets_no_better() {
     options.resume = true;
     let (again, seen) = go(&options);
     assert_eq!((again.ended, seen.len()), (Ended::EarlyStopped, 0));
+}
+
+#[test]
+fn patience_begins_when_the_warm_up_is_over() {
+    let bench = Bench::new();
+    let data = bench.lines("data.jsonl", &TRIPLES);
+    let mut straight = bench.options(data, "straight");
+    // Neither phase teaches what is validated.
+    let other = bench.lines("other.jsonl", &[("When?", "Come at noon.", "zzzzzz")]);
+    straight.validation = vec![other];
+    straight.recipe.steps = Some(80);
+    straight.recipe.identity_share = 0.5;
+    straight.recipe.validate_every_steps = 4;
+    straight.recipe.patience = Some(2);
+    let (whole, seen) = go(&straight);
+    let warm_up = seen.iter().filter(|p| p.phase == Phase::Identity);
+    assert_eq!((whole.ended, warm_up.count()), (Ended::EarlyStopped, 40));
+    let best = whole.best_validation.expect("validated").step;
+    assert_eq!(whole.step, best.max(40) + 8);
+
+    // Interrupted in the warm-up, and while patience runs.
+    let mut parts = straight.clone();
+    parts.output = bench.path("parts");
+    for stop in [30, 46] {
+        parts.stop_after_step = Some(stop);
+        let (part, _) = go(&parts);
+        assert_eq!((part.ended, part.step), (Ended::Interrupted, stop));
+        parts.resume = true;
+    }
+    parts.stop_after_step = None;
+    let (rest, _) = go(&parts);
+    assert_eq!((rest.ended, rest.step), (whole.ended, whole.step));
+    assert_eq!(weights(&parts.output), weights(&straight.output));
+}
+
+#[test]
+fn without_a_warm_up_no_identity_pair_has_to_fit() {
+    let bench = Bench::new();
+    // A digit is a token, so a copy has eighty more; the corrections are short.
+    let (one, two) = ("1".repeat(80), "2".repeat(80));
+    let lines = [
+        ("Who?", one.as_str(), "Me."),
+        ("When?", two.as_str(), "Now."),
+    ];
+    let data = bench.lines("data.jsonl", &lines);
+    let mut options = bench.options(data, "out");
+    options.base = bench.profiled(serde_json::json!({}));
+    options.recipe.steps = Some(4);
+    options.recipe.identity_share = 0.25;
+    assert_eq!(
+        message(&options),
+        "there is nothing to train on: each identity pair has more than 128 tokens; \
+         raise max_tokens, or set identity_share to 0"
+    );
+    options.recipe.identity_share = 0.0;
+    let (outcome, seen) = go(&options);
+    assert_eq!((outcome.ended, seen.len()), (Ended::Completed, 4));
+}
+
+#[test]
+fn the_guard_is_fitted_to_the_weights_as_they_are_written() {
+    let bench = Bench::new();
+    let data = bench.lines("data.jsonl", &TRIPLES);
+    // No output is that sure, so both limits become what was measured.
+    let own = bench.profiled(serde_json::json!({
+        "unchanged_token": "<|unchanged|>",
+        "guard": {"min_mean_logprob": 0.0, "min_token_logprob": 0.0},
+    }));
+    let mut first = bench.options(data.clone(), "first");
+    first.base = own;
+    first.validation = vec![data.clone()];
+    first.precision = Some(Precision::Bf16);
+    first.recipe.steps = Some(200);
+    first.recipe.learning_rate = 6e-3;
+    go(&first);
+    let limits = |folder: &str| {
+        let profile = json(&bench.path(folder).join("aligner.json"));
+        let limit = |key: &str| profile["guard"][key].as_f64().expect("a limit");
+        ["min_mean_logprob", "min_token_logprob"].map(limit)
+    };
+    let fitted = limits("first");
+    assert!(fitted.iter().all(|limit| *limit < 0.0), "{fitted:?}");
+
+    // What was written, measured again: the one step moves nothing.
+    fs::copy(bench.path("aligner.json"), bench.path("first/aligner.json")).expect("copies");
+    let base = Base::Folder(bench.path("first"));
+    let mut again = TrainOptions::new(base, vec![data.clone()], bench.path("again"));
+    again.validation = vec![data];
+    again.recipe = Recipe {
+        steps: Some(1),
+        learning_rate: 1e-30,
+        min_improvement: 1.0,
+        ..recipe()
+    };
+    go(&again);
+    assert_eq!(limits("again"), fitted);
+}
+
+#[test]
+fn the_same_files_in_other_roles_are_not_the_run_that_is_resumed() {
+    let bench = Bench::new();
+    let data = bench.lines("data.jsonl", &TRIPLES);
+    let others = bench.lines("others.jsonl", &OTHERS);
+    let mut options = bench.options(data.clone(), "out");
+    options.data.push(others.clone());
+    options.stop_after_step = Some(2);
+    go(&options);
+    options.resume = true;
+    options.data = vec![data];
+    options.validation = vec![others];
+    let message = message(&options);
+    assert!(
+        message.contains("was made with data of digest"),
+        "{message}"
+    );
+}
+
+#[test]
+fn an_end_that_the_vocabulary_lacks_is_refused_before_the_first_step() {
+    let bench = Bench::new();
+    let data = bench.lines("data.jsonl", &TRIPLES);
+    let mut first = bench.options(data.clone(), "first");
+    first.recipe.steps = Some(1);
+    go(&first);
+    let generation = bench.path("first/generation_config.json");
+    fs::write(generation, r#"{"eos_token_id": 4000}"#).expect("writes");
+    let base = Base::Folder(bench.path("first"));
+    let next = TrainOptions::new(base, vec![data], bench.path("next"));
+    let message = message(&next);
+    let problem = "first/config.json: vocab_size: is 512, and eos_token_id names token 4000";
+    assert!(message.ends_with(problem), "{message}");
 }
 
 #[test]
