@@ -9,27 +9,13 @@ use std::{
 use aligner_tidy::root;
 use serde_json::{Value, json};
 
-use crate::tools::{chart, lint, objects, only, template, template_of, text, value_sets, values};
+use crate::tools::{
+    chart, container, item, lint, objects, only, pod, rendered, template, template_of, text,
+    value_sets, values,
+};
 
 const HUB_MODEL: &str = "acme/aligner-2b@0123456789abcdef0123456789abcdef01234567";
 const CACHE_VARIABLES: [&str; 2] = ["HF_HOME", "HF_HUB_CACHE"];
-
-fn rendered(given: &Value) -> Vec<Value> {
-    objects(values(given).path())
-}
-
-fn pod(objects: &[Value]) -> &Value {
-    &only(objects, "StatefulSet")["spec"]["template"]["spec"]
-}
-
-fn container(objects: &[Value]) -> &Value {
-    &pod(objects)["containers"][0]
-}
-
-/// The item of a list that has this name.
-fn item<'a>(list: &'a Value, name: &str) -> Option<&'a Value> {
-    list.as_array()?.iter().find(|item| item["name"] == name)
-}
 
 fn config(objects: &[Value]) -> &str {
     objects
@@ -148,6 +134,31 @@ fn unknown_and_impossible_values_are_refused_by_name() {
         ),
         (json!({"nameOverride": "two words"}), "nameOverride"),
         (json!({"fullnameOverride": "2024"}), "fullnameOverride"),
+        (
+            json!({"podLabels": {"app.kubernetes.io/name": "x"}}),
+            "/podLabels/app.kubernetes.io~1name",
+        ),
+        (
+            json!({"podLabels": {"app.kubernetes.io/instance": "x"}}),
+            "/podLabels/app.kubernetes.io~1instance",
+        ),
+        (
+            json!({"podAnnotations": {"checksum/config": "x"}}),
+            "/podAnnotations/checksum~1config",
+        ),
+        (
+            json!({"commonLabels": {"helm.sh/chart": "x"}}),
+            "/commonLabels/helm.sh~1chart",
+        ),
+        (
+            json!({"initContainers": [{"image": "x"}]}),
+            "/initContainers/0",
+        ),
+        (json!({"networkPolicy": {"ingress": []}}), "ingress"),
+        (
+            json!({"prometheusRule": {"lagThreshold": -1}}),
+            "lagThreshold",
+        ),
     ];
     for (given, named) in refusals {
         let error = template(values(&given).path()).expect_err(&given.to_string());
@@ -299,10 +310,12 @@ fn a_changed_configuration_restarts_the_pods_and_nothing_else_does() {
 }
 
 #[test]
-fn the_release_names_the_connector_unless_the_values_do() {
-    let named = |given: Value| config(&rendered(&given)).contains("name: prod-aligner-connector\n");
-    assert!(named(json!({})));
-    assert!(!named(json!({"config": {"name": "moderation"}})));
+fn namespace_and_release_name_the_connector_unless_the_values_do() {
+    let named =
+        |given: Value, name: &str| config(&rendered(&given)).contains(&format!("\nname: {name}\n"));
+    assert!(named(json!({}), "ml-prod-aligner-connector"));
+    let given = json!({"config": {"name": "moderation"}});
+    assert!(named(given, "moderation"));
 }
 
 #[test]
@@ -446,108 +459,6 @@ fn operators_objects_are_off_by_default() {
     for kind in ["ServiceMonitor", "PrometheusRule", "ScaledObject"] {
         assert!(!kinds.contains(&json!(kind)), "{kind}");
     }
-}
-
-/// The rules of the chart's alerts, with these values; with the ServiceMonitor, unless they say.
-fn rules(mut given: Value) -> Vec<Value> {
-    given["prometheusRule"] = json!({"enabled": true});
-    if given["serviceMonitor"].is_null() {
-        given["serviceMonitor"] = json!({"enabled": true});
-    }
-    let objects = rendered(&given);
-    let groups = &only(&objects, "PrometheusRule")["spec"]["groups"];
-    groups[0]["rules"].as_array().expect("a list").clone()
-}
-
-#[test]
-fn alerts_watch_metrics_that_the_connector_has() {
-    let files = [
-        "connector/pipeline/src/metrics.rs",
-        "connector/kafka/src/stats.rs",
-    ];
-    let ours: Vec<_> = files
-        .iter()
-        .flat_map(|file| {
-            fs::read_to_string(root().join(file))
-                .expect("it has metrics")
-                .split('"')
-                .filter(|text| text.starts_with("aligner."))
-                .map(|name| name.replace('.', "_"))
-                .collect::<Vec<_>>()
-        })
-        .collect();
-    for rule in rules(json!({})) {
-        let expression = rule["expr"].as_str().expect("text");
-        assert!(expression.contains(r#"{namespace="ml", service="prod-aligner-connector""#));
-        let name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        for metric in expression
-            .split(|c| !name(c))
-            .filter(|word| word.starts_with("aligner_"))
-        {
-            let known = ["", "_total", "_seconds"].iter().any(|unit| {
-                metric
-                    .strip_suffix(unit)
-                    .is_some_and(|m| ours.iter().any(|o| o == m))
-            });
-            assert!(known, "{metric} is none of {ours:?}");
-        }
-    }
-}
-
-#[test]
-fn no_broker_no_group_and_no_model_are_alerts_where_the_worker_answers() {
-    let rules = rules(json!({}));
-    let expression = |alert: &str| {
-        let rule = rules.iter().find(|rule| rule["alert"] == alert);
-        rule.expect("the alert is there")["expr"].clone()
-    };
-    let ours = r#"{namespace="ml", service="prod-aligner-connector"}"#;
-    assert_eq!(
-        expression("AlignerConnectorDisconnected"),
-        format!("aligner_kafka_brokers_up{ours} == 0")
-    );
-    assert_eq!(
-        expression("AlignerConnectorOutOfGroup"),
-        format!("aligner_kafka_in_group{ours} == 0")
-    );
-    assert_eq!(
-        expression("AlignerConnectorStarting"),
-        format!("up{ours} == 1 unless on (namespace, pod) aligner_kafka_brokers_up{ours}")
-    );
-}
-
-#[test]
-fn workers_without_a_series_are_missed_unless_none_is_wanted() {
-    let missing = |given: Value| {
-        let rule = rules(given)
-            .into_iter()
-            .find(|rule| rule["alert"] == "AlignerConnectorMissing")?;
-        Some(rule["expr"].as_str().expect("text").to_owned())
-    };
-    let ours = r#"{namespace="ml", service="prod-aligner-connector"}"#;
-    let fewer_than = |workers: u32| {
-        format!("count by (namespace, service) (up{ours}) < {workers} or absent(up{ours})")
-    };
-    assert_eq!(missing(json!({"replicaCount": 3})), Some(fewer_than(3)));
-    assert_eq!(missing(json!({"replicaCount": 0})), None);
-    let scaled = |least: u32| json!({"keda": {"enabled": true, "minReplicas": least}});
-    assert_eq!(missing(scaled(2)), Some(fewer_than(2)));
-    assert_eq!(missing(scaled(0)), None, "scaled to nothing");
-}
-
-#[test]
-fn nobody_is_missed_where_the_chart_has_nobody_scrape_and_all_other_alerts_stay() {
-    let alerts = |monitored: bool| -> Vec<Value> {
-        rules(json!({"serviceMonitor": {"enabled": monitored}}))
-            .iter()
-            .map(|rule| rule["alert"].clone())
-            .collect()
-    };
-    let with = alerts(true);
-    let missing = json!("AlignerConnectorMissing");
-    assert!(with.contains(&missing), "{with:?}");
-    let others: Vec<_> = with.into_iter().filter(|alert| *alert != missing).collect();
-    assert_eq!(alerts(false), others);
 }
 
 #[test]

@@ -3,8 +3,12 @@
 //!
 //! Tools come from `tools.sh`, which installs what is missing into `target/tools`.
 
+mod alerts;
 mod chart;
+mod dashboard;
 mod image;
+mod metrics;
+mod options;
 mod schema;
 mod scripts;
 mod tools;

@@ -8,27 +8,37 @@ use crate::tools::chart;
 
 /// Where users put objects of Kubernetes or of the connector: what is unknown there is refused by
 /// the API server and by the connector, not by the chart.
-const PASSED_THROUGH: [&str; 23] = [
+const PASSED_THROUGH: [&str; 33] = [
     "/affinity",
     "/config/aligner",
+    "/config/aligner/remote",
     "/config/errors",
     "/config/formats",
+    "/config/formats/schema_registry",
     "/config/input",
     "/config/kafka",
+    "/config/kafka/properties",
     "/config/pipeline",
     "/config/service",
     "/config/telemetry",
     "/config/topics",
+    "/dnsConfig",
+    "/extraContainers/*",
     "/extraEnv/*",
     "/extraEnvFrom/*",
     "/extraObjects/*",
     "/extraVolumeMounts/*",
     "/extraVolumes/*",
     "/global",
+    "/initContainers/*",
+    "/networkPolicy/egress/*",
+    "/networkPolicy/ingressFrom/*",
     "/podSecurityContext",
     "/prometheusRule/rules/*",
     "/resources",
     "/securityContext",
+    "/serviceMonitor/metricRelabelings/*",
+    "/serviceMonitor/relabelings/*",
     "/tolerations/*",
     "/topologySpreadConstraints/*",
     "/updateStrategy",
@@ -79,7 +89,12 @@ fn every_value_is_in_the_readme() {
             "README.md of the chart does not name {name}"
         );
         let nested = node["properties"].as_object().filter(|_| name != "config");
-        for key in nested.into_iter().flatten().map(|(key, _)| key) {
+        // What may not be given at all is no value.
+        let nested = nested
+            .into_iter()
+            .flatten()
+            .filter(|(_, node)| node["not"].is_null());
+        for key in nested.map(|(key, _)| key) {
             assert!(
                 documented(&format!("{name}.{key}")) || documented(&format!(".{key}")),
                 "README.md of the chart does not name {name}.{key}"

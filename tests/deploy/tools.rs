@@ -134,6 +134,26 @@ pub fn objects(values: &Path) -> Vec<Value> {
     serde_json::from_slice(&output.stdout).expect("the checker prints JSON")
 }
 
+/// The objects that these values render.
+pub fn rendered(given: &Value) -> Vec<Value> {
+    objects(values(given).path())
+}
+
+/// What the StatefulSet says of its pods.
+pub fn pod(objects: &[Value]) -> &Value {
+    &only(objects, "StatefulSet")["spec"]["template"]["spec"]
+}
+
+/// The connector's container.
+pub fn container(objects: &[Value]) -> &Value {
+    &pod(objects)["containers"][0]
+}
+
+/// The item of a list that has this name.
+pub fn item<'a>(list: &'a Value, name: &str) -> Option<&'a Value> {
+    list.as_array()?.iter().find(|item| item["name"] == name)
+}
+
 /// The one object of a kind.
 pub fn only<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
     let mut found = objects.iter().filter(|object| object["kind"] == kind);

@@ -32,6 +32,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/component: connector
 app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Labels of an object that takes some of its own: a list of the root and of those. Theirs win. */}}
+{{- define "aligner-connector.labelsWith" -}}
+{{- $labels := include "aligner-connector.labels" (index . 0) | fromYaml -}}
+{{- toYaml (mergeOverwrite $labels (default dict (index . 1))) -}}
+{{- end -}}
+
+{{/* Labels of the pods, beside those that select them. */}}
+{{- define "aligner-connector.podLabels" -}}
+{{- with mergeOverwrite (deepCopy (default dict .Values.commonLabels)) (default dict .Values.podLabels) -}}
+{{- toYaml . -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "aligner-connector.serviceAccountName" -}}
@@ -52,9 +68,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
-{{/* The name in the configuration, which group and transactional ids are made of. */}}
+{{/* The name in the configuration, which group and transactional ids are made of. With the namespace: two of them may
+have releases of one name, and one Kafka. */}}
 {{- define "aligner-connector.connectorName" -}}
-{{- default (include "aligner-connector.fullname" .) .Values.config.name -}}
+{{- default (printf "%s-%s" .Release.Namespace (include "aligner-connector.fullname" .)) .Values.config.name -}}
 {{- end -}}
 
 {{- define "aligner-connector.groupId" -}}
