@@ -1,6 +1,6 @@
 """DPO by TRL: the folder in argv[1], on the preference pairs in argv[2], for argv[4] steps, with output in argv[3].
 
-The pairs are loaded as they were written. Prints JSON: how many rows there were, and the loss of each step."""
+Prints JSON: how many rows there were, and the loss of each step."""
 
 import contextlib
 import json

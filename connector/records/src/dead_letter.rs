@@ -106,9 +106,9 @@ impl DeadLetter {
             .collect()
     }
 
-    /// The key: the record's own bytes, or `topic-partition-offset` where it has none.
-    pub fn key(&self, original: Option<&[u8]>) -> Vec<u8> {
-        original.map_or_else(|| self.source.to_string().into_bytes(), <[u8]>::to_vec)
+    /// The key where the record's own cannot be it: `topic-partition-offset`.
+    pub fn key(&self) -> Vec<u8> {
+        self.source.to_string().into_bytes()
     }
 }
 
@@ -208,9 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_the_records_own_even_when_empty_and_its_position_where_it_has_none() {
-        assert_eq!(letter().key(Some(b"\xff\x00")), b"\xff\x00");
-        assert_eq!(letter().key(Some(b"")), b"");
-        assert_eq!(letter().key(None), b"llm.answers-3-42");
+    fn the_key_where_there_is_none_is_the_records_position() {
+        assert_eq!(letter().key(), b"llm.answers-3-42");
     }
 }

@@ -12,7 +12,8 @@ pub struct PreferencePair {
     pub event_id: String,
     /// What the user asked.
     pub prompt: String,
-    /// The corrected answer.
+    /// The corrected answer; the white space at its ends is that of `rejected`, whatever the Aligner
+    /// wrote there.
     pub chosen: String,
     /// The upstream model's answer.
     pub rejected: String,
