@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help needs-build needs-test build cuda demo test test-faults test-checkpoints test-trainers soak bench bench-engine-peers failover overload bench-peers eval lint clean
+.PHONY: help needs-build needs-test needs-cuda needs-checkpoints needs-llama needs-peers build cuda demo test test-faults test-checkpoints test-trainers soak bench bench-engine-peers failover overload bench-peers eval lint clean
 
 BINARY := target/release/aligner-connector
 CARGO_BUILD := cargo build --release --workspace
@@ -19,14 +19,14 @@ help: ## list the targets
 needs-build:
 	@.ci/needs build
 
-needs-test:
-	@.ci/needs build test
+needs-test needs-cuda needs-checkpoints needs-llama needs-peers:
+	@.ci/needs build $(@:needs-%=%)
 
 build: needs-build ## compile the connector to target/release/aligner-connector
 	@test -x $(BINARY) || echo "First build: everything is compiled once, about 15 minutes on two cores. Later ones take seconds."
 	@$(CARGO_BUILD)
 
-cuda: needs-build ## a binary that corrects on NVIDIA GPUs too, in target/cuda/release; needs no GPU to build
+cuda: needs-cuda ## a binary that corrects on NVIDIA GPUs too, in target/cuda/release; needs no GPU to build
 	@home=$$(.ci/nvcc) && CUDA_HOME=$$home \
 	    cargo build --release --locked -p aligner-service --features cuda --target-dir target/cuda
 
@@ -57,14 +57,14 @@ bench: needs-test build ## how fast the bundled Aligner is here, and the connect
 	@$(BINARY) bench
 	@target/release/kafka-bench
 
-bench-peers: needs-test build ## the connector beside a plain rdkafka loop, Kafka Streams and franz-go
+bench-peers: needs-peers build ## the connector beside a plain rdkafka loop, Kafka Streams and franz-go
 	@tests/peers/build.sh
 	@target/release/kafka-bench --peers
 
-test-checkpoints: needs-build build ## a real model and real tokenizers, fetched once (260 MB)
+test-checkpoints: needs-checkpoints build ## a real model and real tokenizers, fetched once (260 MB)
 	@$(SUITES) checkpoints
 
-bench-engine-peers: needs-build ## the engine beside llama.cpp and candle-transformers; PEERS="--shape 150m"
+bench-engine-peers: needs-llama ## the engine beside llama.cpp and candle-transformers; PEERS="--shape 150m"
 	@$(CARGO_BUILD) --bins --examples
 	@python3 connector/engine/peers/run.py $(PEERS)
 

@@ -4,11 +4,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 out=${ALIGNER_TEST_DOWNLOADS:-$PWD/target}/peers
+go=$(sed -n 's/^go //p' tests/peers/franz-go/go.mod)
 
 for tool in java javac mvn go; do
   command -v "$tool" >/dev/null || {
-    echo "error: $tool is missing; the peers are built with a JDK (17 or newer), Maven and Go (1.24 or newer)" >&2
-    echo "hint: apt-get install -y openjdk-17-jdk-headless maven, and Go from its own site" >&2
+    echo "error: $tool is missing; the peers are built with a JDK (17 or newer), Maven and Go ($go or newer)" >&2
+    echo "hint: apt-get install -y default-jdk-headless maven, and Go from its own site" >&2
     exit 1
   }
 done
