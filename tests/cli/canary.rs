@@ -19,6 +19,12 @@ use serde_json::json;
 const CANARY: &str = "canarytext";
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// A trace that somebody began; it must go on, and reach the collector.
+fn traceparent(number: u32) -> (String, Vec<u8>) {
+    let value = format!("00-{:032x}-{:016x}-01", 0xabc_u32 + number, 0xdef);
+    ("traceparent".to_owned(), value.into_bytes())
+}
+
 fn records() -> Vec<(Outgoing, Input)> {
     let text = |what: &str| format!("{CANARY} {what}");
     let mut records = Vec::new();
@@ -34,11 +40,7 @@ fn records() -> Vec<(Outgoing, Input)> {
         let outgoing = Outgoing {
             key: Some(text("key").into_bytes()),
             value: Some(value.clone()),
-            // A trace that somebody began; it must go on, and reach the collector.
-            headers: vec![(
-                "traceparent".into(),
-                format!("00-{:032x}-{:016x}-01", 0xabc_u32 + number, 0xdef).into_bytes(),
-            )],
+            headers: vec![traceparent(number)],
             ..Outgoing::default()
         };
         let input = Input {
@@ -59,13 +61,13 @@ fn records() -> Vec<(Outgoing, Input)> {
             "wrong_type",
         ),
     ] {
-        records.push(events::broken(
-            Some(CANARY.as_bytes()),
-            Some(bad.as_bytes()),
-            reason,
-        ));
+        let key = Some(CANARY.as_bytes());
+        let (mut outgoing, input) = events::broken(key, Some(bad.as_bytes()), reason);
+        outgoing.headers.push(traceparent(50));
+        records.push((outgoing, input));
     }
-    let (outgoing, mut input) = events::event(Some("rejected"), CANARY, "POISON");
+    let (mut outgoing, mut input) = events::event(Some("rejected"), CANARY, "POISON");
+    outgoing.headers.push(traceparent(51));
     input.expected = Expected::DeadLetter("aligner_rejected");
     records.push((outgoing, input));
     records
@@ -107,6 +109,14 @@ fn no_text_of_users_reaches_logs_metrics_or_traces_even_at_the_most_talkative_le
     // What came to the collector proves that the search would have found something.
     assert!(collector.received() > 0, "no traces came");
     assert!(collector.holds(&story.name), "traces name the connector");
+    for said in [
+        "service.version",
+        "error.type",
+        "wrong_type",
+        "aligner_rejected",
+    ] {
+        assert!(collector.holds(said), "traces say {said}");
+    }
     for secret in [CANARY, "secretcanary", "POISON"] {
         assert!(!collector.holds(secret), "{secret} is in the traces");
     }

@@ -276,6 +276,67 @@ fn a_full_disk_is_1_and_no_panic() {
 }
 
 #[test]
+fn null_after_set_or_in_a_variable_is_what_it_is_in_a_file() {
+    for command in ["validate", "run"] {
+        for key in ["topics.pairs", "topics.answers", "name"] {
+            let set = format!("{key}=null");
+            let done = call(&[command, "--set", &set]).expect_code(2);
+            let said = format!("\n  {key} = null");
+            assert!(done.stderr.contains(&said), "{}", done.stderr);
+        }
+        let variable = ("ALIGNER__TOPICS__PAIRS", "null");
+        let done = call_in(&[variable], &[command], "").expect_code(2);
+        assert!(done.stderr.contains(variable.0), "{}", done.stderr);
+    }
+    let done = call(&["validate", "--set", "kafka.group_id=null"]).expect_code(0);
+    let said = "as group connect-aligner";
+    assert!(done.stdout.contains(said), "{}", done.stdout);
+    // In a file whoever wants that name can quote it.
+    let (_scratch, path) = file("quoted.yaml", "topics: {pairs: \"null\"}\n");
+    call(&["validate", "--config", &path]).expect_code(0);
+}
+
+#[test]
+fn an_unknown_key_is_not_taken_for_the_section_that_it_stands_in() {
+    for (key, fix) in [
+        ("kafka.foo", "remove it; kafka has bootstrap_servers, "),
+        ("telemetry.foo", "remove it; telemetry has "),
+        ("kafka.instanceid", "did you mean kafka.instance_id?"),
+        (
+            "kafka.max_new_tokens",
+            "did you mean aligner.max_new_tokens?",
+        ),
+        ("kafak.foo", "did you mean kafka?"),
+    ] {
+        let set = format!("{key}=1");
+        let done = call(&["validate", "--set", &set]).expect_code(2);
+        assert!(done.stderr.contains(fix), "{key}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn a_setting_that_others_leave_without_effect_is_refused_with_a_fix() {
+    let (_scratch, path) = file(
+        "unread.yaml",
+        "formats: {schema_registry: {url: 'http://localhost:8081'}}\n\
+         aligner:\n  top_p: 0.9\n  seed: 7\n  remote: {url: 'http://vllm:8000/v1'}\n",
+    );
+    for command in ["validate", "run"] {
+        let done = call(&[command, "--config", &path]).expect_code(2);
+        for said in [
+            "4 problems",
+            "formats.schema_registry.url",
+            "aligner.top_p",
+            "aligner.seed",
+            "aligner.remote.url",
+            "write aligner.model: remote",
+        ] {
+            assert!(done.stderr.contains(said), "{said}: {}", done.stderr);
+        }
+    }
+}
+
+#[test]
 fn secrets_are_never_repeated() {
     let (_scratch, path) = file(
         "secret.yaml",

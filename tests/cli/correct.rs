@@ -214,7 +214,7 @@ fn text_shows_the_change_and_json_is_the_default_without_a_terminal() {
 }
 
 /// A terminal: the end for a command, and the one that keeps it open.
-fn terminal() -> (OwnedFd, OwnedFd) {
+pub fn terminal() -> (OwnedFd, OwnedFd) {
     let (mut ours, mut theirs) = (-1, -1);
     // SAFETY: both places outlive the call; name, modes and size are not asked for.
     let opened = unsafe {

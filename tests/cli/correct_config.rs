@@ -135,6 +135,81 @@ fn what_a_flag_says_wrong_has_the_name_of_the_flag() {
 }
 
 #[test]
+fn what_a_flag_says_wrong_is_mended_by_flags() {
+    for (flags, fix) in [
+        (["--threads", "0"], "leave --threads out"),
+        (["--dtype", "f7"], "--dtype auto"),
+        (["--max-new-tokens", "0"], "--max-new-tokens 1024"),
+        (
+            ["--model", "remote"],
+            "set the variable ALIGNER__ALIGNER__REMOTE__URL, or give a --config",
+        ),
+    ] {
+        let done = correct("", &[], &flags, &event()).expect_code(2);
+        assert!(done.stderr.contains(fix), "{fix}: {}", done.stderr);
+        assert!(!done.stderr.contains("null"), "{}", done.stderr);
+    }
+    let help = call_in(&[], &["correct", "--help"], "").expect_code(0);
+    let words: Vec<_> = help.stdout.split_whitespace().collect();
+    assert!(words.join(" ").contains(" or remote: "), "{}", help.stdout);
+    let eval = ["eval", "--data", "x", "--threads", "0"];
+    let done = call_in(&[], &eval, "").expect_code(2);
+    assert!(done.stderr.contains("\n  --threads = 0"), "{}", done.stderr);
+}
+
+#[test]
+fn a_configuration_that_is_tried_has_the_limits_of_run_and_a_file_without_one_larger_ones() {
+    let large = json!({"event_id": "one", "question": "why?", "answer": "a".repeat(1_100_000)});
+    let model = ["--model", "marker-all"];
+    let done = correct("", &[], &model, &large);
+    assert_eq!(ending(done), ["marker-all", "corrected", ""]);
+    // Said or not: `run` would have it.
+    for config in ["name: tried\n", "pipeline: {max_input_bytes: 1048576}\n"] {
+        let done = correct(config, &[], &model, &large).expect_code(1);
+        let record = &done.records()[0];
+        assert_eq!(record["reason"], "too_large");
+        assert_eq!(record["event_id"], "one");
+    }
+    let larger = "pipeline: {max_input_bytes: 4000000, max_output_bytes: 4000000}\n";
+    let done = correct(larger, &[], &model, &large);
+    assert_eq!(ending(done)[1], "corrected");
+}
+
+#[test]
+fn a_dead_lettered_line_of_another_layout_keeps_what_its_mapping_reads() {
+    let mapping = "aligner: {model: marker-all}\ninput: {fields: {question: /q, answer: /a, \
+                   event_id: /id, upstream_model: /model}}\n";
+    for (line, kept) in [
+        (
+            json!({"id": 7, "model": "m", "q": "why?"}),
+            [json!("7"), json!("why?"), Value::Null, json!("m")],
+        ),
+        (
+            json!({"id": "x", "model": 5, "q": "why?", "a": "so"}),
+            [json!("x"), json!("why?"), json!("so"), Value::Null],
+        ),
+    ] {
+        let done = correct(mapping, &[], &[], &line).expect_code(1);
+        let record = &done.records()[0];
+        let fields = ["event_id", "question", "answer", "upstream_model"];
+        assert_eq!(fields.map(|field| record[field].clone()), kept);
+    }
+}
+
+#[test]
+fn a_model_that_a_flag_tries_leaves_what_the_file_says_of_its_own() {
+    let remote = "aligner: {model: remote, remote: {url: 'http://127.0.0.1:9/v1', model: m}}\n";
+    let flags = ["--model", "marker-all"];
+    let done = correct(remote, &[], &flags, &event());
+    assert_eq!(ending(done)[0], "marker-all");
+    let url = ("ALIGNER__ALIGNER__REMOTE__URL", "http://127.0.0.1:9/v1");
+    let done = correct("", &[url], &[], &event()).expect_code(2);
+    for said in ["aligner.remote.url", "aligner.model: remote", url.0] {
+        assert!(done.stderr.contains(said), "{said}: {}", done.stderr);
+    }
+}
+
+#[test]
 fn lines_that_are_lists_are_read_where_a_mapping_says_so() {
     let lists = "aligner: {model: marker-all}\ninput: {fields: {question: /0, answer: /1}}\n";
     let done = correct(lists, &[], &[], &json!(["why?", "because"])).expect_code(0);

@@ -1,9 +1,15 @@
 //! `demo`: the whole service offline, and on a real Kafka.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader, Read},
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use aligner_tests::{
     command::{Done, call},
+    connector::binary,
     kafka::{self, Kafka},
 };
 
@@ -39,6 +45,11 @@ fn without_a_terminal_it_prints_one_plain_line_for_each_corrected_answer_and_a_s
         "there is a summary: {}",
         done.stdout
     );
+    let lines = done.stdout.lines();
+    for line in lines.filter(|line| line.starts_with("corrected ")) {
+        // Whether a correction is right is judged by what was asked.
+        assert!(line.contains(" Q: "), "{line}");
+    }
     assert!(done.took < Duration::from_secs(180), "{:?}", done.took);
     for of_its_own_broker in ["group could not be looked at", "AllBrokersDown"] {
         assert!(!done.stderr.contains(of_its_own_broker), "{}", done.stderr);
@@ -74,4 +85,33 @@ fn without_a_broker_it_says_so_and_the_exit_code_is_1() {
     assert!(done.stderr.contains("is it running"), "{}", done.stderr);
     assert_eq!(done.stdout, "");
     assert!(done.took < Duration::from_secs(15), "{:?}", done.took);
+}
+
+#[test]
+fn an_interrupted_demo_is_130_and_says_how_far_it_came() {
+    let mut child = Command::new(binary())
+        .args(["demo", "--events", "3000"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary can be started");
+    let mut stdout = BufReader::new(child.stdout.take().expect("stdout was asked for"));
+    let mut shown = String::new();
+    while !shown.contains("\ncorrected ") {
+        let read = stdout.read_line(&mut shown).expect("stdout is text");
+        assert_ne!(read, 0, "it ended by itself: {shown}");
+    }
+    let pid = libc::pid_t::try_from(child.id()).expect("pids fit their own type");
+    // SAFETY: the child is waited for below, so the pid is still its own.
+    unsafe { libc::kill(pid, libc::SIGINT) };
+    stdout.read_to_string(&mut shown).expect("stdout is text");
+    let mut said = String::new();
+    let mut stderr = child.stderr.take().expect("stderr was asked for");
+    stderr.read_to_string(&mut said).expect("stderr is text");
+    let status = child.wait().expect("our own child can be waited for");
+    assert_eq!(status.code(), Some(130), "{said}");
+    assert!(said.contains("interrupted: "), "{said}");
+    assert!(said.contains(" of 3000 answers were done"), "{said}");
+    assert!(!shown.contains(" lost."), "nothing is lost: {shown}");
 }

@@ -3,12 +3,16 @@
 use std::{
     fs::File,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use aligner_tests::{
     command::{call, call_with},
+    completions::{Completions, MODEL},
     connector::binary,
+    process::{Process, Signal},
     scratch::Scratch,
+    wait,
 };
 use serde_json::json;
 
@@ -66,6 +70,37 @@ fn a_report_takes_the_place_of_an_earlier_one() {
         !written.contains("stale"),
         "something of the earlier one is left"
     );
+}
+
+#[test]
+fn an_interrupted_run_leaves_no_report_and_an_earlier_one_as_it_was() {
+    const LIMIT: Duration = Duration::from_secs(60);
+    let server = Completions::start();
+    server.hold();
+    let scratch = Scratch::new("eval-interrupted");
+    let data = scratch.file("v.jsonl", triple());
+    let earlier = scratch.file("earlier.html", "kept");
+    let report = scratch.path().join("r.html");
+    for (number, path) in [&report, &earlier].into_iter().enumerate() {
+        let mut command = Command::new(binary());
+        command
+            .args(["eval", "--model", "remote", "--data"])
+            .arg(&data)
+            .arg("--report")
+            .arg(path)
+            .env("ALIGNER__ALIGNER__REMOTE__URL", server.url())
+            .env("ALIGNER__ALIGNER__REMOTE__MODEL", MODEL);
+        let before = server.asked();
+        let log = scratch.path().join(format!("log-{number}"));
+        let mut process = Process::start("eval", command, &log);
+        wait::until("the row's call", LIMIT, || server.asked() > before);
+        process.signal(Signal::Int);
+        assert!(!process.wait(LIMIT).success(), "{}", process.log());
+    }
+    server.release();
+    assert!(!report.exists(), "an empty report would pass for a report");
+    let kept = std::fs::read_to_string(&earlier).expect("it is still there");
+    assert_eq!(kept, "kept");
 }
 
 #[test]

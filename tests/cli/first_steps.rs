@@ -21,6 +21,7 @@ fn the_readme_begins_with_the_correction_that_the_demo_proposes() {
     let readme = std::fs::read_to_string(workspace().join("README.md")).expect("it is there");
     let first = readme
         .lines()
+        .map(|line| line.strip_prefix("$ ").unwrap_or(line))
         .find(|line| line.starts_with("aligner-connector correct"));
     assert_eq!(first, Some(&proposal()[..]), "exchange it in both");
 }

@@ -6,6 +6,7 @@ mod canary;
 mod configuration;
 mod correct;
 mod correct_config;
+mod correct_output;
 mod demo;
 mod eval;
 mod first_steps;

@@ -226,9 +226,14 @@ fn a_recipe_from_scratch_keeps_what_its_file_does_not_say() {
 fn wrong_words_are_2_and_named_by_their_flags() {
     let scratch = Scratch::new("train-words");
     let (data, mine) = data_and_output(&scratch, triples(0..2));
-    let cases: [(&str, &[&str], &str); 3] = [
+    let cases: [(&str, &[&str], &str); 4] = [
         (&data, &[], "is a file: name a folder"),
         (&mine, &["--from", "nope"], "--from nope is no folder"),
+        (
+            &mine,
+            &["--learning-rate", "-1"],
+            "learning_rate is -1, expected",
+        ),
         (
             &mine,
             &["--steps", "8", "--epochs", "2"],
@@ -257,9 +262,42 @@ fn data_that_cannot_be_read_is_named_with_its_option() {
             "train", "--data", data, "--validation", validation, "--output", &mine,
         ])
         .expect_code(1);
-        let said = format!("{flag}: cannot read {absent}");
+        let said = format!("{flag} {absent} cannot be opened: No such file or directory");
         assert!(done.stderr.contains(&said), "{}", done.stderr);
+        assert!(done.stderr.contains("check the path"), "{}", done.stderr);
     }
+    let folder = scratch.path().display().to_string();
+    for (arguments, said) in [
+        (
+            ["--data", &folder, "--output", &mine],
+            format!("--data {folder} is a folder: name a file in it"),
+        ),
+        (
+            ["--data", &data, "--output", "/proc/mine"],
+            "--output /proc/mine cannot be written: ".to_owned(),
+        ),
+    ] {
+        let done = call(&[&["train"][..], &arguments].concat()).expect_code(1);
+        assert!(done.stderr.contains(&said), "{said}: {}", done.stderr);
+    }
+    #[rustfmt::skip]
+    let done = call(&["train", "--data", &data, "--output", &mine, "--recipe", absent])
+        .expect_code(1);
+    let said = format!("--recipe {absent} cannot be opened");
+    assert!(done.stderr.contains(&said), "{}", done.stderr);
+}
+
+#[test]
+fn a_run_that_has_nothing_to_go_on_from_says_so() {
+    let scratch = Scratch::new("train-anew");
+    let (_data, mine) = data_and_output(&scratch, triples(0..2));
+    let said = format!("{mine} holds no checkpoint: beginning anew");
+    // Data that is not there ends both before anything is trained.
+    let arguments = ["train", "--data", "/no/such/file", "--output", &mine];
+    let done = call(&[&arguments[..], &["--resume"]].concat()).expect_code(1);
+    assert!(done.stderr.contains(&said), "{}", done.stderr);
+    let done = call(&arguments).expect_code(1);
+    assert!(!done.stderr.contains(&said), "{}", done.stderr);
 }
 
 #[test]
@@ -280,7 +318,7 @@ fn triples_that_are_trained_on_may_not_validate_by_any_name() {
 }
 
 #[test]
-fn an_interrupted_run_is_1_and_says_how_to_go_on() {
+fn an_interrupted_run_is_130_and_says_how_to_go_on() {
     let scratch = Scratch::new("train-interrupted");
     let (data, mine) = data_and_output(&scratch, triples(0..4));
     #[rustfmt::skip]
@@ -302,6 +340,6 @@ fn an_interrupted_run_is_1_and_says_how_to_go_on() {
     unsafe { libc::kill(pid, libc::SIGINT) };
     stderr.read_to_string(&mut said).expect("stderr is text");
     let status = child.wait().expect("our own child can be waited for");
-    assert_eq!(status.code(), Some(1), "{said}");
+    assert_eq!(status.code(), Some(130), "{said}");
     assert!(said.contains("--resume continues there"), "{said}");
 }

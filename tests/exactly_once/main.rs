@@ -7,4 +7,5 @@ mod dispositions;
 mod members;
 mod poison;
 mod slow;
+mod tolerance;
 mod volume;

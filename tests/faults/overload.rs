@@ -176,8 +176,8 @@ fn lag_grows_with_the_backlog_while_fetching_is_suspended() {
     server.hold();
     story.oracle.send((0..400).map(long_answer));
     wait::until("fetching to be suspended for good", LIMIT, || {
-        let paused_ms = connector.metric("aligner_kafka_paused_ms", &[]);
-        paused_ms.is_some_and(|milliseconds| milliseconds > 2_000.0)
+        let paused = connector.metric("aligner_kafka_paused_time_seconds_total", &[]);
+        paused.is_some_and(|seconds| seconds > 2.0)
     });
     story.oracle.send((400..1_000).map(long_answer));
     wait::until("the lag to be that of all of them", LIMIT, || {
@@ -205,8 +205,8 @@ fn a_partition_that_leaves_while_fetching_is_suspended_is_read_when_it_is_back()
     group.wait_stable(1, LIMIT);
     story.oracle.send((0..400).map(long_answer));
     wait::until("fetching to be suspended", LIMIT, || {
-        let paused_ms = staying.metric("aligner_kafka_paused_ms", &[]);
-        paused_ms.is_some_and(|milliseconds| milliseconds > 0.0)
+        let paused = staying.metric("aligner_kafka_paused_time_seconds_total", &[]);
+        paused.is_some_and(|seconds| seconds > 0.0)
     });
 
     let mut guest = Connector::ready("guest", &config);

@@ -20,10 +20,10 @@ use aligner_tests::{
 const LIMIT: Duration = Duration::from_secs(90);
 /// `pipeline.drain_timeout_ms`: for records that the Aligner has.
 const DRAIN: Duration = Duration::from_secs(4);
-/// `pipeline.close_timeout_ms`, for the last delivery, for the sink and for the source; and what
-/// the process itself takes on a busy machine.
+/// `pipeline.close_timeout_ms`, for the last delivery, and again for sink and source together; and
+/// what the process itself takes on a busy machine.
 const CLOSE: Duration = Duration::from_secs(3);
-const BOUND: Duration = Duration::from_secs(4 + 3 * 3 + 6);
+const BOUND: Duration = Duration::from_secs(4 + 2 * 3 + 6);
 
 fn bounded(config: &Config) -> Config {
     config

@@ -89,6 +89,36 @@ fn a_wrong_password_is_named() {
 }
 
 #[test]
+fn a_password_that_was_changed_ends_the_process_so_that_the_new_one_is_read() {
+    // Its own: connections have to log in again now and then, which a restart of brokers does, too.
+    let broker = SecureKafka::with(&[("connections.max.reauth.ms", "3000")]);
+    let mut story = Story::new(&broker.kafka, "rotated", 1);
+    story.config = broker.credentials(story.config.clone(), ADMIN);
+    story.send(&mut Events::new(events::seed("rotated"), "rotated"), 100);
+    let mut connector = Connector::ready(&story.name, &story.config);
+    assert_eq!(story.oracle.settled(Duration::from_secs(60)).inputs, 100);
+    broker.change_password(ADMIN, "another-secret");
+    connector.allow_error("no broker lets this client in any more");
+    let status = connector.wait_exit(Duration::from_secs(90));
+    let log = connector.log();
+    assert_eq!(status.code(), Some(1), "{log}");
+    let cause = log
+        .lines()
+        .find(|line| line.contains("no broker lets this client in any more"))
+        .unwrap_or_else(|| panic!("no line says why:\n{log}"));
+    assert!(cause.contains("Authentication failed"), "{cause}");
+    assert!(cause.contains("put the right ones in place"), "{cause}");
+    // Whoever starts it again with the new one goes on where it was.
+    let rotated = User {
+        password: "another-secret",
+        ..ADMIN
+    };
+    let config = broker.credentials(story.config.clone(), rotated);
+    let mut again = Connector::ready(&story.name, &config);
+    assert!(again.sigterm().success());
+}
+
+#[test]
 fn an_untrusted_certificate_is_named() {
     let broker = broker();
     let topics = Topics::create(&broker.kafka, "untrusted", 1);

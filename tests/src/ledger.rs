@@ -412,7 +412,13 @@ impl Ledger {
                 return Err("chosen and rejected are equal".into());
             }
         } else {
-            same("chosen", chosen, &[&input.answer, MARK].concat())?;
+            // Between the white space at the ends of the answer.
+            let end = &input.answer[input.answer.trim_end().len()..];
+            same(
+                "chosen",
+                chosen,
+                &[input.answer.as_str(), MARK, end].concat(),
+            )?;
         }
         if self.pairs.insert(position.clone(), value).is_some() {
             return Err(format!("{position} has a pair already (I1)"));

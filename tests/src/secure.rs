@@ -51,6 +51,11 @@ pub struct SecureKafka {
 impl SecureKafka {
     /// Starts one.
     pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Starts one with these broker settings, too.
+    pub fn with(settings: &[(&str, &str)]) -> Self {
         let certificates = Scratch::new("certificates");
         let folder = certificates.path();
         make_authority(folder);
@@ -115,6 +120,9 @@ impl SecureKafka {
         ] {
             options = options.with(key, &value);
         }
+        for (key, value) in settings {
+            options = options.with(key, value);
+        }
         Self {
             kafka: Kafka::with(options),
             certificates,
@@ -132,21 +140,43 @@ impl SecureKafka {
         self.permissions(&["--remove", "--force"], user, operations, on);
     }
 
+    /// Gives `user` another password, as a rotation does.
+    pub fn change_password(&self, user: User, password: &str) {
+        let User {
+            name, mechanism, ..
+        } = user;
+        let changed = format!("{mechanism}=[password={password}]");
+        self.tool(
+            "kafka.admin.ConfigCommand",
+            &[
+                &["--alter", "--add-config", &changed],
+                &["--entity-type", "users", "--entity-name", name][..],
+            ]
+            .concat(),
+        );
+    }
+
     fn permissions(&self, what: &[&str], user: User, operations: &[&str], on: &[&str]) {
-        let bootstrap = format!("127.0.0.1:{}", self.internal);
         let principal = format!("User:{}", user.name);
+        let mut arguments = what.to_vec();
+        arguments.extend(["--allow-principal", &principal]);
+        arguments.extend(operations.iter().flat_map(|name| ["--operation", *name]));
+        arguments.extend(on);
+        self.tool("org.apache.kafka.tools.AclCommand", &arguments);
+    }
+
+    /// Runs one of Kafka's own tools, on the listener where everybody may do everything.
+    fn tool(&self, class: &str, arguments: &[&str]) {
+        let bootstrap = format!("127.0.0.1:{}", self.internal);
         let done = kafka::java()
-            .arg("org.apache.kafka.tools.AclCommand")
+            .arg(class)
             .args(["--bootstrap-server", &bootstrap])
-            .args(what)
-            .args(["--allow-principal", &principal])
-            .args(operations.iter().flat_map(|name| ["--operation", *name]))
-            .args(on)
+            .args(arguments)
             .output()
             .expect("java can be started");
         assert!(
             done.status.success(),
-            "{what:?} {operations:?} {on:?}: {}{}",
+            "{class} {arguments:?}: {}{}",
             String::from_utf8_lossy(&done.stdout),
             String::from_utf8_lossy(&done.stderr)
         );

@@ -222,8 +222,9 @@ impl Coordinator {
                         reason,
                         message,
                     };
-                    let finished = self.encoding.dead_letter(received.record, cause);
-                    self.finish(received.ticket, finished);
+                    let Received { ticket, record, at } = *received;
+                    let finished = self.encoding.undecoded(record, at, cause);
+                    self.finish(ticket, finished);
                 }
             }
         }

@@ -1,10 +1,10 @@
 //! What is being delivered, when the next delivery begins, and how a tenure ends.
 //!
 //! One delivery at a time. Its results stay with [`Offsets`] until it succeeds: an aborted one is
-//! simply the next one's beginning. A tenure that is about to end gets one last delivery of what it
-//! has finished, if there is time, and is then forgotten.
+//! simply the next one's beginning. What a tenure that is about to end has finished goes before all
+//! else, in as many deliveries as it takes and as there is time for; then the tenure is forgotten.
 
-use std::{mem, sync::Arc};
+use std::sync::Arc;
 
 use aligner_records::Disposition;
 use tokio::{
@@ -27,9 +27,9 @@ use crate::{
 /// The sink's answer to one delivery.
 pub(crate) type Answer = Result<Vec<Arc<PartitionEpoch>>, DeliveryError>;
 
-/// Most refusals of one record's outputs: the outputs, the dead letter, the bare dead letter with
-/// the record's key. The last try is without that key, whatever the first was.
-const MAX_REFUSALS: u32 = 3;
+/// Most refusals of one record's outputs: the outputs, the dead letter, the one without its value,
+/// the one without its headers. The last try is without its key, too, whatever the first was.
+const MAX_REFUSALS: u32 = 4;
 
 struct InFlight {
     portions: Vec<Portion>,
@@ -43,8 +43,6 @@ struct Ending {
     deadline: Instant,
     /// Its drop tells the source that they are forgotten.
     _release: oneshot::Sender<()>,
-    /// Whether their last delivery was begun.
-    tried: bool,
 }
 
 /// How a delivery came out.
@@ -111,7 +109,6 @@ impl Deliveries {
             partitions,
             deadline,
             _release: release,
-            tried: false,
         });
     }
 
@@ -123,32 +120,26 @@ impl Deliveries {
         haste: Haste,
         now: Instant,
     ) -> bool {
-        let mut forgot = self.forget(offsets, |ending| ending.deadline <= now);
-        if self.in_flight.is_some() {
-            return forgot;
-        }
-        if !self.endings.is_empty() {
-            let mut untried = Vec::new();
-            for ending in &mut self.endings {
-                if !mem::replace(&mut ending.tried, true) {
-                    untried.extend(ending.partitions.iter().cloned());
-                }
-            }
-            let portions = offsets.portions(self.next_budget(), Some(&untried));
-            if portions.is_empty() {
-                forgot |= self.forget(offsets, |_| true);
-            } else {
-                self.begin(portions, offsets, now);
-                return forgot;
-            }
-        }
+        // A tenure without results left waits for the delivery that is under way all the same: a
+        // group that changes meanwhile would abort it.
+        let idle = self.in_flight.is_none();
+        let forgot = self.forget(offsets, |ending, offsets| {
+            ending.deadline <= now || (idle && !offsets.is_ready(&ending.partitions))
+        });
         let ready = offsets.held().ready;
-        if ready > 0
+        if idle
+            && ready > 0
             && self
                 .earliest(haste, ready)
                 .is_none_or(|moment| moment <= now)
         {
-            let portions = offsets.portions(self.next_budget(), None);
+            let ending: Vec<_> = self
+                .endings
+                .iter()
+                .flat_map(|ending| ending.partitions.iter().cloned())
+                .collect();
+            let only = (!ending.is_empty()).then_some(&*ending);
+            let portions = offsets.portions(self.next_budget(), only);
             self.begin(portions, offsets, now);
         }
         forgot
@@ -164,7 +155,8 @@ impl Deliveries {
     }
 
     fn earliest(&self, haste: Haste, ready: usize) -> Option<Instant> {
-        let paced = if haste == Haste::Urgent || ready >= self.records {
+        let is_awaited = haste == Haste::Urgent || !self.endings.is_empty();
+        let paced = if is_awaited || ready >= self.records {
             self.pacing.earliest_urgent()
         } else {
             self.pacing.earliest()
@@ -293,7 +285,7 @@ impl Deliveries {
         });
         if refusals > MAX_REFUSALS {
             return Settled::Stop(format!(
-                "{} refuses even a dead letter without key and value: {cause}",
+                "not even a dead letter without key and value is taken for a record of {}: {cause}",
                 portion.partition.partition
             ));
         }
@@ -304,11 +296,11 @@ impl Deliveries {
     fn forget(
         &mut self,
         offsets: &mut Offsets<Finished>,
-        mut over: impl FnMut(&Ending) -> bool,
+        over: impl Fn(&Ending, &Offsets<Finished>) -> bool,
     ) -> bool {
         let before = self.endings.len();
         self.endings.retain(|ending| {
-            let over = over(ending);
+            let over = over(ending, offsets);
             if over {
                 offsets.forget(&ending.partitions);
             }

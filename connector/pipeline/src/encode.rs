@@ -4,12 +4,12 @@
 //! (if and only if the answer was changed, in more than white space at its ends), or a dead letter.
 //! A dead letter is the record as it came, with the cause in its headers. Outputs that no log would
 //! take are not tried: the record becomes a dead letter instead, and if even that is too large, its
-//! value stays out, and at last its key; headers say how large they were. No record can block its
-//! partition.
+//! value stays out, then its headers, and at last its key; headers say how large they were. No record
+//! can block its partition.
 
 use std::{fmt, sync::Arc};
 
-use aligner::{Alignment, Identity, Outcome, Usage, reason};
+use aligner::{Alignment, Identity, Outcome, Usage};
 use aligner_records::{
     Correction, DeadLetter, Disposition, PreferencePair, Stage, correction_id, json,
 };
@@ -20,6 +20,7 @@ use crate::{
     similarity::similarity,
     sink::{Outbound, OutputKind},
     source::{Header, SourceRecord},
+    trace::Trace,
     work::{Finished, Outputs, Work, position, size},
 };
 
@@ -44,6 +45,10 @@ pub mod dead_letter_reason {
 
 /// The header of a dead letter whose value was too large to be written: its size in bytes.
 pub const VALUE_OMITTED_HEADER: &str = "aligner.value_omitted";
+
+/// The header of a dead letter whose record's own headers were too large to be written: the size of
+/// their keys and values in bytes.
+pub const HEADERS_OMITTED_HEADER: &str = "aligner.headers_omitted";
 
 /// The header of a dead letter whose key was too large to be written: its size in bytes. The key is
 /// then the record's position.
@@ -120,26 +125,21 @@ impl Encoding {
         submitted: Instant,
         now_ms: i64,
     ) -> Finished {
+        if let Some(trace) = &work.trace {
+            trace.asked(&self.identity.name, alignment.usage);
+        }
         let cost = Cost {
             usage: alignment.usage,
             queue_ms: millis((submitted - work.received) + alignment.timing.queued),
             inference_ms: millis(alignment.timing.inference),
         };
-        match alignment.outcome {
-            Outcome::Rewritten(text) if text.trim().is_empty() => {
-                let bypass = Verdict::Bypassed(reason::EMPTY_OUTPUT);
-                self.verdict(work, bypass, cost, now_ms)
-            }
-            // Models end texts as they learnt to, and a trainer would learn that from the pair.
-            Outcome::Rewritten(text) if text.trim() == work.request.answer.trim() => {
-                self.verdict(work, Verdict::Unchanged, cost, now_ms)
-            }
-            Outcome::Rewritten(text) => self.verdict(work, Verdict::Corrected(text), cost, now_ms),
-            Outcome::Unchanged => self.verdict(work, Verdict::Unchanged, cost, now_ms),
-            Outcome::Bypassed(reason) => {
-                self.verdict(work, Verdict::Bypassed(reason), cost, now_ms)
-            }
-        }
+        let verdict = match alignment.outcome.normalized(&work.request.answer) {
+            Outcome::Rewritten(text) if *text == *work.request.answer => Verdict::Unchanged,
+            Outcome::Rewritten(text) => Verdict::Corrected(text),
+            Outcome::Unchanged => Verdict::Unchanged,
+            Outcome::Bypassed(reason) => Verdict::Bypassed(reason),
+        };
+        self.verdict(work, verdict, cost, now_ms)
     }
 
     /// The end of a record that the gate did not let pass.
@@ -155,16 +155,27 @@ impl Encoding {
     /// The end of a record that the Aligner could not answer.
     pub(crate) fn failed(&self, work: Work, cause: Cause) -> Finished {
         if let Some(trace) = &work.trace {
-            trace.end(Disposition::DeadLettered, Some(cause.reason));
+            trace.asked(&self.identity.name, Usage::default());
         }
-        self.dead_letter(work.record, cause)
+        self.dead_letter(work.record, work.trace, cause)
+    }
+
+    /// The end of a record, read at `received`, that is too large or no event.
+    pub(crate) fn undecoded(
+        &self,
+        record: SourceRecord,
+        received: Instant,
+        cause: Cause,
+    ) -> Finished {
+        let trace = Trace::begin(&record, received);
+        self.dead_letter(record, trace, cause)
     }
 
     fn verdict(&self, work: Work, verdict: Verdict, cost: Cost, now_ms: i64) -> Finished {
         let (disposition, reason) = verdict.words();
         let headers = match &work.trace {
             None => Vec::new(),
-            Some(trace) => trace.end(disposition, reason),
+            Some(trace) => trace.headers(),
         };
         let key = Some(Bytes::copy_from_slice(work.request.event_id.as_bytes()));
         let outbound = |kind, value| {
@@ -183,6 +194,7 @@ impl Encoding {
             record,
             event,
             request,
+            trace,
             ..
         } = work;
         let source = position(&record);
@@ -251,7 +263,10 @@ impl Encoding {
                     self.max_output_bytes
                 ),
             };
-            return self.dead_letter(record, cause);
+            return self.dead_letter(record, trace, cause);
+        }
+        if let Some(trace) = trace {
+            trace.end(disposition, reason);
         }
         Finished {
             record,
@@ -263,22 +278,25 @@ impl Encoding {
     }
 
     /// The record as it came, with the cause in its headers.
-    pub(crate) fn dead_letter(&self, record: SourceRecord, cause: Cause) -> Finished {
+    fn dead_letter(
+        &self,
+        record: SourceRecord,
+        trace: Option<Box<Trace>>,
+        cause: Cause,
+    ) -> Finished {
+        if let Some(trace) = trace {
+            trace.end(Disposition::DeadLettered, Some(cause.reason));
+        }
         let letter = self.letter(&record, &cause);
-        let headers = self.headers(&record, &letter);
+        let headers = self.headers(&record.headers, &letter);
         let output = Outbound {
             kind: OutputKind::DeadLetter,
-            key: Some(
-                record
-                    .key
-                    .clone()
-                    .unwrap_or_else(|| letter.key(None).into()),
-            ),
+            key: Some(record.key.clone().unwrap_or_else(|| letter.key().into())),
             value: record.value.clone(),
             headers,
         };
         let output = if size(&output) > self.max_output_bytes {
-            self.bare(&record, &letter, self.max_key_bytes())
+            self.bare(&record, &letter, Kept::KeyAndHeaders)
         } else {
             output
         };
@@ -292,7 +310,7 @@ impl Encoding {
     }
 
     /// The next try after the sink refused an output: a dead letter, then one without the record's
-    /// value and headers, then one without its key, too.
+    /// value, then one without its headers, then one without its key, too.
     pub(crate) fn refused(&self, finished: Finished, cause: &str) -> Finished {
         let refusals = finished.refusals + 1;
         let was_dead_letter = finished.disposition == Disposition::DeadLettered;
@@ -303,19 +321,17 @@ impl Encoding {
         };
         let next = if was_dead_letter {
             let letter = self.letter(&finished.record, &cause);
-            let max_key_bytes = if is_bare(&finished.outputs.0) {
-                0
-            } else {
-                self.max_key_bytes()
-            };
-            let bare = self.bare(&finished.record, &letter, max_key_bytes);
+            let kept = Kept::after(&finished.outputs.0, &finished.record);
+            let bare = self.bare(&finished.record, &letter, kept);
             Finished {
                 outputs: Outputs(Arc::new(bare), None),
                 reason: Some(cause.reason),
                 ..finished
             }
         } else {
-            self.dead_letter(finished.record, cause)
+            // The record's own span has ended, and says what became of it before.
+            let trace = Trace::begin(&finished.record, Instant::now());
+            self.dead_letter(finished.record, trace, cause)
         };
         Finished { refusals, ..next }
     }
@@ -330,10 +346,11 @@ impl Encoding {
         }
     }
 
-    fn headers(&self, record: &SourceRecord, letter: &DeadLetter) -> Vec<Header> {
+    /// A record's own headers, and those that name the cause.
+    fn headers(&self, own: &[Header], letter: &DeadLetter) -> Vec<Header> {
         let added = letter.headers(&self.connector, self.task);
-        let mut headers = Vec::with_capacity(record.headers.len() + added.len() + 1);
-        headers.extend_from_slice(&record.headers);
+        let mut headers = Vec::with_capacity(own.len() + added.len() + 1);
+        headers.extend_from_slice(own);
         headers.extend(added.into_iter().map(|(key, value)| Header {
             key,
             value: Some(value.into()),
@@ -341,50 +358,76 @@ impl Encoding {
         headers
     }
 
-    /// Longest key that a bare dead letter keeps at first, so that its headers have room.
-    fn max_key_bytes(&self) -> usize {
-        self.max_output_bytes / 4
-    }
-
-    /// A dead letter that any log takes: position, cause, and how large the value was. A longer key
-    /// goes the way of the value.
-    fn bare(&self, record: &SourceRecord, letter: &DeadLetter, max_key_bytes: usize) -> Outbound {
-        let bytes = record.value.as_ref().map_or(0, |value| value.len());
-        let (key, omitted) = match &record.key {
-            Some(key) if key.len() <= max_key_bytes => (key.clone(), None),
-            key => (letter.key(None).into(), key.as_ref()),
+    /// A dead letter without its record's value: position, cause, how large the value was, and what
+    /// of the rest is kept and has room.
+    fn bare(&self, record: &SourceRecord, letter: &DeadLetter, kept: Kept) -> Outbound {
+        let max_key_bytes = match kept {
+            // So that headers have room.
+            Kept::KeyAndHeaders | Kept::Key => self.max_output_bytes / 4,
+            Kept::Nothing => 0,
         };
-        let mut headers: Vec<Header> = letter
-            .headers(&self.connector, self.task)
-            .into_iter()
-            .map(|(key, value)| Header {
-                key,
-                value: Some(value.into()),
-            })
-            .collect();
-        if let Some(key) = omitted {
-            headers.push(Header {
-                key: KEY_OMITTED_HEADER.to_owned(),
-                value: Some(key.len().to_string().into()),
-            });
+        let (key, key_omitted) = match &record.key {
+            Some(key) if key.len() <= max_key_bytes => (key.clone(), None),
+            key => (letter.key().into(), key.as_ref()),
+        };
+        let output = |own: &[Header], headers_omitted: Option<usize>| {
+            let value_bytes = record.value.as_ref().map_or(0, |value| value.len());
+            let mut headers = self.headers(own, letter);
+            // See `Kept::after` for their order.
+            for (name, bytes) in [
+                (KEY_OMITTED_HEADER, key_omitted.map(|key| key.len())),
+                (HEADERS_OMITTED_HEADER, headers_omitted),
+                (VALUE_OMITTED_HEADER, Some(value_bytes)),
+            ] {
+                headers.extend(bytes.map(|bytes| Header {
+                    key: name.to_owned(),
+                    value: Some(bytes.to_string().into()),
+                }));
+            }
+            Outbound {
+                kind: OutputKind::DeadLetter,
+                key: Some(key.clone()),
+                value: None,
+                headers,
+            }
+        };
+        let own = &record.headers;
+        if own.is_empty() {
+            return output(&[], None);
         }
-        headers.push(Header {
-            key: VALUE_OMITTED_HEADER.to_owned(),
-            value: Some(bytes.to_string().into()),
-        });
-        Outbound {
-            kind: OutputKind::DeadLetter,
-            key: Some(key),
-            value: None,
-            headers,
+        let whole = output(own, None);
+        if kept == Kept::KeyAndHeaders && size(&whole) <= self.max_output_bytes {
+            return whole;
         }
+        let own_bytes = size(&whole) - size(&output(&[], None));
+        output(&[], Some(own_bytes))
     }
 }
 
-/// Whether a dead letter is a bare one, by its last header: no header of the record's own is last.
-fn is_bare(letter: &Outbound) -> bool {
-    let last = letter.headers.last();
-    last.is_some_and(|header| header.key == VALUE_OMITTED_HEADER)
+/// What a dead letter without its record's value keeps of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// Key and headers, where they have room.
+    KeyAndHeaders,
+    /// The key, where it has room.
+    Key,
+    /// Nothing: any log takes that.
+    Nothing,
+}
+
+impl Kept {
+    /// What is kept in the next try, after this dead letter of a record was refused. Its last headers
+    /// tell what it has left out: the record's own ones come first.
+    fn after(letter: &Outbound, record: &SourceRecord) -> Self {
+        let mut names = letter.headers.iter().rev().map(|header| &*header.key);
+        if names.next() != Some(VALUE_OMITTED_HEADER) {
+            Self::KeyAndHeaders
+        } else if record.headers.is_empty() || names.next() == Some(HEADERS_OMITTED_HEADER) {
+            Self::Nothing
+        } else {
+            Self::Key
+        }
+    }
 }
 
 /// What a record's correction says.
@@ -404,14 +447,22 @@ impl Verdict {
     }
 }
 
-/// The pair of a correction of an answer that was changed.
-fn pair(correction: Correction, similarity: f64) -> PreferencePair {
+/// The pair of a correction of an answer that was changed; `measured` is how similar the two are.
+fn pair(correction: Correction, measured: f64) -> PreferencePair {
+    let corrected = correction.correction.unwrap_or_default();
+    let rejected = correction.answer.unwrap_or_default();
+    let chosen = between_ends_of(&rejected, &corrected);
+    let similarity = if chosen == corrected {
+        measured
+    } else {
+        similarity(&rejected, &chosen)
+    };
     PreferencePair {
         correction_id: correction.correction_id,
         event_id: correction.event_id,
         prompt: correction.question.unwrap_or_default(),
-        chosen: correction.correction.unwrap_or_default(),
-        rejected: correction.answer.unwrap_or_default(),
+        chosen,
+        rejected,
         similarity,
         upstream_model: correction.upstream_model,
         aligner_name: correction.aligner_name,
@@ -422,6 +473,14 @@ fn pair(correction: Correction, similarity: f64) -> PreferencePair {
         source_offset: correction.source_offset,
         corrected_at: correction.corrected_at,
     }
+}
+
+/// A text without the white space at its ends, between that of an answer. Models end texts as they
+/// learnt to, and a trainer would learn from the pairs to end with a line feed.
+fn between_ends_of(answer: &str, text: &str) -> String {
+    let start = &answer[..answer.len() - answer.trim_start().len()];
+    let end = &answer[answer.trim_end().len()..];
+    [start, text.trim(), end].concat()
 }
 
 fn millis(duration: std::time::Duration) -> i64 {

@@ -36,7 +36,8 @@ mod work;
 
 pub use decode::{Decoder, JsonDecoder, Undecoded};
 pub use encode::{
-    Encoder, JsonEncoder, KEY_OMITTED_HEADER, VALUE_OMITTED_HEADER, WallClock, dead_letter_reason,
+    Encoder, HEADERS_OMITTED_HEADER, JsonEncoder, KEY_OMITTED_HEADER, VALUE_OMITTED_HEADER,
+    WallClock, dead_letter_reason,
 };
 pub use run::{Parts, Pipeline, PipelineError, Summary, system_clock};
 pub use settings::{Problem, Settings};

@@ -279,6 +279,13 @@ impl<T> Offsets<T> {
         portions
     }
 
+    /// Whether any of these tenures has a finished prefix.
+    pub(crate) fn is_ready(&self, partitions: &[Arc<PartitionEpoch>]) -> bool {
+        self.tenures
+            .values()
+            .any(|tenure| tenure.prefix > 0 && partitions.contains(&tenure.partition))
+    }
+
     /// The results of a portion, in offset order; none if its tenure has ended.
     pub(crate) fn results(&self, portion: &Portion) -> impl Iterator<Item = &T> {
         self.tenures

@@ -16,7 +16,7 @@ use thiserror::Error;
 use tokio::{
     sync::mpsc,
     task::{JoinSet, yield_now},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use crate::{
@@ -187,14 +187,16 @@ impl<S: Source, K: Sink> Pipeline<S, K> {
 
         let summary = coordinator.summary();
         let error = coordinator.error.take();
-        // Without its sender the sink closes; it must be closed before the source leaves.
+        // Without its sender the sink closes; it must be closed before the source leaves, and both
+        // have this time together.
         drop(coordinator);
-        match timeout(close_timeout, sink.join_next()).await {
+        let until = Instant::now() + close_timeout;
+        match timeout_at(until, sink.join_next()).await {
             Ok(Some(Err(_))) => tracing::error!("the sink's task panicked"),
             Ok(_) => {}
             Err(_) => tracing::warn!("the sink did not close within close_timeout_ms"),
         }
-        if timeout(close_timeout, source.close()).await.is_err() {
+        if timeout_at(until, source.close()).await.is_err() {
             tracing::warn!("the source did not close within close_timeout_ms");
         }
         progress.enter(State::Stopped);
@@ -215,4 +217,66 @@ async fn serve_sink<K: Sink>(
         }
     }
     sink.close().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use aligner::builtin::{Builtin, Rule};
+
+    use super::*;
+    use crate::{
+        decode::JsonDecoder,
+        encode::JsonEncoder,
+        source::{Flow, SourceEvent},
+    };
+
+    /// A log that never answers, not even when it is closed.
+    struct Stuck;
+
+    impl Source for Stuck {
+        async fn next(&mut self) -> Option<Result<SourceEvent, SourceError>> {
+            pending().await
+        }
+
+        fn flow(&mut self, _: Flow) {}
+
+        fn stop(&mut self) {}
+
+        async fn close(self) {
+            pending().await
+        }
+    }
+
+    impl Sink for Stuck {
+        async fn deliver(&mut self, _: Vec<Delivery>) -> Answer {
+            pending().await
+        }
+
+        async fn close(self) {
+            pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sink_and_source_that_do_not_close_are_waited_for_once_and_not_each() {
+        let settings = Settings::default();
+        let timeout = Duration::from_millis(settings.close_timeout_ms);
+        let pipeline = Pipeline::new(Parts {
+            source: Stuck,
+            sink: Stuck,
+            aligner: Arc::new(Builtin::new(Rule::Identity)),
+            decoder: Arc::new(JsonDecoder::default()),
+            encoder: Arc::new(JsonEncoder),
+            settings,
+            connector: "test".to_owned(),
+            task: 0,
+            wall_clock: system_clock(),
+        });
+        let begin = Instant::now();
+        let ended = pipeline.run(ready(())).await;
+        ended.expect("a shutdown is no error");
+        assert_eq!(begin.elapsed().as_secs(), timeout.as_secs());
+    }
 }

@@ -69,7 +69,7 @@ pub struct Settings {
     /// After the request to stop: time for records that the Aligner has, or will soon have. What
     /// is unfinished then is read again by whoever comes next. With 0 none of them is waited for.
     pub drain_timeout_ms: u64,
-    /// Time for the last delivery, and again for closing sink and source.
+    /// Time for the last delivery, and again for closing sink and source, both together.
     pub close_timeout_ms: u64,
 }
 

@@ -1,22 +1,27 @@
 //! Carries a record's trace through the pipeline (W3C Trace Context).
 //!
 //! A record whose producer sent a `traceparent` header gets one span, from its reading to its
-//! result, as a child of the producer's; its outputs carry the span on. A record without one, the
+//! result, as a child of the producer's; its outputs carry the span on. A result that the log
+//! refuses afterwards becomes a dead letter with a span of its own. A record without a trace, the
 //! usual case, costs a look at its headers. Without a tracer installed, the producer's own context
-//! is carried on. Spans hold positions and dispositions, never text.
+//! is carried on. Spans hold positions and dispositions, never text, under the names that
+//! OpenTelemetry's conventions have for messaging and for generative AI.
 
-use std::str::FromStr;
+use std::{str::FromStr, sync::Arc, time::SystemTime};
 
+use aligner::Usage;
 use aligner_records::Disposition;
 use bytes::Bytes;
 use opentelemetry::{
     Context, KeyValue, global,
     trace::{
-        SpanContext, SpanId, SpanKind, TraceContextExt, TraceFlags, TraceId, TraceState, Tracer,
+        SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState,
+        Tracer,
     },
 };
+use tokio::time::Instant;
 
-use crate::source::{Header, SourceRecord};
+use crate::source::{Header, Partition, SourceRecord};
 
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
@@ -26,45 +31,75 @@ const TRACESTATE: &str = "tracestate";
 pub(crate) struct Trace(Context);
 
 impl Trace {
-    /// Begins the span of a record, if its producer sent a trace.
-    pub(crate) fn begin(record: &SourceRecord) -> Option<Box<Self>> {
+    /// Begins the span of a record that was read at `received`, if its producer sent a trace.
+    ///
+    /// To be called once the record's turn has come: the span begins with its reading all the same,
+    /// and what merely waits to be decoded holds no span.
+    pub(crate) fn begin(record: &SourceRecord, received: Instant) -> Option<Box<Self>> {
         if record.headers.is_empty() {
             return None;
         }
         let parent = remote(&record.headers)?;
         let parent = Context::new().with_remote_span_context(parent);
         let tracer = global::tracer("aligner-pipeline");
-        let partition = &record.partition.partition;
+        let Partition { topic, number } = &record.partition.partition;
+        let now = SystemTime::now();
+        // Samplers see what is there at the beginning and nothing that is added later.
         let span = tracer
-            .span_builder("align")
+            .span_builder(format!("process {topic}"))
             .with_kind(SpanKind::Consumer)
+            .with_start_time(now.checked_sub(received.elapsed()).unwrap_or(now))
             .with_attributes([
                 KeyValue::new("messaging.system", "kafka"),
-                KeyValue::new("messaging.destination.name", partition.topic.to_string()),
-                KeyValue::new(
-                    "messaging.destination.partition.id",
-                    partition.number.to_string(),
-                ),
+                KeyValue::new("messaging.operation.name", "process"),
+                KeyValue::new("messaging.operation.type", "process"),
+                KeyValue::new("messaging.destination.name", Arc::clone(topic)),
+                KeyValue::new("messaging.destination.partition.id", number.to_string()),
                 KeyValue::new("messaging.kafka.offset", record.offset),
             ])
             .start_with_context(&tracer, &parent);
         Some(Box::new(Self(parent.with_span(span))))
     }
 
-    /// Ends the span and returns the headers that carry it on.
-    pub(crate) fn end(
-        &self,
-        disposition: Disposition,
-        reason: Option<&'static str>,
-    ) -> Vec<Header> {
+    /// The headers that carry the span on.
+    pub(crate) fn headers(&self) -> Vec<Header> {
+        headers(self.0.span().span_context())
+    }
+
+    /// The model was asked for this record. Usage is zero where it is not known.
+    pub(crate) fn asked(&self, model: &str, usage: Usage) {
+        let span = self.0.span();
+        if !span.is_recording() {
+            return;
+        }
+        span.set_attributes([
+            KeyValue::new("gen_ai.operation.name", "text_completion"),
+            KeyValue::new("gen_ai.request.model", model.to_owned()),
+        ]);
+        if usage != Usage::default() {
+            let Usage {
+                prompt_tokens,
+                correction_tokens,
+            } = usage;
+            span.set_attributes([
+                KeyValue::new("gen_ai.usage.input_tokens", i64::from(prompt_tokens)),
+                KeyValue::new("gen_ai.usage.output_tokens", i64::from(correction_tokens)),
+            ]);
+        }
+    }
+
+    /// Ends the span, as an error if the record is dead-lettered.
+    pub(crate) fn end(self, disposition: Disposition, reason: Option<&'static str>) {
         let span = self.0.span();
         span.set_attribute(KeyValue::new("aligner.disposition", disposition.as_str()));
         if let Some(reason) = reason {
             span.set_attribute(KeyValue::new("aligner.reason", reason));
+            if disposition == Disposition::DeadLettered {
+                span.set_attribute(KeyValue::new("error.type", reason));
+                span.set_status(Status::error(reason));
+            }
         }
-        let headers = headers(span.span_context());
         span.end();
-        headers
     }
 }
 
@@ -125,9 +160,7 @@ fn headers(context: &SpanContext) -> Vec<Header> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use crate::source::{Partition, PartitionEpoch};
+    use crate::source::PartitionEpoch;
 
     use super::*;
 
@@ -159,11 +192,9 @@ mod tests {
     #[test]
     fn without_a_tracer_the_producers_context_is_carried_on() {
         let headers = [(TRACEPARENT, PARENT), (TRACESTATE, "vendor=1")];
-        let trace = Trace::begin(&record(&headers)).expect("a valid traceparent");
-        assert_eq!(
-            trace.end(Disposition::Unchanged, None),
-            record(&headers).headers
-        );
+        let record = record(&headers);
+        let trace = Trace::begin(&record, Instant::now()).expect("a valid traceparent");
+        assert_eq!(trace.headers(), record.headers);
     }
 
     #[test]
@@ -181,7 +212,8 @@ mod tests {
                 .map(|value| (TRACEPARENT, value))
                 .into_iter()
                 .collect();
-            assert!(Trace::begin(&record(&headers)).is_none(), "{value:?}");
+            let trace = Trace::begin(&record(&headers), Instant::now());
+            assert!(trace.is_none(), "{value:?}");
         }
     }
 }

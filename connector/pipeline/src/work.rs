@@ -69,7 +69,7 @@ impl Work {
             answer: mem::take(&mut event.answer).into(),
             waiting_since: received.into_std(),
         };
-        let trace = Trace::begin(&record);
+        let trace = Trace::begin(&record, received);
         Self {
             ticket,
             record,

@@ -227,6 +227,10 @@ impl Bench {
     }
 }
 
+fn aborted() -> Answer {
+    Err(DeliveryError::Aborted("told to".to_owned()))
+}
+
 fn tenure(number: i32, epoch: u64) -> Arc<PartitionEpoch> {
     Arc::new(PartitionEpoch {
         partition: Partition {
@@ -317,22 +321,55 @@ async fn a_revoked_partition_is_released_at_its_deadline_though_the_sink_hangs()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_last_delivery_that_aborts_is_not_tried_again() {
+async fn a_last_delivery_that_aborts_is_tried_again_after_a_pause_until_its_deadline() {
     let mut bench = Bench::start(single());
+    let p0 = tenure(0, 1);
+    bench.assign(&[&p0]).await;
+    bench.records(&p0, 0, &["q"]).await;
+    let (_, mut answer) = bench.next().await;
+    let begin = Instant::now();
+    let mut released = bench.revoke(&p0, Duration::from_secs(3)).await;
+    let mut tries = 0;
+    loop {
+        answer.send(aborted()).expect("the sink waits");
+        tokio::select! {
+            _ = &mut released => break,
+            (last, next) = bench.next() => {
+                assert_eq!(advances(&last), [(0, 1)]);
+                answer = next;
+                tries += 1;
+            }
+        }
+    }
+    assert_eq!(begin.elapsed().as_secs(), 3);
+    assert_eq!(tries, 5, "after 50, 100, 200, 400 and 800 ms");
+    assert!(bench.is_quiet().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revoked_partition_is_emptied_however_small_deliveries_have_become() {
+    let mut bench = Bench::start(Settings::default());
     let (p0, p1) = (tenure(0, 1), tenure(1, 2));
     bench.assign(&[&p0, &p1]).await;
-    bench.records(&p1, 0, &["q"]).await;
-    let (_, blocks) = bench.next().await;
     bench.records(&p0, 0, &["q"]).await;
+    let (_, answer) = bench.next().await;
+    answer.send(aborted()).expect("the sink waits");
+    let (small, mut answer) = bench.next().await;
+    assert_eq!(advances(&small), [(0, 1)]);
+    bench.records(&p0, 1, &["q"; 39]).await;
+    bench.records(&p1, 0, &["q"]).await;
     let released = bench.revoke(&p0, MINUTE).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    blocks.send(Ok(vec![])).expect("the sink waits");
-    let (last, answer) = bench.next().await;
-    assert_eq!(advances(&last), [(0, 1)]);
-    let aborted = DeliveryError::Aborted("told to".to_owned());
-    answer.send(Err(aborted)).expect("the sink waits");
-    released.await.expect_err("dropped");
-    assert!(bench.is_quiet().await);
+    assert!(bench.is_quiet().await, "one delivery at a time");
+    for end in [3, 7, 15, 31, 40] {
+        answer.send(Ok(vec![])).expect("the sink waits");
+        let (next, waits) = bench.next().await;
+        assert_eq!(advances(&next), [(0, end)], "what is taken goes first");
+        answer = waits;
+    }
+    answer.send(Ok(vec![])).expect("the sink waits");
+    released.await.expect_err("dropped once it is empty");
+    let (next, _answer) = bench.next().await;
+    assert_eq!(advances(&next), [(1, 1)], "others go on");
 }
 
 #[tokio::test(start_paused = true)]
@@ -359,8 +396,7 @@ async fn an_aborted_delivery_is_tried_again_with_the_same_results() {
     bench.assign(&[&p0]).await;
     bench.records(&p0, 0, &["q"]).await;
     let (first, answer) = bench.next().await;
-    let aborted = DeliveryError::Aborted("told to".to_owned());
-    answer.send(Err(aborted)).expect("the sink waits");
+    answer.send(aborted()).expect("the sink waits");
     let (second, answer) = bench.next().await;
     assert_eq!(advances(&second), [(0, 1)]);
     assert!(Arc::ptr_eq(&first[0].outputs[0], &second[0].outputs[0]));
@@ -444,7 +480,8 @@ async fn a_log_that_refuses_a_dead_letter_without_key_and_value_stops_the_pipeli
         let error = bench.run.await.expect("no panic").expect_err("it ends");
         assert_eq!(
             error.to_string(),
-            "sink: answers-0 refuses even a dead letter without key and value: too large"
+            "sink: not even a dead letter without key and value is taken for a record of answers-0: \
+             too large"
         );
     }
 }
@@ -464,11 +501,7 @@ async fn an_abort_halves_the_next_delivery_and_a_success_doubles_it() {
     let (mut start, mut end) = (0, 1);
     for (is_aborted, records) in [(true, 1), (false, 2), (false, 4), (true, 2), (false, 4)] {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let told = if is_aborted {
-            Err(DeliveryError::Aborted("told to".to_owned()))
-        } else {
-            Ok(vec![])
-        };
+        let told = if is_aborted { aborted() } else { Ok(vec![]) };
         let waiting = answer.take().expect("a delivery is under way");
         waiting.send(told).expect("the sink waits");
         let (delivery, next) = bench.next().await;

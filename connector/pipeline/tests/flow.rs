@@ -139,6 +139,8 @@ impl Aligner for Scripted {
                 "same" => ok(Outcome::Rewritten("same".to_owned())),
                 "spaced" => ok(Outcome::Rewritten(" spaced\n".to_owned())),
                 " padded \n" => ok(Outcome::Rewritten("padded".to_owned())),
+                "ended" => ok(Outcome::Rewritten("it ended\n\n".to_owned())),
+                "\n framed " => ok(Outcome::Rewritten("it was framed".to_owned())),
                 "unchanged" => ok(Outcome::Unchanged),
                 "empty" => ok(Outcome::Rewritten(" \n".to_owned())),
                 "long" => ok(Outcome::Bypassed(aligner::reason::LENGTH_LIMIT)),
@@ -268,6 +270,29 @@ async fn white_space_at_the_ends_is_no_correction_and_the_answer_stays_as_it_cam
         assert_eq!(correction.similarity, Some(1.0));
     }
     assert!(of_kind(&log, OutputKind::Pair).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pair_differs_in_words_alone_and_its_correction_is_what_was_decoded() {
+    let log = log_of(&["ended", "\n framed "]);
+    deliver_all(&log, Scripted::default(), Settings::default()).await;
+
+    let decoded: Vec<_> = corrections(&log)
+        .into_iter()
+        .map(|correction| correction.correction.expect("a text"))
+        .collect();
+    assert_eq!(decoded, ["it ended\n\n", "it was framed"]);
+    let pairs: Vec<PreferencePair> = of_kind(&log, OutputKind::Pair).iter().map(value).collect();
+    let texts: Vec<_> = pairs
+        .iter()
+        .map(|pair| (pair.chosen.as_str(), pair.rejected.as_str()))
+        .collect();
+    assert_eq!(
+        texts,
+        [("it ended", "ended"), ("\n it was framed ", "\n framed ")]
+    );
+    // One of one and three: the word, its new neighbour and the white space, but no line feeds.
+    assert_eq!(pairs[0].similarity, 0.5);
 }
 
 #[tokio::test(start_paused = true)]

@@ -61,8 +61,10 @@ pub struct Run {
 /// Which Aligner, and how it decodes.
 #[derive(Debug, Args)]
 pub struct Model {
-    /// bundled, identity, marker, marker-all, a folder in Hugging Face layout, a GGUF file, or
-    /// owner/name@revision on the Hugging Face hub.
+    /// bundled, identity, marker, marker-all, a folder in Hugging Face layout, a GGUF file,
+    /// owner/name@revision on the Hugging Face hub, or remote: the completions server that
+    /// ALIGNER__ALIGNER__REMOTE__URL and ALIGNER__ALIGNER__REMOTE__MODEL name, or for `correct`
+    /// its --config.
     #[arg(long, default_value = "bundled")]
     pub model: String,
     /// paper, alpaca-eval, or a profile file; the model's own otherwise.
@@ -103,7 +105,7 @@ pub struct Correct {
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub output: PathBuf,
     /// Also write the preference pair of each corrected answer here, one JSON object a line, as `run`
-    /// writes it to topics.pairs.
+    /// writes it to topics.pairs; - is stdout where --output names a file.
     #[arg(long, value_name = "FILE", conflicts_with = "raw")]
     pub pairs: Option<PathBuf>,
     /// json is one correction per line; text is a word diff. By default text on a terminal.
@@ -177,7 +179,7 @@ pub struct Train {
     /// Name of the trained Aligner.
     #[arg(long)]
     pub name: Option<String>,
-    /// Go on from the newest checkpoint in --output.
+    /// Go on from the newest checkpoint in --output; where there is none, begin anew and say so.
     #[arg(long)]
     pub resume: bool,
     /// A JSON file with any key of the recipe; the flags below override it.
@@ -188,7 +190,7 @@ pub struct Train {
     pub steps: Option<u64>,
     /// Passes over the triples; by default 2 (10 from scratch), and as many more as make 24 steps
     /// on corrections.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub epochs: Option<f64>,
     /// Most tokens of a batch.
     #[arg(long)]
@@ -197,10 +199,10 @@ pub struct Train {
     #[arg(long)]
     pub accumulation: Option<usize>,
     /// Highest learning rate.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub learning_rate: Option<f64>,
     /// Share of the steps, at the start, that train on identity pairs.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub identity_share: Option<f64>,
     /// Seed of everything random.
     #[arg(long)]

@@ -56,9 +56,11 @@ impl Server {
     /// # Errors
     /// If the address cannot be bound.
     pub async fn start(listen: &str, watched: Watched) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(listen)
-            .await
-            .with_context(|| format!("service.listen = {listen}: cannot listen there"))?;
+        let listener = TcpListener::bind(listen).await.with_context(|| {
+            format!(
+                "service.listen = {listen}: cannot listen there; set another address, or port 0"
+            )
+        })?;
         let address = listener.local_addr()?;
         let routes = Router::new()
             .route("/livez", get(livez))

@@ -139,8 +139,7 @@ impl Hub {
                 .to_owned(),
             cache: variable("HF_HUB_CACHE").map_or_else(|| home().join("hub"), PathBuf::from),
             token: variable("HF_TOKEN").map(Secret::new),
-            offline: variable("HF_HUB_OFFLINE")
-                .is_some_and(|value| !matches!(value.as_str(), "0" | "false" | "no" | "off")),
+            offline: variable("HF_HUB_OFFLINE").is_some_and(|value| is_true(&value)),
         }
     }
 
@@ -452,6 +451,14 @@ fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
+/// Whether a variable is set to what Hugging Face's own tools take for true
+/// (huggingface/huggingface_hub, `constants.py`): all else is false to them, `False` and `off` too.
+fn is_true(value: &str) -> bool {
+    ["1", "on", "yes", "true"]
+        .iter()
+        .any(|word| value.eq_ignore_ascii_case(word))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -557,6 +564,16 @@ mod tests {
         assert!(is_noted(folder.path()));
         fs::remove_file(folder.path().join("aligner.json")).expect("it is there");
         assert!(!is_noted(folder.path()));
+    }
+
+    #[test]
+    fn a_variable_is_true_where_hugging_faces_own_tools_take_it_for_that() {
+        for value in ["1", "ON", "on", "Yes", "TRUE", "True"] {
+            assert!(is_true(value), "{value}");
+        }
+        for value in ["0", "False", "FALSE", "No", "off", "2", "y", ""] {
+            assert!(!is_true(value), "{value}");
+        }
     }
 
     #[test]

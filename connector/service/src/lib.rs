@@ -2,7 +2,7 @@
 //!
 //! The only crate that reads the environment and configuration files, and the only one that knows
 //! all the others. Text goes to stdout, progress and logs to stderr; exit codes are 0 done,
-//! 1 failed, 2 wrong usage or configuration, 130 `correct` was interrupted.
+//! 1 failed, 2 wrong usage or configuration, 130 interrupted (`correct`, `train`, `demo`).
 
 pub mod cli;
 mod codecs;

@@ -156,7 +156,8 @@ fn correct_by(
         .env_clear()
         .env("HF_HOME", home)
         .env("HF_ENDPOINT", endpoint)
-        .env("HF_HUB_OFFLINE", if offline { "1" } else { "0" })
+        // As a Python program writes it: to Hugging Face's tools it is false.
+        .env("HF_HUB_OFFLINE", if offline { "1" } else { "False" })
         .output()
         .expect("the binary runs")
 }

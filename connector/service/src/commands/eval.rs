@@ -93,11 +93,7 @@ pub fn run(args: &cli::Eval) -> anyhow::Result<ExitCode> {
         }
     };
     // Neither is lost by what becomes of the other.
-    let written = page.map_or(Ok(()), |(named, file)| {
-        files::emptied(file)
-            .and_then(|mut file| file.write_all(html.as_bytes()))
-            .with_context(|| format!("writing {named}"))
-    });
+    let written = page.map_or(Ok(()), |(named, there)| write(named, there, &html));
     // Not println!, which panics where nobody reads it.
     let printed = writeln!(io::stdout(), "{text}").context("printing the figures");
     written.and(printed)?;
@@ -115,7 +111,7 @@ fn second(args: &cli::Eval, model: &str) -> Result<config::Aligner, Problems> {
         max_new_tokens: args.model.max_new_tokens,
     };
     let by_flag = |problem: Problem| {
-        if problem.key != "aligner.model" {
+        if problem.key != "--model" {
             return problem;
         }
         Problem {
@@ -151,11 +147,22 @@ fn refuse_own_files(
     report.refuse_if_among(&read)
 }
 
-/// The file of the report, opened before hours go into what it is to hold.
-fn page(args: &cli::Eval) -> anyhow::Result<Option<(Named<'_>, File)>> {
+/// The file of the report, with what is there of it: looked at before hours go into what it is to
+/// hold.
+fn page(args: &cli::Eval) -> anyhow::Result<Option<(Named<'_>, Option<File>)>> {
     report(args)
-        .map(|report| Ok((report, report.reserve()?)))
+        .map(|report| Ok((report, report.reserve_if_there()?)))
         .transpose()
+}
+
+/// Writes the report over what is there, or makes it.
+fn write(report: Named<'_>, there: Option<File>, html: &str) -> anyhow::Result<()> {
+    let writing = || format!("writing {report}");
+    let mut file = match there {
+        Some(file) => files::emptied(file).with_context(writing)?,
+        None => report.create()?,
+    };
+    file.write_all(html.as_bytes()).with_context(writing)
 }
 
 fn triples(path: &Path) -> anyhow::Result<Vec<Triple>> {

@@ -13,11 +13,12 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::{
     cli,
-    config::{self, Layers, Problems, Settings},
+    config::{self, Layers, Problem, Problems, Settings},
+    diff,
 };
 
 /// The command cannot work as it was written; exit code 2.
@@ -66,12 +67,56 @@ fn model(args: &cli::Model) -> Result<config::Aligner, Problems> {
     let environment = std::env::vars_os()
         .filter(|(name, _)| name.to_string_lossy().starts_with("ALIGNER__ALIGNER__"))
         .collect();
-    Ok(config::read(&Layers {
+    let layers = Layers {
         file: None,
         environment,
         flags,
-    })?
-    .aligner)
+    };
+    match config::read(&layers) {
+        Ok(settings) => Ok(settings.aligner),
+        Err(problems) => Err(by_flags(problems, &layers.flags, "")),
+    }
+}
+
+/// Problems of what flags of the model said, in the words of a command line: nobody can write `null`
+/// there. `or_else` is what a command takes beside variables.
+fn by_flags(Problems(problems): Problems, flags: &[(String, String)], or_else: &str) -> Problems {
+    let said = |key: &str| flags.iter().find(|(flag, _)| flag == key);
+    let asks_a_server = said("aligner.model").is_some_and(|(_, model)| model == "remote");
+    let by_flag = |problem: Problem| match problem.key.as_str() {
+        "aligner.remote.url" | "aligner.remote.model" if asks_a_server => {
+            let variable = format!("ALIGNER__{}", problem.key.to_uppercase().replace('.', "__"));
+            Problem {
+                fix: problem
+                    .fix
+                    .map(|fix| format!("set the variable {variable}{or_else}: {fix}")),
+                ..problem
+            }
+        }
+        key if said(key).is_some() => {
+            let flag = key.replace("aligner.", "--").replace('_', "-");
+            Problem {
+                fix: problem.fix.map(|fix| flag_fix(&flag, fix)),
+                key: flag,
+                ..problem
+            }
+        }
+        _ => problem,
+    };
+    Problems(problems.into_iter().map(by_flag).collect())
+}
+
+/// What to give on the command line where a file would have a key.
+fn flag_fix(flag: &str, fix: String) -> String {
+    match flag {
+        "--threads" => {
+            "give as many as there are cores, or leave --threads out for all of them".to_owned()
+        }
+        "--max-new-tokens" => "give for example --max-new-tokens 1024".to_owned(),
+        // Of a word that is none; one that does not suit the device is told in words already.
+        "--dtype" if fix.starts_with("write ") => "give for example --dtype auto".to_owned(),
+        _ => fix,
+    }
 }
 
 /// The runtime of a command.
@@ -87,11 +132,44 @@ fn progress_bar(total: Option<u64>) -> ProgressBar {
     let (bar, template) = match total {
         Some(total) => (
             ProgressBar::new(total),
-            "{msg} {bar:40} {pos}/{len} {per_sec} {eta} left",
+            "{msg} {bar:40} {pos}/{len} {speed} {eta} left",
         ),
-        None => (ProgressBar::new_spinner(), "{msg} {pos} done {per_sec}"),
+        None => (ProgressBar::new_spinner(), "{msg} {pos} done {speed}"),
     };
-    bar.with_style(ProgressStyle::with_template(template).expect("the template is well formed"))
+    let speed = |state: &ProgressState, out: &mut dyn fmt::Write| {
+        // The bar's own buffer takes everything.
+        let _ = write!(out, "{:.1} answers/s", state.per_sec());
+    };
+    let style = ProgressStyle::with_template(template).expect("the template is well formed");
+    bar.with_style(style.with_key("speed", speed))
+}
+
+/// The question of an answer for people, on one line of [`COLUMNS`] with the two blanks that it is
+/// given: whether an answer contradicts itself or evades is judged by what was asked.
+fn question_line(question: &str) -> String {
+    let words: Vec<&str> = question.split_whitespace().collect();
+    let line = diff::harmless(&words.join(" "));
+    format!("Q: {}", cut(&line, COLUMNS - "  Q: ".len()))
+}
+
+/// As wide as the help is at most: nobody here asks a terminal.
+const COLUMNS: usize = 100;
+
+/// A line, cut where it would take more than so many columns.
+fn cut(line: &str, columns: usize) -> String {
+    // Letters of East Asia and emoji take two. To count some too many is better than a second line.
+    let width = |c: char| -> usize { if c < '\u{1100}' { 1 } else { 2 } };
+    if line.chars().map(width).sum::<usize>() <= columns {
+        return line.to_owned();
+    }
+    let mut left = columns.saturating_sub(1);
+    let fits = |c: &char| {
+        let rest = left.checked_sub(width(*c));
+        left = rest.unwrap_or(left);
+        rest.is_some()
+    };
+    let short: String = line.chars().take_while(fits).collect();
+    format!("{}…", short.trim_end())
 }
 
 /// Epoch milliseconds.
@@ -102,6 +180,9 @@ fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// The exit code that shells give for a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
 /// What a second signal asks for, with the exit code that the command has for it. Nothing is lost by
 /// it: offsets were not committed, and checkpoints are written whole.
 #[expect(
@@ -110,4 +191,75 @@ fn now_ms() -> i64 {
 )]
 pub fn end_at_once(code: u8) -> ! {
     std::process::exit(code.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_flags_said_wrong_is_mended_by_flags_and_a_files_mistake_by_its_keys() {
+        let problem = |key: &str, fix: &str| Problem {
+            key: key.to_owned(),
+            value: None,
+            message: String::new(),
+            fix: Some(fix.to_owned()),
+        };
+        let flag = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let flags = [
+            flag("aligner.model", "remote"),
+            flag("aligner.threads", "0"),
+            flag("aligner.dtype", "f7"),
+            flag("aligner.max_new_tokens", "0"),
+        ];
+        for (key, fix, flag, mended) in [
+            (
+                "aligner.threads",
+                "use null for all cores",
+                "--threads",
+                "give as many as there are cores, or leave --threads out for all of them",
+            ),
+            (
+                "aligner.dtype",
+                "write for example aligner.dtype: \"auto\"",
+                "--dtype",
+                "give for example --dtype auto",
+            ),
+            ("aligner.dtype", "use f32", "--dtype", "use f32"),
+            (
+                "aligner.max_new_tokens",
+                "write 1024",
+                "--max-new-tokens",
+                "give for example --max-new-tokens 1024",
+            ),
+            (
+                "aligner.remote.url",
+                "name it",
+                "aligner.remote.url",
+                "set the variable ALIGNER__ALIGNER__REMOTE__URL, or else: name it",
+            ),
+            ("aligner.top_p", "write 1", "aligner.top_p", "write 1"),
+        ] {
+            let problems = Problems(vec![problem(key, fix)]);
+            let Problems(told) = by_flags(problems, &flags, ", or else");
+            assert_eq!(told, [problem(flag, mended)], "{key}");
+        }
+        let problems = Problems(vec![problem("aligner.threads", "use null for all cores")]);
+        let told = by_flags(problems.clone(), &flags[..1], "");
+        assert_eq!(told, problems, "a variable said it");
+    }
+
+    #[test]
+    fn a_question_is_one_line_that_drives_no_terminal() {
+        assert_eq!(
+            question_line("why?\r\n\tand\u{1b}[2J"),
+            "Q: why? and\u{fffd}[2J"
+        );
+        let fitting = "q".repeat(COLUMNS - 5);
+        assert_eq!(question_line(&fitting), format!("Q: {fitting}"));
+        let longer = question_line(&format!("{fitting}q"));
+        assert_eq!(longer, format!("Q: {}…", "q".repeat(COLUMNS - 6)));
+        let wide = question_line(&"日".repeat(COLUMNS));
+        assert_eq!(wide.chars().count(), "Q: …".chars().count() + 47);
+    }
 }

@@ -18,7 +18,7 @@ use crate::{
 /// Runs the command.
 pub fn run(args: &cli::Run) -> anyhow::Result<ExitCode> {
     let settings = commands::settings(args)?;
-    let installed = telemetry::install(&settings.telemetry, &settings.name.0)?;
+    let installed = telemetry::install(&settings)?;
     let runtime = commands::runtime()?;
     let outcome = runtime.block_on(async {
         let stop = serve::stop_signal(1)?;

@@ -16,7 +16,7 @@ use anyhow::Context;
 
 use crate::{
     cli,
-    commands::{self, Usage, correct::files::Named},
+    commands::{self, INTERRUPTED, Usage, correct::files::Named},
     telemetry,
 };
 
@@ -25,6 +25,13 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
     telemetry::install_quiet();
     let options = options(args)?;
     refuse_data_as_validation(args)?;
+    if options
+        .begins_anew()
+        .map_err(|error| by_flag(args, error))?
+    {
+        let output = args.output.display();
+        eprintln!("{output} holds no checkpoint: beginning anew");
+    }
     let interrupted = interrupt_flag()?;
     let mut reporter = Reporter::default();
     let outcome = train(&options, &mut |progress| {
@@ -69,7 +76,7 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
     let printed = writeln!(io::stdout(), "{}", serde_json::to_string(&outcome)?);
     match outcome.ended {
         // There is no Aligner yet: whatever was to follow must not go on.
-        Ended::Interrupted => Ok(ExitCode::FAILURE),
+        Ended::Interrupted => Ok(ExitCode::from(INTERRUPTED)),
         Ended::EarlyStopped | Ended::Completed => {
             printed.with_context(|| {
                 let output = outcome.output.display();
@@ -82,13 +89,30 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
 
 /// An error of the run, by the flag that mends it.
 fn by_flag(args: &cli::Train, error: TrainError) -> anyhow::Error {
-    let flag = match &error {
-        TrainError::Option { .. } => return Usage(error.to_string()).into(),
-        TrainError::Io { path, .. } if args.validation.contains(path) => "--validation",
-        TrainError::Io { path, .. } if args.data.contains(path) => "--data",
-        _ => return error.into(),
+    let TrainError::Io {
+        action,
+        path,
+        source,
+    } = &error
+    else {
+        return match error {
+            TrainError::Option { .. } => Usage(error.to_string()).into(),
+            _ => error.into(),
+        };
     };
-    anyhow::Error::new(error).context(flag)
+    let file = if args.validation.contains(path) {
+        Named::new("--validation", path)
+    } else if args.data.contains(path) {
+        Named::new("--data", path)
+    } else if path.starts_with(&args.output) {
+        Named::new("--output", path)
+    } else {
+        return error.into();
+    };
+    match *action {
+        "read" => file.unreadable(source),
+        _ => file.unwritable(source),
+    }
 }
 
 /// What a run cannot have learnt, or cannot have shown, with what to do about it.
@@ -194,8 +218,9 @@ fn options(args: &cli::Train) -> anyhow::Result<TrainOptions> {
     options.checkpoint_every_steps = args.checkpoint_every;
     let recipe = &mut options.recipe;
     if let Some(path) = &args.recipe {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("reading recipe {}", path.display()))?;
+        let bytes = Named::new("--recipe", path).read()?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Usage(format!("--recipe {}: it is not UTF-8", path.display())))?;
         *recipe = recipe
             .overlaid(&text)
             .map_err(|error| Usage(format!("--recipe {}: {error}", path.display())))?;
@@ -230,7 +255,7 @@ fn interrupt_flag() -> anyhow::Result<std::sync::Arc<std::sync::atomic::AtomicBo
         runtime.block_on(async {
             while tokio::signal::ctrl_c().await.is_ok() {
                 if raised.swap(true, Ordering::Relaxed) {
-                    commands::end_at_once(1);
+                    commands::end_at_once(INTERRUPTED);
                 }
                 eprintln!("finishing this step; interrupt again to end at once");
             }

@@ -9,7 +9,7 @@ use std::{
 use config::{Config, ConfigError, Environment, File, FileFormat};
 use serde_json::{Map, Value};
 
-use super::Problem;
+use super::{Problem, load::FREE_MAPS};
 
 /// What our variables begin with.
 pub(super) const PREFIX: &str = "ALIGNER__";
@@ -62,8 +62,7 @@ impl Layers {
             set(&mut given, &path, Value::String(value));
         }
         for (key, value) in &self.flags {
-            let path: Vec<String> = key.split('.').map(str::to_owned).collect();
-            set(&mut given, &path, Value::String(value.clone()));
+            set(&mut given, &path(key), Value::String(value.clone()));
         }
         (given, problems)
     }
@@ -172,6 +171,19 @@ fn property(variable: &str) -> Option<[String; 3]> {
     })
 }
 
+/// The path of a dotted key. In a section whose keys are the user's own, the rest is one name with
+/// all its dots, as files have it: a path through them would set another key.
+fn path(key: &str) -> Vec<String> {
+    let parts = |key: &str| key.split('.').map(str::to_owned).collect::<Vec<_>>();
+    FREE_MAPS
+        .iter()
+        .find_map(|map| {
+            let name = key.strip_prefix(map)?.strip_prefix('.')?;
+            Some([parts(map), vec![name.to_owned()]].concat())
+        })
+        .unwrap_or_else(|| parts(key))
+}
+
 /// Puts a value at a path, making what is missing on the way.
 pub(super) fn set(target: &mut Value, path: &[String], value: Value) {
     let Some((last, parents)) = path.split_last() else {
@@ -195,4 +207,97 @@ pub(super) fn set(target: &mut Value, path: &[String], value: Value) {
         .as_object_mut()
         .expect("made an object above")
         .insert(last.clone(), value);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::config::read;
+
+    #[test]
+    fn a_property_after_set_or_in_a_variable_has_the_last_word_however_the_file_writes_it() {
+        const PROPERTY: &str = "kafka.properties.broker.address.family";
+        let flag = |value: &str| vec![(PROPERTY.to_owned(), value.to_owned())];
+        let variable = || -> Vec<(OsString, OsString)> {
+            let name = "ALIGNER__KAFKA__PROPERTIES__BROKER_ADDRESS_FAMILY";
+            vec![(name.into(), "v4".into())]
+        };
+        for (ending, text) in [
+            (
+                ".yaml",
+                "kafka: {properties: {broker.address.family: any}}\n",
+            ),
+            (
+                ".yaml",
+                "kafka: {properties: {broker: {address.family: any}}}\n",
+            ),
+            (
+                ".toml",
+                "[kafka.properties]\nbroker.address.family = \"any\"\n",
+            ),
+        ] {
+            let mut file = tempfile::Builder::new()
+                .suffix(ending)
+                .tempfile()
+                .expect("temporary file");
+            file.write_all(text.as_bytes()).expect("written");
+            for (environment, flags, expected) in [
+                (Vec::new(), Vec::new(), "any"),
+                (variable(), Vec::new(), "v4"),
+                (Vec::new(), flag("v6"), "v6"),
+                (variable(), flag("v6"), "v6"),
+            ] {
+                let layers = Layers {
+                    file: Some(file.path().to_owned()),
+                    environment,
+                    flags,
+                };
+                let properties = read(&layers).expect("valid").kafka.properties;
+                assert_eq!(properties.len(), 1, "{text}");
+                let value = properties["broker.address.family"].expose();
+                assert_eq!(value, expected, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_of_a_property_after_set_replaces_the_one_that_the_file_names() {
+        let file = |value: &str| {
+            let file = tempfile::NamedTempFile::new().expect("temporary file");
+            fs::write(file.path(), value).expect("written");
+            file
+        };
+        let (old, new) = (file("any"), file("v6"));
+        let (old, new) = (old.path().display(), new.path().display());
+        let settings = file(&format!(
+            "kafka: {{property_files: {{broker.address.family: {old}}}}}\n"
+        ));
+        let layers = Layers {
+            file: Some(settings.path().to_owned()),
+            flags: vec![(
+                "kafka.property_files.broker.address.family".to_owned(),
+                new.to_string(),
+            )],
+            ..Layers::default()
+        };
+        let files = read(&layers).expect("valid").kafka.property_files;
+        assert_eq!(files["broker.address.family"], new.to_string());
+        assert_eq!(files.len(), 1);
+    }
+
+    #[test]
+    fn only_the_names_of_properties_hold_dots() {
+        assert_eq!(path("kafka.group_id"), ["kafka", "group_id"]);
+        assert_eq!(path("kafka.properties"), ["kafka", "properties"]);
+        assert_eq!(
+            path("kafka.properties_of.mine"),
+            ["kafka", "properties_of", "mine"]
+        );
+        assert_eq!(
+            path("kafka.property_files.sasl.password"),
+            ["kafka", "property_files", "sasl.password"]
+        );
+    }
 }

@@ -50,6 +50,9 @@ fn read_where(layers: &Layers, wanted: impl Fn(&str) -> bool) -> Result<Settings
     let mut settings = defaults.clone();
     let mut written = Vec::new();
     for (path, value) in leaves(&given, &defaults) {
+        // Whoever has nothing but texts at hand means what files call so.
+        let is_null = value == "null" && is_given_as_text(layers, &path.join("."));
+        let value = if is_null { &Value::Null } else { value };
         match fit(&defaults, &path, value) {
             Ok(value) if path.first().is_some_and(|section| wanted(section)) => {
                 set(&mut settings, &path, value);
@@ -61,6 +64,10 @@ fn read_where(layers: &Layers, wanted: impl Fn(&str) -> bool) -> Result<Settings
     }
     let settings =
         serde_json::from_value(settings).expect("values that fit one by one fit together");
+    // Whoever tries another model by a flag leaves what the file says of its own.
+    if layers.flags.iter().any(|(key, _)| key == "aligner.model") {
+        written.retain(|key| !key.starts_with("aligner."));
+    }
     problems.extend(check(&settings));
     problems.extend(without_effect(&settings, &written));
     for problem in &mut problems {
@@ -74,6 +81,11 @@ fn read_where(layers: &Layers, wanted: impl Fn(&str) -> bool) -> Result<Settings
     } else {
         Err(Problems(problems))
     }
+}
+
+/// Whether a flag or a variable has the last word on a key.
+fn is_given_as_text(layers: &Layers, key: &str) -> bool {
+    layers.flags.iter().any(|(flag, _)| flag == key) || layers.variable(key).is_some()
 }
 
 /// Every given value with its path; a mapping is descended into where the defaults have one.
@@ -229,25 +241,39 @@ fn unknown(defaults: &Value, path: &[String]) -> Option<Problem> {
 
 fn nearest(defaults: &Value, path: &[String]) -> String {
     let written = path.join(".");
+    let (last, section) = path.split_last().expect("a path is never empty");
+    let own = section
+        .iter()
+        .try_fold(defaults, |value, key| value.get(key))
+        .and_then(Value::as_object)
+        .filter(|_| !section.is_empty());
+    let section = section.join(".");
     let mut keys = Vec::new();
     collect_keys(defaults, &mut String::new(), &mut keys);
-    let last = path.last().expect("a path is never empty");
     let distance = |known: &String| {
-        let tail = known
-            .rsplit('.')
-            .next()
-            .expect("split gives one part at least");
-        // Either the whole path is misspelt, or the key stands in the wrong section.
-        let whole = strsim::normalized_damerau_levenshtein(known, &written);
-        let key = strsim::normalized_damerau_levenshtein(tail, last) - 0.1;
-        whole.max(key)
+        let (place, tail) = known.rsplit_once('.').unwrap_or(("", known.as_str()));
+        // Either the key stands in the wrong section, or the whole path is misspelt, of which a
+        // section that is there says nothing.
+        let elsewhere = if place == section { 0.0 } else { 0.1 };
+        let key = strsim::normalized_damerau_levenshtein(tail, last) - elsewhere;
+        if own.is_some() {
+            return key;
+        }
+        key.max(strsim::normalized_damerau_levenshtein(known, &written))
     };
     keys.into_iter()
+        .filter(|known| own.is_none() || !written.starts_with(&format!("{known}.")))
         .map(|known| (distance(&known), known))
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .filter(|(similarity, _)| *similarity > 0.5)
         .map_or_else(
-            || "remove it; config/connector.yaml lists every key".to_owned(),
+            || match own {
+                Some(own) => {
+                    let names: Vec<&str> = own.keys().map(String::as_str).collect();
+                    format!("remove it; {section} has {}", names.join(", "))
+                }
+                None => "remove it; config/connector.yaml lists every key".to_owned(),
+            },
             |(_, known)| format!("did you mean {known}?"),
         )
 }

@@ -161,12 +161,13 @@ pub struct Topics {
 
 impl Default for Topics {
     fn default() -> Self {
+        let topics = aligner_kafka::TopicSettings::default();
         Self {
-            answers: vec!["llm.answers".to_owned()],
-            corrections: "llm.corrections".to_owned(),
-            pairs: "llm.pairs".to_owned(),
-            dead_letters: "llm.dead-letters".to_owned(),
-            create: false,
+            answers: topics.answers,
+            corrections: topics.corrections,
+            pairs: topics.pairs,
+            dead_letters: topics.dead_letters,
+            create: topics.create,
         }
     }
 }
@@ -206,6 +207,12 @@ pub struct SchemaRegistry {
     pub password: Option<Secret>,
     /// File that holds the password.
     pub password_file: Option<String>,
+    /// PEM file with authorities to trust beside the system's.
+    pub ca_file: Option<String>,
+    /// PEM file with the certificate to show, and its chain.
+    pub certificate_file: Option<String>,
+    /// PEM file with its key, in PKCS #8 and without a passphrase.
+    pub key_file: Option<String>,
     /// Register the output schemas at start; otherwise they must be there.
     pub auto_register: bool,
 }
@@ -217,6 +224,9 @@ impl Default for SchemaRegistry {
             username: None,
             password: None,
             password_file: None,
+            ca_file: None,
+            certificate_file: None,
+            key_file: None,
             auto_register: true,
         }
     }
@@ -470,6 +480,6 @@ impl Settings {
         self.kafka
             .group_id
             .clone()
-            .unwrap_or_else(|| format!("connect-{}", self.name.0))
+            .unwrap_or_else(|| aligner_kafka::default_group_id(&self.name.0))
     }
 }

@@ -1,5 +1,7 @@
 //! Sections as the crates that use them want them.
 
+use std::path::PathBuf;
+
 use aligner_kafka::{DeliveryGuarantee, KafkaSettings, TopicSettings};
 use aligner_records::{FieldMap, FieldMapError};
 use aligner_registry::{Password, RegistrySettings};
@@ -73,6 +75,9 @@ pub fn registry(settings: &Settings, url: &str, password: Option<&Secret>) -> Re
     RegistrySettings {
         username: given.username.clone(),
         password: password.map(|password| Password::new(password.expose())),
+        ca_file: given.ca_file.as_ref().map(PathBuf::from),
+        certificate_file: given.certificate_file.as_ref().map(PathBuf::from),
+        key_file: given.key_file.as_ref().map(PathBuf::from),
         auto_register: given.auto_register,
         ..RegistrySettings::new(url)
     }

@@ -1,26 +1,20 @@
 //! Metrics: OpenTelemetry instruments, read by Prometheus.
+//!
+//! Each histogram brings its own boundaries: the SDK's (0, 5, 10, …) are made for milliseconds, and
+//! a view that sets some here would take the place of all the others.
 
 use std::fmt;
 
 use anyhow::Context;
-use opentelemetry_sdk::{
-    Resource,
-    metrics::{Aggregation, Instrument, SdkMeterProvider, Stream},
-};
+use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider};
 use prometheus::{Encoder, Registry, TextEncoder};
-
-/// Seconds. The SDK's own buckets (0, 5, 10, …) are made for milliseconds.
-const SECONDS: [f64; 17] = [
-    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0,
-    300.0,
-];
 
 /// The metrics of this process.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
-    // Instruments die with their provider.
-    _provider: SdkMeterProvider,
+    // Instruments die with it.
+    provider: SdkMeterProvider,
 }
 
 impl fmt::Debug for Metrics {
@@ -35,6 +29,12 @@ impl Metrics {
     /// # Errors
     /// If the exporter refuses the registry.
     pub fn install(resource: Resource) -> anyhow::Result<Self> {
+        let metrics = Self::new(resource)?;
+        opentelemetry::global::set_meter_provider(metrics.provider.clone());
+        Ok(metrics)
+    }
+
+    fn new(resource: Resource) -> anyhow::Result<Self> {
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
@@ -44,23 +44,8 @@ impl Metrics {
         let provider = SdkMeterProvider::builder()
             .with_reader(exporter)
             .with_resource(resource)
-            .with_view(|instrument: &Instrument| {
-                (instrument.unit() == "s" && instrument.name().ends_with("duration")).then(|| {
-                    Stream::builder()
-                        .with_aggregation(Aggregation::ExplicitBucketHistogram {
-                            boundaries: SECONDS.to_vec(),
-                            record_min_max: false,
-                        })
-                        .build()
-                        .expect("the boundaries rise")
-                })
-            })
             .build();
-        opentelemetry::global::set_meter_provider(provider.clone());
-        Ok(Self {
-            registry,
-            _provider: provider,
-        })
+        Ok(Self { registry, provider })
     }
 
     /// Everything in Prometheus' text format.
@@ -71,5 +56,35 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(String::from_utf8(text)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::metrics::MeterProvider;
+
+    use super::*;
+
+    #[test]
+    fn a_histogram_of_durations_has_the_boundaries_that_it_brings() {
+        let resource = Resource::builder_empty().build();
+        let metrics = Metrics::new(resource).expect("a registry of its own");
+        let duration = metrics
+            .provider
+            .meter("test")
+            .f64_histogram("delivery.duration")
+            .with_unit("s")
+            .with_boundaries(vec![0.01, 0.015, 0.025])
+            .build();
+        duration.record(0.012, &[]);
+        let text = metrics.encode().expect("text");
+        let counts: Vec<_> = text
+            .lines()
+            .filter(|line| line.starts_with("delivery_duration_seconds_bucket"))
+            .filter_map(|line| line.rsplit_once(' '))
+            .map(|(_, count)| count)
+            .collect();
+        // Up to 10 ms, 15 ms, 25 ms, and any.
+        assert_eq!(counts, ["0", "1", "1", "1"], "{text}");
     }
 }

@@ -7,12 +7,13 @@ mod logs;
 mod metrics;
 mod traces;
 
+use opentelemetry::KeyValue;
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 pub use metrics::Metrics;
 
-use crate::config::{LogFormat, Telemetry};
+use crate::config::{LogFormat, Settings};
 
 /// What was installed; shut it down to send what is still buffered.
 #[derive(Debug)]
@@ -26,13 +27,10 @@ pub struct Installed {
 ///
 /// # Errors
 /// If a provider refuses its settings.
-pub fn install(settings: &Telemetry, connector: &str) -> anyhow::Result<Installed> {
-    let service = settings
-        .service_name
-        .clone()
-        .unwrap_or_else(|| connector.to_owned());
-    let resource = Resource::builder().with_service_name(service).build();
+pub fn install(settings: &Settings) -> anyhow::Result<Installed> {
+    let resource = resource(settings);
     let metrics = Metrics::install(resource.clone())?;
+    let settings = &settings.telemetry;
     let traces = settings
         .otlp_endpoint
         .as_deref()
@@ -48,6 +46,18 @@ pub fn install(settings: &Telemetry, connector: &str) -> anyhow::Result<Installe
         .with(logs::layer(settings.log_format).with_filter(logs::filter(&settings.log_level)?))
         .try_init()?;
     Ok(Installed { metrics, traces })
+}
+
+/// Who measures and traces: the service, its version, and which of its instances it is, if it was
+/// given a name among them.
+fn resource(settings: &Settings) -> Resource {
+    let service = settings.telemetry.service_name.as_ref();
+    let instance = settings.kafka.instance_id.as_ref();
+    Resource::builder()
+        .with_service_name(service.unwrap_or(&settings.name.0).clone())
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .with_attributes(instance.map(|id| KeyValue::new("service.instance.id", id.0.clone())))
+        .build()
 }
 
 /// Logs only, for commands that are not the service: warnings, to stderr.
@@ -66,5 +76,34 @@ impl Installed {
         {
             tracing::warn!(%error, "the last spans could not be sent");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::Key;
+
+    use crate::config::InstanceId;
+
+    use super::*;
+
+    #[test]
+    fn spans_and_metrics_say_which_service_and_instance_of_which_version_they_come_from() {
+        let says = |settings: &Settings, key: &'static str| {
+            let value = resource(settings).get(&Key::from_static_str(key));
+            value.map(|value| value.to_string())
+        };
+        let mut settings = Settings::default();
+        settings.kafka.instance_id = Some(InstanceId("2".to_owned()));
+        for (key, value) in [
+            ("service.name", "aligner"),
+            ("service.version", env!("CARGO_PKG_VERSION")),
+            ("service.instance.id", "2"),
+        ] {
+            assert_eq!(says(&settings, key).as_deref(), Some(value), "{key}");
+        }
+        settings.telemetry.service_name = Some("moderation".to_owned());
+        let name = says(&settings, "service.name");
+        assert_eq!(name.as_deref(), Some("moderation"));
     }
 }

@@ -1,5 +1,7 @@
 //! What a run came to, beside what the machine could do at best.
 
+use std::io::{self, Write};
+
 use aligner_engine::{
     Description,
     probe::{Machine, Output, Run, TokenRequest},
@@ -126,8 +128,10 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn print(&self) {
-        println!(
+    /// The table for people.
+    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(
+            out,
             "{} ({}, {:.1} M parameters, {}, {} kernels, kv {}, {} threads)",
             self.model,
             self.family,
@@ -136,16 +140,18 @@ impl Report {
             self.kernels,
             self.kv,
             self.threads
-        );
-        println!(
+        )?;
+        writeln!(
+            out,
             "peak {:.0} G multiply-adds/s, reads {:.1} GB/s",
             self.peak_multiply_adds_per_s / 1e9,
             self.read_bytes_per_s / 1e9
-        );
-        println!(
+        )?;
+        writeln!(
+            out,
             "            requests  slots  corrections/s  prefill tok/s  decode tok/s  tok/step  \
              batch fill  of roofline  seconds"
-        );
+        )?;
         let alone = std::slice::from_ref(&self.figures);
         let own = if self.batches.is_empty() { alone } else { &[] };
         for (name, rows) in [
@@ -154,7 +160,8 @@ impl Report {
             ("ragged", &self.queues),
         ] {
             for row in rows {
-                println!(
+                writeln!(
+                    out,
                     "{name:11} {:8}  {:5}  {:13.2}  {:13.0}  {:12.0}  {:8.2}  {:9.0}%  {:>11}  {:7.2}",
                     row.requests,
                     row.slots,
@@ -165,16 +172,18 @@ impl Report {
                     100.0 * row.batch_fill,
                     row.of_roofline(),
                     row.seconds
-                );
+                )?;
             }
         }
         let mut rows = own.iter().chain(&self.batches).chain(&self.queues);
         if rows.any(|row| row.roofline_share.is_none()) {
-            println!(
+            writeln!(
+                out,
                 "- of roofline: weights, keys and values fit the last-level cache, where the speed \
                  of memory bounds nothing"
-            );
+            )?;
         }
+        Ok(())
     }
 }
 

@@ -10,7 +10,10 @@ mod figures;
 mod queue;
 mod sizes;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use aligner::AlignError;
 use aligner_engine::{
@@ -97,10 +100,12 @@ pub fn run(args: &cli::Bench) -> anyhow::Result<ExitCode> {
         }
     };
     let report = bench.report(args, figures, batches, queues);
+    // Not println!, which panics where nobody reads it.
+    let mut out = io::stdout().lock();
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        writeln!(out, "{}", serde_json::to_string(&report)?)?;
     } else {
-        report.print();
+        report.write(&mut out)?;
     }
     Ok(ExitCode::SUCCESS)
 }

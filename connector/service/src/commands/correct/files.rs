@@ -8,7 +8,7 @@ use std::{
     fs::{File, Metadata},
     io::{self, Read},
     os::unix::fs::MetadataExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::anyhow;
@@ -47,9 +47,25 @@ impl<'a> Named<'a> {
         let file = File::open(self.path)
             .map_err(|error| self.fault("opened", &error, "check the path"))?;
         if file.metadata().is_ok_and(|found| found.is_dir()) {
-            return Err(anyhow!("{self} is a folder: name a file in it"));
+            return Err(self.folder_fault());
         }
         Ok(file)
+    }
+
+    /// The error for whoever else could not read it.
+    pub fn unreadable(self, error: &io::Error) -> anyhow::Error {
+        match error.kind() {
+            io::ErrorKind::IsADirectory => self.folder_fault(),
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+                self.fault("opened", error, "check the path")
+            }
+            _ => self.fault("read", error, "check the path"),
+        }
+    }
+
+    /// The error for whoever else could not write it.
+    pub fn unwritable(self, error: &io::Error) -> anyhow::Error {
+        self.fault("written", error, "make its folder, or name another")
     }
 
     /// All of it.
@@ -81,13 +97,35 @@ impl<'a> Named<'a> {
         self.writable(false)
     }
 
+    /// Makes sure of the same, and gives what is there; what is not is made when it is written. An
+    /// empty file would pass for the work of a command that somebody interrupted.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn reserve_if_there(self) -> anyhow::Result<Option<File>> {
+        let made = File::options()
+            .write(true)
+            .create_new(true)
+            .open(self.path)
+            .and_then(|_| std::fs::remove_file(self.path));
+        match made {
+            Ok(()) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.reserve().map(Some),
+            Err(error) => Err(self.unwritable(&error)),
+        }
+    }
+
     fn writable(self, truncate: bool) -> anyhow::Result<File> {
         File::options()
             .write(true)
             .create(true)
             .truncate(truncate)
             .open(self.path)
-            .map_err(|error| self.fault("written", &error, "make its folder, or name another"))
+            .map_err(|error| self.unwritable(&error))
+    }
+
+    fn folder_fault(self) -> anyhow::Error {
+        anyhow!("{self} is a folder: name a file in it")
     }
 
     fn fault(self, done: &str, error: &io::Error, if_missing: &str) -> anyhow::Error {
@@ -110,11 +148,27 @@ impl<'a> Named<'a> {
         };
         match others.iter().find(|other| other.identity() == Some(own)) {
             None => Ok(()),
-            Some(other) => Err(Usage(format!(
-                "{self} is the file of {}, too: name another one",
-                other.option
-            ))),
+            Some(other) => Err(self.also(*other)),
         }
+    }
+
+    /// Refuses to be written where `other` will be, though neither may be there yet.
+    ///
+    /// # Errors
+    /// With the option that names it, too.
+    pub fn refuse_if_with(self, other: Named<'_>) -> Result<(), Usage> {
+        self.refuse_if_among(&[other])?;
+        match (self.place(), other.place()) {
+            (Some(own), Some(others)) if own == others => Err(self.also(other)),
+            _ => Ok(()),
+        }
+    }
+
+    fn also(self, other: Named<'_>) -> Usage {
+        Usage(format!(
+            "{self} is the file of {}, too: name another one",
+            other.option
+        ))
     }
 
     /// What tells a file from all others; nothing for devices, pipes, and what is not there.
@@ -123,6 +177,18 @@ impl<'a> Named<'a> {
             .ok()
             .filter(Metadata::is_file)?;
         Some((file.dev(), file.ino()))
+    }
+
+    /// Where it will be made; nothing for what is there.
+    fn place(self) -> Option<PathBuf> {
+        if self.path.exists() {
+            return None;
+        }
+        let folder = match self.path.parent()? {
+            here if here.as_os_str().is_empty() => Path::new("."),
+            folder => folder,
+        };
+        Some(folder.canonicalize().ok()?.join(self.path.file_name()?))
     }
 }
 
@@ -149,7 +215,7 @@ pub fn of_aligner(settings: &config::Aligner) -> Vec<Named<'_>> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, io::Write, os::unix::fs::symlink, path::PathBuf};
+    use std::{fs, io::Write, os::unix::fs::symlink};
 
     use super::*;
 
@@ -184,6 +250,50 @@ mod tests {
             Named::new("--output", &another)
                 .refuse_if_among(&[input, device])
                 .expect("another file, or none");
+        }
+    }
+
+    #[test]
+    fn two_files_that_are_not_there_yet_are_told_by_where_they_will_be() {
+        let (folder, file) = folder();
+        let absent = folder.path().join("b");
+        let other = folder.path().join("./b");
+        let output = Named::new("--output", &absent);
+        let error = Named::new("--pairs", &other)
+            .refuse_if_with(output)
+            .expect_err("both would be one");
+        let said = error.to_string();
+        assert!(
+            said.ends_with(" is the file of --output, too: name another one"),
+            "{said}"
+        );
+        assert!(!absent.exists(), "asking makes nothing");
+        let device = PathBuf::from("/dev/null");
+        for (pairs, output) in [
+            (&file, &absent),
+            (&folder.path().join("c"), &absent),
+            (&device, &device),
+        ] {
+            Named::new("--pairs", pairs)
+                .refuse_if_with(Named::new("--output", output))
+                .expect("two files, or none");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_only_asked_for_is_left_as_it_was() {
+        let (folder, file) = folder();
+        let absent = folder.path().join("b");
+        let made = Named::new("--report", &absent).reserve_if_there();
+        assert!(made.expect("it can be made").is_none());
+        assert!(!absent.exists());
+        let there = Named::new("--report", &file).reserve_if_there();
+        assert!(there.expect("it can be written").is_some());
+        assert_eq!(fs::read(&file).expect("readable"), b"text");
+        for refused in [absent.join("c"), folder.path().to_owned()] {
+            Named::new("--report", &refused)
+                .reserve_if_there()
+                .expect_err("it cannot be a file");
         }
     }
 

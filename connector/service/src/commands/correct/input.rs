@@ -6,6 +6,7 @@ use std::{
     path::Path,
 };
 
+use aligner_evaluation::render::harmless_line;
 use aligner_records::FieldMap;
 
 use super::{Input, files::Named};
@@ -15,9 +16,13 @@ use crate::{cli, commands::Usage};
 pub const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// White space that is looked through for what an input begins with.
 const MOST_BLANK: usize = 64 << 10;
+/// So much of the first line that is not blank tells what it is.
+const MOST_BEGINNING: usize = 64;
+/// Characters of it that a message repeats.
+const MOST_SHOWN: usize = 20;
 
-/// Opens it, and looks at how it begins: nothing of a JSON array is corrected, though its last
-/// element may stand on a line of its own.
+/// Opens it, and looks at how it begins: nothing is corrected of what is no JSON Lines throughout,
+/// though the last element of a JSON array may stand on a line of its own.
 pub fn open(args: &cli::Correct, fields: Option<&FieldMap>) -> anyhow::Result<Input> {
     if let (Some(question), Some(answer)) = (&args.question, &args.answer) {
         let event = serde_json::json!({ "question": question, "answer": answer });
@@ -37,16 +42,46 @@ pub fn open(args: &cli::Correct, fields: Option<&FieldMap>) -> anyhow::Result<In
             .into());
         }
     };
-    let (first, input) = look(input);
-    if first == Some(b'[') && !fields.is_some_and(maps_lists) {
-        return Err(Usage(format!(
-            "{}: one JSON object a line is expected; this looks like a JSON array: convert with \
-             `jq -c '.[]'`",
-            name(args)
-        ))
-        .into());
+    let (beginning, input) = look(input);
+    let path = file(args).map_or_else(
+        || "FILE".to_owned(),
+        |file| file.path().display().to_string(),
+    );
+    match misfit(&beginning, fields.is_some_and(maps_lists), &path) {
+        Some(fault) => Err(Usage(format!("{}: {fault}", name(args))).into()),
+        None => Ok(input),
     }
-    Ok(input)
+}
+
+/// Why an input that begins so, of a file at `path`, is no JSON Lines.
+fn misfit(beginning: &[u8], lists: bool, path: &str) -> Option<String> {
+    const EXPECTED: &str = "one JSON object a line is expected";
+    match beginning {
+        [] => None,
+        [0x1f, 0x8b, ..] => Some(format!(
+            "this looks like gzip: `zcat {path} | aligner-connector correct --input -`"
+        )),
+        [b'[', ..] if lists => None,
+        [b'[', ..] => Some(format!(
+            "{EXPECTED}; this looks like a JSON array: convert with `jq -c '.[]'`"
+        )),
+        // Cut off, it may go on.
+        [b'{', rest @ ..] if rest.len() + 1 < MOST_BEGINNING && rest.trim_ascii().is_empty() => {
+            Some(format!(
+                "{EXPECTED}; this looks like an object over several lines: make it one line with \
+                 `jq -c .`"
+            ))
+        }
+        [b'{', ..] => None,
+        _ => {
+            let text = String::from_utf8_lossy(beginning);
+            let shown: String = text.trim_end().chars().take(MOST_SHOWN).collect();
+            Some(format!(
+                "{EXPECTED}, such as {{\"question\": …, \"answer\": …}}; this begins with \"{}\"",
+                harmless_line(&shown)
+            ))
+        }
+    }
 }
 
 /// How messages call it.
@@ -63,21 +98,31 @@ pub fn origin(args: &cli::Correct) -> Option<Named<'_>> {
     }
 }
 
-/// Lines of the input file, for the progress bar.
+/// Lines of the input file that are not blank, for the progress bar.
 pub fn total_lines(args: &cli::Correct) -> Option<u64> {
     let path = file(args)?.path();
     // Counting the lines of a pipe would take them.
     if !path.is_file() {
         return None;
     }
-    let mut reader = BufReader::new(File::open(path).ok()?);
-    let mut lines = 0;
+    count_lines(BufReader::new(File::open(path).ok()?)).ok()
+}
+
+/// As many as the source will hand out: the last one counts without its end, too.
+fn count_lines(mut reader: impl BufRead) -> io::Result<u64> {
+    let (mut lines, mut is_filled) = (0, false);
     loop {
-        let buffer = reader.fill_buf().ok()?;
+        let buffer = reader.fill_buf()?;
         if buffer.is_empty() {
-            return Some(lines);
+            return Ok(lines + u64::from(is_filled));
         }
-        lines += buffer.iter().filter(|byte| **byte == b'\n').count() as u64;
+        for (ends_before, piece) in buffer.split(|byte| *byte == b'\n').enumerate() {
+            if ends_before > 0 {
+                lines += u64::from(is_filled);
+                is_filled = false;
+            }
+            is_filled |= !piece.trim_ascii().is_empty();
+        }
         let read = buffer.len();
         reader.consume(read);
     }
@@ -88,33 +133,43 @@ fn file(args: &cli::Correct) -> Option<Named<'_>> {
     (path.as_os_str() != "-").then(|| Named::new("--input", path))
 }
 
-/// The first byte that is no white space, and the input as it was.
-fn look(mut input: Input) -> (Option<u8>, Input) {
+/// The beginning of the first line that is not blank, and the input as it was.
+fn look(mut input: Input) -> (Vec<u8>, Input) {
     let mut head = Vec::new();
-    let first = loop {
-        if head.len() >= MOST_BLANK {
-            break None;
+    let mut begin: Option<usize> = None;
+    loop {
+        let is_enough = match begin {
+            None => head.len() >= MOST_BLANK,
+            Some(begin) => beginning(&head[begin..]).len() < head.len() - begin,
+        };
+        if is_enough {
+            break;
         }
         // An error comes again for whoever reads on, and then has the number of its line.
         let Ok(buffer) = input.fill_buf() else {
-            break None;
+            break;
         };
         if buffer.is_empty() {
-            break None;
+            break;
         }
-        let blank = |at: usize, byte: u8| {
-            byte.is_ascii_whitespace() || BYTE_ORDER_MARK.get(head.len() + at) == Some(&byte)
-        };
-        let mut bytes = buffer.iter().copied().enumerate();
-        let first = bytes.find(|&(at, byte)| !blank(at, byte));
+        let seen = head.len();
         head.extend_from_slice(buffer);
         let read = buffer.len();
         input.consume(read);
-        if let Some((_, byte)) = first {
-            break Some(byte);
-        }
-    };
+        begin = begin.or_else(|| (seen..head.len()).find(|at| !is_blank(&head, *at)));
+    }
+    let first = begin.map_or_else(Vec::new, |begin| beginning(&head[begin..]).to_vec());
     (first, Box::new(Cursor::new(head).chain(input)))
+}
+
+fn is_blank(head: &[u8], at: usize) -> bool {
+    head[at].is_ascii_whitespace() || BYTE_ORDER_MARK.get(at) == Some(&head[at])
+}
+
+/// A line without its end, or so much of it as tells what it is.
+fn beginning(text: &[u8]) -> &[u8] {
+    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    &line[..line.len().min(MOST_BEGINNING)]
 }
 
 /// Whether a mapping begins with an item of a list, so that each line is one.
@@ -140,21 +195,78 @@ mod tests {
     #[test]
     fn looking_at_how_an_input_begins_takes_nothing_from_it() {
         let blank = " \n".repeat(MOST_BLANK);
+        let long = "[".repeat(1_000);
         for (text, expected) in [
-            ("", None),
-            (" \r\n\t", None),
-            ("[1]", Some(b'[')),
-            ("\u{feff}\n [\n", Some(b'[')),
-            ("\n{}\n[]\n", Some(b'{')),
+            ("", ""),
+            (" \r\n\t", ""),
+            ("[1]", "[1]"),
+            ("\u{feff}\n [\n", "["),
+            ("\n{}\n[]\n", "{}"),
+            ("\n{\r\n\"question\"", "{\r"),
+            (long.as_str(), &long[..MOST_BEGINNING]),
             // So much of nothing is nobody's array.
-            (blank.as_str(), None),
+            (blank.as_str(), ""),
         ] {
             let slow = Slow(Cursor::new(text.as_bytes().to_vec()));
             let (first, mut input) = look(Box::new(BufReader::new(slow)));
-            assert_eq!(first, expected);
+            assert_eq!(String::from_utf8_lossy(&first), expected);
             let mut read = String::new();
             input.read_to_string(&mut read).expect("text");
             assert!(read == text, "{} bytes of {}", read.len(), text.len());
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_lines_is_told_by_its_beginning_with_the_way_to_make_it_that() {
+        let fault = |beginning: &[u8], lists| misfit(beginning, lists, "log.gz");
+        let cut_off = format!("{{{}", " ".repeat(MOST_BEGINNING - 1));
+        for (beginning, lists) in [
+            ("", false),
+            ("{\"question\": 1}", false),
+            ("{ \"question\"", false),
+            (cut_off.as_str(), false),
+            ("[1]", true),
+        ] {
+            assert_eq!(fault(beginning.as_bytes(), lists), None);
+        }
+        let cases: [(&[u8], bool, &str); 7] = [
+            (b"\x1f\x8b\x08", true, "`zcat log.gz | "),
+            (b"[1]", false, "`jq -c '.[]'`"),
+            (b"{", true, "`jq -c .`"),
+            (b"{ \r", false, "`jq -c .`"),
+            (b"id,question\r", false, "begins with \"id,question\""),
+            (
+                b"\"a \x1b[2J text",
+                true,
+                "begins with \"\"a \u{fffd}[2J text\"",
+            ),
+            (
+                b"0123456789012345678901",
+                false,
+                "begins with \"01234567890123456789\"",
+            ),
+        ];
+        for (beginning, lists, said) in cases {
+            let fault = fault(beginning, lists).expect("no JSON Lines");
+            assert!(fault.contains(said), "{said}: {fault}");
+        }
+    }
+
+    #[test]
+    fn lines_are_counted_as_they_are_handed_out() {
+        for (text, lines) in [
+            ("", 0),
+            ("\n \r\n\n", 0),
+            ("{}", 1),
+            ("{}\n", 1),
+            ("{}\n\n  \n{}", 2),
+            ("  {}\r\n{}\n \t", 2),
+        ] {
+            for capacity in [1, 3, 64] {
+                let reader = BufReader::with_capacity(capacity, text.as_bytes());
+                let counted = count_lines(reader).expect("memory can be read");
+                assert_eq!(counted, lines, "{text:?} by {capacity}");
+            }
         }
     }
 

@@ -1,14 +1,18 @@
 //! `correct`: answers from the command line, a file or stdin; the same pipeline, engine and prompt
 //! as `run`, with lines of text where that has Kafka.
 
+mod bypassed;
 pub(super) mod files;
 mod input;
 mod lines;
 mod raw;
+mod remains;
 mod settings;
 mod writer;
 
 use std::{
+    cmp::Reverse,
+    fs::File,
     io::{self, BufRead, BufWriter, IsTerminal, Write},
     process::ExitCode,
     sync::Arc,
@@ -16,21 +20,19 @@ use std::{
 };
 
 use aligner_pipeline::{Parts, Pipeline, Summary, system_clock};
-use aligner_records::{Disposition, FieldMap};
-use anyhow::bail;
+use aligner_records::{Disposition, FieldMap, reason};
+use anyhow::{Context, bail};
 use clap::ArgMatches;
+use indicatif::ProgressBar;
 
 use self::files::Named;
 use crate::{
     cli::{self, OutputFormat},
-    commands::{self, Usage},
+    commands::{self, INTERRUPTED, Usage},
     config::{self, Settings},
     diff::Paint,
     models, serve, telemetry,
 };
-
-/// What shells give for a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
 
 /// Runs the command; `matches` are those of the whole command line.
 pub fn run(args: &cli::Correct, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
@@ -48,19 +50,24 @@ pub fn run(args: &cli::Correct, matches: &ArgMatches) -> anyhow::Result<ExitCode
         }
     });
     let runtime = commands::runtime()?;
-    let limits = settings::limits(settings.pipeline.clone());
+    let limits = settings::limits(settings.pipeline.clone(), args.config.is_some());
     let patience = Duration::from_millis(limits.max_outage_ms);
     let loaded = runtime.block_on(models::load(&settings.aligner, patience))?;
-    let output = output(args)?;
-    let pairs = pairs(args)?;
+    let (output, pairs) = outputs(args)?;
     if args.raw {
         return runtime.block_on(raw::run(loaded.engine()?, input, output));
     }
     let aligner = loaded.aligner();
-    let progress = commands::progress_bar(input::total_lines(args));
-    let identity = aligner.identity().clone();
-    let (sink, ending) =
-        writer::LineSink::new(output, pairs, format, paint(args), identity, progress);
+    let (sink, ending) = writer::LineSink::new(
+        output,
+        pairs,
+        format,
+        paint(args),
+        aligner.identity().clone(),
+        fields.clone(),
+        progress(args),
+    );
+    let is_mapped = fields.is_some();
     let (source, input_end) = lines::LineSource::new(input);
     let pipeline = Pipeline::new(Parts {
         source,
@@ -97,6 +104,11 @@ pub fn run(args: &cli::Correct, matches: &ArgMatches) -> anyhow::Result<ExitCode
             return Ok(ExitCode::from(INTERRUPTED));
         }
     }
+    if summary.received == 0 {
+        eprintln!("warning: {} holds no lines", input::name(args));
+    } else if output_file(args).is_some() || args.pairs.is_some() {
+        eprintln!("{}", done(&summary));
+    }
     if ending.dead_lettered == 0 {
         return Ok(ExitCode::SUCCESS);
     }
@@ -105,28 +117,75 @@ pub fn run(args: &cli::Correct, matches: &ArgMatches) -> anyhow::Result<ExitCode
          \"message\" says why",
         ending.dead_lettered, summary.received
     );
+    if !is_mapped && lacks_our_fields(&summary) {
+        eprintln!(
+            "if the log has another layout, say where question and answer lie: --config with \
+             input.fields, see config/existing-log.yaml"
+        );
+    }
     Ok(ExitCode::FAILURE)
+}
+
+/// What became of all lines, where nobody sees them pass.
+fn done(summary: &Summary) -> String {
+    let counts = Disposition::ALL.into_iter().filter_map(|disposition| {
+        let count = count(summary, disposition)?;
+        let outcomes = summary.outcomes.iter();
+        let mut reasons: Vec<(u64, &str)> = outcomes
+            .filter(|outcome| outcome.disposition == disposition)
+            .filter_map(|outcome| Some((outcome.records, outcome.reason?)))
+            .collect();
+        reasons.sort_unstable_by_key(|(records, reason)| (Reverse(*records), *reason));
+        let reasons: Vec<String> = reasons
+            .into_iter()
+            .map(|(records, reason)| format!("{records} {reason}"))
+            .collect();
+        Some(format!("{count}{}", in_brackets(&reasons)))
+    });
+    let plural = if summary.received == 1 { "" } else { "s" };
+    format!(
+        "{} line{plural}: {}",
+        summary.received,
+        counts.collect::<Vec<_>>().join(", ")
+    )
 }
 
 /// What was done until somebody stopped it.
 fn interrupted(summary: &Summary) -> String {
-    let count = |disposition: Disposition| {
-        let outcomes = summary.outcomes.iter();
-        let records: u64 = outcomes
-            .filter(|outcome| outcome.disposition == disposition)
-            .map(|outcome| outcome.records)
-            .sum();
-        (records > 0).then(|| format!("{records} {}", disposition.as_str()))
-    };
-    let counts: Vec<String> = Disposition::ALL.into_iter().filter_map(count).collect();
-    let of_these = match counts.as_slice() {
-        [] => String::new(),
-        counts => format!(" ({})", counts.join(", ")),
-    };
+    let counts: Vec<String> = Disposition::ALL
+        .into_iter()
+        .filter_map(|disposition| count(summary, disposition))
+        .collect();
     format!(
-        "interrupted: {} lines were done{of_these}, the others are not in the output",
-        summary.received - summary.left
+        "interrupted: {} lines were done{}, the others are not in the output",
+        summary.received - summary.left,
+        in_brackets(&counts)
     )
+}
+
+/// How many lines ended so, if any did.
+fn count(summary: &Summary, disposition: Disposition) -> Option<String> {
+    let outcomes = summary.outcomes.iter();
+    let records: u64 = outcomes
+        .filter(|outcome| outcome.disposition == disposition)
+        .map(|outcome| outcome.records)
+        .sum();
+    (records > 0).then(|| format!("{records} {}", disposition.as_str()))
+}
+
+fn in_brackets(items: &[String]) -> String {
+    if items.is_empty() {
+        return String::new();
+    }
+    format!(" ({})", items.join(", "))
+}
+
+/// Whether no line has both question and answer where we look for them, so that most likely they
+/// lie elsewhere.
+fn lacks_our_fields(summary: &Summary) -> bool {
+    let missing = [reason::MISSING_QUESTION, reason::MISSING_ANSWER];
+    let mut outcomes = summary.outcomes.iter();
+    outcomes.all(|outcome| outcome.reason.is_some_and(|word| missing.contains(&word)))
 }
 
 type Input = Box<dyn BufRead + Send>;
@@ -141,19 +200,25 @@ fn fields(args: &cli::Correct, settings: &Settings) -> anyhow::Result<Option<Fie
     Ok(config::fields(settings)?)
 }
 
-/// Making an output empties it: the answers would be gone before they are read.
+/// An output is emptied: the answers would be gone before they are read. And two outputs that are
+/// one would lie in each other.
 fn refuse_own_files(args: &cli::Correct, settings: &Settings) -> Result<(), Usage> {
+    let (output, pairs) = (output_file(args), pairs_file(args));
+    if to_stdout(args) && args.pairs.is_some() && pairs.is_none() {
+        let message = "--pairs -: stdout already has the corrections; name a file for one of them";
+        return Err(Usage(message.to_owned()));
+    }
     let mut read: Vec<Named<'_>> = input::origin(args).into_iter().collect();
     let config = args.config.as_deref();
     read.extend(config.map(|path| Named::new("--config", path)));
     read.extend(files::of_aligner(&settings.aligner));
-    let output = (!to_stdout(args)).then(|| Named::new("--output", &args.output));
-    let pairs = args.pairs.as_deref();
-    let pairs = pairs.map(|path| Named::new("--pairs", path));
     for written in output.into_iter().chain(pairs) {
         written.refuse_if_among(&read)?;
     }
-    Ok(())
+    match (output, pairs) {
+        (Some(output), Some(pairs)) => pairs.refuse_if_with(output),
+        _ => Ok(()),
+    }
 }
 
 fn to_stdout(args: &cli::Correct) -> bool {
@@ -170,20 +235,59 @@ fn paint(args: &cli::Correct) -> Paint {
     }
 }
 
-fn output(args: &cli::Correct) -> anyhow::Result<Output> {
-    if to_stdout(args) {
-        return Ok(Box::new(BufWriter::new(io::stdout())));
+/// Progress on stderr, unless lines pass on the same terminal: they say as much, and would lie among
+/// what is left of the bar.
+fn progress(args: &cli::Correct) -> ProgressBar {
+    let is_stdout_used = to_stdout(args) || (args.pairs.is_some() && pairs_file(args).is_none());
+    if is_stdout_used && io::stdout().is_terminal() {
+        return ProgressBar::hidden();
     }
-    let file = Named::new("--output", &args.output).create()?;
-    Ok(Box::new(BufWriter::new(file)))
+    // Nobody sees what is counted where stderr is no terminal.
+    let total = if io::stderr().is_terminal() {
+        input::total_lines(args)
+    } else {
+        None
+    };
+    commands::progress_bar(total)
 }
 
-fn pairs(args: &cli::Correct) -> anyhow::Result<Option<Output>> {
-    let Some(path) = &args.pairs else {
-        return Ok(None);
+/// The file of the corrections, unless that is stdout.
+fn output_file(args: &cli::Correct) -> Option<Named<'_>> {
+    (!to_stdout(args)).then(|| Named::new("--output", &args.output))
+}
+
+/// The file of the pairs, if they are asked for and not on stdout.
+fn pairs_file(args: &cli::Correct) -> Option<Named<'_>> {
+    let path = args.pairs.as_deref()?;
+    (path.as_os_str() != "-").then(|| Named::new("--pairs", path))
+}
+
+/// Both are opened before either is emptied: what one of them held is not lost by what is wrong with
+/// the other.
+fn outputs(args: &cli::Correct) -> anyhow::Result<(Output, Option<Output>)> {
+    let (output, pairs) = (output_file(args), pairs_file(args));
+    let opened = output.map(Named::reserve).transpose()?;
+    let opened_pairs = pairs.map(Named::reserve).transpose()?;
+    if let (Some(output), Some(pairs)) = (output, pairs) {
+        // Links that led to what was not there may lead to one file.
+        pairs.refuse_if_among(&[output])?;
+    }
+    let output =
+        written_to(opened).with_context(|| format!("emptying {}", args.output.display()))?;
+    let pairs = match &args.pairs {
+        Some(path) => {
+            let pairs = written_to(opened_pairs);
+            Some(pairs.with_context(|| format!("emptying {}", path.display()))?)
+        }
+        None => None,
     };
-    let file = Named::new("--pairs", path);
-    // The output may have been made just now.
-    file.refuse_if_among(&[Named::new("--output", &args.output)])?;
-    Ok(Some(Box::new(BufWriter::new(file.create()?))))
+    Ok((output, pairs))
+}
+
+/// A reserved file, empty; stdout without one.
+fn written_to(file: Option<File>) -> io::Result<Output> {
+    match file {
+        Some(file) => Ok(Box::new(BufWriter::new(files::emptied(file)?))),
+        None => Ok(Box::new(BufWriter::new(io::stdout()))),
+    }
 }

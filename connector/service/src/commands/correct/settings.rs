@@ -9,8 +9,8 @@ use clap::{ArgMatches, parser::ValueSource};
 
 use super::lines::MAX_LINE_BYTES;
 use crate::{
-    cli,
-    config::{self, Layers, Problem, Problems, Settings},
+    cli, commands,
+    config::{self, Layers, Problems, Settings},
 };
 
 /// `service` has the time that `pipeline` is held against.
@@ -25,11 +25,10 @@ pub fn read(args: &cli::Correct, matches: &ArgMatches) -> Result<Settings, Probl
     let layers = Layers {
         file: args.config.clone(),
         environment: std::env::vars_os().collect(),
-        flags: flags.clone(),
+        flags,
     };
-    config::read_sections(&layers, &SECTIONS).map_err(|Problems(problems)| {
-        let named = problems.into_iter().map(|problem| by_flag(problem, &flags));
-        Problems(named.collect())
+    config::read_sections(&layers, &SECTIONS).map_err(|problems| {
+        commands::by_flags(problems, &layers.flags, ", or give a --config that has it")
     })
 }
 
@@ -75,23 +74,21 @@ fn written(matches: &ArgMatches) -> Vec<&'static str> {
         .collect()
 }
 
-fn by_flag(problem: Problem, flags: &[(String, String)]) -> Problem {
-    if flags.iter().all(|(key, _)| *key != problem.key) {
-        return problem;
-    }
-    let flag = problem.key.replace("aligner.", "--").replace('_', "-");
-    Problem {
-        key: flag,
-        ..problem
-    }
-}
-
 /// The limits of the pipeline, for a file: nothing waits for it to leave.
 ///
 /// Where `run` has limits because of brokers, or patience because nobody is looking, a file has its
-/// own as long as nobody chose others.
-pub fn limits(given: Limits) -> Limits {
+/// own as long as nobody chose others. A configuration that is tried `as_run` keeps the limits of
+/// brokers, its defaults too: what they refuse there is to be seen here.
+pub fn limits(given: Limits, as_run: bool) -> Limits {
     let usual = Limits::default();
+    let (input, output) = if as_run {
+        (given.max_input_bytes, given.max_output_bytes)
+    } else {
+        (
+            chosen(given.max_input_bytes, usual.max_input_bytes, MAX_LINE_BYTES),
+            chosen(given.max_output_bytes, usual.max_output_bytes, 256 << 20),
+        )
+    };
     Limits {
         // Whoever interrupts waits for the prompt, and the input still holds what was not done.
         drain_timeout_ms: 0,
@@ -99,9 +96,8 @@ pub fn limits(given: Limits) -> Limits {
         // of the log says so, and then the lines that it did not answer are named.
         max_outage_ms: chosen(given.max_outage_ms, usual.max_outage_ms, 60_000),
         // What is longer was cut when it was read.
-        max_input_bytes: chosen(given.max_input_bytes, usual.max_input_bytes, MAX_LINE_BYTES)
-            .min(MAX_LINE_BYTES),
-        max_output_bytes: chosen(given.max_output_bytes, usual.max_output_bytes, 256 << 20),
+        max_input_bytes: input.min(MAX_LINE_BYTES),
+        max_output_bytes: output,
         ..given
     }
 }
@@ -181,36 +177,36 @@ mod tests {
     }
 
     #[test]
-    fn what_a_flag_says_wrong_has_the_flags_name_and_a_files_mistake_its_keys() {
-        let problem = |key: &str| Problem {
-            key: key.to_owned(),
-            value: None,
-            message: String::new(),
-            fix: None,
-        };
-        let flags = [("aligner.max_new_tokens".to_owned(), "0".to_owned())];
-        let named = |key| by_flag(problem(key), &flags).key;
-        assert_eq!(named("aligner.max_new_tokens"), "--max-new-tokens");
-        assert_eq!(named("aligner.model"), "aligner.model");
-    }
-
-    #[test]
     fn a_file_has_limits_of_its_own_until_others_are_chosen() {
-        let own = limits(Limits::default());
+        let own = limits(Limits::default(), false);
         assert_eq!(own.max_input_bytes, MAX_LINE_BYTES);
         assert_eq!((own.max_outage_ms, own.drain_timeout_ms), (60_000, 0));
-        let chosen = limits(Limits {
+        let small = Limits {
             max_answer_chars: Some(7),
             max_input_bytes: 1_000,
             max_outage_ms: 5,
             ..Limits::default()
-        });
+        };
+        let chosen = limits(small, false);
         assert_eq!(chosen.max_answer_chars, Some(7));
         assert_eq!((chosen.max_input_bytes, chosen.max_outage_ms), (1_000, 5));
-        let larger = limits(Limits {
+        let large = Limits {
             max_input_bytes: usize::MAX,
             ..Limits::default()
-        });
-        assert_eq!(larger.max_input_bytes, MAX_LINE_BYTES);
+        };
+        for as_run in [false, true] {
+            let larger = limits(large.clone(), as_run);
+            assert_eq!(larger.max_input_bytes, MAX_LINE_BYTES);
+        }
+    }
+
+    #[test]
+    fn a_configuration_that_is_tried_keeps_the_limits_of_brokers_though_they_are_the_usual_ones() {
+        let usual = Limits::default();
+        let tried = limits(usual.clone(), true);
+        assert_eq!(tried.max_input_bytes, usual.max_input_bytes);
+        assert_eq!(tried.max_output_bytes, usual.max_output_bytes);
+        // Patience is nothing that brokers ask for.
+        assert_eq!((tried.max_outage_ms, tried.drain_timeout_ms), (60_000, 0));
     }
 }

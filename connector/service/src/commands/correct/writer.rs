@@ -10,16 +10,16 @@ use aligner_pipeline::{
     Delivery, DeliveryError, Encoder, JsonEncoder, Outbound, OutputKind, PartitionEpoch, Sink,
 };
 use aligner_records::{
-    CONNECT_HEADER_PREFIX, Correction, Disposition, INSTANTS, PreferencePair, REASON_HEADER,
-    TimeUnit, event_correction_id, json,
+    AnswerEvent, CONNECT_HEADER_PREFIX, Correction, Disposition, FieldMap, PreferencePair,
+    REASON_HEADER, event_correction_id, json,
 };
 use bytes::Bytes;
 use indicatif::ProgressBar;
-use serde_json::Value;
 
-use super::{Output, input::BYTE_ORDER_MARK, lines::event_id};
+use super::{Output, bypassed, lines::event_id, remains};
 use crate::{
     cli::OutputFormat,
+    commands,
     diff::{self, Paint},
 };
 
@@ -46,8 +46,11 @@ impl Encoder for LineEncoder {
             correction.answer.as_deref().unwrap_or_default(),
             &self.revision,
         );
+        let is_bypassed = correction.disposition == Disposition::Bypassed;
+        let why = correction.reason.as_deref().filter(|_| is_bypassed);
         JsonEncoder.correction(&Correction {
             correction_id,
+            message: why.and_then(bypassed::because).map(str::to_owned),
             source_topic: None,
             source_partition: None,
             source_offset: None,
@@ -95,6 +98,7 @@ pub struct LineSink {
     format: OutputFormat,
     paint: Paint,
     identity: Identity,
+    fields: Option<FieldMap>,
     progress: ProgressBar,
     ending: Ending,
     tell: mpsc::SyncSender<Ending>,
@@ -108,6 +112,7 @@ impl LineSink {
         format: OutputFormat,
         paint: Paint,
         identity: Identity,
+        fields: Option<FieldMap>,
         progress: ProgressBar,
     ) -> (Self, EndingHandle) {
         let (tell, handle) = mpsc::sync_channel(1);
@@ -118,6 +123,7 @@ impl LineSink {
             format,
             paint,
             identity,
+            fields,
             progress,
             ending,
             tell,
@@ -131,7 +137,11 @@ impl LineSink {
             OutputKind::Correction => outbound.value.clone().unwrap_or_default(),
             OutputKind::DeadLetter => {
                 self.ending.dead_lettered += 1;
-                json::encode(&dead_letter(outbound, offset, &self.identity)).into()
+                let event = remains::of_line(
+                    outbound.value.as_deref().unwrap_or_default(),
+                    self.fields.as_ref(),
+                );
+                json::encode(&dead_letter(outbound, offset, event, &self.identity)).into()
             }
         };
         self.progress.inc(1);
@@ -198,19 +208,18 @@ fn position(outbound: &Outbound, otherwise: i64) -> i64 {
         .unwrap_or(otherwise)
 }
 
-/// The record that stands in a dead-lettered line's place. Each field that can be read is kept.
-fn dead_letter(outbound: &Outbound, line: i64, identity: &Identity) -> Correction {
-    let value = outbound.value.as_deref().unwrap_or_default();
-    let json = value.strip_prefix(BYTE_ORDER_MARK).unwrap_or(value);
-    let event: Value = serde_json::from_slice(json).unwrap_or_default();
-    let text = |field: &str| {
-        let text = event.get(field)?.as_str()?;
-        (!text.is_empty()).then(|| text.to_owned())
-    };
-    let event_id = text("event_id").unwrap_or_else(|| event_id(line));
-    let (question, answer) = (text("question"), text("answer"));
+/// The record that stands in a dead-lettered line's place, with what is left of its event.
+fn dead_letter(
+    outbound: &Outbound,
+    line: i64,
+    event: AnswerEvent,
+    identity: &Identity,
+) -> Correction {
+    let text = |text: String| Some(text).filter(|text| !text.is_empty());
+    let event_id = event.event_id.unwrap_or_else(|| event_id(line));
+    let (question, answer) = (text(event.question), text(event.answer));
     // A line without both is told from others by all that it holds.
-    let whole = String::from_utf8_lossy(value);
+    let whole = String::from_utf8_lossy(outbound.value.as_deref().unwrap_or_default());
     let told_by = match (&question, &answer) {
         (Some(question), Some(answer)) => (question.as_str(), answer.as_str()),
         _ => ("", &*whole),
@@ -230,14 +239,11 @@ fn dead_letter(outbound: &Outbound, line: i64, identity: &Identity) -> Correctio
         )
         .map(str::to_owned),
         similarity: None,
-        upstream_model: text("upstream_model"),
-        conversation_id: text("conversation_id"),
-        user_id: text("user_id"),
-        metadata_json: text("metadata_json"),
-        created_at: event
-            .get("created_at")
-            .and_then(Value::as_i64)
-            .filter(|at| INSTANTS.contains(at) && TimeUnit::mistaken(*at).is_none()),
+        upstream_model: event.upstream_model,
+        conversation_id: event.conversation_id,
+        user_id: event.user_id,
+        metadata_json: event.metadata_json,
+        created_at: event.created_at,
         aligner_name: identity.name.clone(),
         aligner_revision: identity.revision.clone(),
         template_hash: identity.template_hash.clone(),
@@ -269,6 +275,8 @@ fn text(correction: &Correction, paint: Paint) -> String {
         diff::harmless(&correction.event_id).replace('\n', " "),
         because.unwrap_or_default()
     );
+    let question = correction.question.as_deref();
+    let question = question.map(|text| format!("\n  {}", commands::question_line(text)));
     let body = match correction.disposition {
         Disposition::Corrected => diff::words(
             answer,
@@ -278,5 +286,9 @@ fn text(correction: &Correction, paint: Paint) -> String {
         Disposition::Unchanged | Disposition::Bypassed => diff::harmless(answer),
         Disposition::DeadLettered => correction.message.clone().unwrap_or_default(),
     };
-    format!("{head}\n  {}\n", body.replace('\n', "\n  "))
+    format!(
+        "{head}{}\n  {}\n",
+        question.unwrap_or_default(),
+        body.replace('\n', "\n  ")
+    )
 }

@@ -6,7 +6,7 @@ mod reach;
 mod traffic;
 mod view;
 
-use std::{mem::ManuallyDrop, process::ExitCode, sync::atomic::AtomicBool, time::Duration};
+use std::{io, mem::ManuallyDrop, process::ExitCode, sync::atomic::AtomicBool, time::Duration};
 
 use aligner_kafka::{Connection, MockBroker, TopicReader, create_topics};
 use anyhow::{Context, bail};
@@ -14,7 +14,7 @@ use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     cli,
-    commands::{self, demo::books::Books},
+    commands::{self, INTERRUPTED, demo::books::Books},
     config::{Secret, Settings},
     serve, telemetry,
 };
@@ -68,6 +68,8 @@ async fn demo(args: &cli::Demo) -> anyhow::Result<ExitCode> {
     }
     let outputs = outputs(connection.clone(), &settings).await?;
 
+    // One for all that follows: between two of them a signal would go unheard.
+    let mut interrupt = Box::pin(tokio::signal::ctrl_c());
     let (stop, stopped) = oneshot::channel::<()>();
     let (started, running) = oneshot::channel();
     let service_settings = settings.clone();
@@ -92,9 +94,10 @@ async fn demo(args: &cli::Demo) -> anyhow::Result<ExitCode> {
                 CONNECT.as_secs()
             ),
         },
-        interrupted = tokio::signal::ctrl_c() => {
+        interrupted = &mut interrupt => {
             interrupted?;
-            return Ok(ExitCode::FAILURE);
+            view.interrupted(0, args.events);
+            return Ok(ExitCode::from(INTERRUPTED));
         }
     };
 
@@ -105,16 +108,38 @@ async fn demo(args: &cli::Demo) -> anyhow::Result<ExitCode> {
         settings.topics.answers[0].clone(),
         events,
     ));
-    let followed = follow(outputs, &mut books, &view, &progress, &mut service).await;
-    let closed = view.closing(&books, broker.is_some());
+    let followed = follow(
+        outputs,
+        &mut books,
+        &view,
+        &progress,
+        &mut service,
+        &mut interrupt,
+    )
+    .await;
+    let interrupted = matches!(followed, Ok(Followed::Interrupted));
+    let closed = if interrupted {
+        view.interrupted(books.done(), books.total());
+        Ok(())
+    } else {
+        view.closing(&books, broker.is_some())
+    };
     producer.abort();
     // The service may have ended already, and then has nothing to be told.
     let _ = stop.send(());
     if !service.is_finished() {
-        service.await??;
+        tokio::select! {
+            ended = &mut service => {
+                ended??;
+            }
+            _ = tokio::signal::ctrl_c() => commands::end_at_once(INTERRUPTED),
+        }
     }
     followed?;
     closed?;
+    if interrupted {
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
     Ok(if books.lost() == 0 {
         ExitCode::SUCCESS
     } else {
@@ -124,6 +149,14 @@ async fn demo(args: &cli::Demo) -> anyhow::Result<ExitCode> {
 
 type Service = tokio::task::JoinHandle<anyhow::Result<Option<aligner_pipeline::Summary>>>;
 
+/// Why outputs are read no more.
+enum Followed {
+    /// Every event is accounted for.
+    ToTheEnd,
+    /// Somebody has seen enough.
+    Interrupted,
+}
+
 /// Reads outputs until every event is accounted for.
 async fn follow(
     mut outputs: TopicReader,
@@ -131,7 +164,8 @@ async fn follow(
     view: &view::View,
     progress: &aligner_pipeline::progress::Progress,
     service: &mut Service,
-) -> anyhow::Result<()> {
+    interrupt: &mut (impl Future<Output = io::Result<()>> + Unpin),
+) -> anyhow::Result<Followed> {
     let mut redraw = tokio::time::interval(Duration::from_millis(200));
     let mut last = tokio::time::Instant::now();
     while books.open() > 0 {
@@ -152,14 +186,14 @@ async fn follow(
                 ended??;
                 bail!("the service ended with {} events open", books.open());
             }
-            interrupted = tokio::signal::ctrl_c() => {
+            interrupted = &mut *interrupt => {
                 interrupted?;
-                bail!("interrupted with {} events open", books.open());
+                return Ok(Followed::Interrupted);
             }
         }
     }
     view.status(books, &progress.snapshot());
-    Ok(())
+    Ok(Followed::ToTheEnd)
 }
 
 fn settings(bootstrap_servers: &str) -> Settings {
@@ -173,6 +207,8 @@ fn settings(bootstrap_servers: &str) -> Settings {
     settings.topics.create = true;
     // Somebody is watching: small batches, so that corrections come one by one.
     settings.pipeline.max_batch_records = 8;
+    // Whoever interrupts it waits for no answer.
+    settings.pipeline.drain_timeout_ms = 0;
     settings
 }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::books::Books;
 use crate::{
-    cli,
+    cli, commands,
     config::Settings,
     diff::{self, Paint},
 };
@@ -90,16 +90,17 @@ impl View {
         let answer = correction.answer.as_deref().unwrap_or_default();
         let corrected = correction.correction.as_deref().unwrap_or_default();
         let diff = diff::words(answer, corrected, self.paint);
+        let question = commands::question_line(correction.question.as_deref().unwrap_or_default());
         let id = diff::harmless(&correction.event_id);
         let model = diff::harmless(correction.upstream_model.as_deref().unwrap_or("?"));
         if self.terminal {
             self.line(&format!(
-                "corrected {id} ({model})\n  {}\n",
+                "corrected {id} ({model})\n  {question}\n  {}\n",
                 diff.replace('\n', "\n  ")
             ))
         } else {
             self.line(&format!(
-                "corrected {id} model={model} {}",
+                "corrected {id} model={model} {question} / {}",
                 diff.replace('\n', " / ")
             ))
         }
@@ -117,6 +118,12 @@ impl View {
             books.count(Disposition::DeadLettered),
             snapshot.unfinished,
         ));
+    }
+
+    /// How far it came until somebody stopped it.
+    pub fn interrupted(&self, done: u32, of: u32) {
+        self.bar.finish_and_clear();
+        eprintln!("interrupted: {done} of {of} answers were done");
     }
 
     /// What happened, and what to do next.

@@ -3,6 +3,10 @@
 //! A default may well have none: nobody counts on it.
 
 use super::{Found, Problem, Settings};
+use crate::config::{Aligner, Format};
+
+/// Stand-ins, which read neither prompts nor weights.
+const STAND_INS: [&str; 3] = ["identity", "marker", "marker-all"];
 
 /// Those among the keys that were written.
 pub fn without_effect(settings: &Settings, written: &[String]) -> Vec<Problem> {
@@ -46,7 +50,112 @@ pub fn without_effect(settings: &Settings, written: &[String]) -> Vec<Problem> {
             }
         }
     }
+    for unread in unread(settings) {
+        for key in unread.keys.into_iter().filter(|key| is_written(key)) {
+            found.add(key, None, unread.because.clone(), unread.fix);
+        }
+    }
     found.0
+}
+
+/// Keys that nothing reads as the others stand.
+struct Unread {
+    /// Those that say something else than their default.
+    keys: Vec<&'static str>,
+    because: String,
+    fix: &'static str,
+}
+
+fn unread(settings: &Settings) -> Vec<Unread> {
+    let (aligner, usual) = (&settings.aligner, Aligner::default());
+    let model = aligner.model.as_str();
+    let (is_remote, is_stand_in) = (model == "remote", STAND_INS.contains(&model));
+    let mut found = Vec::new();
+    if !is_remote {
+        let remote = &aligner.remote;
+        found.push(Unread {
+            keys: those([
+                ("aligner.remote.url", remote.url.is_some()),
+                ("aligner.remote.model", remote.model.is_some()),
+                (
+                    "aligner.remote.add_special_tokens",
+                    remote.add_special_tokens.is_some(),
+                ),
+                ("aligner.remote.api_key", remote.api_key.is_some()),
+                ("aligner.remote.api_key_file", remote.api_key_file.is_some()),
+            ]),
+            because: format!("aligner.model is {model}, and asks no completions server"),
+            fix: "write aligner.model: remote, or leave this out",
+        });
+    }
+    if is_remote || is_stand_in {
+        found.push(Unread {
+            keys: those([
+                ("aligner.device", aligner.device != usual.device),
+                ("aligner.dtype", aligner.dtype != usual.dtype),
+                ("aligner.threads", aligner.threads != usual.threads),
+                (
+                    "aligner.speculation",
+                    aligner.speculation != usual.speculation,
+                ),
+                (
+                    "aligner.history_tokens",
+                    aligner.history_tokens != usual.history_tokens,
+                ),
+            ]),
+            because: format!("aligner.model is {model}, and has no weights in this process"),
+            fix: "leave this out, or name another aligner.model",
+        });
+    }
+    if is_stand_in {
+        found.push(Unread {
+            keys: those([("aligner.profile", aligner.profile.is_some())]),
+            because: format!("aligner.model is {model}, and has no prompt"),
+            fix: "leave this out, or name another aligner.model",
+        });
+    }
+    if aligner.temperature <= 0.0 {
+        found.push(Unread {
+            keys: those([
+                ("aligner.top_p", aligner.top_p.is_some()),
+                ("aligner.seed", aligner.seed != usual.seed),
+            ]),
+            because: "aligner.temperature is 0, which is greedy: nothing is sampled".to_owned(),
+            fix: "set aligner.temperature above 0, or leave this out",
+        });
+    }
+    let formats = &settings.formats;
+    if formats.answers == Format::Json && formats.outputs == Format::Json {
+        let registry = &formats.schema_registry;
+        found.push(Unread {
+            keys: those([
+                ("formats.schema_registry.url", registry.url.is_some()),
+                (
+                    "formats.schema_registry.username",
+                    registry.username.is_some(),
+                ),
+                (
+                    "formats.schema_registry.password",
+                    registry.password.is_some(),
+                ),
+                (
+                    "formats.schema_registry.password_file",
+                    registry.password_file.is_some(),
+                ),
+            ]),
+            because: "formats.answers and formats.outputs are json, which asks no Schema Registry"
+                .to_owned(),
+            fix: "set one of them to avro, or leave this out",
+        });
+    }
+    found
+}
+
+/// The keys of which it holds.
+fn those<const N: usize>(keys: [(&'static str, bool); N]) -> Vec<&'static str> {
+    keys.into_iter()
+        .filter_map(|(key, holds)| holds.then_some(key))
+        .collect()
 }
 
 #[cfg(test)]
@@ -93,5 +202,51 @@ mod tests {
             assert_eq!(keys(&settings, &both), refused, "{protocol}");
             assert!(keys(&settings, &[]).is_empty(), "{protocol}");
         }
+    }
+
+    #[test]
+    fn what_is_meant_for_a_server_or_for_weights_needs_a_model_that_has_them() {
+        const URL: &str = "aligner.remote.url";
+        const PROFILE: &str = "aligner.profile";
+        const DTYPE: &str = "aligner.dtype";
+        let mut settings = Settings::default();
+        let aligner = &mut settings.aligner;
+        aligner.remote.url = Some("http://vllm:8000/v1".to_owned());
+        aligner.profile = Some("paper".to_owned());
+        aligner.dtype = crate::config::Dtype::F32;
+        for (model, refused) in [
+            ("bundled", vec![URL]),
+            ("remote", vec![DTYPE]),
+            ("identity", vec![URL, DTYPE, PROFILE]),
+        ] {
+            model.clone_into(&mut settings.aligner.model);
+            let found = keys(&settings, &[PROFILE, URL, DTYPE]);
+            assert_eq!(found, refused, "{model}");
+            let written_with_defaults = ["aligner.device", "aligner.remote.model"];
+            assert!(
+                keys(&settings, &written_with_defaults).is_empty(),
+                "{model}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_sampler_needs_a_temperature_and_a_registry_avro() {
+        const URL: &str = "formats.schema_registry.url";
+        let sampler = ["aligner.top_p", "aligner.seed"];
+        let mut settings = Settings::default();
+        assert!(keys(&settings, &sampler).is_empty(), "defaults say nothing");
+        settings.aligner.top_p = Some(0.9);
+        settings.aligner.seed = 7;
+        assert_eq!(keys(&settings, &sampler), sampler);
+        settings.aligner.temperature = 0.5;
+        assert!(keys(&settings, &sampler).is_empty());
+
+        settings.formats.schema_registry.url = Some("http://ada:hunter2@host".to_owned());
+        assert_eq!(keys(&settings, &[URL]), [URL]);
+        let problems = without_effect(&settings, &[URL.to_owned()]);
+        assert!(!format!("{problems:?}").contains("hunter2"));
+        settings.formats.answers = Format::Avro;
+        assert!(keys(&settings, &[URL]).is_empty());
     }
 }

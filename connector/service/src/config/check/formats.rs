@@ -32,12 +32,21 @@ impl Found {
                     .or(registry.password_file.clone().map(Secret::new));
                 let registry = config::registry(settings, url, password.as_ref());
                 if let Err(RegistryError::Settings { field, fault }) = Registry::new(registry) {
+                    let fix = match field {
+                        "ca_file" => "name a PEM file with the authority that signed the registry",
+                        "certificate_file" | "key_file" => {
+                            "name PEM files with a certificate and its key, both or neither"
+                        }
+                        _ => {
+                            "write for example http://localhost:8081, with username and \
+                             password_file where it wants them"
+                        }
+                    };
                     self.add(
                         &format!("formats.schema_registry.{field}"),
                         None,
                         fault,
-                        "write for example http://localhost:8081, with username and password_file \
-                         where it wants them",
+                        fix,
                     );
                 }
             }
@@ -137,6 +146,17 @@ mod tests {
         settings.formats.schema_registry.url = Some("http://localhost:8081".to_owned());
         settings.formats.schema_registry.password = Some(Secret::new("hunter2"));
         assert_eq!(keys(&settings), ["formats.schema_registry.username"]);
+    }
+
+    #[test]
+    fn the_registrys_files_are_looked_at() {
+        let mut settings = Settings::default();
+        let registry = &mut settings.formats.schema_registry;
+        registry.url = Some("https://localhost:8081".to_owned());
+        registry.ca_file = Some("/nowhere/ca.pem".to_owned());
+        let problems = check(&settings);
+        assert_eq!(problems[0].key, "formats.schema_registry.ca_file");
+        assert!(problems[0].message.contains("/nowhere/ca.pem"));
     }
 
     #[test]

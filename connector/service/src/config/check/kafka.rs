@@ -15,9 +15,10 @@ const NAMED_VALUES: [(&str, &str); 9] = [
     ("compression.type", "none, gzip, snappy, lz4, zstd"),
     ("group.protocol", "classic, consumer"),
     ("metadata.recovery.strategy", "none, rebootstrap"),
+    // Without the two that exactly once rules out.
     (
         "partitioner",
-        "murmur2_random, murmur2, consistent_random, consistent, fnv1a_random, fnv1a, random",
+        "murmur2_random, murmur2, consistent, fnv1a_random, fnv1a",
     ),
     (
         "security.protocol",
@@ -72,9 +73,11 @@ impl Found {
             .into_iter()
             .map(|problem| (format!("pipeline.{}", problem.key), problem.message));
         let written = serde_json::to_value(settings).expect("settings serialise");
+        let judged = self.0.len();
         for (key, message) in kafka.chain(pipeline) {
-            // Names were judged already, more strictly, and what is refused needs nothing.
-            if self.0.iter().any(|problem| problem.key == key)
+            // Names were judged before, more strictly, and other keys with what to do; and what is
+            // refused needs nothing.
+            if self.0[..judged].iter().any(|problem| problem.key == key)
                 || (refused_tokens && sasl::is_about_tokens(&key))
             {
                 continue;
@@ -141,6 +144,17 @@ mod tests {
                 assert_eq!(check(&given(name, value)), [], "{name}: {value}");
             }
         }
+    }
+
+    #[test]
+    fn all_that_is_wrong_with_one_topic_is_told() {
+        let mut settings = Settings::default();
+        settings.topics.corrections = "a b".to_owned();
+        settings.topics.pairs = "a b".to_owned();
+        let problems = check(&settings);
+        let keys: Vec<_> = problems.iter().map(|problem| &*problem.key).collect();
+        let expected = ["topics.corrections", "topics.pairs", "topics.pairs"];
+        assert_eq!(keys, expected, "{problems:?}");
     }
 
     #[test]

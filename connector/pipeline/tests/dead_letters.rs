@@ -1,0 +1,148 @@
+//! What a dead letter keeps of its record where not all of it has room, or the log refuses it.
+
+use std::sync::Arc;
+
+use aligner::builtin::{Builtin, Rule};
+use aligner_pipeline::{
+    Delivery, DeliveryError, HEADERS_OMITTED_HEADER, Header, JsonDecoder, JsonEncoder,
+    KEY_OMITTED_HEADER, Outbound, PartitionEpoch, Parts, Pipeline, Settings, Sink,
+    VALUE_OMITTED_HEADER,
+    memory::{Faults, MemoryLog, MemorySink},
+};
+use bytes::Bytes;
+
+/// Refuses the first output that it is given, so many times.
+struct Reluctant {
+    sink: MemorySink,
+    refusals: u32,
+}
+
+impl Sink for Reluctant {
+    async fn deliver(
+        &mut self,
+        deliveries: Vec<Delivery>,
+    ) -> Result<Vec<Arc<PartitionEpoch>>, DeliveryError> {
+        if self.refusals == 0 {
+            return self.sink.deliver(deliveries).await;
+        }
+        self.refusals -= 1;
+        Err(DeliveryError::Refused {
+            delivery: 0,
+            output: 0,
+            cause: "too large".to_owned(),
+        })
+    }
+
+    async fn close(self) {
+        self.sink.close().await;
+    }
+}
+
+/// Bytes of the value of every record here, which is no event.
+const VALUE_BYTES: usize = 6_000;
+
+/// The dead letter of a record, after so many refusals.
+async fn letter(
+    key: Option<&'static str>,
+    headers: Vec<Header>,
+    max_output_bytes: usize,
+    refusals: u32,
+) -> Arc<Outbound> {
+    let log = MemoryLog::new("answers", 1);
+    let value = Bytes::from("x".repeat(VALUE_BYTES));
+    log.append(0, key.map(Bytes::from), Some(value), headers);
+    let pipeline = Pipeline::new(Parts {
+        source: log.source(Faults::default()),
+        sink: Reluctant {
+            sink: log.sink(Faults::default()),
+            refusals,
+        },
+        aligner: Arc::new(Builtin::new(Rule::Identity)),
+        decoder: Arc::new(JsonDecoder::default()),
+        encoder: Arc::new(JsonEncoder),
+        settings: Settings {
+            max_output_bytes,
+            ..Settings::default()
+        },
+        connector: "test".to_owned(),
+        task: 0,
+        wall_clock: Arc::new(|| 0),
+    });
+    let ended = pipeline.run(log.delivered()).await;
+    ended.expect("nothing stops the pipeline");
+    let outputs = log.outputs();
+    assert_eq!(outputs.len(), 1, "{outputs:?}");
+    Arc::clone(&outputs[0].output)
+}
+
+/// A header of the record's own.
+fn own(bytes: usize) -> Header {
+    Header {
+        key: "tenant".to_owned(),
+        value: Some("t".repeat(bytes).into()),
+    }
+}
+
+/// What is told of what was left out: key, headers and value.
+fn omitted(letter: &Outbound) -> [Option<&str>; 3] {
+    [
+        KEY_OMITTED_HEADER,
+        HEADERS_OMITTED_HEADER,
+        VALUE_OMITTED_HEADER,
+    ]
+    .map(|name| {
+        let header = letter.headers.iter().find(|header| header.key == name)?;
+        std::str::from_utf8(header.value.as_deref()?).ok()
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_without_room_is_left_out_and_headers_go_with_it_only_where_they_have_none() {
+    let small = letter(Some("key"), vec![own(100)], 5_000, 0).await;
+    assert_eq!(omitted(&small), [None, None, Some("6000")]);
+    assert_eq!(small.value, None);
+    assert_eq!(small.key, Some("key".into()));
+    assert_eq!(small.headers[0], own(100));
+
+    let large = letter(Some("key"), vec![own(4_990)], 5_000, 0).await;
+    assert_eq!(omitted(&large), [None, Some("4996"), Some("6000")]);
+    assert_eq!(large.key, Some("key".into()));
+    assert!(!large.headers.contains(&own(4_990)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_that_is_refused_leaves_out_its_value_then_its_headers_then_its_key() {
+    let max_output_bytes = Settings::default().max_output_bytes;
+    for (refusals, expected) in [
+        (0, [None, None, None]),
+        (1, [None, None, Some("6000")]),
+        (2, [None, Some("106"), Some("6000")]),
+        (3, [Some("3"), Some("106"), Some("6000")]),
+        (4, [Some("3"), Some("106"), Some("6000")]),
+    ] {
+        let letter = letter(Some("key"), vec![own(100)], max_output_bytes, refusals).await;
+        assert_eq!(omitted(&letter), expected, "after {refusals}");
+        let [key, headers, value] = expected;
+        assert_eq!(letter.value.is_none(), value.is_some());
+        assert_eq!(letter.headers.contains(&own(100)), headers.is_none());
+        let position = key.map(|_| Bytes::from("answers-0-0"));
+        assert_eq!(letter.key, position.or(Some("key".into())));
+    }
+    // Without headers there is one try less.
+    for (refusals, expected) in [
+        (1, [None, None, Some("6000")]),
+        (2, [Some("3"), None, Some("6000")]),
+    ] {
+        let letter = letter(Some("key"), Vec::new(), max_output_bytes, refusals).await;
+        assert_eq!(omitted(&letter), expected, "after {refusals}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_key_of_a_dead_letter_is_its_records_even_when_empty_or_else_its_position() {
+    for (key, expected) in [(Some("key"), "key"), (Some(""), ""), (None, "answers-0-0")] {
+        let max_output_bytes = Settings::default().max_output_bytes;
+        let letter = letter(key, Vec::new(), max_output_bytes, 0).await;
+        assert_eq!(letter.key, Some(expected.into()));
+    }
+}

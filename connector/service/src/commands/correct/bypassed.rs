@@ -1,0 +1,86 @@
+//! Why an answer was bypassed, in one sentence for each word: whoever reads a line has no manual at
+//! hand. `docs/operations.md` has the same words, with more about them.
+
+use aligner::reason;
+
+/// Every word, and why the model was not asked, or its output not taken.
+const SENTENCES: [(&str, &str); 11] = [
+    (
+        reason::NO_TEXT,
+        "the question or the answer has no text, so there is nothing to correct",
+    ),
+    (
+        reason::TOO_LONG,
+        "longer than pipeline.max_question_chars, pipeline.max_answer_chars or the model's profile \
+         allows",
+    ),
+    (
+        reason::UNFAMILIAR_TEXT,
+        "another language, code, or hardly more than addresses and numbers: the model was not asked, \
+         since it cannot know such text",
+    ),
+    (
+        reason::LENGTH_LIMIT,
+        "the output reached max_new_tokens unfinished: raise it",
+    ),
+    (reason::EMPTY_OUTPUT, "the model wrote nothing"),
+    (reason::ECHO, "the model gave the question back"),
+    (
+        reason::REPETITION,
+        "the model wrote the same words again and again",
+    ),
+    (
+        reason::NOT_FINITE,
+        "the model computed no numbers: its weights or their precision are at fault",
+    ),
+    (
+        reason::LENGTH_RATIO,
+        "the output is far shorter or longer than the answer",
+    ),
+    (
+        reason::INCONSISTENT_COPY,
+        "the output has words that come from nowhere or from elsewhere, or half an address or number: \
+         the model lost its place",
+    ),
+    (
+        reason::LOW_CONFIDENCE,
+        "the model was not sure of what it wrote",
+    ),
+];
+
+/// The sentence for a word.
+pub fn because(word: &str) -> Option<&'static str> {
+    let told = SENTENCES.iter().find(|(known, _)| *known == word);
+    told.map(|(_, sentence)| *sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn every_word_that_is_documented_has_a_sentence_and_every_sentence_is_documented() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/operations.md");
+        let operations = fs::read_to_string(path).expect("it is part of the repository");
+        let documented: BTreeSet<&str> = operations
+            .lines()
+            .skip_while(|line| *line != "## Why an answer was bypassed")
+            .skip(1)
+            .take_while(|line| !line.starts_with("## "))
+            .filter_map(|line| line.strip_prefix("| `")?.split('|').next())
+            .flat_map(|cell| cell.split(['`', ',', ' ']))
+            .filter(|word| !word.is_empty())
+            .filter(|word| !matches!(*word, "reason" | "of" | "bypassed"))
+            .collect();
+        let told: BTreeSet<&str> = SENTENCES.iter().map(|(word, _)| *word).collect();
+        assert_eq!(documented, told);
+    }
+
+    #[test]
+    fn each_word_has_its_own_sentence() {
+        assert_eq!(because("echo"), Some("the model gave the question back"));
+        assert_eq!(because("no_such_word"), None);
+    }
+}
