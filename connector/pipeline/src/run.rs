@@ -245,7 +245,7 @@ mod tests {
         fn stop(&mut self) {}
 
         async fn close(self) {
-            pending().await
+            pending::<()>().await;
         }
     }
 
@@ -255,7 +255,7 @@ mod tests {
         }
 
         async fn close(self) {
-            pending().await
+            pending::<()>().await;
         }
     }
 
