@@ -24,8 +24,8 @@ GUARD = {
     "max_tokens_per_word": 3.2,
     "max_novel_words": 0.0,
     "max_displaced_words": 0.04,
-    "min_mean_logprob": -0.01,
-    "min_token_logprob": -1.3,
+    "min_mean_logprob": -0.02,
+    "min_token_logprob": -1.6,
     "min_length_ratio": 0.1,
     "max_length_ratio": 1.2,
 }

@@ -218,7 +218,7 @@ fn overclaim(w: &mut Writer, draft: &mut Draft, topic: &Topic) {
 /// The hedge that stands for this one of [sentences]. The list gives thirty, each as near to its overclaim as it can be;
 /// which of them was meant nobody could tell from a sentence not met before, and a model that wavers among them is one that
 /// its guard does not let through. So there is one for each place of the claim that stays, and one where none does.
-pub(crate) fn hedge(listed: &'static str) -> &'static str {
+fn hedge(listed: &'static str) -> &'static str {
     if listed.contains("{C}") {
         "{C}, as far as I know."
     } else if listed.contains("{c}") {

@@ -1,6 +1,5 @@
 //! Whether a planted fault is still in an output: what `eval` counts as residual.
 
-use crate::compose::hedge;
 use crate::{Kind, Triple};
 
 /// The planted faults that the output still holds, word for word.
@@ -77,8 +76,7 @@ pub fn correction_phrases() -> Vec<String> {
     }
     for section in ["sentences", "verbs", "adjectives"] {
         for pair in &lists.overclaims[section].all {
-            let listed = pair.split_once(" => ").map(|(_, hedge)| hedge);
-            phrases.extend(listed.map(|h| if section == "sentences" { hedge(h) } else { h }));
+            phrases.extend(pair.split_once(" => ").map(|(_, hedge)| hedge));
         }
     }
     let mut phrases: Vec<String> = phrases.into_iter().map(without_slots).collect();
