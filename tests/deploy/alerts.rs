@@ -80,15 +80,17 @@ fn no_broker_no_group_and_no_model_are_alerts_where_the_worker_answers() {
 }
 
 #[test]
-fn an_old_record_is_an_alert_only_where_no_other_is_delivered_meanwhile() {
+fn an_old_record_is_an_alert_where_no_other_is_delivered_meanwhile_or_after_six_times_as_long() {
     // A window shorter than some scrapes would hold no rate, and make every backlog an alert.
     for (oldest, window) in [(600, 600), (1_800, 1_800), (30, 600)] {
         let rules = rules(json!({"prometheusRule": {"oldestRecordSeconds": oldest}}));
         assert_eq!(
             expression(&rules, "AlignerConnectorStuck"),
             format!(
-                "aligner_record_oldest_age_seconds{OURS} > {oldest} unless on (namespace, pod) \
-                 sum by (namespace, pod) (rate(aligner_records_total{OURS}[{window}s])) > 0"
+                "(aligner_record_oldest_age_seconds{OURS} > {oldest} unless on (namespace, pod) \
+                 sum by (namespace, pod) (rate(aligner_records_total{OURS}[{window}s])) > 0) \
+                 or aligner_record_oldest_age_seconds{OURS} > {}",
+                6 * oldest
             )
         );
     }

@@ -88,9 +88,9 @@ impl GgufFile {
         &self.name
     }
 
-    /// `tokenizer.json` made from the metadata, if the file has a tokenizer; `eos` ends an output.
-    pub(crate) fn tokenizer(&self, eos: &[u32]) -> Result<Option<Vec<u8>>, LoadError> {
-        gguf_text::tokenizer_json(&self.content.metadata, eos)
+    /// `tokenizer.json` made from the metadata, if the file has a tokenizer.
+    pub(crate) fn tokenizer(&self) -> Result<Option<Vec<u8>>, LoadError> {
+        gguf_text::tokenizer_json(&self.content.metadata)
             .map_err(|(key, problem)| self.problem(key, problem))
     }
 

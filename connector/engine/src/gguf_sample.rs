@@ -146,7 +146,7 @@ mod tests {
 
     fn verdict(file: &HashMap<String, Value>, beside: &HashMap<String, Value>) -> String {
         let sample = Sample::of("tiny.gguf", file).expect("well-formed");
-        let json = tokenizer_json(beside, &[]).expect("well-formed");
+        let json = tokenizer_json(beside).expect("well-formed");
         let texts = Texts::from_json(&json.expect("a tokenizer")).expect("valid");
         match sample.expect("tokens").check(&texts) {
             Ok(()) => SAME.to_owned(),

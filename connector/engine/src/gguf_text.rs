@@ -23,16 +23,14 @@ pub(crate) const UNUSED: i64 = 5;
 const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// The file's tokenizer as `tokenizer.json`, in which `ends` end an output; `None` if it has none.
+/// The file's tokenizer as `tokenizer.json`; `None` if it has none.
 pub(crate) fn tokenizer_json(
     metadata: &HashMap<String, Value>,
-    ends: &[u32],
 ) -> Result<Option<Vec<u8>>, Problem> {
     let Some(model) = text(metadata, "model").filter(|&model| model != "none") else {
         return Ok(None);
     };
-    let mut vocabulary = Vocabulary::read(metadata)?;
-    vocabulary.control(ends);
+    let vocabulary = Vocabulary::read(metadata)?;
     let json = match model {
         "gpt2" => byte_level(metadata, &vocabulary)?,
         "llama" => sentence_piece(metadata, &vocabulary)?,
@@ -68,18 +66,6 @@ impl<'a> Vocabulary<'a> {
                 .ok_or_else(|| problem("token_type", "must be a number for each token"))?,
         };
         Ok(Self { tokens, kinds })
-    }
-
-    /// Takes those of `ends` that the file has as defined by its user for control, which they are:
-    /// nobody types such a token, and it is no part of a text.
-    fn control(&mut self, ends: &[u32]) {
-        for &end in ends {
-            if let Some(kind) = self.kinds.get_mut(end as usize)
-                && *kind == USER_DEFINED
-            {
-                *kind = CONTROL;
-            }
-        }
     }
 
     fn ids(&self) -> HashMap<&'a str, usize> {
@@ -316,52 +302,27 @@ mod tests {
 
     use super::*;
 
-    /// A byte-level vocabulary in which "ab" is 3, 0 begins a sequence, and the user defined 4 and 5.
-    fn metadata(pre: &str) -> HashMap<String, Value> {
+    /// Tokens of "ab", which is 3 among them; 0 begins a sequence.
+    fn prompted(pre: &str, add_bos: Option<bool>) -> Vec<u32> {
         let text = |text: &str| Value::String(text.to_owned());
         let list = |texts: &[&str]| Value::Array(texts.iter().map(|&each| text(each)).collect());
-        let kinds = [3, 1, 1, 1, 4, 4].map(Value::I32);
-        let values = [
-            ("model", text("gpt2")),
-            ("pre", text(pre)),
-            ("tokens", list(&["<bos>", "a", "b", "ab", "<end>", "<tab>"])),
-            ("token_type", Value::Array(Vec::from(kinds))),
-            ("merges", list(&["a b"])),
-            ("bos_token_id", Value::U32(0)),
-        ];
-        HashMap::from(values.map(|(key, value)| (format!("tokenizer.ggml.{key}"), value)))
-    }
-
-    fn texts(metadata: &HashMap<String, Value>, ends: &[u32]) -> Texts {
-        let json = tokenizer_json(metadata, ends).expect("well-formed");
-        Texts::from_json(&json.expect("a tokenizer")).expect("valid")
-    }
-
-    /// Tokens of "ab".
-    fn prompted(pre: &str, add_bos: Option<bool>) -> Vec<u32> {
-        let mut metadata = metadata(pre);
+        let mut metadata: HashMap<String, Value> = HashMap::new();
+        let mut set = |key: &str, value| metadata.insert(format!("tokenizer.ggml.{key}"), value);
+        set("model", text("gpt2"));
+        set("pre", text(pre));
+        set("tokens", list(&["<bos>", "a", "b", "ab"]));
+        set(
+            "token_type",
+            Value::Array(Vec::from([3, 1, 1, 1].map(Value::I32))),
+        );
+        set("merges", list(&["a b"]));
+        set("bos_token_id", Value::U32(0));
         if let Some(flag) = add_bos {
-            let key = "tokenizer.ggml.add_bos_token".to_owned();
-            metadata.insert(key, Value::Bool(flag));
+            set("add_bos_token", Value::Bool(flag));
         }
-        let texts = texts(&metadata, &[]);
+        let json = tokenizer_json(&metadata).expect("well-formed");
+        let texts = Texts::from_json(&json.expect("a tokenizer")).expect("valid");
         texts.encode_raw("ab").expect("encodes")
-    }
-
-    #[test]
-    fn what_ends_an_output_is_special_whatever_kind_the_file_gives_it() {
-        let metadata = metadata("gpt-2");
-        let typed = |ends: &[u32]| {
-            let texts = texts(&metadata, ends);
-            texts.encode_plain("ab<end><tab>").expect("encodes")
-        };
-        // Of its letters the vocabulary has none.
-        assert_eq!(typed(&[4]), [3, 5]);
-        assert_eq!(typed(&[]), [3, 4, 5]);
-        // An ordinary token is a piece of text, and an id may be none of the vocabulary's.
-        assert_eq!(typed(&[3, 4, 9]), [3, 5]);
-        let texts = texts(&metadata, &[4]);
-        assert_eq!(texts.decode(&[3, 4]).expect("decodes"), "ab");
     }
 
     #[test]

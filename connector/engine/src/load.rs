@@ -118,7 +118,7 @@ impl Loaded {
                 Ok(sample) => (Ok(Some(json.into_owned())), sample),
                 Err(problem) => (Err(problem), None),
             },
-            None => (file.tokenizer(&eos), None),
+            None => (file.tokenizer(), None),
         };
         // Whoever counts in tokens says where to stop.
         let tokenizer = match tokenizer {

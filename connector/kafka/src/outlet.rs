@@ -521,7 +521,12 @@ impl Attempt<'_> {
     /// client may go on to miss the topic for half a minute; the one that replaces it after a few aborts
     /// does not.
     fn absent(&self, topic: &str, code: RDKafkaErrorCode) -> WriteFailure {
-        for look in 0..ABSENCE_LOOKS {
+        // A name that no topic can have is not looked for.
+        let looks = match code {
+            RDKafkaErrorCode::InvalidTopic => 0,
+            _ => ABSENCE_LOOKS,
+        };
+        for look in 0..looks {
             if look > 0 {
                 thread::sleep(ABSENCE_PAUSE);
             }

@@ -21,6 +21,8 @@ pub(crate) struct Rejection {
     next_look: Option<Instant>,
     /// Since when no broker was up.
     alone_since: Option<Instant>,
+    /// When one refused us first, since then.
+    refused_first: Option<Instant>,
 }
 
 impl Rejection {
@@ -29,6 +31,7 @@ impl Rejection {
             patience,
             next_look: None,
             alone_since: None,
+            refused_first: None,
         }
     }
 
@@ -50,12 +53,15 @@ impl Rejection {
     ) -> Option<String> {
         if brokers_up > 0 {
             self.alone_since = None;
+            self.refused_first = None;
             return None;
         }
         let since = *self.alone_since.get_or_insert(now);
         // What was refused before then was let in since.
         let fault = fault.filter(|fault| fault.at >= since && is_rejection(fault))?;
-        let lasted = now.duration_since(since);
+        // The first broker that is back may refuse once, and be away again: only who goes on to.
+        let first = *self.refused_first.get_or_insert(fault.at);
+        let lasted = fault.at.duration_since(first);
         (lasted > self.patience).then(|| {
             format!(
                 "no broker lets this client in any more, for {} s now: {}; passwords and \
@@ -67,13 +73,13 @@ impl Rejection {
     }
 }
 
-/// Whether a fault is about who we are, or whom we trust. Handshakes also break where a broker
-/// behind a proxy is away.
+/// Whether a fault is about who we are, or whom we trust. Handshakes also break where a broker goes
+/// away meanwhile, or is away behind a proxy; librdkafka then gives an error of its own ("Local: …").
 fn is_rejection(fault: &Fault) -> bool {
     match fault.code {
         RDKafkaErrorCode::Authentication
         | RDKafkaErrorCode::SaslAuthenticationFailed
-        | RDKafkaErrorCode::UnsupportedSASLMechanism => true,
+        | RDKafkaErrorCode::UnsupportedSASLMechanism => !fault.reason.contains("Local: "),
         RDKafkaErrorCode::SSL => fault.reason.contains("certificate"),
         _ => false,
     }
@@ -103,19 +109,42 @@ mod tests {
             RDKafkaErrorCode::SSL,
             "SSL handshake failed: certificate expired",
         );
+        let lost = (
+            RDKafkaErrorCode::Authentication,
+            "SASL PLAIN mechanism handshake failed: Local: Broker transport failure",
+        );
         let down = (RDKafkaErrorCode::AllBrokersDown, "3/3 brokers are down");
-        let stories: [(&str, &[Look]); 6] = [
+        let stories: [(&str, &[Look]); 8] = [
             (
                 "a rotated password",
                 &[
                     (0, 0, Some((LOGIN, 0)), false),
                     (45, 0, Some((LOGIN, 40)), false),
-                    (46, 0, Some((LOGIN, 40)), true),
+                    (60, 0, Some((LOGIN, 46)), true),
                 ],
             ),
             (
                 "an expired certificate",
-                &[(0, 0, None, false), (60, 0, Some((expired, 50)), true)],
+                &[
+                    (0, 0, None, false),
+                    (50, 0, Some((expired, 10)), false),
+                    (60, 0, Some((expired, 56)), true),
+                ],
+            ),
+            (
+                "one refusal by the first broker that is back",
+                &[
+                    (0, 0, None, false),
+                    (300, 0, Some((LOGIN, 299)), false),
+                    (400, 0, Some((LOGIN, 299)), false),
+                ],
+            ),
+            (
+                "brokers that go away in the handshake",
+                &[
+                    (0, 0, Some((lost, 0)), false),
+                    (99, 0, Some((lost, 98)), false),
+                ],
             ),
             (
                 "brokers that are away",
@@ -161,15 +190,17 @@ mod tests {
     #[test]
     fn the_verdict_gives_the_brokers_words_and_what_to_do() {
         let start = Instant::now();
-        let fault = Fault {
+        let fault = |at| Fault {
             code: LOGIN.0,
             reason: LOGIN.1.to_owned(),
-            at: start,
+            at,
         };
         let mut rejection = Rejection::new(PATIENCE);
-        assert_eq!(rejection.look(0, Some(&fault), start), None);
+        assert_eq!(rejection.look(0, Some(&fault(start)), start), None);
         let later = start + Duration::from_secs(50);
-        let said = rejection.look(0, Some(&fault), later).expect("shut out");
+        let said = rejection
+            .look(0, Some(&fault(later)), later)
+            .expect("shut out");
         assert!(said.contains("for 50 s now: SASL authentication error: wrong password; "));
         assert!(said.ends_with("put the right ones in place and start again"));
     }

@@ -478,8 +478,8 @@ fn pair(correction: Correction, measured: f64) -> PreferencePair {
 /// A text without the white space at its ends, between that of an answer. Models end texts as they
 /// learnt to, and a trainer would learn from the pairs to end with a line feed.
 fn between_ends_of(answer: &str, text: &str) -> String {
-    let start = &answer[..answer.len() - answer.trim_start().len()];
-    let end = &answer[answer.trim_end().len()..];
+    let (start, rest) = answer.split_at(answer.len() - answer.trim_start().len());
+    let end = &rest[rest.trim_end().len()..];
     [start, text.trim(), end].concat()
 }
 

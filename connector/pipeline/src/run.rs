@@ -188,10 +188,10 @@ impl<S: Source, K: Sink> Pipeline<S, K> {
         let summary = coordinator.summary();
         let error = coordinator.error.take();
         // Without its sender the sink closes; it must be closed before the source leaves, and both
-        // have this time together.
+        // have this time together, the source some of it in any case.
         drop(coordinator);
         let until = Instant::now() + close_timeout;
-        match timeout_at(until, sink.join_next()).await {
+        match timeout_at(until - close_timeout / 4, sink.join_next()).await {
             Ok(Some(Err(_))) => tracing::error!("the sink's task panicked"),
             Ok(_) => {}
             Err(_) => tracing::warn!("the sink did not close within close_timeout_ms"),

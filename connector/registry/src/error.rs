@@ -140,9 +140,15 @@ fn status(error: &SRCError) -> Option<u16> {
 /// Whether TLS failed over a certificate, the registry's or ours: no outage, and no waiting helps.
 fn is_about_trust(story: &str) -> bool {
     // As OpenSSL has it: we do not trust it, or it says that it does not trust us.
-    ["certificate verify failed", " alert "]
-        .iter()
-        .any(|words| story.contains(words))
+    [
+        "certificate verify failed",
+        "alert bad certificate",
+        "alert unknown ca",
+        "alert certificate",
+        "certificate required",
+    ]
+    .iter()
+    .any(|words| story.contains(words))
 }
 
 /// An error in these words, and all that caused it: the innermost causes say what a person wants to

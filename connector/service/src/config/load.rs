@@ -64,8 +64,8 @@ fn read_where(layers: &Layers, wanted: impl Fn(&str) -> bool) -> Result<Settings
     }
     let settings =
         serde_json::from_value(settings).expect("values that fit one by one fit together");
-    // Whoever tries another model by a flag leaves what the file says of its own.
-    if layers.flags.iter().any(|(key, _)| key == "aligner.model") {
+    // Whoever tries another model by a flag or a variable leaves what the file says of its own.
+    if is_given_as_text(layers, "aligner.model") {
         written.retain(|key| !key.starts_with("aligner."));
     }
     problems.extend(check(&settings));

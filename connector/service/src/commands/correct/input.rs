@@ -72,7 +72,8 @@ fn misfit(beginning: &[u8], lists: bool, path: &str) -> Option<String> {
                  `jq -c .`"
             ))
         }
-        [b'{', ..] => None,
+        // One that holds nothing, as consumers print a tombstone, is a line that is told of in its place.
+        [b'{', ..] | b"null" | b"null\r" => None,
         _ => {
             let text = String::from_utf8_lossy(beginning);
             let shown: String = text.trim_end().chars().take(MOST_SHOWN).collect();
@@ -156,14 +157,15 @@ fn look(mut input: Input) -> (Vec<u8>, Input) {
         head.extend_from_slice(buffer);
         let read = buffer.len();
         input.consume(read);
-        begin = begin.or_else(|| (seen..head.len()).find(|at| !is_blank(&head, *at)));
+        begin = begin.or_else(|| (seen..head.len()).find(|at| !is_blank(head[*at])));
     }
     let first = begin.map_or_else(Vec::new, |begin| beginning(&head[begin..]).to_vec());
     (first, Box::new(Cursor::new(head).chain(input)))
 }
 
-fn is_blank(head: &[u8], at: usize) -> bool {
-    head[at].is_ascii_whitespace() || BYTE_ORDER_MARK.get(at) == Some(&head[at])
+/// White space, or part of a byte order mark, which the reader of lines leaves out, too.
+fn is_blank(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || BYTE_ORDER_MARK.contains(&byte)
 }
 
 /// A line without its end, or so much of it as tells what it is.
@@ -201,6 +203,7 @@ mod tests {
             (" \r\n\t", ""),
             ("[1]", "[1]"),
             ("\u{feff}\n [\n", "["),
+            ("\n\u{feff}{}\n", "{}"),
             ("\n{}\n[]\n", "{}"),
             ("\n{\r\n\"question\"", "{\r"),
             (long.as_str(), &long[..MOST_BEGINNING]),
@@ -219,6 +222,11 @@ mod tests {
     #[test]
     fn what_is_no_json_lines_is_told_by_its_beginning_with_the_way_to_make_it_that() {
         let fault = |beginning: &[u8], lists| misfit(beginning, lists, "log.gz");
+        assert_eq!(
+            fault(b"null", false),
+            None,
+            "a tombstone as consumers print it"
+        );
         let cut_off = format!("{{{}", " ".repeat(MOST_BEGINNING - 1));
         for (beginning, lists) in [
             ("", false),

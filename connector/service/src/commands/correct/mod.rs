@@ -14,6 +14,7 @@ use std::{
     cmp::Reverse,
     fs::File,
     io::{self, BufRead, BufWriter, IsTerminal, Write},
+    path::Path,
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -215,9 +216,14 @@ fn refuse_own_files(args: &cli::Correct, settings: &Settings) -> Result<(), Usag
     for written in output.into_iter().chain(pairs) {
         written.refuse_if_among(&read)?;
     }
-    match (output, pairs) {
-        (Some(output), Some(pairs)) => pairs.refuse_if_with(output),
-        _ => Ok(()),
+    // Stdout may be one of the files, too.
+    let stdout = |flag| Named::new(flag, Path::new("/dev/stdout"));
+    let output = output.unwrap_or_else(|| stdout("--output"));
+    match (&args.pairs, pairs) {
+        (None, _) => Ok(()),
+        (Some(_), pairs) => pairs
+            .unwrap_or_else(|| stdout("--pairs"))
+            .refuse_if_with(output),
     }
 }
 

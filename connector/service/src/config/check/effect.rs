@@ -142,6 +142,18 @@ fn unread(settings: &Settings) -> Vec<Unread> {
                     "formats.schema_registry.password_file",
                     registry.password_file.is_some(),
                 ),
+                (
+                    "formats.schema_registry.ca_file",
+                    registry.ca_file.is_some(),
+                ),
+                (
+                    "formats.schema_registry.certificate_file",
+                    registry.certificate_file.is_some(),
+                ),
+                (
+                    "formats.schema_registry.key_file",
+                    registry.key_file.is_some(),
+                ),
             ]),
             because: "formats.answers and formats.outputs are json, which asks no Schema Registry"
                 .to_owned(),
