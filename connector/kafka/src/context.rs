@@ -69,6 +69,18 @@ pub(crate) struct Fault {
     pub(crate) at: Instant,
 }
 
+impl Fault {
+    /// Whether it is about logging in.
+    pub(crate) fn is_login(&self) -> bool {
+        matches!(
+            self.code,
+            RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::SaslAuthenticationFailed
+                | RDKafkaErrorCode::UnsupportedSASLMechanism
+        )
+    }
+}
+
 /// Listens to one client.
 #[derive(Debug)]
 pub(crate) struct Listener {

@@ -77,11 +77,8 @@ impl Rejection {
 /// away meanwhile, or is away behind a proxy; librdkafka then gives an error of its own ("Local: …").
 fn is_rejection(fault: &Fault) -> bool {
     match fault.code {
-        RDKafkaErrorCode::Authentication
-        | RDKafkaErrorCode::SaslAuthenticationFailed
-        | RDKafkaErrorCode::UnsupportedSASLMechanism => !fault.reason.contains("Local: "),
         RDKafkaErrorCode::SSL => fault.reason.contains("certificate"),
-        _ => false,
+        _ => fault.is_login() && !fault.reason.contains("Local: "),
     }
 }
 

@@ -31,6 +31,15 @@ pub struct Outbound {
     pub headers: Vec<Header>,
 }
 
+impl Outbound {
+    /// The text of the last header of this key: those before it may be the record's own.
+    pub fn header(&self, key: &str) -> Option<&str> {
+        let mut latest = self.headers.iter().rev();
+        let header = latest.find(|header| header.key == key)?;
+        std::str::from_utf8(header.value.as_deref()?).ok()
+    }
+}
+
 /// The finished prefix of one partition: its outputs, and the offset to go on from.
 #[derive(Debug, Clone)]
 pub struct Delivery {

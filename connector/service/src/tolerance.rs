@@ -114,7 +114,7 @@ fn in_place(error: DeliveryError, places: &[usize]) -> DeliveryError {
 }
 
 fn cause(letter: &Outbound) -> String {
-    let told = |key: &str| header(letter, key).unwrap_or("?");
+    let told = |key: &str| letter.header(key).unwrap_or("?");
     let connect = |name: &str| told(&format!("{CONNECT_HEADER_PREFIX}{name}"));
     format!(
         "record {}-{}-{} cannot be corrected ({}: {}) and errors.tolerance is none; all before it \
@@ -130,17 +130,7 @@ fn cause(letter: &Outbound) -> String {
 /// Where the record of a dead letter lies in its partition.
 fn offset(letter: &Outbound) -> Option<i64> {
     let key = format!("{CONNECT_HEADER_PREFIX}offset");
-    header(letter, &key)?.parse().ok()
-}
-
-/// The last header of this key: those before it may be the record's own.
-fn header<'a>(letter: &'a Outbound, key: &str) -> Option<&'a str> {
-    let header = letter
-        .headers
-        .iter()
-        .rev()
-        .find(|header| header.key == key)?;
-    std::str::from_utf8(header.value.as_deref()?).ok()
+    letter.header(&key)?.parse().ok()
 }
 
 #[cfg(test)]

@@ -193,17 +193,9 @@ impl Sink for LineSink {
     }
 }
 
-fn header<'a>(outbound: &'a Outbound, key: &str) -> Option<&'a str> {
-    let header = outbound
-        .headers
-        .iter()
-        .rev()
-        .find(|header| header.key == key)?;
-    std::str::from_utf8(header.value.as_deref()?).ok()
-}
-
 fn position(outbound: &Outbound, otherwise: i64) -> i64 {
-    header(outbound, &format!("{CONNECT_HEADER_PREFIX}offset"))
+    outbound
+        .header(&format!("{CONNECT_HEADER_PREFIX}offset"))
         .and_then(|offset| offset.parse().ok())
         .unwrap_or(otherwise)
 }
@@ -232,12 +224,10 @@ fn dead_letter(
         correction: answer.clone(),
         answer,
         disposition: Disposition::DeadLettered,
-        reason: header(outbound, REASON_HEADER).map(str::to_owned),
-        message: header(
-            outbound,
-            &format!("{CONNECT_HEADER_PREFIX}exception.message"),
-        )
-        .map(str::to_owned),
+        reason: outbound.header(REASON_HEADER).map(str::to_owned),
+        message: outbound
+            .header(&format!("{CONNECT_HEADER_PREFIX}exception.message"))
+            .map(str::to_owned),
         similarity: None,
         upstream_model: event.upstream_model,
         conversation_id: event.conversation_id,
