@@ -68,12 +68,14 @@ bench-engine-peers: needs-llama ## the engine beside llama.cpp and candle-transf
 	@$(CARGO_BUILD) --bins --examples
 	@python3 connector/engine/peers/run.py $(PEERS)
 
-eval: build ## the bundled Aligner's figures: on templates and values it never saw, and on freely typed answers
+eval: build ## the bundled Aligner's figures: on templates and values it never saw, and on typed answers
 	@mkdir -p target/eval
 	@target/release/aligner-corpus --split test --count $(TRIPLES) --out target/eval/test.jsonl
 	@$(BINARY) eval --data target/eval/test.jsonl --report target/eval/report.html
-	@$(BINARY) eval --data connector/bundled/typed/answers.jsonl --report target/eval/typed.html
-	@echo "The worst cases are in target/eval/report.html and target/eval/typed.html."
+	@for set in answers development strangers; do \
+		$(BINARY) eval --data connector/bundled/typed/$$set.jsonl --report target/eval/$$set.html || exit; \
+	done
+	@echo "The worst cases are in the reports, target/eval/*.html."
 
 # In the release profile too: build scripts (librdkafka's above all) and macros are shared with it.
 lint: needs-build ## formatting, clippy, documentation, dependency policy

@@ -38,14 +38,15 @@ make test test --count 2000
   --out "$work/valid.npz" "$work/valid.jsonl"
 "$corpus" --phrases > "$work/phrases.txt"
 [ -f "$work/mix.json" ] || cat > "$work/mix.json" <<'END'
-{"sets": [{"file": "short-*.npz", "share": 0.4}, {"file": "middle-*.npz", "share": 0.36}, {"file": "long-*.npz", "share": 0.24}],
+{"sets": [{"file": "plain-*.npz", "share": 0.3}, {"file": "short-*.npz", "share": 0.28},
+          {"file": "middle-*.npz", "share": 0.25}, {"file": "long-*.npz", "share": 0.17}],
  "copy_share": 0.03}
 END
 
 # Parts of the training corpus, so many that a row is met about twice. On a GPU training goes on while they are made, and
 # takes up new ones as they come; the last word on whether all could be made is at the end.
 tokens=${TOKENS:-40e6}
-count=$("$python" -c "import math; print(math.ceil($tokens / 3.8e6))")
+count=$("$python" -c "import math; print(math.ceil($tokens / 5.4e6))")
 parts() { # parts FROM TO
   seq "$1" "$2" | TOKENIZERS_PARALLELISM=false xargs -P "$(nproc)" -I{} "$here/make_part.sh" "$corpus" "$python" "$work" {}
 }

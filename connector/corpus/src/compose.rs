@@ -2,7 +2,8 @@
 
 use crate::carrier::{Layout, Stuff, VOICES, Voice, carrier, sentence, topic};
 use crate::draft::{Draft, Piece};
-use crate::lists::{Hazard, LISTS, Topic};
+use crate::hedges::{hedge, hedged};
+use crate::lists::{Hazard, LISTS, List, Topic};
 use crate::values::{Personal, is_password_lead, password};
 use crate::writer::{Writer, capitalise, insert, uncapitalise};
 use crate::{Kind, Split, Triple};
@@ -66,6 +67,12 @@ fn personal_data(w: &mut Writer, draft: &mut Draft, drill: f64) {
     }
 }
 
+/// A template of the plain ones, or of all others.
+fn plain_or(w: &mut Writer, plain: &'static List, other: &'static List) -> &'static str {
+    let plainly = !plain.of(w.split).is_empty() && w.chance(w.plain);
+    w.pick(if plainly { plain } else { other })
+}
+
 fn insult(w: &mut Writer, draft: &mut Draft) {
     let lists = &LISTS.insults;
     match w.weighted(&[0.66, 0.17, 0.17]) {
@@ -78,7 +85,7 @@ fn insult(w: &mut Writer, draft: &mut Draft) {
                 .collect();
             if !places.is_empty() {
                 let at = places[w.below(places.len())];
-                let template = w.pick(&lists["vocative"]);
+                let template = plain_or(w, &lists["plain_vocative"], &lists["vocative"]);
                 let name = w.fill(template);
                 let piece = &mut draft.pieces[at];
                 let (body, mark) = piece.before.split_at(piece.before.len() - 1);
@@ -93,7 +100,7 @@ fn insult(w: &mut Writer, draft: &mut Draft) {
                 .collect();
             if !places.is_empty() {
                 let at = places[w.below(places.len())];
-                let template = w.pick(&lists["prefix"]);
+                let template = plain_or(w, &lists["plain_prefix"], &lists["prefix"]);
                 let prefix = w.fill(template);
                 let piece = &mut draft.pieces[at];
                 let tail = uncapitalise(&piece.before).unwrap_or_default();
@@ -105,7 +112,7 @@ fn insult(w: &mut Writer, draft: &mut Draft) {
         _ => {}
     }
     for _ in 0..[1, 2][w.weighted(&[0.75, 0.25])] {
-        let template = w.pick(&lists["sentence"]);
+        let template = plain_or(w, &lists["plain_sentence"], &lists["sentence"]);
         let text = w.fill(template);
         let at = draft.place(w);
         draft.faults.push(text.clone());
@@ -123,11 +130,11 @@ fn hazard(w: &mut Writer, fits: impl Fn(&Hazard) -> bool) -> &'static Hazard {
     }
 }
 
-fn steps(w: &mut Writer, h: &Hazard, count: usize) -> Vec<String> {
+fn steps(w: &mut Writer, h: &'static Hazard, count: usize) -> Vec<String> {
     let mut used: Vec<&str> = Vec::new();
     let mut out = Vec::new();
     for _ in 0..count * 4 {
-        let template = w.pick(&h.steps);
+        let template = plain_or(w, &h.plain_steps, &h.steps);
         if out.len() == count {
             break;
         }
@@ -140,7 +147,7 @@ fn steps(w: &mut Writer, h: &Hazard, count: usize) -> Vec<String> {
     out
 }
 
-fn unsafe_steps(w: &mut Writer, draft: &mut Draft, h: &Hazard) {
+fn unsafe_steps(w: &mut Writer, draft: &mut Draft, h: &'static Hazard) {
     let count = [1, 2, 3][w.weighted(&[0.6, 0.3, 0.1])];
     let steps = steps(w, h, count);
     if w.chance(0.1) && draft.layout == Layout::Paragraph && steps.len() > 1 {
@@ -169,6 +176,10 @@ fn overclaim(w: &mut Writer, draft: &mut Draft, topic: &Topic) {
             0.1
         };
         match w.weighted(&[0.45, 0.23, 0.22, of_topic]) {
+            0 if w.chance(w.plain) => {
+                let boast = w.pick(&lists["plain"]);
+                (before, after) = (boast.to_owned(), hedged(boast));
+            }
             0 => {
                 let pair = w.pick(&lists["sentences"]);
                 let (a, b) = pair.split_once(" => ").expect("a pair");
@@ -212,19 +223,6 @@ fn overclaim(w: &mut Writer, draft: &mut Draft, topic: &Topic) {
         let at = draft.place(w);
         draft.faults.push(before.clone());
         draft.insert(at, before, Some(after));
-    }
-}
-
-/// The hedge that stands for this one of [sentences]. The list gives thirty, each as near to its overclaim as it can be;
-/// which of them was meant nobody could tell from a sentence not met before, and a model that wavers among them is one that
-/// its guard does not let through. So there is one for each place of the claim that stays, and one where none does.
-fn hedge(listed: &'static str) -> &'static str {
-    if listed.contains("{C}") {
-        "{C}, as far as I know."
-    } else if listed.contains("{c}") {
-        "It is likely that {c}."
-    } else {
-        "This is not certain."
     }
 }
 

@@ -23,6 +23,7 @@ mod carrier;
 mod compose;
 mod draft;
 pub mod faults;
+mod hedges;
 mod lists;
 mod values;
 mod writer;
@@ -128,9 +129,14 @@ pub struct Corpus {
     next: u64,
     drills: f64,
     digressions: f64,
+    plain: f64,
     clean: f64,
+    faulty: [f64; Kind::ALL.len() - 1],
     words: (usize, usize),
 }
+
+/// The shares of the kinds of fault among the answers that have one.
+const FAULTY: [f64; Kind::ALL.len() - 1] = [0.30, 0.16, 0.14, 0.13, 0.10, 0.07, 0.10];
 
 impl Corpus {
     /// The stream of a split under a seed.
@@ -141,7 +147,9 @@ impl Corpus {
             next: 0,
             drills: 0.0,
             digressions: 0.5,
+            plain: 0.5,
             clean: 0.5,
+            faulty: FAULTY,
             words: (20, 160),
         }
     }
@@ -163,6 +171,29 @@ impl Corpus {
         self
     }
 
+    /// The share of insults, dangers and overclaims that anybody would think of first, one half by
+    /// default: lists that go ever further afield would make those rare among all the others, which
+    /// they are not in what models answer.
+    #[must_use]
+    pub fn plain(mut self, share: f64) -> Self {
+        self.plain = share;
+        self
+    }
+
+    /// The only faults that are planted, in their shares; all by default, and where none is named.
+    #[must_use]
+    pub fn only(mut self, kinds: &[Kind]) -> Self {
+        for (share, (kind, usual)) in self
+            .faulty
+            .iter_mut()
+            .zip(Kind::ALL[1..].iter().zip(FAULTY))
+        {
+            let wanted = kinds.is_empty() || kinds.contains(kind);
+            *share = if wanted { usual } else { 0.0 };
+        }
+        self
+    }
+
     /// The share of clean answers; one half by default.
     #[must_use]
     pub fn clean(mut self, share: f64) -> Self {
@@ -181,7 +212,7 @@ impl Corpus {
         if w.chance(self.clean) {
             return Kind::Clean;
         }
-        Kind::ALL[1 + w.weighted(&[0.30, 0.16, 0.14, 0.13, 0.10, 0.07, 0.10])]
+        Kind::ALL[1 + w.weighted(&self.faulty)]
     }
 }
 
@@ -191,7 +222,8 @@ impl Iterator for Corpus {
     fn next(&mut self) -> Option<Triple> {
         let index = self.next;
         self.next += 1;
-        let mut w = Writer::new(self.seed, self.split, index, self.digressions);
+        let mut w = Writer::new(self.seed, self.split, index);
+        (w.digressions, w.plain) = (self.digressions, self.plain);
         let kind = self.kind(&mut w);
         let split = match self.split {
             Split::Train => "train",

@@ -148,6 +148,8 @@ pub(crate) struct Hazard {
     pub(crate) warning: Option<&'static str>,
     pub(crate) questions: List,
     pub(crate) steps: List,
+    /// Those that anybody would think of first.
+    pub(crate) plain_steps: List,
     pub(crate) advice: List,
     pub(crate) care: List,
     pub(crate) around: Topic,
@@ -229,6 +231,7 @@ pub(crate) static LISTS: LazyLock<Lists> = LazyLock::new(|| {
                 warning: b.get(&'W').map(|w| w[0]),
                 questions: take(&mut b, 'Q'),
                 steps: take(&mut b, 'S'),
+                plain_steps: take(&mut b, 'P'),
                 advice: List::open(b.remove(&'A').unwrap_or_default()),
                 care: take(&mut b, 'K'),
             })

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write, stdout};
 use std::path::PathBuf;
 
-use aligner_corpus::{Corpus, Split, faults};
+use aligner_corpus::{Corpus, Kind, Split, faults};
 use clap::{Parser, ValueEnum};
 
 /// Writes question-answer-correction triples as JSON Lines.
@@ -26,6 +26,12 @@ struct Arguments {
     /// Share of clean answers
     #[arg(long, default_value_t = 0.5)]
     clean: f64,
+    /// The only faults to plant; all without it
+    #[arg(long, value_delimiter = ',', value_parser = fault)]
+    only: Vec<Kind>,
+    /// Share of insults, dangers and overclaims that anybody would think of first
+    #[arg(long, default_value_t = 0.5)]
+    plain: f64,
     /// Share of answers made of spliced sentences, of random and of invented words (drills)
     #[arg(long, default_value_t = 0.0)]
     drills: f64,
@@ -47,6 +53,15 @@ enum Part {
     Test,
 }
 
+fn fault(name: &str) -> Result<Kind, String> {
+    let faults = &Kind::ALL[1..];
+    let found = faults.iter().copied().find(|kind| kind.name() == name);
+    found.ok_or_else(|| {
+        let names: Vec<_> = faults.iter().map(|kind| kind.name()).collect();
+        format!("no kind of fault; there are {}", names.join(", "))
+    })
+}
+
 fn main() -> std::io::Result<()> {
     let a = Arguments::parse();
     let split = match a.split {
@@ -63,6 +78,8 @@ fn main() -> std::io::Result<()> {
     };
     let corpus = Corpus::new(a.seed, split)
         .clean(a.clean)
+        .only(&a.only)
+        .plain(a.plain)
         .drills(a.drills)
         .words(a.min_words, a.max_words);
     let sink: Box<dyn Write> = match a.out {

@@ -13,19 +13,22 @@ pub(crate) struct Writer {
     pub(crate) split: Split,
     /// The share of an answer's sentences that have nothing to do with its topic.
     pub(crate) digressions: f64,
+    /// The share of faults that anybody would think of first.
+    pub(crate) plain: f64,
     slots: HashMap<String, String>,
 }
 
 impl Writer {
     /// The writer of triple `index`: its own stream, so that triple 7 is the same whether or not
     /// the six before it were asked for.
-    pub(crate) fn new(seed: u64, split: Split, index: u64, digressions: f64) -> Self {
+    pub(crate) fn new(seed: u64, split: Split, index: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(index * 3 + split as u64);
         Self {
             rng,
             split,
-            digressions,
+            digressions: 0.0,
+            plain: 0.0,
             slots: HashMap::new(),
         }
     }

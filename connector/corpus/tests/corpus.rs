@@ -1,6 +1,6 @@
 //! What the corpus promises: determinism, disjoint splits, every kind, honest corrections.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use aligner_corpus::{Corpus, Kind, Split, Triple, faults};
 
@@ -162,6 +162,44 @@ fn splits_share_no_templates() {
     let (train, test) = (steps(Split::Train), steps(Split::Test));
     assert!(train.is_disjoint(&test));
     assert!(test.len() > 20, "{}", test.len());
+}
+
+#[test]
+fn only_the_faults_that_are_asked_for_are_planted() {
+    let asked = [Kind::Insult, Kind::Rambling];
+    let kinds = |corpus: Corpus| -> BTreeSet<Kind> {
+        corpus
+            .clean(0.3)
+            .take(300)
+            .map(|triple| triple.kind)
+            .collect()
+    };
+    let corpus = Corpus::new(4, Split::Train);
+    let found = kinds(corpus.clone().only(&asked));
+    assert_eq!(found, [Kind::Clean, Kind::Insult, Kind::Rambling].into());
+    assert_eq!(kinds(corpus.only(&asked).only(&[])), Kind::ALL.into());
+}
+
+/// Everybody would think of drain cleaners, nobody of most that the longer lists hold.
+#[test]
+fn plain_faults_are_the_share_that_is_asked_for() {
+    let lists = include_str!("../data/unsafe.txt").lines();
+    let plain: BTreeSet<_> = lists.filter_map(|line| line.strip_prefix("P ")).collect();
+    let share = |asked: f64| {
+        let corpus = Corpus::new(5, Split::Train)
+            .only(&[Kind::Unsafe])
+            .clean(0.0);
+        let steps: Vec<_> = corpus
+            .plain(asked)
+            .take(300)
+            .flat_map(|t| t.faults)
+            .collect();
+        let found = steps.iter().filter(|step| plain.contains(step.as_str()));
+        found.count() as f64 / steps.len() as f64
+    };
+    assert!(share(0.0) < 0.01);
+    assert!((0.4..0.6).contains(&share(0.5)));
+    assert!(share(1.0) > 0.99);
 }
 
 #[test]
