@@ -46,8 +46,11 @@ fn by_form(boast: &str) -> Option<String> {
         let (form, listed) = pair.split_once(" => ")?;
         let (before, after) = form.split_once("{c}").or_else(|| form.split_once("{C}"))?;
         let claim = boast.strip_prefix(before)?.strip_suffix(after)?;
-        let fits = before.len() + after.len() > TELLING && claim.contains(' ');
-        fits.then_some((before.len() + after.len(), claim, hedge(listed)))
+        let hedge = hedge(listed);
+        // A claim that began the sentence has its capital, and not every hedge begins with the claim.
+        let in_place = form.contains("{c}") || hedge.starts_with("{C}");
+        let size = before.len() + after.len();
+        (size > TELLING && claim.contains(' ') && in_place).then_some((size, claim, hedge))
     });
     let (_, claim, hedge) = forms.max_by_key(|(size, ..)| *size)?;
     Some(
@@ -77,6 +80,10 @@ mod tests {
                 "The price rises by May, as far as I know.",
             ),
             ("Nothing can go wrong with it.", "This is not certain."),
+            (
+                "The price rises by May, which everyone agrees on.",
+                "This is not certain.",
+            ),
         ] {
             assert_eq!(hedged(boast), after);
         }
