@@ -2,10 +2,10 @@
 
 use crate::carrier::{Layout, Stuff, VOICES, Voice, carrier, sentence, topic};
 use crate::draft::{Draft, Piece};
-use crate::hedges::{hedge, hedged};
+use crate::hedges::{hedge, hedged, with_claim};
 use crate::lists::{Hazard, LISTS, List, Topic};
 use crate::values::{Personal, is_password_lead, password};
-use crate::writer::{Writer, capitalise, insert, uncapitalise};
+use crate::writer::{Writer, insert, uncapitalise};
 use crate::{Kind, Split, Triple};
 
 /// Index of a character boundary between two words.
@@ -184,8 +184,8 @@ fn overclaim(w: &mut Writer, draft: &mut Draft, topic: &Topic) {
                 let pair = w.pick(&lists["sentences"]);
                 let (a, b) = pair.split_once(" => ").expect("a pair");
                 let claim = claim(w, topic);
-                let put = |t: &str| t.replace("{c}", &claim).replace("{C}", &capitalise(&claim));
-                (before, after) = (w.fill(&put(a)), put(hedge(b)));
+                before = w.fill(&with_claim(a, &claim));
+                after = with_claim(hedge(b), &claim);
             }
             1 => {
                 let pairs = &lists["verbs"].all;
@@ -455,7 +455,7 @@ pub(crate) fn compose(
                         let pair = w.pick(&LISTS.overclaims["sentences"]);
                         let claim = claim(w, topic);
                         let (_, b) = pair.split_once(" => ").expect("a pair");
-                        b.replace("{c}", &claim).replace("{C}", &capitalise(&claim))
+                        with_claim(b, &claim)
                     }
                     _ => {
                         let what = Personal::ALL[w.below(5)];

@@ -53,11 +53,13 @@ fn by_form(boast: &str) -> Option<String> {
         (size > TELLING && claim.contains(' ') && in_place).then_some((size, claim, hedge))
     });
     let (_, claim, hedge) = forms.max_by_key(|(size, ..)| *size)?;
-    Some(
-        hedge
-            .replace("{c}", claim)
-            .replace("{C}", &capitalise(claim)),
-    )
+    Some(with_claim(hedge, claim))
+}
+
+/// The form with the claim in its place, with a capital where it begins the sentence.
+pub(crate) fn with_claim(form: &str, claim: &str) -> String {
+    form.replace("{c}", claim)
+        .replace("{C}", &capitalise(claim))
 }
 
 #[cfg(test)]
