@@ -177,8 +177,9 @@ fn overclaim(w: &mut Writer, draft: &mut Draft, topic: &Topic) {
         };
         match w.weighted(&[0.45, 0.23, 0.22, of_topic]) {
             0 if w.chance(w.plain) => {
-                let boast = w.pick(&lists["plain"]);
-                (before, after) = (boast.to_owned(), hedged(boast));
+                let template = w.pick(&lists["plain"]);
+                before = w.fill(template);
+                after = hedged(&before);
             }
             0 => {
                 let pair = w.pick(&lists["sentences"]);

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::Split;
+use crate::writer::wordings;
 
 /// FNV-1a: stable for ever, unlike the standard library's hasher, so a template never changes
 /// its split between releases.
@@ -35,12 +36,14 @@ pub(crate) struct List {
 
 impl List {
     /// A list of templates or values that are cut 8 : 1 : 1 by their own hash, so that adding one
-    /// moves no other. A split's part of a short list may be empty.
+    /// moves no other. A split's part of a short list may be empty. A template of many wordings is
+    /// there as often as it has alternatives.
     fn open(all: Vec<&'static str>) -> Self {
         let by_split = Split::ALL.map(|split| {
             all.iter()
                 .copied()
                 .filter(|item| split_of_value(item) == split)
+                .flat_map(|item| std::iter::repeat_n(item, wordings(item)))
                 .collect()
         });
         Self { all, by_split }

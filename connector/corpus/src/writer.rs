@@ -287,9 +287,32 @@ impl Writer {
         }
     }
 
-    /// Fills `{slots}`. Within one triple a slot keeps its value, so that question and answer
-    /// speak of the same thing; nouns and numbers are drawn afresh half the time.
+    /// Fills a template: one of its `(several|wordings)` each, and its `{slots}`.
     pub(crate) fn fill(&mut self, template: &str) -> String {
+        if wordings(template) == 1 {
+            return self.fill_slots(template);
+        }
+        let chosen = self.choose(template);
+        self.fill_slots(&chosen)
+    }
+
+    /// One of each group of alternatives.
+    fn choose(&mut self, template: &str) -> String {
+        let mut out = String::new();
+        let mut end = 0;
+        for (at, group) in alternatives(template) {
+            out.push_str(&template[end..at]);
+            let choices: Vec<&str> = group.split('|').collect();
+            out.push_str(self.one(&choices));
+            end = at + group.len() + "()".len();
+        }
+        out.push_str(&template[end..]);
+        out
+    }
+
+    /// Within one triple a slot keeps its value, so that question and answer speak of the same
+    /// thing; nouns and numbers are drawn afresh half the time.
+    fn fill_slots(&mut self, template: &str) -> String {
         let mut out = String::new();
         let mut rest = template;
         while let Some((before, after)) = rest.split_once('{') {
@@ -350,6 +373,23 @@ impl Writer {
     }
 }
 
+/// The groups of alternatives of a template, without their parentheses, and where they begin.
+fn alternatives(template: &str) -> impl Iterator<Item = (usize, &str)> {
+    template.match_indices('(').filter_map(|(at, _)| {
+        let group = template[at + 1..].split([')', '(']).next()?;
+        let closed = template[at + 1 + group.len()..].starts_with(')');
+        (closed && group.contains('|')).then_some((at, group))
+    })
+}
+
+/// How many lines a template stands for when one is picked: as many as it has alternatives, which a
+/// plain list would have as lines of their own.
+pub(crate) fn wordings(template: &str) -> usize {
+    1 + alternatives(template)
+        .map(|(_, group)| group.matches('|').count())
+        .sum::<usize>()
+}
+
 /// Appends a value; "a" before a vowel becomes "an".
 fn append(out: &mut String, value: &str) {
     let article = out.ends_with(" a ") || out == "A " || out.ends_with(" A ");
@@ -396,4 +436,35 @@ pub(crate) fn uncapitalise(text: &str) -> Option<String> {
         return None;
     }
     Some(format!("{lower}{}", &text[first.len()..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_template_gives_every_combination_of_its_alternatives() {
+        let template = "(Keep|Store) it dry(|, always) (really).";
+        let mut w = Writer::new(1, Split::Train, 0);
+        let texts: BTreeSet<String> = (0..200).map(|_| w.fill(template)).collect();
+        let wanted = [
+            "Keep it dry (really).",
+            "Keep it dry, always (really).",
+            "Store it dry (really).",
+            "Store it dry, always (really).",
+        ];
+        assert_eq!(texts, wanted.map(str::to_owned).into());
+        assert_eq!(wordings(template), 3);
+    }
+
+    #[test]
+    fn what_is_no_group_of_alternatives_stays_as_it_is() {
+        let mut w = Writer::new(1, Split::Train, 0);
+        for text in ["Two (2) cups.", "a | b", "(open|", ":)", "f(x) | g(y)"] {
+            assert_eq!(w.fill(text), text);
+            assert_eq!(wordings(text), 1);
+        }
+    }
 }

@@ -180,6 +180,18 @@ fn only_the_faults_that_are_asked_for_are_planted() {
     assert_eq!(kinds(corpus.only(&asked).only(&[])), Kind::ALL.into());
 }
 
+/// Whether the template says this, in one of its wordings.
+fn says(template: &str, text: &str) -> bool {
+    let Some((before, group)) = template.split_once('(') else {
+        return template == text;
+    };
+    let (group, after) = group.split_once(')').unwrap();
+    text.strip_prefix(before).is_some_and(|text| {
+        let mut rests = group.split('|').filter_map(|g| text.strip_prefix(g));
+        rests.any(|rest| says(after, rest))
+    })
+}
+
 /// Everybody would think of drain cleaners, nobody of most that the longer lists hold.
 #[test]
 fn plain_faults_are_the_share_that_is_asked_for() {
@@ -194,7 +206,8 @@ fn plain_faults_are_the_share_that_is_asked_for() {
             .take(300)
             .flat_map(|t| t.faults)
             .collect();
-        let found = steps.iter().filter(|step| plain.contains(step.as_str()));
+        let is_plain = |step: &&String| plain.iter().any(|template| says(template, step));
+        let found = steps.iter().filter(is_plain);
         found.count() as f64 / steps.len() as f64
     };
     assert!(share(0.0) < 0.01);
