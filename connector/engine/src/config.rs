@@ -209,7 +209,8 @@ impl Reader<'_> {
 
     fn activation(&self) -> Result<Activation, LoadError> {
         let json = self.json;
-        let key = if self.gemma && json.has("hidden_activation") {
+        // The classes of Gemma 2 and 3 do not look at `hidden_act`, that of Gemma 1 at nothing else.
+        let key = if self.gemma && self.family != "gemma" {
             "hidden_activation"
         } else {
             "hidden_act"
@@ -387,6 +388,21 @@ mod tests {
             (gemma.attention_softcap, gemma.final_softcap),
             (Some(50.0), Some(30.0))
         );
+    }
+
+    #[test]
+    fn each_gemma_looks_at_the_activation_that_its_class_does() {
+        for (family, key, other) in [
+            ("gemma", "hidden_act", "hidden_activation"),
+            ("gemma2", "hidden_activation", "hidden_act"),
+            ("gemma3_text", "hidden_activation", "hidden_act"),
+        ] {
+            let activation = |value: Value| read(value).expect("valid").activation;
+            let ignored = activation(json!({"model_type": family, (other): "relu"}));
+            assert!(matches!(ignored, Activation::GeluTanh), "{family}");
+            let said = activation(json!({"model_type": family, (key): "silu", (other): "relu"}));
+            assert!(matches!(said, Activation::Silu), "{family}");
+        }
     }
 
     #[test]

@@ -77,6 +77,7 @@ impl Engine {
     /// # Errors
     /// If the checkpoint, the profile or an option cannot be used; nothing is left running.
     pub fn load(mut options: EngineOptions) -> Result<Self, LoadError> {
+        Loaded::expect_tokenizer(&options.model)?;
         let mut loaded = Loaded::load(&options)?;
         clamp(&mut options.decoding, loaded.description.context);
         let texts = loaded.texts()?;

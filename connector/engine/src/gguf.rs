@@ -111,6 +111,15 @@ impl GgufFile {
                 supported: ARCHITECTURES,
             });
         }
+        let experts = self.count("expert_count", 0..=*SIZES.end())?;
+        if let Some(experts) = experts.filter(|&experts| experts > 0) {
+            return Err(LoadError::Unsupported {
+                file: self.name.clone(),
+                key: self.key("expert_count"),
+                value: experts.to_string(),
+                supported: "0, a model without experts",
+            });
+        }
         let gemma = family.starts_with("gemma");
         let (gemma2, gemma3) = (family == "gemma2", family == "gemma3");
         let hidden = self.size("embedding_length")?;

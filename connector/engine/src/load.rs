@@ -256,6 +256,16 @@ impl Loaded {
         }
     }
 
+    /// Refuses a folder without a tokenizer before minutes go into its weights.
+    pub(crate) fn expect_tokenizer(model: &ModelSource) -> Result<(), LoadError> {
+        match model {
+            ModelSource::Folder(folder) if folder.is_dir() && !folder.join(TOKENIZER).exists() => {
+                Err(no_tokenizer(folder.display().to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Encodes and decodes; an error if the checkpoint brought no tokenizer, or one of another
     /// model.
     pub(crate) fn texts(&mut self) -> Result<Texts, LoadError> {
@@ -265,11 +275,7 @@ impl Loaded {
         let json = self
             .tokenizer
             .as_ref()
-            .ok_or_else(|| LoadError::MissingFile {
-                file: TOKENIZER.to_owned(),
-                origin: self.name.clone(),
-                hint: "prompts are tokenised as it says",
-            })?;
+            .ok_or_else(|| no_tokenizer(self.name.clone()))?;
         let texts = Texts::from_json(json).map_err(|error| LoadError::Malformed {
             file: TOKENIZER.to_owned(),
             problem: error.to_string(),
@@ -337,6 +343,15 @@ struct Parts {
 }
 
 /// The profile beside the weights.
+fn no_tokenizer(origin: String) -> LoadError {
+    LoadError::MissingFile {
+        file: TOKENIZER.to_owned(),
+        origin,
+        hint: "tokenizer.model and vocab.json are not read; transformers writes it: \
+               AutoTokenizer.from_pretrained(folder).save_pretrained(folder)",
+    }
+}
+
 fn read_profile(files: &Files) -> Result<Option<Profile>, LoadError> {
     let Some(json) = files.optional("aligner.json")? else {
         return Ok(None);

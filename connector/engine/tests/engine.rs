@@ -561,6 +561,11 @@ fn a_checkpoint_that_cannot_be_used_is_refused_with_file_key_and_value() {
              gelu_new, gelu_pytorch_tanh",
         ),
         (
+            refusal(|folder| fs::remove_file(folder.join("tokenizer.json")).expect("removed")),
+            "tokenizer.json is missing from FOLDER: tokenizer.model and vocab.json are not read; \
+             transformers writes it: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)",
+        ),
+        (
             refusal(|folder| fs::remove_file(folder.join("model.safetensors")).expect("removed")),
             "model.safetensors is missing from FOLDER: a checkpoint needs model.safetensors, or \
              model.safetensors.index.json and its shards; PyTorch .bin files are not read",

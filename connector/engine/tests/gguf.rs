@@ -389,6 +389,12 @@ fn a_gguf_file_that_cannot_be_used_is_refused_with_key_and_value() {
     );
     assert_eq!(
         refusal(&|metadata| {
+            metadata.insert("llama.expert_count".to_owned(), Value::U32(8));
+        }),
+        "tiny.gguf: llama.expert_count = 8 is not supported; supported: 0, a model without experts"
+    );
+    assert_eq!(
+        refusal(&|metadata| {
             metadata.remove("llama.block_count");
         }),
         "tiny.gguf: llama.block_count is missing"

@@ -12,7 +12,12 @@
 //!
 //! Absent: `tokenizer_config.json`. Where there is a `tokenizer.json`, transformers 5 drops its
 //! `add_bos_token` and `add_eos_token`, whatever the class, and adds what the post-processor says.
-//! It makes a difference in one case: where it (or `config.json`) names `LlamaTokenizer` or
+//! Its class makes a difference in two cases. Some classes build their own normalizer and
+//! pre-tokenizer and take the vocabulary and the merges alone from `tokenizer.json`: `GPT2Tokenizer`
+//! cuts as GPT-2 does, even where the file has digits stand alone first, and `model_type` `qwen2` is
+//! always read as Qwen2 is. Here `tokenizer.json` counts, with which the weights were trained.
+//!
+//! The other case is that of SentencePiece: where it (or `config.json`) names `LlamaTokenizer` or
 //! `LlamaTokenizerFast` as the class and `model_type` is `llama`, transformers replaces the
 //! normalizer and the pre-tokenizer of a SentencePiece vocabulary. `▁` then stands before the first
 //! word only, or with `legacy: true` before each piece between special tokens, and never before a
