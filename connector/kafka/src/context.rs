@@ -70,14 +70,16 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    /// Whether it is about logging in.
-    pub(crate) fn is_login(&self) -> bool {
-        matches!(
+    /// Whether a login was refused. Handshakes also break where a broker goes away meanwhile; librdkafka
+    /// then gives an error of its own ("Local: …").
+    pub(crate) fn is_refused_login(&self) -> bool {
+        let is_about_login = matches!(
             self.code,
             RDKafkaErrorCode::Authentication
                 | RDKafkaErrorCode::SaslAuthenticationFailed
                 | RDKafkaErrorCode::UnsupportedSASLMechanism
-        )
+        );
+        is_about_login && !self.reason.contains("Local: ")
     }
 }
 

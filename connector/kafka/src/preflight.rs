@@ -165,7 +165,7 @@ impl<'a> Preflight<'a> {
         let servers = self.connection.kafka.bootstrap_servers.clone();
         let cause = fault.reason.clone();
         match fault.code {
-            _ if fault.is_login() => Err(StartError::Login { servers, cause }),
+            _ if fault.is_refused_login() => Err(StartError::Login { servers, cause }),
             RDKafkaErrorCode::SSL => Err(StartError::Tls { servers, cause }),
             _ => Ok(()),
         }

@@ -73,12 +73,12 @@ impl Rejection {
     }
 }
 
-/// Whether a fault is about who we are, or whom we trust. Handshakes also break where a broker goes
-/// away meanwhile, or is away behind a proxy; librdkafka then gives an error of its own ("Local: …").
+/// Whether a fault is about who we are, or whom we trust. A handshake of TLS also breaks where a broker
+/// is away behind a proxy.
 fn is_rejection(fault: &Fault) -> bool {
     match fault.code {
         RDKafkaErrorCode::SSL => fault.reason.contains("certificate"),
-        _ => fault.is_login() && !fault.reason.contains("Local: "),
+        _ => fault.is_refused_login(),
     }
 }
 

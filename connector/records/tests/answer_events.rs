@@ -392,6 +392,46 @@ fn a_nested_avro_log_is_read_through_pointers() {
 }
 
 #[test]
+fn bytes_that_are_no_text_are_no_absence_where_a_pointer_leads_to_them() {
+    let writer = schema(r#"{"name":"q","type":"string"},{"name":"reply","type":"bytes"}"#);
+    let decoded = |reply: &[u8]| {
+        let fields: FieldMap =
+            serde_json::from_str(r#"{"question":"/q","answer":"/reply"}"#).expect("valid");
+        let reply = Value::Bytes(reply.to_vec());
+        let values = vec![("q", Value::String("Q".into())), ("reply", reply)];
+        AnswerReader::new(writer.clone(), Vec::new(), Some(Arc::new(fields)))
+            .expect("a usable schema")
+            .decode(&datum(&writer, values))
+    };
+    assert_eq!(decoded(b"A").expect("a text").answer, "A");
+    let error = decoded(&[0xff]).expect_err("no text");
+    assert_eq!(error.reason, reason::WRONG_TYPE);
+}
+
+#[test]
+fn a_map_of_avro_becomes_the_same_metadata_each_time() {
+    let writer = schema(
+        r#"{"name":"q","type":"string"},{"name":"tags","type":{"type":"map","values":"string"}}"#,
+    );
+    let names = ["e", "b", "d", "a", "c"];
+    let tags = names.map(|name| (name.to_owned(), Value::String("x".into())));
+    let tags = Value::Map(tags.into());
+    let bytes = datum(
+        &writer,
+        vec![("q", Value::String("Q".into())), ("tags", tags)],
+    );
+    let fields: FieldMap =
+        serde_json::from_str(r#"{"question":"/q","answer":"/q","metadata_json":"/tags"}"#)
+            .expect("valid");
+    let event = AnswerReader::new(writer, Vec::new(), Some(Arc::new(fields)))
+        .expect("a usable schema")
+        .decode(&bytes)
+        .expect("valid");
+    let expected = r#"{"a":"x","b":"x","c":"x","d":"x","e":"x"}"#;
+    assert_eq!(event.metadata_json.as_deref(), Some(expected));
+}
+
+#[test]
 fn seconds_are_no_milliseconds_in_avro_either() {
     let event = AnswerEvent {
         question: "Q".into(),

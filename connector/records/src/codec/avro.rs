@@ -245,8 +245,7 @@ fn kind(value: &Value) -> Kind {
     }
 }
 
-/// A value for pointers to walk, with timestamps in the unit that plain numbers are in. What JSON
-/// cannot say is null.
+/// A value for pointers to walk, with timestamps in the unit that plain numbers are in.
 fn tree(value: Value, unit: Option<TimeUnit>) -> Tree<'static> {
     let text = |text: String| Tree::Text(text.into());
     let members = |members: Vec<(String, Value)>| {
@@ -262,16 +261,22 @@ fn tree(value: Value, unit: Option<TimeUnit>) -> Tree<'static> {
         Value::Double(number) => Tree::number(number),
         Value::String(value) | Value::Enum(_, value) => text(value),
         Value::Uuid(uuid) => text(uuid.to_string()),
-        Value::Bytes(bytes) => String::from_utf8(bytes).map_or(Tree::Null, text),
+        Value::Bytes(bytes) => String::from_utf8(bytes).map_or(Tree::Foreign(Kind::Bytes), text),
         Value::Date(days) => Tree::Number(days.into()),
         Value::TimeMillis(millis) => Tree::Number(millis.into()),
         Value::TimeMicros(micros) => Tree::Number(micros.into()),
         Value::Array(items) => {
             Tree::Array(items.into_iter().map(|item| tree(item, unit)).collect())
         }
-        Value::Map(entries) => members(entries.into_iter().collect()),
+        Value::Map(entries) => {
+            // A map has no order: the same record gives the same text each time.
+            let mut entries: Vec<_> = entries.into_iter().collect();
+            entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+            members(entries)
+        }
         Value::Record(fields) => members(fields),
-        instant => millis(&instant).map_or(Tree::Null, |millis| {
+        Value::Null => Tree::Null,
+        other => millis(&other).map_or(Tree::Foreign(kind(&other)), |millis| {
             unit.unwrap_or(TimeUnit::Milliseconds).tree(millis)
         }),
     }

@@ -213,6 +213,7 @@ impl FieldMap {
 fn kind(value: &Tree<'_>) -> Kind {
     match value {
         Tree::Null | Tree::Bool(_) => Kind::Bool,
+        Tree::Foreign(kind) => *kind,
         Tree::Number(_) => Kind::Number,
         Tree::Text(_) => Kind::Text,
         Tree::Array(_) => Kind::Array,
@@ -308,7 +309,7 @@ fn instant(value: Option<&Tree<'_>>, unit: Option<TimeUnit>) -> Slot<i64> {
 fn metadata(value: Option<&Tree<'_>>) -> Slot<String> {
     match value {
         None => Slot::Absent,
-        Some(Tree::Null) => Slot::Null,
+        Some(Tree::Null | Tree::Foreign(_)) => Slot::Null,
         Some(Tree::Text(text)) => Slot::Is(text.to_string()),
         Some(other) => Slot::Is(
             serde_json::to_string(other).expect("a tree has text keys and no other way to fail"),

@@ -10,10 +10,15 @@ use serde::{
 };
 use serde_json::Number;
 
+use super::draft::Kind;
+
 /// A value; texts without escapes are borrowed from the document.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Tree<'a> {
     Null,
+    /// What JSON has no value for, as bytes that are no text. It is written as null, but is not
+    /// taken for an absence.
+    Foreign(Kind),
     Bool(bool),
     Number(Number),
     Text(Cow<'a, str>),
@@ -53,7 +58,7 @@ impl<'a> Tree<'a> {
 impl Serialize for Tree<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Null => serializer.serialize_unit(),
+            Self::Null | Self::Foreign(_) => serializer.serialize_unit(),
             Self::Bool(value) => value.serialize(serializer),
             Self::Number(number) => number.serialize(serializer),
             Self::Text(text) => text.serialize(serializer),
