@@ -289,9 +289,6 @@ impl Writer {
 
     /// Fills a template: one of its `(several|wordings)` each, and its `{slots}`.
     pub(crate) fn fill(&mut self, template: &str) -> String {
-        if wordings(template) == 1 {
-            return self.fill_slots(template);
-        }
         let chosen = self.choose(template);
         self.fill_slots(&chosen)
     }

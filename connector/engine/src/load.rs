@@ -342,7 +342,6 @@ struct Parts {
     config_bytes: Vec<u8>,
 }
 
-/// The profile beside the weights.
 fn no_tokenizer(origin: String) -> LoadError {
     LoadError::MissingFile {
         file: TOKENIZER.to_owned(),
@@ -352,6 +351,7 @@ fn no_tokenizer(origin: String) -> LoadError {
     }
 }
 
+/// The profile beside the weights.
 fn read_profile(files: &Files) -> Result<Option<Profile>, LoadError> {
     let Some(json) = files.optional("aligner.json")? else {
         return Ok(None);
