@@ -159,6 +159,51 @@ fn sigterm_ends_it_with_a_busy_aligner_with_a_full_pipeline_and_in_a_rebalance()
 }
 
 #[test]
+fn partitions_that_are_taken_during_a_drain_are_given_at_once() {
+    let kafka = Kafka::shared();
+    let story = Story::new(kafka, "sigterm-taken", 3);
+    let server = Completions::start();
+    let config = story
+        .config
+        .clone()
+        .set(&["aligner", "model"], "remote")
+        .set(&["aligner", "remote", "url"], server.url())
+        .set(&["aligner", "remote", "model"], MODEL)
+        .set(
+            &["pipeline", "drain_timeout_ms"],
+            2 * LIMIT.as_millis() as u64,
+        )
+        .set(&["kafka", "revoke_timeout_ms"], 60_000);
+    server.hold();
+    let mut draining = Connector::ready("draining", &config);
+    story.oracle.send((0..30).map(|_| {
+        let (outgoing, mut input) = events::event(None, "why?", "because it is so");
+        input.expected = Expected::AnyCorrection;
+        (outgoing, input)
+    }));
+    wait::until("the aligner to be busy", LIMIT, || server.waiting() > 0);
+    draining.begin_sigterm();
+    wait::until("it to drain", LIMIT, || {
+        draining
+            .get("/readyz")
+            .is_some_and(|answer| answer.body.contains("draining"))
+    });
+    let newcomer = Connector::start("newcomer", &config);
+    wait::until("partitions to be taken", LIMIT, || {
+        draining.log().contains("partitions revoked")
+    });
+    let log = draining.log();
+    let revoked = log.lines().find(|line| line.contains("partitions revoked"));
+    let revoked = revoked.unwrap_or_default();
+    assert!(revoked.contains("in_time=true"), "{revoked}");
+    server.release();
+    let status = draining.wait_exit(LIMIT);
+    assert!(status.success(), "{status}");
+    story.oracle.settled(LIMIT);
+    ends("after its predecessor", newcomer);
+}
+
+#[test]
 fn sigterm_ends_it_without_a_broker() {
     // The broker goes while a delivery has begun and nothing is undecided: what came before has its
     // markers, and the transaction that begins does not reach it. Under an open one, the broker may

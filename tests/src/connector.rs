@@ -327,9 +327,13 @@ impl Connector {
     /// Asks it to drain and waits for its end.
     #[track_caller]
     pub fn sigterm_within(&mut self, limit: Duration) -> ExitStatus {
-        let mut process = self.process.take().expect("the connector runs");
-        process.signal(Signal::Term);
-        process.wait(limit)
+        self.begin_sigterm();
+        self.wait_exit(limit)
+    }
+
+    /// Asks it to drain.
+    pub fn begin_sigterm(&mut self) {
+        self.signal(Signal::Term);
     }
 
     /// Waits until it ends by itself.

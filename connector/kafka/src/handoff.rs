@@ -51,7 +51,7 @@ pub(crate) enum Taken {
     Event(Result<SourceEvent, SourceError>),
     /// Nothing now; more may come.
     Empty,
-    /// Nothing now, and no records ever again.
+    /// Nothing will ever come again.
     Finished,
 }
 
@@ -135,7 +135,8 @@ impl Handoff {
         self.filled.notify_one();
     }
 
-    /// No more records from now on, not even those that wait.
+    /// No more records from now on, not even those that wait. News goes on: partitions may be taken
+    /// while what was begun is finished, and whoever takes them should not wait for that.
     pub(crate) fn stop(&self) {
         let mut state = self.state();
         state.stopped = true;
@@ -175,7 +176,7 @@ impl Handoff {
             state.waiting_bytes -= batch.bytes;
             return Taken::Event(Ok(SourceEvent::Records(batch.records)));
         }
-        if state.stopped || (state.ended && state.batches.is_empty()) {
+        if state.ended && state.batches.is_empty() {
             return Taken::Finished;
         }
         Taken::Empty
@@ -316,8 +317,10 @@ mod tests {
             handoff.take(),
             Taken::Event(Ok(SourceEvent::Lost(_)))
         ));
-        assert!(matches!(handoff.take(), Taken::Finished));
+        assert!(matches!(handoff.take(), Taken::Empty));
         assert_eq!(handoff.room(), Room::Closed);
+        handoff.end(None);
+        assert!(matches!(handoff.take(), Taken::Finished));
     }
 
     #[test]

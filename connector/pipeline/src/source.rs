@@ -97,7 +97,7 @@ pub struct SourceError {
 
 /// A log to read from.
 pub trait Source: Send + 'static {
-    /// The next event; `None` after [`Source::stop`] when everything was handed out.
+    /// The next event; `None` when there will be no other.
     ///
     /// Cancel-safe: dropping the future loses nothing.
     fn next(&mut self) -> impl Future<Output = Option<Result<SourceEvent, SourceError>>> + Send;
@@ -108,8 +108,8 @@ pub trait Source: Send + 'static {
     /// only if that lasts. Once paused it is asked again, for what else it may have to report.
     fn flow(&mut self, flow: Flow);
 
-    /// Stops handing out records. Membership is kept, so that finished results can still be
-    /// delivered, until the source is closed.
+    /// Stops handing out records. Membership is kept until the source is closed, so that finished
+    /// results can still be delivered, and what happens to it goes on being reported.
     fn stop(&mut self);
 
     /// Leaves the group. Called once, after the last delivery.

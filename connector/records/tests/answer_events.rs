@@ -392,20 +392,28 @@ fn a_nested_avro_log_is_read_through_pointers() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_no_absence_where_a_pointer_leads_to_them() {
-    let writer = schema(r#"{"name":"q","type":"string"},{"name":"reply","type":"bytes"}"#);
-    let decoded = |reply: &[u8]| {
+fn what_json_has_no_value_for_is_no_absence_where_a_pointer_leads_to_it() {
+    let decoded = |kind: &str, reply: Value| {
+        let reply_field = format!(r#"{{"name":"reply","type":"{kind}"}}"#);
+        let writer = schema(&format!(r#"{{"name":"q","type":"string"}},{reply_field}"#));
         let fields: FieldMap =
             serde_json::from_str(r#"{"question":"/q","answer":"/reply"}"#).expect("valid");
-        let reply = Value::Bytes(reply.to_vec());
         let values = vec![("q", Value::String("Q".into())), ("reply", reply)];
         AnswerReader::new(writer.clone(), Vec::new(), Some(Arc::new(fields)))
             .expect("a usable schema")
             .decode(&datum(&writer, values))
     };
-    assert_eq!(decoded(b"A").expect("a text").answer, "A");
-    let error = decoded(&[0xff]).expect_err("no text");
-    assert_eq!(error.reason, reason::WRONG_TYPE);
+    let text = decoded("bytes", Value::Bytes(b"A".to_vec()));
+    assert_eq!(text.expect("a text").answer, "A");
+    for (kind, reply, found) in [
+        ("bytes", Value::Bytes(vec![0xff]), "bytes"),
+        ("double", Value::Double(f64::NAN), "not finite"),
+        ("float", Value::Float(f32::INFINITY), "not finite"),
+    ] {
+        let error = decoded(kind, reply).expect_err("no text");
+        assert_eq!(error.reason, reason::WRONG_TYPE);
+        assert!(error.message.contains(found), "{error}");
+    }
 }
 
 #[test]

@@ -17,11 +17,13 @@ use crate::{AnswerEvent, answer_event::INSTANTS};
 pub(super) enum Kind {
     Bool,
     Number,
+    NotFinite,
     Fraction,
     Text,
     Array,
     Object,
     Bytes,
+    TwoTexts,
 }
 
 impl fmt::Display for Kind {
@@ -29,11 +31,13 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Bool => "a boolean",
             Self::Number => "a number",
+            Self::NotFinite => "a number that is not finite",
             Self::Fraction => "a number with a fraction or an exponent",
             Self::Text => "a string",
             Self::Array => "an array",
             Self::Object => "an object",
             Self::Bytes => "bytes",
+            Self::TwoTexts => "a content part with two texts",
         })
     }
 }

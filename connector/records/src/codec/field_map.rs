@@ -239,7 +239,10 @@ fn message(value: Option<&Tree<'_>>) -> Slot<String> {
     for part in parts {
         match part {
             Tree::Text(text) => append(&mut whole, text),
-            Tree::Object(_) => append(&mut whole, part_text(part).unwrap_or_default()),
+            Tree::Object(_) => match part_text(part) {
+                Ok(text) => append(&mut whole, text),
+                Err(kind) => return Slot::Wrong(kind),
+            },
             _ => return Slot::Wrong(Kind::Array),
         }
     }
@@ -256,22 +259,33 @@ fn append(whole: &mut String, text: &str) {
     whole.push_str(text);
 }
 
-/// The text of a content part, if it is of that kind: OpenAI and Anthropic say `text`, OpenAI's
-/// Responses API `input_text` and `output_text`, Google nothing, and `thought` of what a model only
-/// thought, which nobody was told.
-fn part_text<'t>(part: &'t Tree<'_>) -> Option<&'t str> {
+/// The text of a content part, empty for parts of other kinds: OpenAI and Anthropic say `text`,
+/// OpenAI's Responses API `input_text` and `output_text`, Google nothing, and `thought` of what a
+/// model only thought, which nobody was told. OpenAI's Assistants API has the text one step further
+/// in, at `value`, beside its annotations.
+///
+/// # Errors
+///
+/// What stands in place of the text, which is never left out without a word.
+fn part_text<'t>(part: &'t Tree<'_>) -> Result<&'t str, Kind> {
     match part.member("type") {
         Found::Nothing => {}
         Found::One(Tree::Text(kind))
             if matches!(kind.as_ref(), "text" | "input_text" | "output_text") => {}
-        _ => return None,
+        _ => return Ok(""),
     }
     if matches!(part.member("thought"), Found::One(Tree::Bool(true))) {
-        return None;
+        return Ok("");
     }
-    match part.member("text") {
-        Found::One(Tree::Text(text)) => Some(text),
-        _ => None,
+    let text = match part.member("text") {
+        Found::One(annotated @ Tree::Object(_)) => annotated.member("value"),
+        text => text,
+    };
+    match text {
+        Found::One(Tree::Text(text)) => Ok(text),
+        Found::Nothing | Found::One(Tree::Null) => Ok(""),
+        Found::One(other) => Err(kind(other)),
+        Found::Twice => Err(Kind::TwoTexts),
     }
 }
 
@@ -401,6 +415,29 @@ mod tests {
         let event = read(&map, log).expect("valid");
         assert_eq!(event.question, "Who is this? Say.");
         assert_eq!(event.answer, "A cat.");
+    }
+
+    #[test]
+    fn the_text_of_an_annotated_part_is_its_value() {
+        let map = map(r#"{"question":"/q","answer":"/a"}"#);
+        let log = r#"{"q":"Q","a":[{"type":"text","text":{"value":"A.","annotations":[]}}]}"#;
+        assert_eq!(read(&map, log).expect("valid").answer, "A.");
+    }
+
+    #[test]
+    fn a_part_whose_text_is_none_is_refused_and_not_left_out() {
+        let map = map(r#"{"question":"/q","answer":"/a"}"#);
+        for (part, found) in [
+            (r#"{"type":"text","text":7}"#, "a number"),
+            (r#"{"type":"text","text":["A"]}"#, "an array"),
+            (r#"{"type":"text","text":{"value":true}}"#, "a boolean"),
+            (r#"{"text":"A","text":"B"}"#, "two texts"),
+        ] {
+            let log = format!(r#"{{"q":"Q","a":[{{"text":"So."}},{part}]}}"#);
+            let error = read(&map, &log).expect_err(part);
+            assert_eq!(error.reason, reason::WRONG_TYPE);
+            assert!(error.message.contains(found), "{}", error.message);
+        }
     }
 
     #[test]

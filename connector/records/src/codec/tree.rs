@@ -16,8 +16,8 @@ use super::draft::Kind;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Tree<'a> {
     Null,
-    /// What JSON has no value for, as bytes that are no text. It is written as null, but is not
-    /// taken for an absence.
+    /// What JSON has no value for: bytes that are no text, or a number that is not finite. It is
+    /// written as null, but is not taken for an absence.
     Foreign(Kind),
     Bool(bool),
     Number(Number),
@@ -36,9 +36,9 @@ pub(super) enum Found<'t, 'a> {
 }
 
 impl<'a> Tree<'a> {
-    /// A number; null if JSON has none for it.
+    /// A number, of which JSON has only the finite ones.
     pub(super) fn number(number: f64) -> Self {
-        Number::from_f64(number).map_or(Self::Null, Self::Number)
+        Number::from_f64(number).map_or(Self::Foreign(Kind::NotFinite), Self::Number)
     }
 
     /// The member of an object.
