@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,7 +16,7 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
 };
 
-use crate::stats::ClientStats;
+use crate::stats::ReportingClient;
 
 /// The same thing is not logged again within this time.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(10);
@@ -87,7 +87,7 @@ impl Fault {
 #[derive(Debug)]
 pub(crate) struct Listener {
     client: &'static str,
-    stats: Option<Arc<ClientStats>>,
+    reports: Option<ReportingClient>,
     heard: Mutex<Heard>,
 }
 
@@ -98,10 +98,10 @@ struct Heard {
 }
 
 impl Listener {
-    pub(crate) fn new(client: &'static str, stats: Option<Arc<ClientStats>>) -> Self {
+    pub(crate) fn new(client: &'static str, reports: Option<ReportingClient>) -> Self {
         Self {
             client,
-            stats,
+            reports,
             heard: Mutex::default(),
         }
     }
@@ -155,11 +155,12 @@ impl ClientContext for Listener {
             return;
         }
         if facility == "OFFSET" && matches!(level, RDKafkaLogLevel::Warning) {
-            // Records that were never read are gone, or skipped: this is the only trace of it.
+            // The only trace of records that retention deleted unread. Nobody can tell any more whether
+            // there were any: the end of a transaction, or of one that was aborted, takes an offset too.
             tracing::error!(
                 client,
                 facility,
-                "offset out of range, records were missed: {message}"
+                "offset out of range; records that lay there are missed: {message}"
             );
             return;
         }
@@ -181,8 +182,8 @@ impl ClientContext for Listener {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        if let Some(stats) = &self.stats {
-            stats.take_report(self.client, statistics);
+        if let Some(reports) = &self.reports {
+            reports.take_report(statistics);
         }
     }
 

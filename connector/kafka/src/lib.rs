@@ -20,6 +20,7 @@ mod bootstrap;
 #[cfg(test)]
 mod client_errors;
 mod connect;
+mod connections;
 mod consumer_thread;
 mod context;
 mod course;

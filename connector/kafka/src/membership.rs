@@ -130,13 +130,16 @@ impl Membership {
         tenures: &[Arc<PartitionEpoch>],
     ) -> Option<Positions> {
         let is_over = || self.is_over(consumer);
-        match start_position::find(
+        self.stats.set_asking(true);
+        let found = start_position::find(
             consumer,
             list,
             &self.beginning,
             self.offsets_patience,
             is_over,
-        ) {
+        );
+        self.stats.set_asking(false);
+        match found {
             Ok(positions) => {
                 positions.tell(&self.stats);
                 Some(positions)

@@ -75,7 +75,7 @@ impl Outlet {
             config.set("batch.num.messages", "1");
         }
         let reports = Reports {
-            listener: Listener::new("producer", Some(Arc::clone(&parts.stats))),
+            listener: Listener::new("producer", Some(parts.stats.client())),
             tally: Tally::default(),
         };
         let producer = ThreadedProducer::from_config_and_context(&config, reports)?;

@@ -13,6 +13,10 @@ use crate::settings::{Connection, DeliveryGuarantee, KafkaSettings, Problem};
 /// Properties that are not for a person to set, each with what to do instead.
 const REFUSED: &[(&str, &str)] = &[
     ("acks", "exactly once needs all of them; remove it"),
+    (
+        "allow.auto.create.topics",
+        "a topic that was deleted must not come back by being looked at; set topics.create",
+    ),
     ("auto.offset.reset", "set kafka.start_from"),
     (
         "batch.size",
@@ -216,6 +220,9 @@ fn common(connection: &Connection) -> ClientConfig {
     config
         .set("bootstrap.servers", &connection.kafka.bootstrap_servers)
         .set("client.id", &connection.identity)
+        // Producers ask for it by default, and stock brokers grant it: a topic that somebody deletes
+        // would be back within a refresh, with one partition and one replica.
+        .set("allow.auto.create.topics", "false")
         .set("statistics.interval.ms", "1000")
         .set("socket.keepalive.enable", "true")
         .set("socket.nagle.disable", "true")
@@ -353,8 +360,7 @@ pub(crate) fn preflight(connection: &Connection) -> ClientConfig {
         .set("enable.auto.commit", "false")
         // Committed offsets are asked for only to learn whether we may; one that an open
         // transaction is about to change must not make us wait.
-        .set("isolation.level", "read_uncommitted")
-        .set("allow.auto.create.topics", "false");
+        .set("isolation.level", "read_uncommitted");
     outside_the_group(with_given(config, connection))
 }
 

@@ -18,7 +18,15 @@ use opentelemetry::{
 };
 use serde::Deserialize;
 
-use crate::{absence::Absence, tenure::Tenures};
+use crate::{
+    absence::Absence,
+    connections::{self, ClientId, Connections},
+    tenure::Tenures,
+};
+
+/// Brokers that are well say what is committed at once; a transaction that ends as it should is ended
+/// by then, too.
+const UNDECIDED_AFTER: Duration = Duration::from_secs(10);
 
 /// How far behind one partition is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,20 +105,36 @@ struct Figures {
     starts: HashMap<Partition, i64>,
     committed: HashMap<Partition, i64>,
     delivered: HashMap<Partition, i64>,
-    brokers: HashMap<&'static str, BTreeMap<String, (bool, u64)>>,
-    timeouts: HashMap<&'static str, Timeouts>,
-    state: ClientState,
+    connections: Connections,
+    rebalances: u64,
+    asking_since: Option<Instant>,
     paused_since: Option<Instant>,
     paused: Duration,
     hanging: usize,
     counts: BTreeMap<DeliveryEnd, u64>,
 }
 
-/// Requests of one client that were never answered.
-#[derive(Debug, Default)]
-struct Timeouts {
-    of_earlier: u64,
-    of_present: u64,
+/// A client whose reports are taken in until this is dropped.
+#[derive(Debug)]
+pub(crate) struct ReportingClient {
+    id: ClientId,
+    stats: Arc<ClientStats>,
+}
+
+impl ReportingClient {
+    /// Takes in a report of librdkafka; one that cannot be read is left out.
+    pub(crate) fn take_report(&self, json: &[u8]) {
+        match serde_json::from_slice::<Report>(json) {
+            Ok(report) => self.stats.take(self.id, report),
+            Err(error) => tracing::debug!(%error, "statistics of librdkafka were not understood"),
+        }
+    }
+}
+
+impl Drop for ReportingClient {
+    fn drop(&mut self) {
+        self.stats.figures().connections.end(self.id);
+    }
 }
 
 impl ClientStats {
@@ -262,7 +286,12 @@ impl ClientStats {
 
     /// State of the clients at the last report.
     pub fn state(&self) -> ClientState {
-        self.figures().state.clone()
+        let figures = self.figures();
+        ClientState {
+            brokers_up: figures.connections.brokers_up(),
+            request_timeouts: figures.connections.request_timeouts(),
+            rebalances: figures.rebalances,
+        }
     }
 
     /// Partitions that are ours now.
@@ -274,6 +303,18 @@ impl ClientStats {
     /// coordinator is not reached, or a join does not succeed.
     pub fn is_out_of_group(&self) -> bool {
         self.absence().is_long(Instant::now())
+    }
+
+    /// Whether committed offsets have been asked for longer than a broker that is well takes to say
+    /// them. Nothing is read meanwhile.
+    pub fn has_undecided_offsets(&self) -> bool {
+        let since = self.figures().asking_since;
+        since.is_some_and(|since| since.elapsed() > UNDECIDED_AFTER)
+    }
+
+    /// The thread that polls asks for committed offsets, or has done so.
+    pub(crate) fn set_asking(&self, asking: bool) {
+        self.figures().asking_since = asking.then(Instant::now);
     }
 
     fn absence(&self) -> MutexGuard<'_, Absence> {
@@ -308,10 +349,14 @@ impl ClientStats {
         }
     }
 
-    /// Our partitions whose ends the reports do not follow: all of them while fetching is suspended.
+    /// Our partitions whose ends the reports do not follow: all of them while fetching is suspended,
+    /// or while committed offsets are asked for, when nobody polls.
     pub(crate) fn unfollowed(&self) -> Vec<Partition> {
-        if self.figures().paused_since.is_none() {
-            return Vec::new();
+        {
+            let figures = self.figures();
+            if figures.paused_since.is_none() && figures.asking_since.is_none() {
+                return Vec::new();
+            }
         }
         self.tenures
             .current()
@@ -367,52 +412,41 @@ impl ClientStats {
         self.rewinds.add(1, &[]);
     }
 
-    /// Takes in a report of librdkafka; one that cannot be read is left out.
-    pub(crate) fn take_report(&self, client: &'static str, json: &[u8]) {
-        match serde_json::from_slice::<Report>(json) {
-            Ok(report) => {
-                if let Some(group) = &report.cgrp {
-                    let (state, join_state) = (&group.state, &group.join_state);
-                    let partitions = self.assigned();
-                    let now = Instant::now();
-                    self.absence().note(state, join_state, partitions, now);
-                }
-                self.figures().take(client, report);
-            }
-            Err(error) => tracing::debug!(%error, "statistics of librdkafka were not understood"),
+    /// A client that begins to report.
+    pub(crate) fn client(self: &Arc<Self>) -> ReportingClient {
+        ReportingClient {
+            id: self.figures().connections.begin(),
+            stats: Arc::clone(self),
         }
+    }
+
+    fn take(&self, client: ClientId, report: Report) {
+        if let Some(group) = &report.cgrp {
+            let (state, join_state) = (&group.state, &group.join_state);
+            let partitions = self.assigned();
+            self.absence()
+                .note(state, join_state, partitions, Instant::now());
+        }
+        self.figures().take(client, report);
     }
 }
 
 impl Figures {
-    fn take(&mut self, client: &'static str, report: Report) {
+    fn take(&mut self, client: ClientId, report: Report) {
         let brokers = report
             .brokers
             .into_values()
             .filter(|broker| broker.nodeid >= 0)
-            .map(|broker| (broker.nodename, (broker.state == "UP", broker.req_timeouts)))
-            .collect();
-        self.brokers.insert(client, brokers);
-        let mut up = BTreeMap::new();
-        let mut timeouts = 0;
-        for (client, brokers) in &self.brokers {
-            let mut of_client = 0;
-            for (name, (is_up, broker_timeouts)) in brokers {
-                *up.entry(name).or_insert(false) |= *is_up;
-                of_client += broker_timeouts;
-            }
-            let counted = self.timeouts.entry(client).or_default();
-            // A client that was replaced begins at zero.
-            if of_client < counted.of_present {
-                counted.of_earlier += counted.of_present;
-            }
-            counted.of_present = of_client;
-            timeouts += counted.of_earlier + of_client;
-        }
-        self.state.brokers_up = up.values().filter(|is_up| **is_up).count();
-        self.state.request_timeouts = timeouts;
+            .map(|broker| {
+                let said = connections::BrokerReport {
+                    is_up: broker.state == "UP",
+                    timeouts: broker.req_timeouts,
+                };
+                (broker.nodename, said)
+            });
+        self.connections.report(client, brokers);
         if let Some(group) = report.cgrp {
-            self.state.rebalances = group.rebalance_cnt;
+            self.rebalances = group.rebalance_cnt;
             for topic in report.topics.into_values() {
                 let name: Arc<str> = topic.topic.into();
                 for found in topic.partitions.into_values().filter(|p| p.partition >= 0) {
@@ -521,8 +555,9 @@ mod tests {
     #[test]
     fn lag_counts_from_the_delivered_position_and_only_for_our_partitions() {
         let (tenures, stats) = stats();
+        let consumer = stats.client();
         tenures.begin([partition(0), partition(1)]);
-        stats.take_report("consumer", CONSUMER);
+        consumer.take_report(CONSUMER);
         let lag = |stats: &ClientStats| -> Vec<_> {
             stats.lags().iter().map(PartitionLag::lag).collect()
         };
@@ -537,9 +572,10 @@ mod tests {
     #[test]
     fn lag_grows_while_fetching_is_suspended_though_reports_repeat_an_old_end() {
         let (tenures, stats) = stats();
+        let consumer = stats.client();
         tenures.begin([partition(0), partition(2)]);
         stats.begins(&partition(2), 7);
-        stats.take_report("consumer", CONSUMER);
+        consumer.take_report(CONSUMER);
         assert_eq!(stats.unfollowed(), []);
         stats.set_paused(true);
         assert_eq!(stats.unfollowed().len(), 2);
@@ -547,53 +583,53 @@ mod tests {
         let lag = |stats: &ClientStats| -> Vec<_> {
             stats.lags().iter().map(PartitionLag::lag).collect()
         };
-        stats.take_report("consumer", CONSUMER);
+        consumer.take_report(CONSUMER);
         assert_eq!(lag(&stats), [Some(260), Some(2)]);
         // Fetching goes on, and a report says something new, be it less.
         stats.set_paused(false);
-        stats.take_report("consumer", CONSUMER);
+        consumer.take_report(CONSUMER);
         assert_eq!(lag(&stats), [Some(260), Some(2)]);
         let text = std::str::from_utf8(CONSUMER).expect("JSON is text");
         let cut = text.replace("\"ls_offset\": 100", "\"ls_offset\": 90");
-        stats.take_report("consumer", cut.as_bytes());
+        consumer.take_report(cut.as_bytes());
         assert_eq!(lag(&stats), [Some(50), Some(2)]);
     }
 
     #[test]
     fn a_consumer_without_a_coordinator_is_out_of_its_group_until_it_is_back() {
         let (_, stats) = stats();
+        let consumer = stats.client();
         assert!(!stats.is_out_of_group());
         let text = std::str::from_utf8(CONSUMER).expect("JSON is text");
         let away = text.replace("\"up\", \"join_state\"", "\"wait-coord\", \"join_state\"");
-        stats.take_report("consumer", away.as_bytes());
+        consumer.take_report(away.as_bytes());
         assert!(stats.is_out_of_group());
-        stats.take_report("consumer", CONSUMER);
+        consumer.take_report(CONSUMER);
         assert!(!stats.is_out_of_group());
     }
 
     #[test]
-    fn a_broker_that_any_client_reaches_is_up_once() {
+    fn a_client_is_connected_to_brokers_of_a_report_until_it_is_gone() {
         let (_, stats) = stats();
-        stats.take_report("consumer", CONSUMER);
-        stats.take_report(
-            "producer",
-            br#"{"brokers": {
-                "a:1/1": {"nodeid": 1, "nodename": "a:1", "state": "UP", "req_timeouts": 1},
-                "b:1/2": {"nodeid": 2, "nodename": "b:1", "state": "UP", "req_timeouts": 0}},
-                "topics": {}, "eos": {"txn_state": "Ready"}}"#,
-        );
+        let consumer = stats.client();
+        consumer.take_report(CONSUMER);
         let state = stats.state();
-        assert_eq!(state.brokers_up, 2);
-        assert_eq!(state.request_timeouts, 3);
-        // The producer is replaced.
-        stats.take_report(
-            "producer",
-            br#"{"brokers": {
-                "a:1/1": {"nodeid": 1, "nodename": "a:1", "state": "UP", "req_timeouts": 0}},
-                "topics": {}, "eos": {"txn_state": "Ready"}}"#,
-        );
-        assert_eq!(stats.state().request_timeouts, 3);
+        assert_eq!((state.brokers_up, state.request_timeouts), (1, 2));
         assert_eq!(state.rebalances, 3);
+        drop(consumer);
+        let state = stats.state();
+        assert_eq!((state.brokers_up, state.request_timeouts), (0, 2));
+    }
+
+    #[test]
+    fn nobody_follows_the_ends_while_committed_offsets_are_asked_for() {
+        let (tenures, stats) = stats();
+        tenures.begin([partition(0)]);
+        stats.set_asking(true);
+        assert_eq!(stats.unfollowed(), [partition(0)]);
+        assert!(!stats.has_undecided_offsets(), "it has only just begun");
+        stats.set_asking(false);
+        assert_eq!(stats.unfollowed(), []);
     }
 
     #[test]

@@ -146,9 +146,12 @@ async fn readyz(extract::State(watched): extract::State<Watched>) -> impl IntoRe
         return answer(None, Some(reason));
     };
     let snapshot = snapshot(running);
-    let brokers_up = running.kafka.state().brokers_up;
-    let out_of_group = running.kafka.is_out_of_group();
-    let reason = not_ready(&snapshot, brokers_up, out_of_group, watched.stall_timeout);
+    let kafka = Kafka {
+        brokers_up: running.kafka.state().brokers_up,
+        out_of_group: running.kafka.is_out_of_group(),
+        undecided_offsets: running.kafka.has_undecided_offsets(),
+    };
+    let reason = not_ready(&snapshot, kafka, watched.stall_timeout);
     answer(Some(&snapshot), reason)
 }
 
@@ -185,19 +188,23 @@ fn not_live(snapshot: &Snapshot, stall_timeout: Duration) -> Option<&'static str
     }
 }
 
-/// Why records do not move.
-fn not_ready(
-    snapshot: &Snapshot,
+/// How the connection to Kafka is.
+#[derive(Debug, Clone, Copy)]
+struct Kafka {
     brokers_up: usize,
     out_of_group: bool,
-    stall_timeout: Duration,
-) -> Option<&'static str> {
+    undecided_offsets: bool,
+}
+
+/// Why records do not move.
+fn not_ready(snapshot: &Snapshot, kafka: Kafka, stall_timeout: Duration) -> Option<&'static str> {
     match snapshot.state {
         State::Starting => Some("starting"),
         State::Draining => Some("draining"),
         State::Stopped => Some("stopped"),
-        State::Running if brokers_up == 0 => Some("kafka_unreachable"),
-        State::Running if out_of_group => Some("group_unreachable"),
+        State::Running if kafka.brokers_up == 0 => Some("kafka_unreachable"),
+        State::Running if kafka.out_of_group => Some("group_unreachable"),
+        State::Running if kafka.undecided_offsets => Some("offsets_undecided"),
         State::Running if snapshot.decoder_waits => Some("schema_registry_unavailable"),
         State::Running if snapshot.idle_with_work > stall_timeout => Some("no_progress"),
         State::Running => not_live(snapshot, stall_timeout),
@@ -235,17 +242,22 @@ mod tests {
     fn brokers_are_not_enough_where_the_group_is_missing() {
         let mut snapshot = Progress::default().snapshot();
         snapshot.state = State::Running;
-        for (brokers_up, out_of_group, reason) in [
-            (1, false, None),
-            (1, true, Some("group_unreachable")),
+        let kafka = |brokers_up, out_of_group, undecided_offsets| Kafka {
+            brokers_up,
+            out_of_group,
+            undecided_offsets,
+        };
+        for (kafka, reason) in [
+            (kafka(1, false, false), None),
+            (kafka(1, true, false), Some("group_unreachable")),
+            (kafka(1, false, true), Some("offsets_undecided")),
             // Without brokers there is no group either: they are what is to be mended.
-            (0, true, Some("kafka_unreachable")),
+            (kafka(0, true, true), Some("kafka_unreachable")),
         ] {
-            let found = not_ready(&snapshot, brokers_up, out_of_group, Duration::MAX);
-            assert_eq!(found, reason);
+            assert_eq!(not_ready(&snapshot, kafka, Duration::MAX), reason);
         }
         snapshot.state = State::Draining;
-        let draining = not_ready(&snapshot, 1, true, Duration::MAX);
+        let draining = not_ready(&snapshot, kafka(1, true, false), Duration::MAX);
         assert_eq!(draining, Some("draining"), "whoever leaves misses no group");
     }
 }
