@@ -21,7 +21,7 @@ use crate::{
     sink::{Outbound, OutputKind},
     source::{Header, SourceRecord},
     trace::Trace,
-    work::{Finished, Outputs, Work, position, size},
+    work::{Finished, Kept, Outputs, Work, position, size},
 };
 
 /// Stable words for dead letters that this crate decides on; those of decoding are in
@@ -273,6 +273,7 @@ impl Encoding {
             outputs,
             disposition,
             reason,
+            kept: None,
             refusals: 0,
         }
     }
@@ -295,16 +296,17 @@ impl Encoding {
             value: record.value.clone(),
             headers,
         };
-        let output = if size(&output) > self.max_output_bytes {
+        let (output, kept) = if size(&output) > self.max_output_bytes {
             self.bare(&record, &letter, Kept::KeyAndHeaders)
         } else {
-            output
+            (output, Kept::Everything)
         };
         Finished {
             record,
             outputs: Outputs(Arc::new(output), None),
             disposition: Disposition::DeadLettered,
             reason: Some(cause.reason),
+            kept: Some(kept),
             refusals: 0,
         }
     }
@@ -313,19 +315,18 @@ impl Encoding {
     /// value, then one without its headers, then one without its key, too.
     pub(crate) fn refused(&self, finished: Finished, cause: &str) -> Finished {
         let refusals = finished.refusals + 1;
-        let was_dead_letter = finished.disposition == Disposition::DeadLettered;
         let cause = Cause {
             stage: Stage::Encode,
             reason: dead_letter_reason::OUTPUT_REFUSED,
             message: format!("an output of this record was refused: {cause}"),
         };
-        let next = if was_dead_letter {
+        let next = if let Some(kept) = finished.kept {
             let letter = self.letter(&finished.record, &cause);
-            let kept = Kept::after(&finished.outputs.0, &finished.record);
-            let bare = self.bare(&finished.record, &letter, kept);
+            let (bare, kept) = self.bare(&finished.record, &letter, kept.less());
             Finished {
                 outputs: Outputs(Arc::new(bare), None),
                 reason: Some(cause.reason),
+                kept: Some(kept),
                 ..finished
             }
         } else {
@@ -359,12 +360,14 @@ impl Encoding {
     }
 
     /// A dead letter without its record's value: position, cause, how large the value was, and what
-    /// of the rest is kept and has room.
-    fn bare(&self, record: &SourceRecord, letter: &DeadLetter, kept: Kept) -> Outbound {
-        let max_key_bytes = match kept {
+    /// of the rest shall be kept and has room. Returns what was kept, too: less where headers have
+    /// no room, or where there are none to leave out.
+    fn bare(&self, record: &SourceRecord, letter: &DeadLetter, kept: Kept) -> (Outbound, Kept) {
+        let max_key_bytes = if kept == Kept::Nothing {
+            0
+        } else {
             // So that headers have room.
-            Kept::KeyAndHeaders | Kept::Key => self.max_output_bytes / 4,
-            Kept::Nothing => 0,
+            self.max_output_bytes / 4
         };
         let (key, key_omitted) = match &record.key {
             Some(key) if key.len() <= max_key_bytes => (key.clone(), None),
@@ -373,7 +376,6 @@ impl Encoding {
         let output = |own: &[Header], headers_omitted: Option<usize>| {
             let value_bytes = record.value.as_ref().map_or(0, |value| value.len());
             let mut headers = self.headers(own, letter);
-            // See `Kept::after` for their order.
             for (name, bytes) in [
                 (KEY_OMITTED_HEADER, key_omitted.map(|key| key.len())),
                 (HEADERS_OMITTED_HEADER, headers_omitted),
@@ -392,41 +394,20 @@ impl Encoding {
             }
         };
         let own = &record.headers;
+        let without_headers = if kept == Kept::KeyAndHeaders {
+            Kept::Key
+        } else {
+            kept
+        };
         if own.is_empty() {
-            return output(&[], None);
+            return (output(&[], None), without_headers);
         }
         let whole = output(own, None);
         if kept == Kept::KeyAndHeaders && size(&whole) <= self.max_output_bytes {
-            return whole;
+            return (whole, kept);
         }
         let own_bytes = size(&whole) - size(&output(&[], None));
-        output(&[], Some(own_bytes))
-    }
-}
-
-/// What a dead letter without its record's value keeps of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kept {
-    /// Key and headers, where they have room.
-    KeyAndHeaders,
-    /// The key, where it has room.
-    Key,
-    /// Nothing: any log takes that.
-    Nothing,
-}
-
-impl Kept {
-    /// What is kept in the next try, after this dead letter of a record was refused. Its last headers
-    /// tell what it has left out: the record's own ones come first.
-    fn after(letter: &Outbound, record: &SourceRecord) -> Self {
-        let mut names = letter.headers.iter().rev().map(|header| &*header.key);
-        if names.next() != Some(VALUE_OMITTED_HEADER) {
-            Self::KeyAndHeaders
-        } else if record.headers.is_empty() || names.next() == Some(HEADERS_OMITTED_HEADER) {
-            Self::Nothing
-        } else {
-            Self::Key
-        }
+        (output(&[], Some(own_bytes)), without_headers)
     }
 }
 

@@ -101,8 +101,34 @@ pub(crate) struct Finished {
     pub outputs: Outputs,
     pub disposition: Disposition,
     pub reason: Option<&'static str>,
+    /// What its dead letter keeps of it; none where it is no dead letter.
+    pub kept: Option<Kept>,
     /// How often the sink refused outputs of it.
     pub refusals: u32,
+}
+
+/// What a dead letter keeps of its record, besides position and cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// Key, value and headers.
+    Everything,
+    /// Key and headers, where they have room.
+    KeyAndHeaders,
+    /// The key, where it has room.
+    Key,
+    /// Nothing: any log takes that.
+    Nothing,
+}
+
+impl Kept {
+    /// What is kept in the next try, after a dead letter with this much was refused.
+    pub(crate) fn less(self) -> Self {
+        match self {
+            Self::Everything => Self::KeyAndHeaders,
+            Self::KeyAndHeaders => Self::Key,
+            Self::Key | Self::Nothing => Self::Nothing,
+        }
+    }
 }
 
 /// One or two records to write.
