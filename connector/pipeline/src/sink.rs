@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aligner_records::OFFSET_HEADER;
 use bytes::Bytes;
 use thiserror::Error;
 
@@ -37,6 +38,11 @@ impl Outbound {
         let mut latest = self.headers.iter().rev();
         let header = latest.find(|header| header.key == key)?;
         std::str::from_utf8(header.value.as_deref()?).ok()
+    }
+
+    /// Where the record of a dead letter lies in its partition.
+    pub fn source_offset(&self) -> Option<i64> {
+        self.header(OFFSET_HEADER)?.parse().ok()
     }
 }
 

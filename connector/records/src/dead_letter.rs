@@ -63,8 +63,17 @@ pub struct DeadLetter {
     pub message: String,
 }
 
-/// What every header of Connect's begins with.
-pub const CONNECT_HEADER_PREFIX: &str = "__connect.errors.";
+/// The header that holds the record's topic.
+pub const TOPIC_HEADER: &str = "__connect.errors.topic";
+
+/// The header that holds the record's partition.
+pub const PARTITION_HEADER: &str = "__connect.errors.partition";
+
+/// The header that holds the record's offset.
+pub const OFFSET_HEADER: &str = "__connect.errors.offset";
+
+/// The header that holds the sentence about the cause.
+pub const MESSAGE_HEADER: &str = "__connect.errors.exception.message";
 
 /// The header that holds the reason.
 pub const REASON_HEADER: &str = "aligner.reason";
@@ -87,22 +96,25 @@ impl DeadLetter {
         // Ours has no frames: one line in the place where Connect's viewers look for the story.
         let trace = format!("{}: {message}", stage.exception());
         let connect = [
-            ("topic", source.topic.to_string()),
-            ("partition", source.partition.to_string()),
-            ("offset", source.offset.to_string()),
-            ("connector.name", connector.to_owned()),
-            ("task.id", task.to_string()),
-            ("stage", stage.as_str().to_owned()),
-            ("class.name", stage.executing().to_owned()),
-            ("exception.class.name", stage.exception().to_owned()),
-            ("exception.message", message.clone()),
-            ("exception.stacktrace", trace),
+            (TOPIC_HEADER, source.topic.to_string()),
+            (PARTITION_HEADER, source.partition.to_string()),
+            (OFFSET_HEADER, source.offset.to_string()),
+            ("__connect.errors.connector.name", connector.to_owned()),
+            ("__connect.errors.task.id", task.to_string()),
+            ("__connect.errors.stage", stage.as_str().to_owned()),
+            ("__connect.errors.class.name", stage.executing().to_owned()),
+            (
+                "__connect.errors.exception.class.name",
+                stage.exception().to_owned(),
+            ),
+            (MESSAGE_HEADER, message.clone()),
+            ("__connect.errors.exception.stacktrace", trace),
         ];
         connect
             .into_iter()
-            .map(|(name, value)| (format!("{CONNECT_HEADER_PREFIX}{name}"), value.into_bytes()))
-            .chain([(REASON_HEADER.to_owned(), reason.as_bytes().to_vec())])
-            .chain(logged_at.map(|at| (LOGGED_AT_HEADER.to_owned(), at.to_string().into_bytes())))
+            .chain([(REASON_HEADER, (*reason).to_owned())])
+            .chain(logged_at.map(|at| (LOGGED_AT_HEADER, at.to_string())))
+            .map(|(name, value)| (name.to_owned(), value.into_bytes()))
             .collect()
     }
 

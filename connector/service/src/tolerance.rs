@@ -8,7 +8,9 @@
 use std::sync::Arc;
 
 use aligner_pipeline::{Delivery, DeliveryError, Outbound, OutputKind, PartitionEpoch, Sink};
-use aligner_records::{CONNECT_HEADER_PREFIX, REASON_HEADER};
+use aligner_records::{
+    MESSAGE_HEADER, OFFSET_HEADER, PARTITION_HEADER, REASON_HEADER, TOPIC_HEADER,
+};
 
 use crate::config::Tolerance;
 
@@ -82,7 +84,7 @@ fn tolerated(deliveries: Vec<Delivery>) -> Tolerated {
             found.cause.get_or_insert_with(|| cause(&letter));
             // One that begins with its dead letter is left out: a commit that does not advance its
             // partition could not be told from one that did not take place.
-            let (1.., Some(offset)) = (first, offset(&letter)) else {
+            let (1.., Some(offset)) = (first, letter.source_offset()) else {
                 continue;
             };
             // A dead letter is all that its record has, so the cut parts no correction from its
@@ -115,22 +117,15 @@ fn in_place(error: DeliveryError, places: &[usize]) -> DeliveryError {
 
 fn cause(letter: &Outbound) -> String {
     let told = |key: &str| letter.header(key).unwrap_or("?");
-    let connect = |name: &str| told(&format!("{CONNECT_HEADER_PREFIX}{name}"));
     format!(
         "record {}-{}-{} cannot be corrected ({}: {}) and errors.tolerance is none; all before it \
          in its partition is delivered; mend or skip it, or set errors.tolerance to all",
-        connect("topic"),
-        connect("partition"),
-        connect("offset"),
+        told(TOPIC_HEADER),
+        told(PARTITION_HEADER),
+        told(OFFSET_HEADER),
         told(REASON_HEADER),
-        connect("exception.message"),
+        told(MESSAGE_HEADER),
     )
-}
-
-/// Where the record of a dead letter lies in its partition.
-fn offset(letter: &Outbound) -> Option<i64> {
-    let key = format!("{CONNECT_HEADER_PREFIX}offset");
-    letter.header(&key)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -226,7 +221,7 @@ mod tests {
         };
         // The record was a dead letter once, and says where it lay then.
         let own = Header {
-            key: format!("{CONNECT_HEADER_PREFIX}offset"),
+            key: OFFSET_HEADER.to_owned(),
             value: Some("7".into()),
         };
         let ours = letter

@@ -10,8 +10,8 @@ use aligner_pipeline::{
     Delivery, DeliveryError, Encoder, JsonEncoder, Outbound, OutputKind, PartitionEpoch, Sink,
 };
 use aligner_records::{
-    AnswerEvent, CONNECT_HEADER_PREFIX, Correction, Disposition, FieldMap, PreferencePair,
-    REASON_HEADER, event_correction_id, json,
+    AnswerEvent, Correction, Disposition, FieldMap, MESSAGE_HEADER, PreferencePair, REASON_HEADER,
+    event_correction_id, json,
 };
 use bytes::Bytes;
 use indicatif::ProgressBar;
@@ -131,7 +131,8 @@ impl LineSink {
         (sink, EndingHandle(handle))
     }
 
-    fn write(&mut self, outbound: &Outbound, offset: i64) -> io::Result<()> {
+    /// Writes an output of a delivery whose last record has this offset.
+    fn write(&mut self, outbound: &Outbound, last_offset: i64) -> io::Result<()> {
         let correction = match outbound.kind {
             OutputKind::Pair => return self.write_pair(outbound),
             OutputKind::Correction => outbound.value.clone().unwrap_or_default(),
@@ -141,7 +142,8 @@ impl LineSink {
                     outbound.value.as_deref().unwrap_or_default(),
                     self.fields.as_ref(),
                 );
-                json::encode(&dead_letter(outbound, offset, event, &self.identity)).into()
+                let line = outbound.source_offset().unwrap_or(last_offset);
+                json::encode(&dead_letter(outbound, line, event, &self.identity)).into()
             }
         };
         self.progress.inc(1);
@@ -175,7 +177,7 @@ impl Sink for LineSink {
     ) -> Result<Vec<Arc<PartitionEpoch>>, DeliveryError> {
         for delivery in &deliveries {
             for outbound in &delivery.outputs {
-                let written = self.write(outbound, position(outbound, delivery.next_offset - 1));
+                let written = self.write(outbound, delivery.next_offset - 1);
                 if let Err(error) = written.and_then(|()| self.output.flush()) {
                     let cause = error.to_string();
                     self.ending.write_error = Some(error);
@@ -191,13 +193,6 @@ impl Sink for LineSink {
         // Nobody waits for it if the command failed elsewhere.
         let _ = self.tell.send(std::mem::take(&mut self.ending));
     }
-}
-
-fn position(outbound: &Outbound, otherwise: i64) -> i64 {
-    outbound
-        .header(&format!("{CONNECT_HEADER_PREFIX}offset"))
-        .and_then(|offset| offset.parse().ok())
-        .unwrap_or(otherwise)
 }
 
 /// The record that stands in a dead-lettered line's place, with what is left of its event.
@@ -225,9 +220,7 @@ fn dead_letter(
         answer,
         disposition: Disposition::DeadLettered,
         reason: outbound.header(REASON_HEADER).map(str::to_owned),
-        message: outbound
-            .header(&format!("{CONNECT_HEADER_PREFIX}exception.message"))
-            .map(str::to_owned),
+        message: outbound.header(MESSAGE_HEADER).map(str::to_owned),
         similarity: None,
         upstream_model: event.upstream_model,
         conversation_id: event.conversation_id,
