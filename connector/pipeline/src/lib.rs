@@ -20,7 +20,7 @@ mod flow;
 mod gate;
 mod intake;
 pub mod memory;
-pub mod metrics;
+mod metrics;
 mod offsets;
 mod pacing;
 pub mod progress;

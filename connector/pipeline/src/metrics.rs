@@ -15,49 +15,31 @@ use opentelemetry::{
 use crate::progress::{Progress, Snapshot};
 
 /// Every metric of the pipeline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Metric {
-    /// See [`Metric::description`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Metric {
     Records,
-    /// See [`Metric::description`].
     RecordsReceived,
-    /// See [`Metric::description`].
     RecordsUnfinished,
-    /// See [`Metric::description`].
     RecordsUndelivered,
-    /// See [`Metric::description`].
     TokensInFlight,
-    /// See [`Metric::description`].
     BytesInFlight,
-    /// See [`Metric::description`].
     OldestRecordAge,
-    /// See [`Metric::description`].
     PartitionsAssigned,
-    /// See [`Metric::description`].
     Batches,
-    /// See [`Metric::description`].
     BatchesInFlight,
-    /// See [`Metric::description`].
     BatchRecords,
-    /// See [`Metric::description`].
     BatchTokens,
-    /// See [`Metric::description`].
     Retries,
-    /// See [`Metric::description`].
     QueueDuration,
-    /// See [`Metric::description`].
     InferenceDuration,
-    /// See [`Metric::description`].
     Deliveries,
-    /// See [`Metric::description`].
     DeliveryDuration,
-    /// See [`Metric::description`].
     SourcePausedTime,
 }
 
 /// How a metric behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+enum Kind {
     /// It only rises.
     Counter,
     /// It rises and falls.
@@ -67,8 +49,7 @@ pub enum Kind {
 }
 
 impl Metric {
-    /// All of them.
-    pub const ALL: [Self; 18] = [
+    const ALL: [Self; 18] = [
         Self::Records,
         Self::RecordsReceived,
         Self::RecordsUnfinished,
@@ -89,23 +70,20 @@ impl Metric {
         Self::SourcePausedTime,
     ];
 
-    /// Its name.
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         self.row().0
     }
 
-    /// How it behaves.
-    pub fn kind(self) -> Kind {
+    fn kind(self) -> Kind {
         self.row().1
     }
 
-    /// Its unit (UCUM).
-    pub fn unit(self) -> &'static str {
+    /// In the words of UCUM.
+    fn unit(self) -> &'static str {
         self.row().2
     }
 
-    /// What it counts.
-    pub fn description(self) -> &'static str {
+    fn description(self) -> &'static str {
         self.row().3
     }
 
@@ -225,7 +203,7 @@ impl Metric {
 }
 
 /// Lets `meter` observe a pipeline's counters and gauges for as long as the process lives.
-pub(crate) fn observe(meter: &Meter, progress: &Progress) {
+fn observe(meter: &Meter, progress: &Progress) {
     for metric in Metric::ALL {
         let counts = move |snapshot: &Snapshot| -> Option<u64> {
             Some(match metric {
