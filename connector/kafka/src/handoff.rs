@@ -56,15 +56,7 @@ pub(crate) enum Taken {
 }
 
 pub(crate) fn record_bytes(record: &SourceRecord) -> usize {
-    let headers: usize = record
-        .headers
-        .iter()
-        .map(|header| header.key.len() + header.value.as_ref().map_or(0, |value| value.len()))
-        .sum();
-    RECORD_OVERHEAD_BYTES
-        + record.key.as_ref().map_or(0, |key| key.len())
-        + record.value.as_ref().map_or(0, |value| value.len())
-        + headers
+    RECORD_OVERHEAD_BYTES + record.bytes()
 }
 
 impl Handoff {

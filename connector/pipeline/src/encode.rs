@@ -21,7 +21,7 @@ use crate::{
     sink::{Outbound, OutputKind},
     source::{Header, SourceRecord},
     trace::Trace,
-    work::{Finished, Kept, Outputs, Work, position, size},
+    work::{Finished, Kept, Outputs, Work, position},
 };
 
 /// Stable words for dead letters that this crate decides on; those of decoding are in
@@ -251,7 +251,7 @@ impl Encoding {
         let outputs = Outputs(first, second);
         if let Some(large) = outputs
             .iter()
-            .map(|output| size(output))
+            .map(|output| output.bytes())
             .find(|bytes| *bytes > self.max_output_bytes)
         {
             let cause = Cause {
@@ -296,7 +296,7 @@ impl Encoding {
             value: record.value.clone(),
             headers,
         };
-        let (output, kept) = if size(&output) > self.max_output_bytes {
+        let (output, kept) = if output.bytes() > self.max_output_bytes {
             self.bare(&record, &letter, Kept::KeyAndHeaders)
         } else {
             (output, Kept::Everything)
@@ -403,10 +403,10 @@ impl Encoding {
             return (output(&[], None), without_headers);
         }
         let whole = output(own, None);
-        if kept == Kept::KeyAndHeaders && size(&whole) <= self.max_output_bytes {
+        if kept == Kept::KeyAndHeaders && whole.bytes() <= self.max_output_bytes {
             return (whole, kept);
         }
-        let own_bytes = size(&whole) - size(&output(&[], None));
+        let own_bytes = whole.bytes() - output(&[], None).bytes();
         (output(&[], Some(own_bytes)), without_headers)
     }
 }

@@ -6,7 +6,7 @@ use aligner_records::OFFSET_HEADER;
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::source::{Header, PartitionEpoch};
+use crate::source::{Header, PartitionEpoch, bytes_of};
 
 /// Which output a record belongs to; the sink knows its topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,6 +33,11 @@ pub struct Outbound {
 }
 
 impl Outbound {
+    /// Bytes of key, value and headers.
+    pub fn bytes(&self) -> usize {
+        bytes_of(self.key.as_ref(), self.value.as_ref(), &self.headers)
+    }
+
     /// The text of the last header of this key: those before it may be the record's own.
     pub fn header(&self, key: &str) -> Option<&str> {
         let mut latest = self.headers.iter().rev();

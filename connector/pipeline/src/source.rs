@@ -40,6 +40,16 @@ pub struct Header {
     pub value: Option<Bytes>,
 }
 
+/// Bytes of a record, as it came or as it is written: key, value and headers.
+pub(crate) fn bytes_of(key: Option<&Bytes>, value: Option<&Bytes>, headers: &[Header]) -> usize {
+    let length = |bytes: Option<&Bytes>| bytes.map_or(0, Bytes::len);
+    let headers: usize = headers
+        .iter()
+        .map(|header| header.key.len() + length(header.value.as_ref()))
+        .sum();
+    length(key) + length(value) + headers
+}
+
 /// One input record as the log holds it.
 #[derive(Debug, Clone)]
 pub struct SourceRecord {
@@ -55,6 +65,13 @@ pub struct SourceRecord {
     pub headers: Vec<Header>,
     /// Broker or producer timestamp, epoch milliseconds.
     pub timestamp: Option<i64>,
+}
+
+impl SourceRecord {
+    /// Bytes of key, value and headers.
+    pub fn bytes(&self) -> usize {
+        bytes_of(self.key.as_ref(), self.value.as_ref(), &self.headers)
+    }
 }
 
 /// What a source reports, in order.

@@ -142,32 +142,12 @@ impl Outputs {
 
     /// Bytes of all of them.
     pub(crate) fn bytes(&self) -> u64 {
-        self.iter().map(|output| size(output) as u64).sum()
+        self.iter().map(|output| output.bytes() as u64).sum()
     }
-}
-
-/// Bytes of an output: key, value and headers.
-pub(crate) fn size(output: &Outbound) -> usize {
-    let headers: usize = output
-        .headers
-        .iter()
-        .map(|header| header.key.len() + header.value.as_ref().map_or(0, |value| value.len()))
-        .sum();
-    output.key.as_ref().map_or(0, |key| key.len())
-        + output.value.as_ref().map_or(0, |value| value.len())
-        + headers
 }
 
 /// Bytes that a record holds while it is in the pipeline, its bookkeeping included.
 pub(crate) fn footprint(record: &SourceRecord) -> u64 {
     const BOOKKEEPING: usize = 512;
-    let headers: usize = record
-        .headers
-        .iter()
-        .map(|header| header.key.len() + header.value.as_ref().map_or(0, |value| value.len()))
-        .sum();
-    (record.key.as_ref().map_or(0, |key| key.len())
-        + record.value.as_ref().map_or(0, |value| value.len())
-        + headers
-        + BOOKKEEPING) as u64
+    (record.bytes() + BOOKKEEPING) as u64
 }
