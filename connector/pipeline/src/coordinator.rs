@@ -401,7 +401,7 @@ impl Coordinator {
     }
 
     fn haste(&self) -> Haste {
-        let nearly_full = self.offsets.held().bytes >= self.settings.max_bytes_in_flight / 5 * 4;
+        let nearly_full = self.flow.nearly_full(self.offsets.held().bytes);
         if self.phase != Phase::Running || nearly_full {
             Haste::Urgent
         } else {

@@ -13,9 +13,15 @@ use tokio::time::Instant;
 
 use crate::source::Flow;
 
-const HIGH: f64 = 0.8;
-const LOW: f64 = 0.5;
-const LIMIT: f64 = 2.0;
+/// Share of a budget from which on the source is not asked: what is left has room for what it hands
+/// out at once, and for the outputs of what is held.
+const HOLD_SHARE: f64 = 0.8;
+/// Share down to which it stays so: far enough below the other that a source is not held and asked
+/// in turn with every batch, and still enough that the Aligner is not out of work meanwhile.
+const RESUME_SHARE: f64 = 0.5;
+/// Share from which on even a paused source is not asked: so much more than the budget comes only
+/// from one that does not heed the pause.
+const OVERFULL_SHARE: f64 = 2.0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -50,15 +56,14 @@ impl FlowControl {
 
     /// Takes note of what is held; returns what the source is to be told, if anything.
     pub(crate) fn observe(&mut self, tokens: u64, bytes: u64, now: Instant) -> Option<Flow> {
-        let load =
-            (tokens as f64 / self.max_tokens as f64).max(bytes as f64 / self.max_bytes as f64);
-        self.overfull = load >= LIMIT;
+        let load = share(tokens, self.max_tokens).max(share(bytes, self.max_bytes));
+        self.overfull = load >= OVERFULL_SHARE;
         match self.state {
-            State::Open if load >= HIGH => {
+            State::Open if load >= HOLD_SHARE => {
                 self.state = State::Holding(now);
                 None
             }
-            State::Holding(_) if load <= LOW => {
+            State::Holding(_) if load <= RESUME_SHARE => {
                 self.state = State::Open;
                 None
             }
@@ -66,7 +71,7 @@ impl FlowControl {
                 self.state = State::Paused(now);
                 Some(Flow::Pause)
             }
-            State::Paused(_) if load <= LOW => {
+            State::Paused(_) if load <= RESUME_SHARE => {
                 self.state = State::Open;
                 Some(Flow::Resume)
             }
@@ -81,6 +86,11 @@ impl FlowControl {
             State::Holding(_) => false,
             State::Paused(_) => !self.overfull,
         }
+    }
+
+    /// Whether this many bytes hold the source back, so that a delivery should make room.
+    pub(crate) fn nearly_full(&self, bytes: u64) -> bool {
+        share(bytes, self.max_bytes) >= HOLD_SHARE
     }
 
     /// Whether the source was told to pause, and when.
@@ -98,6 +108,10 @@ impl FlowControl {
             _ => None,
         }
     }
+}
+
+fn share(held: u64, budget: u64) -> f64 {
+    held as f64 / budget as f64
 }
 
 #[cfg(test)]
@@ -141,6 +155,17 @@ mod tests {
         assert_eq!(flow.observe(0, 501, start + 300 * MS), None);
         assert_eq!(flow.observe(0, 500, start + 400 * MS), Some(Flow::Resume));
         assert_eq!(flow.paused_since(), None);
+    }
+
+    #[test]
+    fn a_delivery_is_urgent_from_as_many_bytes_on_as_hold_the_source_back() {
+        let mut flow = flow();
+        assert!(!flow.nearly_full(799));
+        flow.observe(0, 799, Instant::now());
+        assert!(flow.listens());
+        assert!(flow.nearly_full(800));
+        flow.observe(0, 800, Instant::now());
+        assert!(!flow.listens());
     }
 
     #[test]
