@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{batcher, offsets, retry};
 
-/// The limits of one pipeline. Each queue, retry and wait is bounded by one of them.
+/// The limits of one pipeline. Each queue, retry and wait is bounded by one of them, or by a
+/// constant with a name and its reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
@@ -35,7 +36,8 @@ pub struct Settings {
     /// Records with a larger value are dead-lettered undecoded, with reason `too_large`.
     pub max_input_bytes: usize,
     /// Outputs with a larger sum of key, value and headers are not written: their record is
-    /// dead-lettered with reason `output_too_large`. Brokers and clients take 1 MB by default.
+    /// dead-lettered with reason `output_too_large`. A log may take less: what it refuses is
+    /// dead-lettered with reason `output_refused`.
     pub max_output_bytes: usize,
 
     /// How often the Aligner is asked for a record that it is unavailable for while it answers
@@ -49,8 +51,8 @@ pub struct Settings {
     /// Longest pause before a record is tried again.
     pub retry_backoff_max_ms: u64,
     /// Longest time in which the Aligner answers neither a call nor any that it may serve before
-    /// it, and does not tell that it works. A record that is unanswered after that is asked for alone, and after a second time
-    /// dead-lettered with reason `aligner_timeout`.
+    /// it, and does not tell that it works. A record that is unanswered after that is asked for
+    /// alone, and after a second time dead-lettered with reason `aligner_timeout`.
     pub record_timeout_ms: u64,
 
     /// Shortest time between deliveries.
