@@ -9,9 +9,10 @@
 
 use std::{fmt, sync::Arc};
 
-use aligner::{Alignment, Identity, Outcome, Usage};
+use aligner::{AlignRequest, Alignment, Identity, Outcome, Usage};
 use aligner_records::{
-    Correction, DeadLetter, Disposition, PreferencePair, Stage, correction_id, json,
+    AnswerEvent, Correction, DeadLetter, Disposition, PreferencePair, SourcePosition, Stage,
+    correction_id, json,
 };
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -186,10 +187,6 @@ impl Encoding {
                 headers: headers.clone(),
             })
         };
-        let similarity = match &verdict {
-            Verdict::Corrected(text) => similarity(&work.request.answer, text),
-            Verdict::Unchanged | Verdict::Bypassed(_) => 1.0,
-        };
         let Work {
             record,
             event,
@@ -198,16 +195,67 @@ impl Encoding {
             ..
         } = work;
         let source = position(&record);
+        let correction = self.correction(&source, event, &request, verdict, cost, now_ms);
+        let value = self.encoder.correction(&correction);
+        let first = outbound(OutputKind::Correction, value);
+        let second = (disposition == Disposition::Corrected).then(|| {
+            let value = self.encoder.pair(&pair(correction));
+            outbound(OutputKind::Pair, value)
+        });
+        let outputs = Outputs(first, second);
+        if let Some(large) = outputs
+            .iter()
+            .map(|output| output.bytes())
+            .find(|bytes| *bytes > self.max_output_bytes)
+        {
+            let cause = Cause {
+                stage: Stage::Encode,
+                reason: dead_letter_reason::OUTPUT_TOO_LARGE,
+                message: format!(
+                    "an output of this record has {large} bytes, more than max_output_bytes {}: \
+                     raise it together with the topic's max.message.bytes, or log shorter answers",
+                    self.max_output_bytes
+                ),
+            };
+            return self.dead_letter(record, trace, cause);
+        }
+        if let Some(trace) = trace {
+            trace.end(disposition, reason);
+        }
+        Finished {
+            record,
+            outputs,
+            disposition,
+            reason,
+            kept: None,
+            refusals: 0,
+        }
+    }
+
+    /// What is said of a verdict: the texts, and all that is needed to audit it or to make it again.
+    fn correction(
+        &self,
+        source: &SourcePosition,
+        event: AnswerEvent,
+        request: &AlignRequest,
+        verdict: Verdict,
+        cost: Cost,
+        now_ms: i64,
+    ) -> Correction {
+        let (disposition, reason) = verdict.words();
         let answer = request.answer.to_string();
-        let corrected = match verdict {
-            Verdict::Corrected(text) => text,
-            Verdict::Unchanged | Verdict::Bypassed(_) => answer.clone(),
+        let (corrected, similarity) = match verdict {
+            Verdict::Corrected(text) => {
+                let similarity = similarity(&answer, &text);
+                (text, similarity)
+            }
+            Verdict::Unchanged | Verdict::Bypassed(_) => (answer.clone(), 1.0),
         };
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
         let id = &self.identity;
         let greedy = id.decoding.temperature <= 0.0;
-        let correction = Correction {
-            correction_id: correction_id(Some(&source), &request.event_id, &id.revision),
+        Correction {
+            correction_id: correction_id(Some(source), &request.event_id, &id.revision),
             event_id: request.event_id.to_string(),
             question: text(request.question.to_string()),
             answer: text(answer),
@@ -241,40 +289,6 @@ impl Encoding {
             queue_ms: cost.queue_ms,
             inference_ms: cost.inference_ms,
             corrected_at: now_ms,
-        };
-        let value = self.encoder.correction(&correction);
-        let first = outbound(OutputKind::Correction, value);
-        let second = (disposition == Disposition::Corrected).then(|| {
-            let value = self.encoder.pair(&pair(correction, similarity));
-            outbound(OutputKind::Pair, value)
-        });
-        let outputs = Outputs(first, second);
-        if let Some(large) = outputs
-            .iter()
-            .map(|output| output.bytes())
-            .find(|bytes| *bytes > self.max_output_bytes)
-        {
-            let cause = Cause {
-                stage: Stage::Encode,
-                reason: dead_letter_reason::OUTPUT_TOO_LARGE,
-                message: format!(
-                    "an output of this record has {large} bytes, more than max_output_bytes {}: \
-                     raise it together with the topic's max.message.bytes, or log shorter answers",
-                    self.max_output_bytes
-                ),
-            };
-            return self.dead_letter(record, trace, cause);
-        }
-        if let Some(trace) = trace {
-            trace.end(disposition, reason);
-        }
-        Finished {
-            record,
-            outputs,
-            disposition,
-            reason,
-            kept: None,
-            refusals: 0,
         }
     }
 
@@ -428,15 +442,14 @@ impl Verdict {
     }
 }
 
-/// The pair of a correction of an answer that was changed; `measured` is how similar the two are.
-fn pair(correction: Correction, measured: f64) -> PreferencePair {
+/// The pair of a correction of an answer that was changed.
+fn pair(correction: Correction) -> PreferencePair {
     let corrected = correction.correction.unwrap_or_default();
     let rejected = correction.answer.unwrap_or_default();
     let chosen = between_ends_of(&rejected, &corrected);
-    let similarity = if chosen == corrected {
-        measured
-    } else {
-        similarity(&rejected, &chosen)
+    let similarity = match correction.similarity {
+        Some(measured) if chosen == corrected => measured,
+        _ => similarity(&rejected, &chosen),
     };
     PreferencePair {
         correction_id: correction.correction_id,
