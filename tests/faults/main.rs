@@ -14,4 +14,5 @@ mod metrics;
 mod overload;
 mod sigterm;
 mod topics;
+mod unreadable;
 mod zombies;

@@ -100,7 +100,7 @@ fn a_topic_that_is_deleted_and_made_again_is_read_from_its_beginning() {
             seen.len() >= round * 50
         });
     }
-    let offsets: Vec<i64> = seen.iter().map(source_offset).collect();
+    let offsets: Vec<i64> = seen.iter().map(events::source_offset).collect();
     let expected: Vec<i64> = (0..50).chain(0..50).collect();
     assert_eq!(offsets, expected, "each once, from the first of both logs");
     assert!(connector.sigterm().success());
@@ -346,13 +346,6 @@ fn records_that_compaction_removed_are_stepped_over() {
 }
 
 /// The offset of the input that a correction stems from.
-fn source_offset(correction: &client::Record) -> i64 {
-    let value: serde_json::Value =
-        serde_json::from_slice(correction.value.as_deref().expect("no tombstones"))
-            .expect("corrections are JSON");
-    value["source_offset"].as_i64().expect("a number")
-}
-
 /// Whether the group began at the oldest record or at its first day's end.
 fn goes_on_with_the_oldest_that_are_left(start_from: &str) {
     let kafka = Kafka::shared();
@@ -388,7 +381,7 @@ fn goes_on_with_the_oldest_that_are_left(start_from: &str) {
         seen.extend(reader.read_to_end(LIMIT));
         seen.len() >= 80
     });
-    let offsets: Vec<i64> = seen.iter().map(source_offset).collect();
+    let offsets: Vec<i64> = seen.iter().map(events::source_offset).collect();
     let expected: Vec<i64> = (0..50).chain(120..150).collect();
     assert_eq!(
         offsets, expected,

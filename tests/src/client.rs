@@ -15,7 +15,7 @@ use rdkafka::{
     },
     client::DefaultClientContext,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, Consumer as _, ConsumerContext},
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext},
     error::KafkaError,
     message::{BorrowedMessage, DeliveryResult, Header, Headers as _, OwnedHeaders},
     producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
@@ -547,6 +547,16 @@ impl Committed {
             consumer,
             topic: topic.to_owned(),
         }
+    }
+
+    /// Moves the group, which has no members, in one partition.
+    pub fn move_to(&mut self, partition: i32, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))
+            .expect("a usable offset");
+        self.consumer
+            .commit(&list, CommitMode::Sync)
+            .expect("the group has no members");
     }
 
     /// The offsets of the partitions that have one; nothing while the brokers cannot say.

@@ -170,6 +170,14 @@ pub fn broken(key: Option<&[u8]>, value: Option<&[u8]>, reason: &'static str) ->
     (outgoing, input)
 }
 
+/// Offset of the input of a correction.
+pub fn source_offset(correction: &Record) -> i64 {
+    let value: serde_json::Value =
+        serde_json::from_slice(correction.value.as_deref().expect("no tombstones"))
+            .expect("corrections are JSON");
+    value["source_offset"].as_i64().expect("a number")
+}
+
 /// The seed of this run: `ALIGNER_TEST_SEED`, or a fixed one; printed, so that a failure can be
 /// had again.
 pub fn seed(what: &str) -> u64 {

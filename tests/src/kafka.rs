@@ -266,6 +266,15 @@ impl Kafka {
         client::create_topic(&self.settings, name, partitions, settings);
     }
 
+    /// The first segment of a partition, as broker `id` keeps it.
+    pub fn segment(&self, id: usize, topic: &str, partition: i32) -> PathBuf {
+        let scratch = self.scratch.as_ref().expect("a cluster of our own");
+        scratch
+            .path()
+            .join(format!("data-{id}/{topic}-{partition}"))
+            .join("00000000000000000000.log")
+    }
+
     /// Kills broker `id` (from 1) with -9.
     pub fn kill(&self, id: usize) {
         let mut nodes = self.lock();

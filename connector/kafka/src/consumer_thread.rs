@@ -28,6 +28,7 @@ use crate::{
     membership::{self, Membership},
     native,
     rejection::Rejection,
+    unreadable,
 };
 
 /// How long one poll waits; a close is noticed within this time.
@@ -49,6 +50,20 @@ impl ConsumerHandle {
     /// The consumer, unless it is closed. Not to be kept.
     pub(crate) fn get(&self) -> Option<Arc<BaseConsumer<Membership>>> {
         self.0.upgrade()
+    }
+}
+
+/// Why reading ends before it is asked to.
+enum End {
+    /// Nothing is ours any more, or it cannot be kept.
+    Over(SourceError),
+    /// There is a batch that cannot be read.
+    Unreadable(SourceError),
+}
+
+impl From<SourceError> for End {
+    fn from(error: SourceError) -> Self {
+        Self::Over(error)
     }
 }
 
@@ -98,16 +113,23 @@ impl ConsumerThread {
     /// Polls until asked to close, then leaves the group.
     pub(crate) fn run(mut self) {
         let ended = self.poll_until_closing();
-        let error = ended.err();
-        if let Some(error) = &error {
+        let membership = Arc::clone(self.consumer.context());
+        if let Err(End::Over(error) | End::Unreadable(error)) = &ended {
             tracing::error!(%error, "reading from kafka ended");
         }
-        let membership = Arc::clone(self.consumer.context());
-        if error.is_some() {
-            // Whoever took our place has our partitions; nothing of ours may be delivered.
-            membership.tenures.end(&membership.tenures.current());
+        match ended {
+            Ok(()) => membership.handoff.end(None),
+            Err(End::Over(error)) => {
+                // Whoever took our place has our partitions; nothing of ours may be delivered.
+                membership.tenures.end(&membership.tenures.current());
+                membership.handoff.end(Some(error));
+            }
+            Err(End::Unreadable(error)) => {
+                // What was read is ours to deliver, and the group may take partitions meanwhile.
+                membership.handoff.put_unreadable(error);
+                self.suspend(true);
+            }
         }
-        membership.handoff.end(error);
         // The session is kept by a thread of librdkafka, but only as long as somebody polls.
         while !membership.closing.load(Ordering::Acquire) {
             let _ = self.consumer.poll(POLL_INTERVAL);
@@ -115,7 +137,7 @@ impl ConsumerThread {
         self.close();
     }
 
-    fn poll_until_closing(&mut self) -> Result<(), SourceError> {
+    fn poll_until_closing(&mut self) -> Result<(), End> {
         let mut batch = Vec::new();
         while !self.membership().closing.load(Ordering::Acquire) {
             let now = Instant::now();
@@ -145,10 +167,11 @@ impl ConsumerThread {
         &mut self,
         batch: &mut Vec<SourceRecord>,
         interval: Duration,
-    ) -> Result<(), SourceError> {
+    ) -> Result<(), End> {
         let consumer = Arc::clone(&self.consumer);
         let mut bytes = 0;
         let mut wait = interval;
+        let mut ended = Ok(());
         while batch.len() < self.max_batch_records && bytes < MAX_BATCH_BYTES {
             match consumer.poll(wait) {
                 None => break,
@@ -161,12 +184,17 @@ impl ConsumerThread {
                         batch.push(record);
                     }
                 }
-                Some(Err(error)) => self.judge(&error)?,
+                Some(Err(error)) => {
+                    ended = self.judge(&error);
+                    if ended.is_err() {
+                        break;
+                    }
+                }
             }
             wait = Duration::ZERO;
         }
         if batch.is_empty() {
-            return Ok(());
+            return ended;
         }
         if self.changes_since() {
             // The last poll took partitions away. Their records were never handed over, and
@@ -177,7 +205,7 @@ impl ConsumerThread {
         }
         let records = std::mem::replace(batch, Vec::with_capacity(self.max_batch_records.min(64)));
         self.membership().handoff.put_records(records, bytes);
-        Ok(())
+        ended
     }
 
     fn changes_since(&mut self) -> bool {
@@ -300,7 +328,7 @@ impl ConsumerThread {
 
     /// Whether reading can go on after this error. librdkafka's own repairs are let alone; the
     /// listener has logged the error already.
-    fn judge(&self, error: &KafkaError) -> Result<(), SourceError> {
+    fn judge(&self, error: &KafkaError) -> Result<(), End> {
         let (code, fatal) = match error {
             KafkaError::MessageConsumptionFatal(code) => (*code, true),
             KafkaError::MessageConsumption(code) => (*code, false),
@@ -313,6 +341,9 @@ impl ConsumerThread {
         } else {
             code
         };
+        if !fatal && unreadable::is_about_a_batch(code) {
+            return Err(End::Unreadable(self.unreadable(code)));
+        }
         let cause = match code {
             RDKafkaErrorCode::FencedInstanceId => Some(
                 "another process runs with the same kafka.instance_id and has taken this one's \
@@ -341,8 +372,27 @@ impl ConsumerThread {
             _ => None,
         };
         match cause {
-            Some(message) => Err(SourceError { message }),
+            Some(message) => Err(End::Over(SourceError { message })),
             None => Ok(()),
+        }
+    }
+
+    fn unreadable(&self, code: RDKafkaErrorCode) -> SourceError {
+        let membership = self.membership();
+        let fault = membership.listener.fault();
+        let reason = fault
+            .filter(|fault| fault.code == code)
+            .map_or_else(|| code.to_string(), |fault| fault.reason);
+        let partitions: Vec<_> = unreadable::candidates(&reason, &membership.standings())
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        SourceError {
+            message: format!(
+                "a batch of {} cannot be read: {reason}; what comes before it is delivered; see \
+                 \"A batch that cannot be read\" in docs/operations.md",
+                partitions.join(" or ")
+            ),
         }
     }
 

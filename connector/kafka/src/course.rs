@@ -61,10 +61,14 @@ struct Course {
 }
 
 impl Course {
+    fn stood_at(&self) -> Option<i64> {
+        let last = self.recent.back();
+        last.map_or(self.began_at, |last| Some(last.offset + 1))
+    }
+
     fn note(&mut self, place: Place) -> Step {
         let last = self.recent.back().copied();
-        let stood_at = last.map_or(self.began_at, |last| Some(last.offset + 1));
-        if let Some(stood_at) = stood_at
+        if let Some(stood_at) = self.stood_at()
             && place.offset < stood_at
         {
             if self.knows(place) {
@@ -145,6 +149,11 @@ impl Courses {
     /// Says what a record is to its tenure, and takes it for read if it is the next one.
     pub(crate) fn note(&mut self, tenure: &PartitionEpoch, place: Place) -> Step {
         self.0.entry(tenure.epoch).or_default().note(place)
+    }
+
+    /// Behind the last record of a tenure, or where it began.
+    pub(crate) fn stood_at(&self, tenure: &PartitionEpoch) -> Option<i64> {
+        self.0.get(&tenure.epoch)?.stood_at()
     }
 }
 

@@ -33,6 +33,8 @@ struct State {
     batches: VecDeque<Batch>,
     waiting_bytes: usize,
     flow: Flow,
+    /// Behind the records that wait, nothing can be read.
+    unreadable: Option<SourceError>,
     /// No more records will be handed out.
     stopped: bool,
     /// The thread has ended.
@@ -67,6 +69,7 @@ impl Handoff {
                 batches: VecDeque::new(),
                 waiting_bytes: 0,
                 flow: Flow::Resume,
+                unreadable: None,
                 stopped: false,
                 ended: false,
             }),
@@ -98,6 +101,16 @@ impl Handoff {
     /// Adds news that overtakes records.
     pub(crate) fn put_news(&self, event: SourceEvent) {
         self.state().news.push_back(Ok(event));
+        self.filled.notify_one();
+    }
+
+    /// Says, behind the records that wait, that no others can be read.
+    pub(crate) fn put_unreadable(&self, error: SourceError) {
+        let mut state = self.state();
+        if !state.stopped {
+            state.unreadable = Some(error);
+        }
+        drop(state);
         self.filled.notify_one();
     }
 
@@ -133,6 +146,7 @@ impl Handoff {
         let mut state = self.state();
         state.stopped = true;
         state.batches.clear();
+        state.unreadable = None;
         state.waiting_bytes = 0;
         drop(state);
         self.filled.notify_one();
@@ -162,11 +176,14 @@ impl Handoff {
         if let Some(event) = state.news.pop_front() {
             return Taken::Event(event);
         }
-        if state.flow == Flow::Resume
-            && let Some(batch) = state.batches.pop_front()
-        {
-            state.waiting_bytes -= batch.bytes;
-            return Taken::Event(Ok(SourceEvent::Records(batch.records)));
+        if state.flow == Flow::Resume {
+            if let Some(batch) = state.batches.pop_front() {
+                state.waiting_bytes -= batch.bytes;
+                return Taken::Event(Ok(SourceEvent::Records(batch.records)));
+            }
+            if let Some(error) = state.unreadable.take() {
+                return Taken::Event(Ok(SourceEvent::Unreadable(error)));
+            }
         }
         if state.ended && state.batches.is_empty() {
             return Taken::Finished;
@@ -313,6 +330,21 @@ mod tests {
         assert_eq!(handoff.room(), Room::Closed);
         handoff.end(None);
         assert!(matches!(handoff.take(), Taken::Finished));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_behind_the_records_before_it() {
+        let handoff = Handoff::new(1 << 20);
+        put(&handoff, vec![record(&tenure(0, 1), 7, 10)]);
+        handoff.put_unreadable(SourceError {
+            message: "a broken batch".to_owned(),
+        });
+        assert_eq!(offsets(handoff.take()), [7]);
+        assert!(matches!(
+            handoff.take(),
+            Taken::Event(Ok(SourceEvent::Unreadable(_)))
+        ));
+        assert!(matches!(handoff.take(), Taken::Empty), "the group goes on");
     }
 
     #[test]

@@ -51,6 +51,7 @@ mod tenure;
 mod topics;
 mod transaction;
 mod unended;
+mod unreadable;
 
 pub use connect::{Connected, connect};
 pub use mock::{MockBroker, MockError};

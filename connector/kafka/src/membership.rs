@@ -204,6 +204,16 @@ impl Membership {
         }
     }
 
+    /// Our partitions, each with the offset behind its last record, where that is known.
+    pub(crate) fn standings(&self) -> Vec<(Partition, Option<i64>)> {
+        let current = self.tenures.current();
+        let courses = self.courses();
+        current
+            .iter()
+            .map(|tenure| (tenure.partition.clone(), courses.stood_at(tenure)))
+            .collect()
+    }
+
     /// What a record is to its tenure.
     pub(crate) fn note(&self, tenure: &PartitionEpoch, place: Place) -> Step {
         self.courses().note(tenure, place)

@@ -276,6 +276,8 @@ pub(crate) fn consumer(connection: &Connection) -> ClientConfig {
         // Where a new group begins is pinned when it begins (`start_position`). What is left for
         // this is records that retention deleted unread: go on with the oldest that are left.
         .set("auto.offset.reset", "earliest")
+        // As in the Java client: a batch with a wrong checksum would be read as if it were right.
+        .set("check.crcs", "true")
         .set("max.poll.interval.ms", MAX_POLL_INTERVAL_MS.to_string())
         // A suspension throws the prefetched records away, so few may be waiting, and few asked for
         // at a time; our own buffer, which a suspension keeps, holds the rest.

@@ -30,7 +30,7 @@ use crate::{
     retry::Failure,
     run::{PipelineError, Summary},
     settings::Settings,
-    sink::Delivery,
+    sink::{Delivery, DeliveryError},
     source::{Source, SourceError, SourceEvent},
     work::{Finished, Work},
 };
@@ -50,12 +50,16 @@ pub(crate) enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     Running,
-    /// The source has ended on its own; what was read is still worked through.
+    /// The source has ended on its own, or cannot read on; what was read is still worked through.
     Finishing,
     /// Asked to stop; what was begun has until then.
     Draining(Instant),
-    /// Only what is finished is delivered, until then.
-    Closing(Instant),
+    /// Only what is finished is delivered.
+    Closing {
+        until: Instant,
+        /// Whether another delivery may succeed where the last one did not.
+        tries_again: bool,
+    },
 }
 
 /// Records decoded before other events have their turn.
@@ -77,7 +81,6 @@ pub(crate) struct Coordinator {
     progress: Progress,
     phase: Phase,
     source_over: bool,
-    aborted_while_closing: bool,
     pub error: Option<PipelineError>,
 }
 
@@ -115,7 +118,6 @@ impl Coordinator {
             progress,
             phase: Phase::Running,
             source_over: false,
-            aborted_while_closing: false,
             error: None,
         }
     }
@@ -143,10 +145,7 @@ impl Coordinator {
             }
             Event::Source(None) => {
                 self.source_over = true;
-                if self.phase == Phase::Running {
-                    self.phase = Phase::Finishing;
-                    self.progress.enter(State::Draining);
-                }
+                self.finish_what_was_read();
             }
         }
     }
@@ -160,7 +159,7 @@ impl Coordinator {
                 unfinished = self.offsets.held().unfinished,
                 "drain_timeout_ms is over; unfinished records will be read again"
             );
-            self.close(now);
+            self.close(true, now);
         }
         let mut more = self.decode(now);
         if self.calls.give_up_silent(now) {
@@ -189,7 +188,10 @@ impl Coordinator {
     fn decode(&mut self, now: Instant) -> bool {
         for _ in 0..DECODE_SLICE {
             let held = self.offsets.held();
-            if held.tokens >= self.settings.max_tokens_in_flight || self.calls.has_backlog() {
+            if held.tokens >= self.settings.max_tokens_in_flight
+                || self.calls.has_backlog()
+                || self.outputs_fill_the_budget()
+            {
                 return false;
             }
             match self.intake.decode(&self.offsets, now) {
@@ -231,6 +233,15 @@ impl Coordinator {
         !self.intake.is_empty()
     }
 
+    /// Whether bytes are full, and that by results. What they wait for makes room: a call, or, where
+    /// there is none, a delivery, since then all that was decoded is finished. Records alone, however
+    /// large, are no reason to wait: nothing else would ever make room.
+    fn outputs_fill_the_budget(&self) -> bool {
+        let held = self.offsets.held();
+        let makes_room = held.finished > 0 || !self.calls.is_empty();
+        held.bytes >= self.settings.max_bytes_in_flight && makes_room
+    }
+
     fn finish(&mut self, ticket: Ticket, finished: Finished) {
         let bytes = finished.outputs.bytes();
         // What comes back belongs to a tenure that has ended: it is not ours to deliver.
@@ -247,7 +258,7 @@ impl Coordinator {
                 self.abandon_lost(now);
             }
             SourceEvent::Records(records) => {
-                if matches!(self.phase, Phase::Draining(_) | Phase::Closing(_)) {
+                if matches!(self.phase, Phase::Draining(_) | Phase::Closing { .. }) {
                     return;
                 }
                 if self.offsets.held().unfinished == 0 {
@@ -265,6 +276,17 @@ impl Coordinator {
                 self.offsets.forget(&partitions);
                 self.abandon_lost(now);
             }
+            SourceEvent::Unreadable(error) => {
+                self.error.get_or_insert(PipelineError::Source(error));
+                self.finish_what_was_read();
+            }
+        }
+    }
+
+    fn finish_what_was_read(&mut self) {
+        if self.phase == Phase::Running {
+            self.phase = Phase::Finishing;
+            self.progress.enter(State::Draining);
         }
     }
 
@@ -322,7 +344,11 @@ impl Coordinator {
     }
 
     fn delivered(&mut self, answer: Answer, source: &mut impl Source, now: Instant) {
-        let failed = answer.is_err();
+        // One that was refused has another try: what was refused is different then.
+        let failed = matches!(
+            answer,
+            Err(DeliveryError::Aborted(_) | DeliveryError::Stopped(_))
+        );
         let ended = matches!(&answer, Ok(ended) if !ended.is_empty());
         let settled = self.deliveries.settle(
             answer,
@@ -335,8 +361,8 @@ impl Coordinator {
         if ended {
             self.abandon_lost(now);
         }
-        if let Phase::Closing(_) = self.phase {
-            self.aborted_while_closing |= failed;
+        if failed && let Phase::Closing { tries_again, .. } = &mut self.phase {
+            *tries_again = false;
         }
         if let Settled::Stop(cause) = settled {
             self.stop(PipelineError::Sink(cause), source, now);
@@ -345,7 +371,7 @@ impl Coordinator {
 
     /// Asked to stop.
     fn drain(&mut self, source: &mut impl Source, now: Instant) {
-        if matches!(self.phase, Phase::Closing(_)) {
+        if matches!(self.phase, Phase::Closing { .. }) {
             return;
         }
         if !self.source_over {
@@ -353,7 +379,7 @@ impl Coordinator {
         }
         if self.settings.drain_timeout_ms == 0 {
             // Nothing is waited for, by choice and not for want of time.
-            self.close(now);
+            self.close(true, now);
             return;
         }
         self.intake.clear();
@@ -364,21 +390,25 @@ impl Coordinator {
 
     /// Something cannot go on: delivers what is finished, unless it is the log itself.
     fn stop(&mut self, error: PipelineError, source: &mut impl Source, now: Instant) {
-        if self.error.is_some() {
+        let log_is_well = matches!(error, PipelineError::Aligner(_));
+        self.error.get_or_insert(error);
+        if let Phase::Closing { tries_again, .. } = &mut self.phase {
+            *tries_again &= log_is_well;
             return;
         }
         if !self.source_over {
             source.stop();
         }
-        self.aborted_while_closing = !matches!(error, PipelineError::Aligner(_));
-        self.error = Some(error);
-        self.close(now);
+        self.close(log_is_well, now);
     }
 
-    fn close(&mut self, now: Instant) {
+    fn close(&mut self, tries_again: bool, now: Instant) {
         self.intake.clear();
         self.calls.clear();
-        self.phase = Phase::Closing(now + Duration::from_millis(self.settings.close_timeout_ms));
+        self.phase = Phase::Closing {
+            until: now + Duration::from_millis(self.settings.close_timeout_ms),
+            tries_again,
+        };
         self.progress.enter(State::Draining);
     }
 
@@ -390,8 +420,8 @@ impl Coordinator {
             Phase::Finishing | Phase::Draining(_) => {
                 self.intake.is_empty() && self.calls.is_empty() && delivered && idle
             }
-            Phase::Closing(deadline) => {
-                deadline <= now || (idle && (delivered || self.aborted_while_closing))
+            Phase::Closing { until, tries_again } => {
+                until <= now || (idle && (delivered || !tries_again))
             }
         }
     }
@@ -411,7 +441,7 @@ impl Coordinator {
 
     pub(crate) fn deadline(&self, now: Instant) -> Instant {
         let phase = match self.phase {
-            Phase::Draining(deadline) | Phase::Closing(deadline) => Some(deadline),
+            Phase::Draining(until) | Phase::Closing { until, .. } => Some(until),
             Phase::Running | Phase::Finishing => None,
         };
         let ready = self.offsets.held().ready;

@@ -68,7 +68,9 @@ pub(crate) struct Deliveries {
     to_sink: mpsc::Sender<Vec<Delivery>>,
     budget: Budget,
     /// Most records of the next delivery. An abort halves it, since a log that is starved may not
-    /// take as many in one transaction's time; a success doubles it, up to the budget.
+    /// take as many in one transaction's time; a refusal leaves as many as came before what was
+    /// refused, so that the next one is written once and stands; a success doubles it, up to the
+    /// budget.
     records: usize,
     pacing: Pacing,
     backoff: Backoff,
@@ -277,6 +279,11 @@ impl Deliveries {
             self.retry(cause, now);
             return Settled::GoOn;
         };
+        let before: usize = portions[..delivery]
+            .iter()
+            .map(|portion| portion.records)
+            .sum();
+        self.records = (before + index).max(1);
         let mut refusals = 0;
         offsets.revise(portion, index, |finished| {
             let revised = encoding.refused(finished, cause);

@@ -93,6 +93,9 @@ pub enum SourceEvent {
     },
     /// These partitions are gone already; nothing of them may be delivered any more.
     Lost(Vec<Arc<PartitionEpoch>>),
+    /// Reading goes no further, and waiting does not help. What was handed out is still ours: it is
+    /// worked through, and then the pipeline ends with this.
+    Unreadable(SourceError),
 }
 
 /// Whether the source should hand out more records.
@@ -104,7 +107,7 @@ pub enum Flow {
     Resume,
 }
 
-/// Why a source ended.
+/// Why a source ended. As an event of its own, it also says that nothing is ours any more.
 #[derive(Debug, Clone, Error)]
 #[error("{message}")]
 pub struct SourceError {

@@ -1,5 +1,7 @@
 //! Rebalances, aborts, outages and the end, with every step of log and sink in the test's hand.
 
+mod endings;
+
 use std::{
     sync::{
         Arc,

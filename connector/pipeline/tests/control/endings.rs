@@ -1,0 +1,139 @@
+//! Refusals, a log that takes nothing, and a source that reads no further.
+
+use super::*;
+
+/// Refuses the first output of the record at `index` of the first portion; its records have two each.
+fn refused_at(index: usize) -> Answer {
+    Err(DeliveryError::Refused {
+        delivery: 0,
+        output: 2 * index,
+        cause: "too large".to_owned(),
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_before_a_refused_output_is_delivered_next_and_stands() {
+    let mut bench = Bench::start(Settings::default());
+    let p0 = tenure(0, 1);
+    bench.assign(&[&p0]).await;
+    bench.records(&p0, 0, &["q"]).await;
+    let (_, first) = bench.next().await;
+    // Finished while the first delivery is under way, so that the next one holds them all.
+    bench.records(&p0, 1, &["q"; 20]).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    first.send(Ok(vec![])).expect("the sink waits");
+    let (all, answer) = bench.next().await;
+    assert_eq!(advances(&all), [(0, 21)]);
+    answer.send(refused_at(5)).expect("the sink waits");
+    let (before, answer) = bench.next().await;
+    assert_eq!(advances(&before), [(0, 6)]);
+    answer.send(Ok(vec![])).expect("the sink waits");
+    // What was refused is a dead letter by now.
+    let (behind, answer) = bench.next().await;
+    assert_eq!(advances(&behind), [(0, 16)], "twice as many");
+    assert_eq!(behind[0].outputs[0].kind, OutputKind::DeadLetter);
+    answer.send(Ok(vec![])).expect("the sink waits");
+    let (rest, _answer) = bench.next().await;
+    assert_eq!(advances(&rest), [(0, 21)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_in_the_last_delivery_has_another_try() {
+    let mut bench = Bench::start(Settings {
+        drain_timeout_ms: 0,
+        ..Settings::default()
+    });
+    let p0 = tenure(0, 1);
+    bench.assign(&[&p0]).await;
+    bench.records(&p0, 0, &["q", "q", "q"]).await;
+    let (_, answer) = bench.next().await;
+    bench.shut_down();
+    assert_eq!(bench.flows.recv().await, Some("stop"));
+    answer.send(refused_at(1)).expect("the sink waits");
+    let mut end = 0;
+    while let Some((delivery, answer)) = bench.deliveries.recv().await {
+        end = delivery[0].next_offset;
+        answer.send(Ok(vec![])).expect("the sink waits");
+    }
+    assert_eq!(end, 3);
+    let summary = bench.run.await.expect("no panic");
+    assert_eq!(summary.expect("a shutdown is no error").left, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn outputs_that_pile_up_leave_records_undecoded_within_the_budget() {
+    let budget = 20_000;
+    let mut bench = Bench::start(Settings {
+        max_bytes_in_flight: budget,
+        pause_after_ms: 0,
+        ..single()
+    });
+    let p0 = tenure(0, 1);
+    bench.assign(&[&p0]).await;
+    // As many as fit as records, and more than fit with their outputs.
+    bench.records(&p0, 0, &["q"; 60]).await;
+    let (_, mut answer) = bench.next().await;
+    for _ in 0..5 {
+        answer.send(aborted()).expect("the sink waits");
+        answer = bench.next().await.1;
+        let held = bench.progress.snapshot();
+        assert!(held.bytes_in_flight <= 2 * budget, "{held:?}");
+        assert!(held.unfinished > 0, "some wait as they are");
+    }
+    // The log is back.
+    let mut end = 0;
+    while end < 60 {
+        answer.send(Ok(vec![])).expect("the sink waits");
+        if bench.progress.snapshot().delivered() == 60 {
+            break;
+        }
+        let (delivery, next) = bench.next().await;
+        end = delivery[0].next_offset;
+        answer = next;
+    }
+    assert_eq!(end, 60, "nothing waits for ever");
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_alone_fill_the_budget_are_worked_through_all_the_same() {
+    let mut bench = Bench::start(Settings {
+        max_bytes_in_flight: 1_000,
+        ..single()
+    });
+    let p0 = tenure(0, 1);
+    bench.assign(&[&p0]).await;
+    bench.records(&p0, 0, &["q"; 40]).await;
+    let mut end = 0;
+    while end < 40 {
+        let (delivery, answer) = bench.next().await;
+        end = delivery[0].next_offset;
+        answer.send(Ok(vec![])).expect("the sink waits");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_before_something_unreadable_is_delivered_and_that_is_how_it_ends() {
+    let mut bench = Bench::start(single());
+    let (p0, p1) = (tenure(0, 1), tenure(1, 2));
+    bench.assign(&[&p0, &p1]).await;
+    bench.records(&p0, 0, &["q", "q"]).await;
+    bench
+        .tell(SourceEvent::Unreadable(SourceError {
+            message: "a broken batch".to_owned(),
+        }))
+        .await;
+    let (delivery, answer) = bench.next().await;
+    let end = delivery[0].next_offset;
+    // Partitions may be taken meanwhile.
+    let released = bench.revoke(&p1, MINUTE).await;
+    answer.send(Ok(vec![])).expect("the sink waits");
+    released.await.expect_err("dropped once it is forgotten");
+    if end < 2 {
+        let (delivery, answer) = bench.next().await;
+        assert_eq!(advances(&delivery), [(0, 2)]);
+        answer.send(Ok(vec![])).expect("the sink waits");
+    }
+    let error = bench.run.await.expect("no panic").expect_err("it ends");
+    assert_eq!(error.to_string(), "source: a broken batch");
+    assert_eq!(bench.progress.snapshot().delivered(), 2);
+}
