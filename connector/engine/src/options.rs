@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 
 use aligner::{Decoding, Profile};
+use serde::{Deserialize, Serialize};
 
 use crate::{ModelSource, worker::Thrift};
 
@@ -50,7 +51,8 @@ impl EngineOptions {
 }
 
 /// How weights are held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Dtype {
     /// f32 for safetensors; for GGUF what the file holds, where the kernels compute with it (Q8_0,
     /// Q4_0, Q4_K, Q6_K), else f32.
@@ -91,13 +93,15 @@ pub enum Device {
 }
 
 /// When steps check drafts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Speculation {
     /// Where it pays by the measured cost of steps: while few sequences decode.
     #[default]
     Auto,
     /// Wherever there is something to guess, whatever it costs: for tests and for measuring how
-    /// often drafts are right.
+    /// often drafts are right. No configuration can ask for it.
+    #[serde(skip)]
     Always,
     /// Never.
     Off,
@@ -168,4 +172,23 @@ pub struct Description {
     pub weights_sha256: String,
     /// Threads of each worker.
     pub threads: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dtype_is_named_as_configuration_spells_it() {
+        for dtype in [
+            Dtype::Auto,
+            Dtype::F32,
+            Dtype::Q8_0,
+            Dtype::Q4K,
+            Dtype::Bf16,
+        ] {
+            let spelt = serde_json::to_value(dtype).expect("a word");
+            assert_eq!(spelt, dtype.name());
+        }
+    }
 }

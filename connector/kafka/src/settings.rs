@@ -1,8 +1,9 @@
 //! What a person sets about Kafka, and what it must satisfy before any connection is opened.
 //!
-//! Reading them from a file is not done here. Defaults fit a stock broker and are chosen so that a killed process is replaced within ten seconds: a session of
-//! six seconds is the shortest a stock broker grants, and a transaction of ten is the longest
-//! that a reader may be held back by one that died.
+//! How values are spelt in a file is said here; reading one is not done here. Defaults fit a stock
+//! broker and are chosen so that a killed process is replaced within ten seconds: a session of six
+//! seconds is the shortest a stock broker grants, and a transaction of ten is the longest that a
+//! reader may be held back by one that died.
 //!
 //! Any librdkafka property may be given as well, except those that the delivery guarantee rests
 //! on: they are refused with the key to use instead, rather than silently overruled.
@@ -10,6 +11,7 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use rand::Rng;
+use serde::{Deserialize, Serialize};
 
 use crate::{bootstrap, fetching::SUSPEND_AFTER, properties};
 
@@ -71,7 +73,8 @@ impl Default for KafkaSettings {
 }
 
 /// What is promised when something fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DeliveryGuarantee {
     /// Outputs and offsets in one transaction; readers must use `read_committed`.
     #[default]
@@ -82,7 +85,8 @@ pub enum DeliveryGuarantee {
 }
 
 /// Where a group begins that has committed nothing in a topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StartFrom {
     /// At the oldest record there is.
     #[default]
@@ -92,7 +96,8 @@ pub enum StartFrom {
 }
 
 /// The section `topics`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct TopicSettings {
     /// Topics with answer events.
     pub answers: Vec<String>,

@@ -12,12 +12,12 @@ use aligner::{
     builtin::{Builtin, Rule},
     prompt::{ALPACA_EVAL, Template},
 };
-use aligner_engine::{Device, EmbeddedModel, Engine, EngineOptions, ModelSource, Speculation};
+use aligner_engine::{Device, EmbeddedModel, Engine, EngineOptions, ModelSource};
 use aligner_remote::{ApiKey, RemoteAligner, RemoteError, RemoteSettings};
 use anyhow::{Context, bail};
 
 use crate::{
-    config::{self, Dtype, Secret},
+    config::{self, Secret},
     hub::{Hub, HubId},
 };
 
@@ -130,7 +130,7 @@ pub fn engine_options(settings: &config::Aligner, model: &str) -> anyhow::Result
     };
     let mut options = EngineOptions::new(source);
     options.profile = settings.profile.as_deref().map(profile).transpose()?;
-    options.dtype = dtype(settings.dtype);
+    options.dtype = settings.dtype;
     options.devices = settings
         .device
         .values()
@@ -141,10 +141,7 @@ pub fn engine_options(settings: &config::Aligner, model: &str) -> anyhow::Result
         .threads
         .and_then(|threads| NonZeroUsize::new(threads.into()));
     options.decoding = decoding(settings);
-    options.speculation = match settings.speculation {
-        config::Speculation::Auto => Speculation::Auto,
-        config::Speculation::Off => Speculation::Off,
-    };
+    options.speculation = settings.speculation;
     options.limits.history_tokens = settings.history_tokens as usize;
     Ok(options)
 }
@@ -155,17 +152,6 @@ fn decoding(settings: &config::Aligner) -> Decoding {
         temperature: settings.temperature,
         top_p: settings.top_p,
         seed: settings.seed,
-    }
-}
-
-/// What the engine calls it.
-pub(crate) fn dtype(dtype: Dtype) -> aligner_engine::Dtype {
-    match dtype {
-        Dtype::Auto => aligner_engine::Dtype::Auto,
-        Dtype::F32 => aligner_engine::Dtype::F32,
-        Dtype::Q8_0 => aligner_engine::Dtype::Q8_0,
-        Dtype::Q4K => aligner_engine::Dtype::Q4K,
-        Dtype::Bf16 => aligner_engine::Dtype::Bf16,
     }
 }
 

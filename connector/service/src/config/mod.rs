@@ -15,6 +15,8 @@ mod values;
 
 use std::collections::BTreeMap;
 
+use aligner_engine::{Dtype, Speculation};
+use aligner_kafka::{DeliveryGuarantee, KafkaSettings, StartFrom, TopicSettings};
 use aligner_records::TimeUnit;
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +36,7 @@ pub struct Settings {
     /// How to reach Kafka, and what delivery to promise.
     pub kafka: Kafka,
     /// Topics read and written.
-    pub topics: Topics,
+    pub topics: TopicSettings,
     /// How records are written.
     pub formats: Formats,
     /// How an existing log is read.
@@ -69,7 +71,7 @@ pub struct Kafka {
     /// `host:port`, comma-separated.
     pub bootstrap_servers: String,
     /// What readers of the output topics may rely on.
-    pub delivery: Delivery,
+    pub delivery: DeliveryGuarantee,
     /// Where a group without committed offsets begins.
     pub start_from: StartFrom,
     /// Stable identity of this process, such as a StatefulSet ordinal: static membership, and a
@@ -102,11 +104,11 @@ pub struct Kafka {
 impl Default for Kafka {
     fn default() -> Self {
         // The numbers have one home, and their reasons with them.
-        let kafka = aligner_kafka::KafkaSettings::default();
+        let kafka = KafkaSettings::default();
         Self {
             bootstrap_servers: kafka.bootstrap_servers,
-            delivery: Delivery::ExactlyOnce,
-            start_from: StartFrom::Earliest,
+            delivery: kafka.delivery,
+            start_from: kafka.start_from,
             instance_id: None,
             group_id: None,
             session_timeout_ms: kafka.session_timeout_ms,
@@ -119,55 +121,6 @@ impl Default for Kafka {
             fetch_batch_records: kafka.fetch_batch_records,
             properties: BTreeMap::new(),
             property_files: BTreeMap::new(),
-        }
-    }
-}
-
-/// What readers of the output topics may rely on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Delivery {
-    /// Outputs and offsets in one transaction.
-    ExactlyOnce,
-    /// Outputs, then offsets: duplicates after a crash, with equal `correction_id`s.
-    AtLeastOnce,
-}
-
-/// Where a new group begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StartFrom {
-    /// At the oldest record.
-    Earliest,
-    /// At the records to come.
-    Latest,
-}
-
-/// `topics`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Topics {
-    /// Answer events to read.
-    pub answers: Vec<String>,
-    /// Where corrections go.
-    pub corrections: String,
-    /// Where preference pairs go.
-    pub pairs: String,
-    /// Where dead letters go.
-    pub dead_letters: String,
-    /// Make missing output topics instead of refusing to start.
-    pub create: bool,
-}
-
-impl Default for Topics {
-    fn default() -> Self {
-        let topics = aligner_kafka::TopicSettings::default();
-        Self {
-            answers: topics.answers,
-            corrections: topics.corrections,
-            pairs: topics.pairs,
-            dead_letters: topics.dead_letters,
-            create: topics.create,
         }
     }
 }
@@ -314,34 +267,6 @@ impl Default for Aligner {
             remote: Remote::default(),
         }
     }
-}
-
-/// When steps check guessed tokens.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Speculation {
-    /// Where it pays by the measured cost of steps.
-    #[default]
-    Auto,
-    /// Never.
-    Off,
-}
-
-/// How weights are held in memory.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Dtype {
-    /// What suits model and device.
-    #[default]
-    Auto,
-    /// 32-bit floats.
-    F32,
-    /// 8-bit blocks.
-    Q8_0,
-    /// 4-bit K-quants.
-    Q4K,
-    /// bfloat16, on CUDA.
-    Bf16,
 }
 
 /// `aligner.remote`.

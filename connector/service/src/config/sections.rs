@@ -2,16 +2,15 @@
 
 use std::path::PathBuf;
 
-use aligner_kafka::{DeliveryGuarantee, KafkaSettings, TopicSettings};
+use aligner_kafka::{KafkaSettings, TopicSettings};
 use aligner_records::{FieldMap, FieldMapError};
 use aligner_registry::{Password, RegistrySettings};
 
-use super::{Delivery, Secret, Settings, StartFrom};
+use super::{Secret, Settings};
 
 /// `kafka` and `topics`, without the properties that are still in files.
 pub fn kafka_sections(settings: &Settings) -> (KafkaSettings, TopicSettings) {
     let kafka = &settings.kafka;
-    let topics = &settings.topics;
     let properties = kafka
         .properties
         .iter()
@@ -19,14 +18,8 @@ pub fn kafka_sections(settings: &Settings) -> (KafkaSettings, TopicSettings) {
         .collect();
     let kafka = KafkaSettings {
         bootstrap_servers: kafka.bootstrap_servers.clone(),
-        delivery: match kafka.delivery {
-            Delivery::ExactlyOnce => DeliveryGuarantee::ExactlyOnce,
-            Delivery::AtLeastOnce => DeliveryGuarantee::AtLeastOnce,
-        },
-        start_from: match kafka.start_from {
-            StartFrom::Earliest => aligner_kafka::StartFrom::Earliest,
-            StartFrom::Latest => aligner_kafka::StartFrom::Latest,
-        },
+        delivery: kafka.delivery,
+        start_from: kafka.start_from,
         instance_id: kafka.instance_id.as_ref().map(|id| id.0.clone()),
         group_id: Some(settings.group_id()),
         properties,
@@ -39,14 +32,7 @@ pub fn kafka_sections(settings: &Settings) -> (KafkaSettings, TopicSettings) {
         fetch_buffer_bytes: kafka.fetch_buffer_bytes,
         fetch_batch_records: kafka.fetch_batch_records,
     };
-    let topics = TopicSettings {
-        answers: topics.answers.clone(),
-        corrections: topics.corrections.clone(),
-        pairs: topics.pairs.clone(),
-        dead_letters: topics.dead_letters.clone(),
-        create: topics.create,
-    };
-    (kafka, topics)
+    (kafka, settings.topics.clone())
 }
 
 /// `input.fields`, where there are any.

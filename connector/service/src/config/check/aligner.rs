@@ -6,12 +6,10 @@ use std::{
     path::Path,
 };
 
+use aligner_engine::Dtype;
+
 use super::{Found, Settings};
-use crate::{
-    config::{Dtype, Remote},
-    hub::HubId,
-    models,
-};
+use crate::{config::Remote, hub::HubId, models};
 
 /// Models that are none of ours, and stand-ins.
 const WITHOUT_WEIGHTS: [&str; 4] = ["identity", "marker", "marker-all", "remote"];
@@ -103,7 +101,7 @@ impl Found {
         if !served && !WITHOUT_WEIGHTS.contains(&aligner.model.as_str()) {
             self.add(
                 "aligner.dtype",
-                models::dtype(aligner.dtype).name().to_owned(),
+                aligner.dtype.name().to_owned(),
                 "not available on this device",
                 "use auto, f32, q8_0 or q4_k on a CPU, and auto, f32 or bf16 on CUDA",
             );

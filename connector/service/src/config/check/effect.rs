@@ -225,7 +225,7 @@ mod tests {
         let aligner = &mut settings.aligner;
         aligner.remote.url = Some("http://vllm:8000/v1".to_owned());
         aligner.profile = Some("paper".to_owned());
-        aligner.dtype = crate::config::Dtype::F32;
+        aligner.dtype = aligner_engine::Dtype::F32;
         for (model, refused) in [
             ("bundled", vec![URL]),
             ("remote", vec![DTYPE]),
