@@ -122,7 +122,6 @@ impl FromStr for DeviceChoice {
     fn from_str(text: &str) -> Result<Self, TrainError> {
         match text.split_once(':') {
             None if text == "cpu" => Some(Self::Cpu),
-            None if text == "cuda" => Some(Self::Cuda(0)),
             Some(("cuda", number)) => number.parse().ok().map(Self::Cuda),
             _ => None,
         }
@@ -401,16 +400,18 @@ mod tests {
     fn devices_are_named_as_in_the_configuration() {
         for (text, device) in [
             ("cpu", DeviceChoice::Cpu),
-            ("cuda", DeviceChoice::Cuda(0)),
+            ("cuda:0", DeviceChoice::Cuda(0)),
             ("cuda:3", DeviceChoice::Cuda(3)),
         ] {
             assert_eq!(text.parse::<DeviceChoice>().expect("valid"), device);
         }
-        let error = "gpu".parse::<DeviceChoice>().expect_err("unknown");
-        assert_eq!(
-            error.to_string(),
-            "device is gpu, expected cpu or cuda:<number>"
-        );
+        for text in ["gpu", "cuda"] {
+            let error = text.parse::<DeviceChoice>().expect_err("unknown");
+            assert_eq!(
+                error.to_string(),
+                format!("device is {text}, expected cpu or cuda:<number>")
+            );
+        }
     }
 
     #[test]
