@@ -20,6 +20,24 @@ pub enum Rule {
     MarkerAll,
 }
 
+impl Rule {
+    const ALL: [Self; 3] = [Self::Identity, Self::Marker, Self::MarkerAll];
+
+    /// The name of the Aligner that follows it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Marker => "marker",
+            Self::MarkerAll => "marker-all",
+        }
+    }
+
+    /// The rule of the Aligner that has this name, if one has.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rule| rule.name() == name)
+    }
+}
+
 /// What the marking Aligners append.
 pub const MARK: &str = " [marked]";
 
@@ -34,13 +52,8 @@ impl Builtin {
     /// The Aligner that follows `rule`.
     pub fn new(rule: Rule) -> Self {
         static NO_TEMPLATE: LazyLock<String> = LazyLock::new(|| prompt::digest(""));
-        let name = match rule {
-            Rule::Identity => "identity",
-            Rule::Marker => "marker",
-            Rule::MarkerAll => "marker-all",
-        };
         let identity = Identity {
-            name: name.to_owned(),
+            name: rule.name().to_owned(),
             revision: "builtin-1".to_owned(),
             template_hash: NO_TEMPLATE.clone(),
             decoding: Decoding::default(),

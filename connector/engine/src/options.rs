@@ -1,11 +1,11 @@
 //! What an engine is loaded with, and what it says about itself.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, str::FromStr};
 
 use aligner::{Decoding, Profile};
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelSource, worker::Thrift};
+use crate::{LoadError, ModelSource, worker::Thrift};
 
 /// How to load an [`Engine`](crate::Engine).
 #[derive(Debug, Clone)]
@@ -90,6 +90,23 @@ pub enum Device {
     Cpu,
     /// A CUDA device by number; needs a build with the feature `cuda`.
     Cuda(usize),
+}
+
+impl FromStr for Device {
+    type Err = LoadError;
+
+    fn from_str(text: &str) -> Result<Self, LoadError> {
+        let device = match text.split_once(':') {
+            None if text == "cpu" => Some(Self::Cpu),
+            Some(("cuda", number)) => number.parse().ok().map(Self::Cuda),
+            _ => None,
+        };
+        device.ok_or_else(|| LoadError::Setting {
+            setting: "device",
+            value: text.to_owned(),
+            problem: "is no device; use cpu or cuda:0".to_owned(),
+        })
+    }
 }
 
 /// When steps check drafts.
@@ -177,6 +194,22 @@ pub struct Description {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_is_the_processor_or_a_gpu_by_its_number() {
+        for (text, device) in [
+            ("cpu", Device::Cpu),
+            ("cuda:0", Device::Cuda(0)),
+            ("cuda:12", Device::Cuda(12)),
+        ] {
+            assert_eq!(text.parse::<Device>().expect("a device"), device);
+        }
+        for text in ["", "gpu", "cpu:0", "cuda", "cuda:", "cuda:x", "CPU"] {
+            let error = text.parse::<Device>().expect_err(text);
+            let said = format!("device = {text} is no device; use cpu or cuda:0");
+            assert_eq!(error.to_string(), said);
+        }
+    }
 
     #[test]
     fn a_dtype_is_named_as_configuration_spells_it() {

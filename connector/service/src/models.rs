@@ -9,7 +9,7 @@ use std::{
 
 use aligner::{
     Aligner, Decoding, Profile,
-    builtin::{Builtin, Rule},
+    builtin::Builtin,
     prompt::{ALPACA_EVAL, Template},
 };
 use aligner_engine::{Device, EmbeddedModel, Engine, EngineOptions, ModelSource};
@@ -17,7 +17,7 @@ use aligner_remote::{ApiKey, RemoteAligner, RemoteError, RemoteSettings};
 use anyhow::{Context, bail};
 
 use crate::{
-    config::{self, Secret},
+    config::{self, ModelChoice, Secret},
     hub::{Hub, HubId},
 };
 
@@ -83,16 +83,13 @@ impl Loaded {
 /// # Errors
 /// If its files, its profile or its server cannot be used.
 pub async fn load(settings: &config::Aligner, patience: Duration) -> anyhow::Result<Loaded> {
-    let builtin = |rule| Ok(Loaded::Other(Arc::new(Builtin::new(rule))));
-    match settings.model.as_str() {
-        "identity" => builtin(Rule::Identity),
-        "marker" => builtin(Rule::Marker),
-        "marker-all" => builtin(Rule::MarkerAll),
-        "remote" => remote(settings, patience).await,
-        model => {
-            let (settings, model) = (settings.clone(), model.to_owned());
+    match &settings.model {
+        ModelChoice::StandIn(rule) => Ok(Loaded::Other(Arc::new(Builtin::new(*rule)))),
+        ModelChoice::Remote => remote(settings, patience).await,
+        ModelChoice::Bundled | ModelChoice::Named(_) => {
+            let settings = settings.clone();
             // Fetching, reading and packing weights takes its time.
-            let load = move || anyhow::Ok(Engine::load(engine_options(&settings, &model)?)?);
+            let load = move || anyhow::Ok(Engine::load(engine_options(&settings)?)?);
             let engine = tokio::task::spawn_blocking(load)
                 .await
                 .context("loading the model")??;
@@ -101,31 +98,20 @@ pub async fn load(settings: &config::Aligner, patience: Duration) -> anyhow::Res
     }
 }
 
-/// Options of the engine for `model`, which is `bundled`, a path, or a model of the Hugging Face
-/// hub, which is fetched first. Not for async code: it waits for the hub.
+/// Options of the engine for a model with weights; one of the Hugging Face hub is fetched first. Not
+/// for async code: it waits for the hub.
 ///
 /// # Errors
-/// If the model or its profile does not exist.
-pub fn engine_options(settings: &config::Aligner, model: &str) -> anyhow::Result<EngineOptions> {
-    let source = match model {
-        "bundled" => ModelSource::Embedded(EmbeddedModel {
+/// If the model has no weights in this process, or it or its profile does not exist.
+pub fn engine_options(settings: &config::Aligner) -> anyhow::Result<EngineOptions> {
+    let source = match &settings.model {
+        ModelChoice::Bundled => ModelSource::Embedded(EmbeddedModel {
             name: aligner_bundled::NAME.to_owned(),
             files: aligner_bundled::FILES,
         }),
-        path => {
-            let path = Path::new(path);
-            if path.is_dir() {
-                ModelSource::Folder(path.to_owned())
-            } else if path.is_file() {
-                ModelSource::Gguf(path.to_owned())
-            } else if let Ok(id) = model.parse::<HubId>() {
-                ModelSource::Folder(Hub::from_environment().folder(&id)?)
-            } else {
-                bail!(
-                    "aligner.model = {model}: neither a built-in Aligner, nor a file or folder \
-                     that exists, nor a model of the Hugging Face hub as owner/name@revision"
-                );
-            }
+        ModelChoice::Named(name) => named(name)?,
+        model @ (ModelChoice::StandIn(_) | ModelChoice::Remote) => {
+            bail!("aligner.model = {model}: it has no weights in this process")
         }
     };
     let mut options = EngineOptions::new(source);
@@ -135,7 +121,7 @@ pub fn engine_options(settings: &config::Aligner, model: &str) -> anyhow::Result
         .device
         .values()
         .iter()
-        .map(|name| device(name))
+        .map(|name| name.parse::<Device>())
         .collect::<Result<_, _>>()?;
     options.threads = settings
         .threads
@@ -146,24 +132,29 @@ pub fn engine_options(settings: &config::Aligner, model: &str) -> anyhow::Result
     Ok(options)
 }
 
+/// Where the weights of a model lie that is a path, or is fetched from the hub.
+fn named(model: &str) -> anyhow::Result<ModelSource> {
+    let path = Path::new(model);
+    if path.is_dir() {
+        Ok(ModelSource::Folder(path.to_owned()))
+    } else if path.is_file() {
+        Ok(ModelSource::Gguf(path.to_owned()))
+    } else if let Ok(id) = model.parse::<HubId>() {
+        Ok(ModelSource::Folder(Hub::from_environment().folder(&id)?))
+    } else {
+        bail!(
+            "aligner.model = {model}: neither a built-in Aligner, nor a file or folder that \
+             exists, nor a model of the Hugging Face hub as owner/name@revision"
+        )
+    }
+}
+
 fn decoding(settings: &config::Aligner) -> Decoding {
     Decoding {
         max_new_tokens: settings.max_new_tokens,
         temperature: settings.temperature,
         top_p: settings.top_p,
         seed: settings.seed,
-    }
-}
-
-fn device(name: &str) -> anyhow::Result<Device> {
-    match name.strip_prefix("cuda:") {
-        None if name == "cpu" => Ok(Device::Cpu),
-        Some(ordinal) => {
-            Ok(Device::Cuda(ordinal.parse().with_context(|| {
-                format!("aligner.device = {name}: not a device")
-            })?))
-        }
-        None => bail!("aligner.device = {name}: use cpu or cuda:0"),
     }
 }
 

@@ -143,7 +143,8 @@ fn refuse_own_files(
     };
     let mut read = vec![Named::new("--data", &args.data)];
     read.extend(files::of_aligner(settings));
-    read.extend(other.map(|other| Named::new("--against", Path::new(&other.model))));
+    let other = other.and_then(|other| other.model.path());
+    read.extend(other.map(|path| Named::new("--against", path)));
     report.refuse_if_among(&read)
 }
 

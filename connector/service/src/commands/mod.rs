@@ -17,7 +17,7 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::{
     cli,
-    config::{self, Layers, Problem, Problems, Settings},
+    config::{self, Layers, ModelChoice, Problem, Problems, Settings},
     diff,
 };
 
@@ -82,7 +82,8 @@ fn model(args: &cli::Model) -> Result<config::Aligner, Problems> {
 /// there. `or_else` is what a command takes beside variables.
 fn by_flags(Problems(problems): Problems, flags: &[(String, String)], or_else: &str) -> Problems {
     let said = |key: &str| flags.iter().find(|(flag, _)| flag == key);
-    let asks_a_server = said("aligner.model").is_some_and(|(_, model)| model == "remote");
+    let asks_a_server = said("aligner.model")
+        .is_some_and(|(_, model)| ModelChoice::from(model.clone()) == ModelChoice::Remote);
     let by_flag = |problem: Problem| match problem.key.as_str() {
         "aligner.remote.url" | "aligner.remote.model" if asks_a_server => {
             let variable = format!("ALIGNER__{}", problem.key.to_uppercase().replace('.', "__"));

@@ -25,7 +25,7 @@ pub use load::{read, read_sections};
 pub use problem::{Problem, Problems};
 pub use secret::Secret;
 pub use sections::{fields, kafka_sections, registry};
-pub use values::{InstanceId, OneOrMany};
+pub use values::{InstanceId, ModelChoice, OneOrMany};
 
 /// Everything that `aligner-connector run` can be told.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -224,7 +224,7 @@ pub struct InputFields {
 pub struct Aligner {
     /// `bundled`, `identity`, `marker`, `marker-all`, `remote`, a folder in Hugging Face layout,
     /// a GGUF file, or `owner/name@revision` on the Hugging Face hub.
-    pub model: String,
+    pub model: ModelChoice,
     /// Profile (template and guard): `paper`, `alpaca-eval`, or a JSON file; the model's own
     /// when null.
     pub profile: Option<String>,
@@ -253,7 +253,7 @@ pub struct Aligner {
 impl Default for Aligner {
     fn default() -> Self {
         Self {
-            model: "bundled".to_owned(),
+            model: ModelChoice::Bundled,
             profile: None,
             device: OneOrMany::One("cpu".to_owned()),
             dtype: Dtype::Auto,

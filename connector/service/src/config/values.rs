@@ -1,6 +1,65 @@
 //! Values that may be written in more than one way.
 
+use std::{fmt, path::Path};
+
+use aligner::builtin::Rule;
 use serde::{Deserialize, Serialize};
+
+/// Which Aligner corrects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum ModelChoice {
+    /// The one that ships with the product.
+    Bundled,
+    /// One that reads neither prompts nor weights.
+    StandIn(Rule),
+    /// A completions server.
+    Remote,
+    /// A folder in Hugging Face layout, a GGUF file, or a model of the hub.
+    Named(String),
+}
+
+impl ModelChoice {
+    /// Whether there are weights in this process.
+    pub fn has_weights(&self) -> bool {
+        matches!(self, Self::Bundled | Self::Named(_))
+    }
+
+    /// Where it lies, if it is one that users have on their disk.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Named(name) => Some(Path::new(name)),
+            Self::Bundled | Self::StandIn(_) | Self::Remote => None,
+        }
+    }
+}
+
+impl From<String> for ModelChoice {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "bundled" => Self::Bundled,
+            "remote" => Self::Remote,
+            name => Rule::named(name).map_or(Self::Named(text), Self::StandIn),
+        }
+    }
+}
+
+impl From<ModelChoice> for String {
+    fn from(model: ModelChoice) -> Self {
+        model.to_string()
+    }
+}
+
+impl fmt::Display for ModelChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bundled => "bundled",
+            Self::StandIn(rule) => rule.name(),
+            Self::Remote => "remote",
+            Self::Named(name) => name.as_str(),
+        })
+    }
+}
 
 /// An instance id; a bare number (a StatefulSet ordinal) is taken as its digits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -70,6 +129,29 @@ impl OneOrMany {
         match self {
             Self::One(value) => std::slice::from_ref(value),
             Self::Many(values) => values,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_written_as_it_was_read() {
+        let named = |name: &str| ModelChoice::Named(name.to_owned());
+        for (text, model) in [
+            ("bundled", ModelChoice::Bundled),
+            ("identity", ModelChoice::StandIn(Rule::Identity)),
+            ("marker", ModelChoice::StandIn(Rule::Marker)),
+            ("marker-all", ModelChoice::StandIn(Rule::MarkerAll)),
+            ("remote", ModelChoice::Remote),
+            ("./remote", named("./remote")),
+            ("owner/name@main", named("owner/name@main")),
+        ] {
+            let read: ModelChoice = serde_json::from_value(text.into()).expect("a text");
+            assert_eq!(read, model);
+            assert_eq!(serde_json::to_value(&read).expect("a text"), text);
         }
     }
 }

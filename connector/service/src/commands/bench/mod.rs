@@ -47,17 +47,14 @@ pub fn run(args: &cli::Bench) -> anyhow::Result<ExitCode> {
     telemetry::install_quiet();
     sizes::slots(args)?;
     let settings = commands::model(&args.model)?;
-    if matches!(
-        settings.model.as_str(),
-        "identity" | "marker" | "marker-all" | "remote"
-    ) {
+    if !settings.model.has_weights() {
         let message = "bench measures weights in this process: give --model bundled or a folder";
         return Err(Usage(message.to_owned()).into());
     }
     refuse_own_files(args, &settings)?;
     let file = queue_file(args);
     let queue = file.map(Queue::read).transpose()?;
-    let mut options = models::engine_options(&settings, &settings.model)?;
+    let mut options = models::engine_options(&settings)?;
     options.speculation = if args.speculate {
         Speculation::Auto
     } else {

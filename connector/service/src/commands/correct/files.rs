@@ -208,9 +208,9 @@ pub fn emptied(file: File) -> io::Result<File> {
 pub fn of_aligner(settings: &config::Aligner) -> Vec<Named<'_>> {
     let profile = settings.profile.as_deref();
     let profile = profile.map(|path| Named::new("--profile", Path::new(path)));
-    let mut files = vec![Named::new("--model", Path::new(&settings.model))];
-    files.extend(profile);
-    files
+    let model = settings.model.path();
+    let model = model.map(|path| Named::new("--model", path));
+    model.into_iter().chain(profile).collect()
 }
 
 #[cfg(test)]

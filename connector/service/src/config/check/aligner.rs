@@ -6,13 +6,14 @@ use std::{
     path::Path,
 };
 
-use aligner_engine::Dtype;
+use aligner_engine::{Device, Dtype};
 
 use super::{Found, Settings};
-use crate::{config::Remote, hub::HubId, models};
-
-/// Models that are none of ours, and stand-ins.
-const WITHOUT_WEIGHTS: [&str; 4] = ["identity", "marker", "marker-all", "remote"];
+use crate::{
+    config::{Aligner, ModelChoice, Remote},
+    hub::HubId,
+    models,
+};
 
 /// More than this is a slip of the pen, which would start them all.
 const MAX_THREADS: u16 = 1024;
@@ -20,9 +21,27 @@ const MAX_THREADS: u16 = 1024;
 impl Found {
     pub(super) fn aligner(&mut self, settings: &Settings) {
         let aligner = &settings.aligner;
-        match aligner.model.as_str() {
-            "bundled" | "identity" | "marker" | "marker-all" => {}
-            "remote" => {
+        self.model(aligner);
+        self.devices(aligner);
+        self.threads(aligner.threads);
+        self.decoding(aligner);
+        if let Some(profile) = &aligner.profile
+            && let Err(error) = models::profile(profile)
+        {
+            self.add(
+                "aligner.profile",
+                profile.clone(),
+                format!("{error:#}"),
+                "use paper, alpaca-eval, or a JSON file like the aligner.json beside weights",
+            );
+        }
+        self.remote(&aligner.remote);
+    }
+
+    fn model(&mut self, aligner: &Aligner) {
+        match &aligner.model {
+            ModelChoice::Bundled | ModelChoice::StandIn(_) => {}
+            ModelChoice::Remote => {
                 for (key, value) in [
                     ("aligner.remote.url", &aligner.remote.url),
                     ("aligner.remote.model", &aligner.remote.model),
@@ -38,67 +57,70 @@ impl Found {
                     }
                 }
             }
-            path if Path::new(path).exists() => {
+            ModelChoice::Named(path) if Path::new(path).exists() => {
                 if let Some(problem) = no_checkpoint(Path::new(path)) {
                     self.add(
                         "aligner.model",
-                        path.to_owned(),
+                        path.clone(),
                         problem,
                         "name a folder in Hugging Face layout or a GGUF file, which this user may \
                          read",
                     );
                 }
             }
-            id if id.parse::<HubId>().is_ok() => {}
-            other => self.add(
+            ModelChoice::Named(id) if id.parse::<HubId>().is_ok() => {}
+            ModelChoice::Named(other) => self.add(
                 "aligner.model",
-                other.to_owned(),
+                other.clone(),
                 "neither a built-in Aligner, nor a file or folder that exists, nor a model of the \
                  Hugging Face hub",
                 "use bundled, identity, marker, marker-all, remote, the path of a folder in \
                  Hugging Face layout or of a GGUF file, or owner/name@revision",
             ),
         }
-        for device in aligner.device.values() {
-            let cuda = device
-                .strip_prefix("cuda:")
-                .is_some_and(|n| n.parse::<usize>().is_ok());
-            if device != "cpu" && !cuda {
-                self.add(
+    }
+
+    /// Where the model runs, and whether its weights can be held there as they are asked for.
+    fn devices(&mut self, aligner: &Aligner) {
+        let names = aligner.device.values();
+        let (mut on_cpu, mut on_cuda) = (false, false);
+        for name in names {
+            match name.parse::<Device>() {
+                Ok(Device::Cpu) => on_cpu = true,
+                Ok(Device::Cuda(_)) => {
+                    on_cuda = true;
+                    if !cfg!(feature = "cuda") {
+                        self.add(
+                            "aligner.device",
+                            name.clone(),
+                            "this binary was built without CUDA",
+                            "use cpu, or a binary that `make cuda` built",
+                        );
+                    }
+                }
+                Err(_) => self.add(
                     "aligner.device",
-                    device.clone(),
+                    name.clone(),
                     "not a device",
                     "use cpu, cuda:0, or a list such as [cuda:0, cuda:1]",
-                );
-            } else if cuda && !cfg!(feature = "cuda") {
-                self.add(
-                    "aligner.device",
-                    device.clone(),
-                    "this binary was built without CUDA",
-                    "use cpu, or a binary that `make cuda` built",
-                );
+                ),
             }
         }
-        let cuda = aligner
-            .device
-            .values()
-            .iter()
-            .any(|d| d.starts_with("cuda:"));
-        if cuda && aligner.device.values().iter().any(|d| d == "cpu") {
+        if on_cpu && on_cuda {
             self.add(
                 "aligner.device",
-                aligner.device.values().join(", "),
+                names.join(", "),
                 "a CPU and a GPU correct differently where two tokens are as good as tied",
                 "name devices of one kind",
             );
         }
         let served = match aligner.dtype {
             Dtype::Auto | Dtype::F32 => true,
-            Dtype::Q8_0 | Dtype::Q4K => !cuda,
-            Dtype::Bf16 => cuda,
+            Dtype::Q8_0 | Dtype::Q4K => !on_cuda,
+            Dtype::Bf16 => on_cuda,
         };
-        // The stand-ins and a remote Aligner have no weights to hold.
-        if !served && !WITHOUT_WEIGHTS.contains(&aligner.model.as_str()) {
+        // Whatever has no weights here has none to hold.
+        if !served && aligner.model.has_weights() {
             self.add(
                 "aligner.dtype",
                 aligner.dtype.name().to_owned(),
@@ -106,7 +128,10 @@ impl Found {
                 "use auto, f32, q8_0 or q4_k on a CPU, and auto, f32 or bf16 on CUDA",
             );
         }
-        match aligner.threads {
+    }
+
+    fn threads(&mut self, threads: Option<u16>) {
+        match threads {
             Some(0) => self.add(
                 "aligner.threads",
                 "0".to_owned(),
@@ -121,6 +146,9 @@ impl Found {
             ),
             _ => {}
         }
+    }
+
+    fn decoding(&mut self, aligner: &Aligner) {
         if aligner.max_new_tokens == 0 {
             self.add(
                 "aligner.max_new_tokens",
@@ -147,17 +175,6 @@ impl Found {
                 "write 0.95, or null",
             );
         }
-        if let Some(profile) = &aligner.profile
-            && let Err(error) = models::profile(profile)
-        {
-            self.add(
-                "aligner.profile",
-                profile.clone(),
-                format!("{error:#}"),
-                "use paper, alpaca-eval, or a JSON file like the aligner.json beside weights",
-            );
-        }
-        self.remote(&aligner.remote);
     }
 
     fn remote(&mut self, remote: &Remote) {

@@ -3,10 +3,7 @@
 //! A default may well have none: nobody counts on it.
 
 use super::{Found, Problem, Settings};
-use crate::config::{Aligner, Format};
-
-/// Stand-ins, which read neither prompts nor weights.
-const STAND_INS: [&str; 3] = ["identity", "marker", "marker-all"];
+use crate::config::{Aligner, Format, ModelChoice};
 
 /// Those among the keys that were written.
 pub fn without_effect(settings: &Settings, written: &[String]) -> Vec<Problem> {
@@ -68,10 +65,9 @@ struct Unread {
 
 fn unread(settings: &Settings) -> Vec<Unread> {
     let (aligner, usual) = (&settings.aligner, Aligner::default());
-    let model = aligner.model.as_str();
-    let (is_remote, is_stand_in) = (model == "remote", STAND_INS.contains(&model));
+    let model = &aligner.model;
     let mut found = Vec::new();
-    if !is_remote {
+    if *model != ModelChoice::Remote {
         let remote = &aligner.remote;
         found.push(Unread {
             keys: those([
@@ -88,7 +84,7 @@ fn unread(settings: &Settings) -> Vec<Unread> {
             fix: "write aligner.model: remote, or leave this out",
         });
     }
-    if is_remote || is_stand_in {
+    if !model.has_weights() {
         found.push(Unread {
             keys: those([
                 ("aligner.device", aligner.device != usual.device),
@@ -107,7 +103,7 @@ fn unread(settings: &Settings) -> Vec<Unread> {
             fix: "leave this out, or name another aligner.model",
         });
     }
-    if is_stand_in {
+    if matches!(model, ModelChoice::StandIn(_)) {
         found.push(Unread {
             keys: those([("aligner.profile", aligner.profile.is_some())]),
             because: format!("aligner.model is {model}, and has no prompt"),
@@ -231,7 +227,7 @@ mod tests {
             ("remote", vec![DTYPE]),
             ("identity", vec![URL, DTYPE, PROFILE]),
         ] {
-            model.clone_into(&mut settings.aligner.model);
+            settings.aligner.model = ModelChoice::from(model.to_owned());
             let found = keys(&settings, &[PROFILE, URL, DTYPE]);
             assert_eq!(found, refused, "{model}");
             let written_with_defaults = ["aligner.device", "aligner.remote.model"];

@@ -150,7 +150,7 @@ fn is_kafka_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::OneOrMany;
+    use crate::config::{ModelChoice, OneOrMany};
 
     pub(super) fn keys(settings: &Settings) -> Vec<String> {
         check(settings)
@@ -199,7 +199,7 @@ mod tests {
             .properties
             .insert("isolation.level".into(), Secret::new("x"));
         settings.topics.answers.clear();
-        settings.aligner.model = "/no/such/folder".to_owned();
+        settings.aligner.model = ModelChoice::Named("/no/such/folder".to_owned());
         settings.aligner.device = OneOrMany::One("gpu".to_owned());
         settings.aligner.max_new_tokens = 0;
         settings.service.listen = "8083".to_owned();
