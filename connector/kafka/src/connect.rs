@@ -100,7 +100,7 @@ fn connect_blocking(
     let meter = opentelemetry::global::meter("aligner-kafka");
     let absence = Absence::new(
         connection.session_timeout(),
-        !properties::broker_decides(&connection.kafka),
+        !connection.kafka.brokers_decide_on_sessions(),
     );
     let stats = ClientStats::new(Arc::clone(&tenures), absence, &meter);
 

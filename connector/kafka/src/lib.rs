@@ -56,10 +56,10 @@ mod unreadable;
 pub use connect::{Connected, connect};
 pub use mock::{MockBroker, MockError};
 pub use preflight::StartError;
-pub use properties::property_fault;
+pub use properties::{named_values, property_fault};
 pub use settings::{
     Connection, DeliveryGuarantee, KafkaSettings, Problem, StartFrom, TopicSettings,
-    default_group_id, problems,
+    default_group_id, is_topic_name, problems,
 };
 pub use sink::KafkaSink;
 pub use source::KafkaSource;

@@ -79,6 +79,35 @@ const REFUSED: &[(&str, &str)] = &[
     ("transactional.id", "set name and kafka.instance_id"),
 ];
 
+/// The values of properties that have names for them; librdkafka only says that it has others.
+const NAMED_VALUES: [(&str, &str); 9] = [
+    ("broker.address.family", "any, v4, v6"),
+    (
+        "client.dns.lookup",
+        "use_all_dns_ips, resolve_canonical_bootstrap_servers_only",
+    ),
+    ("compression.codec", "none, gzip, snappy, lz4, zstd"),
+    ("compression.type", "none, gzip, snappy, lz4, zstd"),
+    ("group.protocol", "classic, consumer"),
+    ("metadata.recovery.strategy", "none, rebootstrap"),
+    // Without the two that exactly once rules out.
+    (
+        "partitioner",
+        "murmur2_random, murmur2, consistent, fnv1a_random, fnv1a",
+    ),
+    (
+        "security.protocol",
+        "plaintext, ssl, sasl_plaintext, sasl_ssl",
+    ),
+    ("ssl.endpoint.identification.algorithm", "https, none"),
+];
+
+/// The values that a property takes, separated by commas, if they are words.
+pub fn named_values(property: &str) -> Option<&'static str> {
+    let mut named = NAMED_VALUES.into_iter();
+    named.find_map(|(name, values)| (name == property).then_some(values))
+}
+
 /// Why no property of this name can be given, whatever its value.
 pub fn property_fault(name: &str) -> Option<String> {
     if let Some((_, fix)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
@@ -135,7 +164,7 @@ fn at_odds(key: &str, value: &str, settings: &KafkaSettings) -> Option<String> {
     let value: u32 = value.trim().parse().ok()?;
     match key {
         "max.poll.interval.ms"
-            if !broker_decides(settings) && value < settings.session_timeout_ms =>
+            if !settings.brokers_decide_on_sessions() && value < settings.session_timeout_ms =>
         {
             Some(format!(
                 "{value} is below kafka.session_timeout_ms {session}; use {session} or more, or \
@@ -173,15 +202,6 @@ fn wayward(partitioner: &str, settings: &KafkaSettings) -> Option<String> {
         "{partitioner} may choose another partition for the same key: exactly once writes what a \
          failed transaction held a second time, and must find its partitions again; {instead}"
     ))
-}
-
-/// Whether the group's protocol is the newer one, where the broker alone decides on sessions, and
-/// librdkafka refuses settings about them.
-pub(crate) fn broker_decides(settings: &KafkaSettings) -> bool {
-    settings
-        .properties
-        .get("group.protocol")
-        .is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"))
 }
 
 /// Whether a property's value must never be printed.
@@ -289,7 +309,7 @@ pub(crate) fn consumer(connection: &Connection) -> ClientConfig {
     if let Some(instance) = &settings.instance_id {
         config.set("group.instance.id", instance);
     }
-    if !broker_decides(settings) {
+    if !settings.brokers_decide_on_sessions() {
         config
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set(
@@ -506,6 +526,18 @@ mod tests {
             "{}",
             found[0].message
         );
+    }
+
+    #[test]
+    fn values_that_are_named_are_taken_and_others_are_not() {
+        for (name, values) in NAMED_VALUES {
+            assert_eq!(named_values(name), Some(values));
+            assert_eq!(problems(&given(name, "nonsense")).len(), 1, "{name}");
+            for value in values.split(", ") {
+                assert_eq!(problems(&given(name, value)), [], "{name}: {value}");
+            }
+        }
+        assert_eq!(named_values("fetch.wait.max.ms"), None);
     }
 
     #[test]

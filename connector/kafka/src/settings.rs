@@ -72,6 +72,16 @@ impl Default for KafkaSettings {
     }
 }
 
+impl KafkaSettings {
+    /// Whether the group's protocol is the newer one, where the brokers alone decide on sessions, and
+    /// librdkafka refuses settings about them.
+    pub fn brokers_decide_on_sessions(&self) -> bool {
+        self.properties
+            .get("group.protocol")
+            .is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"))
+    }
+}
+
 /// What is promised when something fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -354,6 +364,11 @@ fn topic_problems(topics: &TopicSettings) -> Vec<Problem> {
         seen.push((key, topic));
     }
     found
+}
+
+/// Whether Kafka takes this as the name of a topic. What suits there suits clients and groups, too.
+pub fn is_topic_name(name: &str) -> bool {
+    unusable_topic_name(name).is_none()
 }
 
 /// Kafka's own rules for names of topics.

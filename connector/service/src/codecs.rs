@@ -9,10 +9,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use crate::{
-    config::{self, Format, Settings},
-    models,
-};
+use crate::config::{self, Format, Settings};
 
 /// Between two tries to reach the registry at start.
 const REGISTRY_RETRY: Duration = Duration::from_secs(2);
@@ -58,7 +55,7 @@ fn registry(settings: &Settings) -> anyhow::Result<Registry> {
         .url
         .as_deref()
         .context("formats.schema_registry.url is not set")?;
-    let password = models::secret(given.password.as_ref(), given.password_file.as_deref())?;
+    let password = config::secret(given.password.as_ref(), given.password_file.as_deref())?;
     Ok(Registry::new(config::registry(
         settings,
         url,

@@ -7,17 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aligner::{
-    Aligner, Decoding, Profile,
-    builtin::Builtin,
-    prompt::{ALPACA_EVAL, Template},
-};
+use aligner::{Aligner, Decoding, Profile, builtin::Builtin};
 use aligner_engine::{Device, EmbeddedModel, Engine, EngineOptions, ModelSource};
 use aligner_remote::{ApiKey, RemoteAligner, RemoteError, RemoteSettings};
 use anyhow::{Context, bail};
 
 use crate::{
-    config::{self, ModelChoice, Secret},
+    config::{self, ModelChoice},
     hub::{Hub, HubId},
 };
 
@@ -115,7 +111,11 @@ pub fn engine_options(settings: &config::Aligner) -> anyhow::Result<EngineOption
         }
     };
     let mut options = EngineOptions::new(source);
-    options.profile = settings.profile.as_deref().map(profile).transpose()?;
+    options.profile = settings
+        .profile
+        .as_deref()
+        .map(config::profile)
+        .transpose()?;
     options.dtype = settings.dtype;
     options.devices = settings
         .device
@@ -158,27 +158,9 @@ fn decoding(settings: &config::Aligner) -> Decoding {
     }
 }
 
-/// A profile by name, or from a file.
-///
-/// # Errors
-/// If the file cannot be read or is not a profile.
-pub fn profile(name: &str) -> anyhow::Result<Profile> {
-    match name {
-        "paper" => Ok(Profile::paper("aligner")),
-        "alpaca-eval" => Ok(Profile {
-            template: Template::new(ALPACA_EVAL).expect("a published template has both fields"),
-            ..Profile::paper("aligner")
-        }),
-        path => {
-            let json = std::fs::read(path).with_context(|| format!("reading profile {path}"))?;
-            Ok(Profile::from_json(&json, path)?)
-        }
-    }
-}
-
 async fn remote(settings: &config::Aligner, patience: Duration) -> anyhow::Result<Loaded> {
     let remote = &settings.remote;
-    let api_key = secret(remote.api_key.as_ref(), remote.api_key_file.as_deref())
+    let api_key = config::secret(remote.api_key.as_ref(), remote.api_key_file.as_deref())
         .context("reading aligner.remote.api_key_file")?;
     let url = remote
         .url
@@ -189,7 +171,7 @@ async fn remote(settings: &config::Aligner, patience: Duration) -> anyhow::Resul
         .clone()
         .context("aligner.remote.model is not set")?;
     let profile = match settings.profile.as_deref() {
-        Some(name) => profile(name)?,
+        Some(name) => config::profile(name)?,
         None => Profile::paper(model.clone()),
     };
     let max_concurrency = NonZeroU32::new(remote.max_concurrency)
@@ -219,19 +201,5 @@ async fn remote(settings: &config::Aligner, patience: Duration) -> anyhow::Resul
             }
             Err(error) => return Err(error.into()),
         }
-    }
-}
-
-/// A secret given in place or in a file; a trailing line break of the file is not part of it.
-///
-/// # Errors
-/// If the file cannot be read.
-pub fn secret(value: Option<&Secret>, file: Option<&str>) -> anyhow::Result<Option<Secret>> {
-    match file {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
-            Ok(Some(Secret::new(text.trim_end_matches(['\r', '\n']))))
-        }
-        None => Ok(value.cloned()),
     }
 }

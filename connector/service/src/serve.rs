@@ -1,6 +1,7 @@
 //! The service: from settings to records that flow. `run` and `demo` both go through here.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     sync::{
         Arc,
@@ -16,7 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     codecs,
-    config::{self, Problem, Problems, Settings},
+    config::{self, Problem, Problems, Secret, Settings},
     models,
     tolerance::Tolerant,
 };
@@ -112,15 +113,17 @@ async fn build(
 /// # Errors
 /// If a file cannot be read, or the settings contradict themselves.
 pub fn connection(settings: &Settings) -> anyhow::Result<Connection> {
-    let (mut kafka, topics) = config::kafka_sections(settings);
-    for (name, path) in &settings.kafka.property_files {
-        let secret = models::secret(None, Some(path))
-            .with_context(|| format!("kafka.property_files.{name}"))?
-            .expect("a file was given");
-        kafka
-            .properties
-            .insert(name.clone(), secret.expose().to_owned());
-    }
+    let read = |(name, path): (&String, &String)| {
+        let secret = Secret::read(path).with_context(|| format!("kafka.property_files.{name}"))?;
+        anyhow::Ok((name.clone(), secret))
+    };
+    let from_files: BTreeMap<String, Secret> = settings
+        .kafka
+        .property_files
+        .iter()
+        .map(read)
+        .collect::<Result<_, _>>()?;
+    let (kafka, topics) = config::kafka_sections(settings, &from_files);
     Connection::new(&settings.name.0, kafka, topics).map_err(|problems| {
         Problems(
             problems

@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 pub use layers::Layers;
 pub use load::{read, read_sections};
 pub use problem::{Problem, Problems};
-pub use secret::Secret;
-pub use sections::{fields, kafka_sections, registry};
+pub use secret::{Secret, secret};
+pub use sections::{fields, kafka_sections, profile, registry};
 pub use values::{InstanceId, ModelChoice, OneOrMany};
 
 /// Everything that `aligner-connector run` can be told.

@@ -1,7 +1,8 @@
 //! A value that is never printed.
 
-use std::fmt;
+use std::{fmt, fs};
 
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 /// A secret. `Debug`, `Display` and `Serialize` give `[redacted]`; only [`Secret::expose`] tells.
@@ -14,9 +15,29 @@ impl Secret {
         Self(value.into())
     }
 
+    /// The one in a file; a trailing line break is not part of it.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn read(path: &str) -> anyhow::Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
+        Ok(Self::new(text.trim_end_matches(['\r', '\n'])))
+    }
+
     /// The value itself, for the client that needs it.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+}
+
+/// A secret that is given in place or in a file.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn secret(value: Option<&Secret>, file: Option<&str>) -> anyhow::Result<Option<Secret>> {
+    match file {
+        Some(path) => Secret::read(path).map(Some),
+        None => Ok(value.cloned()),
     }
 }
 

@@ -1,19 +1,29 @@
 //! Sections as the crates that use them want them.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
+use aligner::{
+    Profile,
+    prompt::{ALPACA_EVAL, Template},
+};
 use aligner_kafka::{KafkaSettings, TopicSettings};
 use aligner_records::{FieldMap, FieldMapError};
 use aligner_registry::{Password, RegistrySettings};
+use anyhow::Context;
 
 use super::{Secret, Settings};
 
-/// `kafka` and `topics`, without the properties that are still in files.
-pub fn kafka_sections(settings: &Settings) -> (KafkaSettings, TopicSettings) {
+/// `kafka` and `topics`, with the properties that were read from files.
+pub fn kafka_sections(
+    settings: &Settings,
+    from_files: &BTreeMap<String, Secret>,
+) -> (KafkaSettings, TopicSettings) {
     let kafka = &settings.kafka;
     let properties = kafka
         .properties
         .iter()
+        // The later wins, where one is given twice.
+        .chain(from_files)
         .map(|(name, value)| (name.clone(), value.expose().to_owned()))
         .collect();
     let kafka = KafkaSettings {
@@ -40,7 +50,7 @@ pub fn kafka_sections(settings: &Settings) -> (KafkaSettings, TopicSettings) {
 /// # Errors
 /// If a pointer is not one, or question or answer is missing.
 pub fn fields(settings: &Settings) -> Result<Option<FieldMap>, FieldMapError> {
-    let given: std::collections::BTreeMap<String, String> = settings
+    let given: BTreeMap<String, String> = settings
         .input
         .fields
         .pointers()
@@ -53,6 +63,24 @@ pub fn fields(settings: &Settings) -> Result<Option<FieldMap>, FieldMapError> {
     let mut fields = FieldMap::try_from(given)?;
     fields.created_at_unit = settings.input.created_at_unit;
     Ok(Some(fields))
+}
+
+/// A profile by name, or from a file.
+///
+/// # Errors
+/// If the file cannot be read or is not a profile.
+pub fn profile(name: &str) -> anyhow::Result<Profile> {
+    match name {
+        "paper" => Ok(Profile::paper("aligner")),
+        "alpaca-eval" => Ok(Profile {
+            template: Template::new(ALPACA_EVAL).expect("a published template has both fields"),
+            ..Profile::paper("aligner")
+        }),
+        path => {
+            let json = std::fs::read(path).with_context(|| format!("reading profile {path}"))?;
+            Ok(Profile::from_json(&json, path)?)
+        }
+    }
 }
 
 /// `formats.schema_registry` at `url`, with its password wherever that came from.

@@ -10,9 +10,8 @@ use aligner_engine::{Device, Dtype};
 
 use super::{Found, Settings};
 use crate::{
-    config::{Aligner, ModelChoice, Remote},
+    config::{self, Aligner, ModelChoice, Remote},
     hub::HubId,
-    models,
 };
 
 /// More than this is a slip of the pen, which would start them all.
@@ -26,7 +25,7 @@ impl Found {
         self.threads(aligner.threads);
         self.decoding(aligner);
         if let Some(profile) = &aligner.profile
-            && let Err(error) = models::profile(profile)
+            && let Err(error) = config::profile(profile)
         {
             self.add(
                 "aligner.profile",

@@ -2,6 +2,8 @@
 //!
 //! A default may well have none: nobody counts on it.
 
+use std::collections::BTreeMap;
+
 use super::{Found, Problem, Settings};
 use crate::config::{Aligner, Format, ModelChoice};
 
@@ -23,8 +25,9 @@ pub fn without_effect(settings: &Settings, written: &[String]) -> Vec<Problem> {
             ),
         );
     }
-    let protocol = settings.kafka.properties.get("group.protocol");
-    if protocol.is_some_and(|protocol| protocol.expose().eq_ignore_ascii_case("consumer")) {
+    // Properties in files are not read here: what one of them says of the protocol does not count.
+    let (kafka, _) = crate::config::kafka_sections(settings, &BTreeMap::new());
+    if kafka.brokers_decide_on_sessions() {
         for (key, value, broker) in [
             (
                 "kafka.session_timeout_ms",

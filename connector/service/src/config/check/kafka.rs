@@ -1,35 +1,14 @@
 //! `kafka`, `topics` and `pipeline`: the crates that use these sections know best what suits them.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::{Found, Problem, Settings, sasl};
 
-/// The values of properties that have names for them; librdkafka only says that it has others.
-const NAMED_VALUES: [(&str, &str); 9] = [
-    ("broker.address.family", "any, v4, v6"),
-    (
-        "client.dns.lookup",
-        "use_all_dns_ips, resolve_canonical_bootstrap_servers_only",
-    ),
-    ("compression.codec", "none, gzip, snappy, lz4, zstd"),
-    ("compression.type", "none, gzip, snappy, lz4, zstd"),
-    ("group.protocol", "classic, consumer"),
-    ("metadata.recovery.strategy", "none, rebootstrap"),
-    // Without the two that exactly once rules out.
-    (
-        "partitioner",
-        "murmur2_random, murmur2, consistent, fnv1a_random, fnv1a",
-    ),
-    (
-        "security.protocol",
-        "plaintext, ssl, sasl_plaintext, sasl_ssl",
-    ),
-    ("ssl.endpoint.identification.algorithm", "https, none"),
-];
-
 impl Found {
     pub(super) fn kafka_and_pipeline(&mut self, settings: &Settings) {
-        let (mut kafka, topics) = crate::config::kafka_sections(settings);
+        let mut from_files = BTreeMap::new();
         for (name, path) in &settings.kafka.property_files {
             let key = format!("kafka.property_files.{name}");
             if let Some(fault) = aligner_kafka::property_fault(name) {
@@ -40,9 +19,7 @@ impl Found {
                     fix: None,
                 });
             } else if let Some(value) = self.secret(&key, path) {
-                kafka
-                    .properties
-                    .insert(name.clone(), value.expose().to_owned());
+                from_files.insert(name.clone(), value);
             }
             if settings.kafka.properties.contains_key(name) {
                 self.add(
@@ -53,6 +30,7 @@ impl Found {
                 );
             }
         }
+        let (kafka, topics) = crate::config::kafka_sections(settings, &from_files);
         self.sasl(settings, &kafka.properties);
         self.tls(settings, &kafka.properties);
         let refused_tokens = sasl::asks_for_tokens(&kafka.properties);
@@ -110,9 +88,7 @@ fn fix(key: &str, value: Option<&Value>) -> Option<String> {
     let property = ["kafka.properties.", "kafka.property_files."]
         .iter()
         .find_map(|map| key.strip_prefix(map))?;
-    let (_, values) = NAMED_VALUES
-        .into_iter()
-        .find(|(name, _)| *name == property)?;
+    let values = aligner_kafka::named_values(property)?;
     Some(format!("use one of {values}"))
 }
 
@@ -132,7 +108,18 @@ mod tests {
 
     #[test]
     fn a_value_without_a_meaning_is_refused_with_those_that_librdkafka_takes() {
-        for (name, values) in NAMED_VALUES {
+        for name in [
+            "broker.address.family",
+            "client.dns.lookup",
+            "compression.codec",
+            "compression.type",
+            "group.protocol",
+            "metadata.recovery.strategy",
+            "partitioner",
+            "security.protocol",
+            "ssl.endpoint.identification.algorithm",
+        ] {
+            let values = aligner_kafka::named_values(name).expect("its values are words");
             let problems = check(&given(name, "nonsense"));
             assert_eq!(problems.len(), 1, "{name}: {problems:?}");
             assert_eq!(problems[0].key, format!("kafka.properties.{name}"));

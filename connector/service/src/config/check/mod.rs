@@ -16,7 +16,6 @@ use std::net::ToSocketAddrs;
 pub use effect::without_effect;
 
 use super::{Problem, Secret, Settings};
-use crate::models;
 
 /// Everything that is wrong, each problem with its key, its value and the fix.
 pub fn check(settings: &Settings) -> Vec<Problem> {
@@ -52,8 +51,8 @@ impl Found {
 
     /// The secret in a file, where it can be read.
     fn secret(&mut self, key: &str, path: &str) -> Option<Secret> {
-        match models::secret(None, Some(path)) {
-            Ok(Some(secret)) if secret.expose().is_empty() => {
+        match Secret::read(path) {
+            Ok(secret) if secret.expose().is_empty() => {
                 self.add(
                     key,
                     path.to_owned(),
@@ -62,7 +61,7 @@ impl Found {
                 );
                 None
             }
-            Ok(secret) => secret,
+            Ok(secret) => Some(secret),
             Err(error) => {
                 self.add(
                     key,
@@ -77,7 +76,7 @@ impl Found {
 
     fn identity(&mut self, settings: &Settings) {
         let name = &settings.name.0;
-        if !is_kafka_name(name) {
+        if !aligner_kafka::is_topic_name(name) {
             self.add(
                 "name",
                 name.clone(),
@@ -86,7 +85,7 @@ impl Found {
             );
         }
         if let Some(id) = &settings.kafka.instance_id
-            && !is_kafka_name(&id.0)
+            && !aligner_kafka::is_topic_name(&id.0)
         {
             self.add(
                 "kafka.instance_id",
@@ -136,15 +135,6 @@ impl Found {
             );
         }
     }
-}
-
-/// Kafka's rule for topic names, which suits group and client ids too.
-fn is_kafka_name(name: &str) -> bool {
-    (1..=249).contains(&name.len())
-        && !matches!(name, "." | "..")
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 #[cfg(test)]
