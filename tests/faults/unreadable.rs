@@ -23,8 +23,7 @@ fn a_batch_that_cannot_be_read_ends_the_connector_by_name_and_is_not_skipped() {
     {
         let kafka = Kafka::start();
         let topics = Topics::create(&kafka, name, 1);
-        let config =
-            Config::new(name, kafka.bootstrap(), &topics).property("check.crcs", checks);
+        let config = Config::new(name, kafka.bootstrap(), &topics).property("check.crcs", checks);
         let mut writer = Writer::open(
             kafka
                 .settings()

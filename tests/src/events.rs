@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    client::Outgoing,
+    client::{Outgoing, Record},
     ledger::{Expected, Input},
 };
 

@@ -163,11 +163,7 @@ impl ConsumerThread {
     }
 
     /// Waits for a first message, takes what is there already, and hands it over.
-    fn fill(
-        &mut self,
-        batch: &mut Vec<SourceRecord>,
-        interval: Duration,
-    ) -> Result<(), End> {
+    fn fill(&mut self, batch: &mut Vec<SourceRecord>, interval: Duration) -> Result<(), End> {
         let consumer = Arc::clone(&self.consumer);
         let mut bytes = 0;
         let mut wait = interval;

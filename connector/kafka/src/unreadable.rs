@@ -63,9 +63,17 @@ mod tests {
             (CHECKSUM, [Some(17), Some(3), None], &["a"][..]),
             (UNPACKING, [Some(18), Some(17), Some(16)], &["b"]),
             (CHECKSUM, [Some(18), Some(3), None], &["b", "c"]),
-            ("Invalid message", [Some(18), Some(3), None], &["a", "b", "c"]),
+            (
+                "Invalid message",
+                [Some(18), Some(3), None],
+                &["a", "b", "c"],
+            ),
         ] {
-            assert_eq!(candidates(reason, &standings(at)), expected, "{reason} {at:?}");
+            assert_eq!(
+                candidates(reason, &standings(at)),
+                expected,
+                "{reason} {at:?}"
+            );
         }
     }
 }

@@ -8,7 +8,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -20,13 +20,16 @@ use axum::{Json, Router, extract, http::StatusCode, response::IntoResponse, rout
 use serde::Serialize;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
-use crate::{
-    serve::{Running, RunningCell},
-    telemetry::Metrics,
-};
+use crate::{serve::Running, telemetry::Metrics};
 
 /// The coordinator turns once a second at least.
 const HEARTBEAT_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long closing connections may take.
+pub const HTTP_GRACE: Duration = Duration::from_secs(1);
+
+/// A cell that is filled once the pipeline runs.
+pub type RunningCell = Arc<OnceLock<Running>>;
 
 /// What the probes look at.
 #[derive(Debug, Clone)]

@@ -13,6 +13,7 @@ mod http;
 mod hub;
 mod models;
 mod serve;
+mod signals;
 mod telemetry;
 mod tolerance;
 

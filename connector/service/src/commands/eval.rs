@@ -22,7 +22,7 @@ use crate::{
     cli,
     commands::{
         self, Usage,
-        correct::files::{self, Named},
+        files::{self, Named},
     },
     config::{self, Problem, Problems},
     models, telemetry,

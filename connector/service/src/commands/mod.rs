@@ -1,9 +1,10 @@
-//! One command per file.
+//! One command per file, and what they share.
 
 pub mod bench;
 pub mod correct;
 pub mod demo;
 pub mod eval;
+mod files;
 pub mod run;
 pub mod train;
 pub mod validate;
@@ -179,19 +180,6 @@ fn now_ms() -> i64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// The exit code that shells give for a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
-
-/// What a second signal asks for, with the exit code that the command has for it. Nothing is lost by
-/// it: offsets were not committed, and checkpoints are written whole.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "whoever signals twice does not want to wait for a drain"
-)]
-pub fn end_at_once(code: u8) -> ! {
-    std::process::exit(code.into())
 }
 
 #[cfg(test)]

@@ -10,9 +10,8 @@ use tokio::sync::oneshot;
 
 use crate::{
     cli, commands,
-    http::{Server, Watched},
-    serve::{self, HTTP_GRACE, RunningCell},
-    telemetry,
+    http::{HTTP_GRACE, RunningCell, Server, Watched},
+    serve, signals, telemetry,
 };
 
 /// Runs the command.
@@ -21,7 +20,7 @@ pub fn run(args: &cli::Run) -> anyhow::Result<ExitCode> {
     let installed = telemetry::install(&settings)?;
     let runtime = commands::runtime()?;
     let outcome = runtime.block_on(async {
-        let stop = serve::stop_signal(1)?;
+        let stop = signals::stop_signal(1)?;
         let cell = RunningCell::default();
         let connecting = Arc::new(AtomicBool::new(false));
         let server = Server::start(

@@ -16,7 +16,8 @@ use anyhow::Context;
 
 use crate::{
     cli,
-    commands::{self, INTERRUPTED, Usage, correct::files::Named},
+    commands::{Usage, files::Named},
+    signals::{self, INTERRUPTED},
     telemetry,
 };
 
@@ -32,7 +33,7 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
         let output = args.output.display();
         eprintln!("{output} holds no checkpoint: beginning anew");
     }
-    let interrupted = interrupt_flag()?;
+    let interrupted = signals::interrupt_flag()?;
     let mut reporter = Reporter::default();
     let outcome = train(&options, &mut |progress| {
         reporter.report(progress);
@@ -238,30 +239,6 @@ fn options(args: &cli::Train) -> anyhow::Result<TrainOptions> {
     recipe.learning_rate = args.learning_rate.unwrap_or(recipe.learning_rate);
     recipe.identity_share = args.identity_share.unwrap_or(recipe.identity_share);
     Ok(options)
-}
-
-/// Set by the first interrupt; a second one ends the process.
-fn interrupt_flag() -> anyhow::Result<std::sync::Arc<std::sync::atomic::AtomicBool>> {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    };
-    let flag = Arc::new(AtomicBool::new(false));
-    let raised = Arc::clone(&flag);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            while tokio::signal::ctrl_c().await.is_ok() {
-                if raised.swap(true, Ordering::Relaxed) {
-                    commands::end_at_once(INTERRUPTED);
-                }
-                eprintln!("finishing this step; interrupt again to end at once");
-            }
-        });
-    });
-    Ok(flag)
 }
 
 /// Progress to stderr: every validation, and at most one line every few seconds between.

@@ -30,7 +30,7 @@ use crate::{
     cli,
     commands::{
         self, Usage,
-        correct::files::{self, Named},
+        files::{self, Named},
     },
     config, models, telemetry,
 };

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::commands::{
     Usage,
-    correct::files::{self, Named},
+    files::{self, Named},
 };
 
 /// Requests that are all present at the start.

@@ -9,8 +9,11 @@ use std::{
 use aligner_evaluation::render::harmless_line;
 use aligner_records::FieldMap;
 
-use super::{Input, files::Named};
-use crate::{cli, commands::Usage};
+use super::Input;
+use crate::{
+    cli,
+    commands::{Usage, files::Named},
+};
 
 /// What some editors put first into a file.
 pub const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();

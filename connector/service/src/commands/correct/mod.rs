@@ -2,7 +2,6 @@
 //! as `run`, with lines of text where that has Kafka.
 
 mod bypassed;
-pub(super) mod files;
 mod input;
 mod lines;
 mod raw;
@@ -26,13 +25,17 @@ use anyhow::{Context, bail};
 use clap::ArgMatches;
 use indicatif::ProgressBar;
 
-use self::files::Named;
 use crate::{
     cli::{self, OutputFormat},
-    commands::{self, INTERRUPTED, Usage},
+    commands::{
+        self, Usage,
+        files::{self, Named},
+    },
     config::{self, Settings},
     diff::Paint,
-    models, serve, telemetry,
+    models,
+    signals::{self, INTERRUPTED},
+    telemetry,
 };
 
 /// Runs the command; `matches` are those of the whole command line.
@@ -82,7 +85,7 @@ pub fn run(args: &cli::Correct, matches: &ArgMatches) -> anyhow::Result<ExitCode
         wall_clock: system_clock(),
     });
     let summary = runtime.block_on(async {
-        let stop = serve::stop_signal(INTERRUPTED)?;
+        let stop = signals::stop_signal(INTERRUPTED)?;
         let interrupted = async {
             stop.await;
             eprintln!("stopping: what is finished is written; a second signal ends at once");

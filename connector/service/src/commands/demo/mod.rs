@@ -14,9 +14,11 @@ use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     cli,
-    commands::{self, INTERRUPTED, demo::books::Books},
+    commands::{self, demo::books::Books},
     config::{Secret, Settings},
-    serve, telemetry,
+    serve,
+    signals::{self, INTERRUPTED},
+    telemetry,
 };
 
 const PARTITIONS: i32 = 3;
@@ -132,7 +134,7 @@ async fn demo(args: &cli::Demo) -> anyhow::Result<ExitCode> {
             ended = &mut service => {
                 ended??;
             }
-            _ = tokio::signal::ctrl_c() => commands::end_at_once(INTERRUPTED),
+            _ = tokio::signal::ctrl_c() => signals::end_at_once(INTERRUPTED),
         }
     }
     followed?;
