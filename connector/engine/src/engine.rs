@@ -1,9 +1,9 @@
 //! The engine as an [`Aligner`]: texts in, corrections out, everything heavy on its own threads.
 //!
 //! ```text
-//! align() → desk thread: guard, tokens → inbox → one worker thread per device
-//!                                                        │ tokens
-//! Completions ← decode, guard, in the caller's poll ←────┘
+//! align() → tokenizer thread: guard, tokens → inbox → one worker thread per device
+//!                                                             │ tokens
+//! Completions ← decode, guard, in the caller's poll ←─────────┘
 //! ```
 //!
 //! Queues are bounded by `max_queued` requests in all; beyond it requests are refused as
@@ -28,13 +28,13 @@ use futures::{StreamExt, channel::mpsc};
 
 use crate::{
     Description, EngineOptions, LoadError, Speculation,
-    desk::Desk,
     draft::Past,
     inbox::Inbox,
-    labour::Labour,
+    liveness::Liveness,
     load::Loaded,
     request::{Answer, Request, Text, Ticket, stopped},
     rules::Rules,
+    tokenizing::TokenizerQueue,
     worker::Worker,
 };
 
@@ -63,11 +63,11 @@ struct Shared {
     identity: Identity,
     description: Description,
     rules: Arc<Rules>,
-    desk: Arc<Desk>,
+    tokenizing: Arc<TokenizerQueue>,
     unfinished: Arc<AtomicUsize>,
     max_queued: usize,
     inbox: Arc<Inbox>,
-    labour: Labour,
+    liveness: Liveness,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -118,7 +118,7 @@ impl Engine {
             decoding: options.decoding,
         });
         let inbox = Arc::new(Inbox::new());
-        let desk = Arc::new(Desk::default());
+        let tokenizing = Arc::new(TokenizerQueue::default());
         let (mut threads, mut pulses) = (Vec::new(), Vec::new());
         let mut start = |name: String, run: Box<dyn FnOnce() + Send>| {
             let thread = thread::Builder::new().name(name).spawn(run);
@@ -137,22 +137,25 @@ impl Engine {
                 Box::new(move || worker.run()),
             );
         }
-        let (at_desk, rules_there, inbox_there) =
-            (Arc::clone(&desk), Arc::clone(&rules), Arc::clone(&inbox));
+        let (queue_there, rules_there, inbox_there) = (
+            Arc::clone(&tokenizing),
+            Arc::clone(&rules),
+            Arc::clone(&inbox),
+        );
         start(
-            "aligner-desk".to_owned(),
-            Box::new(move || at_desk.run(&rules_there, &inbox_there)),
+            "aligner-tokens".to_owned(),
+            Box::new(move || queue_there.run(&rules_there, &inbox_there)),
         );
         Ok(Self {
             shared: Arc::new(Shared {
                 identity,
                 description: loaded.description,
                 rules,
-                desk,
+                tokenizing,
                 unfinished: Arc::default(),
                 max_queued: options.limits.max_queued,
                 inbox,
-                labour: Labour::of(pulses),
+                liveness: Liveness::of(pulses),
                 threads,
             }),
         })
@@ -187,7 +190,7 @@ impl Engine {
         }
     }
 
-    /// Sends requests to the desk, or refuses them all.
+    /// Queues requests for the tokenizer, or refuses them all.
     fn submit(&self, texts: Vec<Text>) -> mpsc::Receiver<(usize, Result<Answer, AlignError>)> {
         let shared = &self.shared;
         let count = texts.len();
@@ -207,7 +210,7 @@ impl Engine {
             return receiver;
         }
         let submitted = Instant::now();
-        shared.desk.push(
+        shared.tokenizing.push(
             texts
                 .into_iter()
                 .zip(tickets)
@@ -258,7 +261,7 @@ impl Aligner for Engine {
     }
 
     fn work_done(&self) -> u64 {
-        self.shared.labour.done()
+        self.shared.liveness.done()
     }
 
     fn align(&self, batch: Vec<AlignRequest>) -> Completions {
@@ -281,7 +284,7 @@ impl Aligner for Engine {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.desk.close();
+        self.tokenizing.close();
         self.inbox.close();
         let own = thread::current().id();
         for thread in self.threads.drain(..) {

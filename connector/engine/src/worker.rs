@@ -19,7 +19,7 @@ use crate::{
     backend::{Backend, DeviceLost, Outcome, Step},
     inbox::Inbox,
     job::{End, Job},
-    labour::Pulse,
+    liveness::Pulse,
     pace::Pace,
     scheduler::{Budget, Id, Planned, Scheduler},
 };

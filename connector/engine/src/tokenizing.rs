@@ -1,4 +1,8 @@
-//! The desk: one thread that turns texts into tokens, off the workers' path; longest waiting first.
+//! One thread that turns texts into tokens, off the workers' path; longest waiting first.
+//!
+//! Its queue needs no bound of its own: the engine takes no more than `max_queued` unfinished
+//! requests, wherever they are, and a pipeline asks for no more than `max_batches_in_flight` times
+//! `max_batch_records` of them at once.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -12,18 +16,18 @@ use crate::{
 
 /// Requests on their way to being tokens.
 #[derive(Default)]
-pub(crate) struct Desk {
-    state: Mutex<DeskState>,
+pub(crate) struct TokenizerQueue {
+    state: Mutex<QueueState>,
     arrived: Condvar,
 }
 
 #[derive(Default)]
-struct DeskState {
+struct QueueState {
     requests: OldestFirst<Request>,
     closed: bool,
 }
 
-impl Desk {
+impl TokenizerQueue {
     pub(crate) fn push(&self, requests: impl Iterator<Item = Request>) {
         let mut state = self.lock();
         for request in requests {
@@ -38,7 +42,7 @@ impl Desk {
         self.arrived.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, DeskState> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

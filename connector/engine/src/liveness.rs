@@ -27,7 +27,7 @@ impl Pulse {
 /// The work of all workers together. A worker that hangs in a step must not be hidden by others that
 /// do not, since nobody but it serves what it holds.
 #[derive(Debug)]
-pub(crate) struct Labour {
+pub(crate) struct Liveness {
     pulses: Vec<Arc<Pulse>>,
     seen: Mutex<Seen>,
 }
@@ -40,7 +40,7 @@ struct Seen {
     steps: Vec<u64>,
 }
 
-impl Labour {
+impl Liveness {
     pub(crate) fn of(pulses: Vec<Arc<Pulse>>) -> Self {
         let seen = Seen {
             times: 0,
@@ -79,22 +79,22 @@ mod tests {
     #[test]
     fn work_goes_on_while_every_busy_worker_gets_on() {
         let pulses = [Arc::<Pulse>::default(), Arc::default()];
-        let labour = Labour::of(pulses.to_vec());
+        let liveness = Liveness::of(pulses.to_vec());
         let [first, second] = &pulses;
-        assert_eq!(labour.done(), 0);
+        assert_eq!(liveness.done(), 0);
         first.set_busy(true);
         first.beat();
-        assert_eq!(labour.done(), 1, "the other one has nothing to do");
-        assert_eq!(labour.done(), 1);
+        assert_eq!(liveness.done(), 1, "the other one has nothing to do");
+        assert_eq!(liveness.done(), 1);
         second.set_busy(true);
         first.beat();
-        assert_eq!(labour.done(), 1, "the other one hangs");
+        assert_eq!(liveness.done(), 1, "the other one hangs");
         second.beat();
-        assert_eq!(labour.done(), 2, "both got on");
+        assert_eq!(liveness.done(), 2, "both got on");
         first.set_busy(false);
         second.beat();
         second.set_busy(false);
-        assert_eq!(labour.done(), 3);
-        assert_eq!(labour.done(), 3);
+        assert_eq!(liveness.done(), 3);
+        assert_eq!(liveness.done(), 3);
     }
 }

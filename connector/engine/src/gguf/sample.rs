@@ -10,10 +10,8 @@ use std::collections::{BTreeMap, HashMap};
 use aligner_tokens::Texts;
 use candle_core::quantized::gguf_file::Value;
 
-use crate::{
-    LoadError,
-    gguf_text::{Problem, UNUSED, Vocabulary, integer},
-};
+use super::text::{Problem, UNUSED, Vocabulary, integer};
+use crate::LoadError;
 
 /// Tokens of a sample, evenly spread over the vocabulary, besides those that begin and end a
 /// sequence.
@@ -119,7 +117,7 @@ fn is_padding(id: u32, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gguf_text::tokenizer_json;
+    use crate::gguf::text::tokenizer_json;
 
     /// Texts and kinds: 1 is ordinary, 3 and 4 are added, 5 is unused.
     const TOKENS: [(&str, i32); 4] = [("<s>", 3), ("a", 1), ("b", 1), ("ab", 1)];

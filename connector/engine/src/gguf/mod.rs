@@ -5,6 +5,10 @@
 //! (Q4_1, Q5, the other K-quants, F16, BF16) is widened to f32 exactly, unless a smaller type was
 //! asked for.
 
+mod ends;
+mod sample;
+mod text;
+
 use std::{
     borrow::Cow,
     cell::RefCell,
@@ -22,13 +26,15 @@ use candle_core::{
     },
 };
 
+pub(crate) use self::sample::Sample;
+use self::{
+    ends::ends,
+    text::{integer, number, shown},
+};
 use crate::{
     LoadError,
     config::{Config, Layer},
     family::{ATTENTION_SOFTCAP, FINAL_SOFTCAP, WINDOW},
-    gguf_ends::ends,
-    gguf_sample::Sample,
-    gguf_text::{self, integer, number, shown},
     json::SIZES,
     kernels::Activation,
     rope::{Rope, Yarn},
@@ -90,7 +96,7 @@ impl GgufFile {
 
     /// `tokenizer.json` made from the metadata, if the file has a tokenizer.
     pub(crate) fn tokenizer(&self) -> Result<Option<Vec<u8>>, LoadError> {
-        gguf_text::tokenizer_json(&self.content.metadata)
+        text::tokenizer_json(&self.content.metadata)
             .map_err(|(key, problem)| self.problem(key, problem))
     }
 

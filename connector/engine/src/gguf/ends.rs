@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 use candle_core::quantized::gguf_file::Value;
 
-use crate::gguf_text::{CONTROL, Problem, USER_DEFINED, Vocabulary, integer, shown};
+use super::text::{CONTROL, Problem, USER_DEFINED, Vocabulary, integer, shown};
 
 /// Ids of the ends, those first that keys name; ids that none of `vocab` tokens has are left out,
 /// as llama.cpp has it: some files write -1 where there is no such token.
