@@ -10,6 +10,7 @@
 pub mod builtin;
 mod error;
 pub mod guard;
+mod hex;
 mod profile;
 pub mod prompt;
 
@@ -22,6 +23,7 @@ use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 pub use error::{AlignError, NextStep};
+pub use hex::hex;
 pub use profile::{Profile, ProfileError};
 
 /// One (question, answer) to correct.

@@ -3,11 +3,11 @@
 //! Three different templates of published Aligners are in use, so the template belongs to the
 //! model's [`Profile`](crate::Profile), and its hash to every correction.
 
-use std::fmt::Write as _;
-
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
+
+use crate::hex;
 
 const QUESTION: &str = "{question}";
 const ANSWER: &str = "{answer}";
@@ -143,12 +143,7 @@ impl From<Template> for String {
 
 /// Hex SHA-256 of a text.
 pub fn digest(text: &str) -> String {
-    Sha256::digest(text.as_bytes())
-        .iter()
-        .fold(String::with_capacity(64), |mut hex, byte| {
-            write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
-            hex
-        })
+    hex(&Sha256::digest(text.as_bytes()))
 }
 
 #[cfg(test)]

@@ -2,14 +2,13 @@
 //! found here, before a thread starts.
 
 use std::{
-    fmt::Write as _,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
 };
 
-use aligner::{Profile, ProfileError};
+use aligner::{Profile, ProfileError, hex};
 use aligner_tokens::{FILE as TOKENIZER, Texts};
 use sha2::{Digest as _, Sha256};
 
@@ -487,13 +486,4 @@ fn budget(config: &Config, element_bytes: usize, options: &EngineOptions) -> Bud
         running: limits.max_running.max(1),
         pages: tokens.div_ceil(PAGE_TOKENS).max(1),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
-            write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
-            hex
-        })
 }

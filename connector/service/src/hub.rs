@@ -371,12 +371,7 @@ fn copy(from: &mut impl Read, to: &Path) -> anyhow::Result<(u64, String)> {
         bytes += count as u64;
     }
     file.sync_all()?;
-    let sha256 = digest
-        .finalize()
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect();
-    Ok((bytes, sha256))
+    Ok((bytes, aligner::hex(&digest.finalize())))
 }
 
 fn create_parent(path: &Path) -> anyhow::Result<()> {

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, path::Path};
 
-use aligner::Profile;
+use aligner::{Profile, hex};
 use aligner_evaluation::Triple;
 use candle_core::Tensor;
 use serde_json::{Value, json};
@@ -18,7 +18,6 @@ use crate::{
     shape::{Shape, small_config},
     state::{Checkpoints, State},
     tokens::{Tokens, train_tokenizer},
-    train::hex,
 };
 
 /// Everything that a run needs.

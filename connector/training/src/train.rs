@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt::Write as _,
     ops::ControlFlow,
     path::PathBuf,
     time::{Duration, Instant},
@@ -665,12 +664,4 @@ impl Pace {
         let each = self.seconds() / self.recent.len().max(1) as f64;
         Duration::try_from_secs_f64(each * steps as f64).unwrap_or(Duration::MAX)
     }
-}
-
-/// Hex of a digest.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
-        hex
-    })
 }
