@@ -7,9 +7,10 @@
 
 use std::{num::NonZeroUsize, sync::Arc};
 
+use aligner_checkpoint::Config;
+
 use crate::{
     backend::{Backend, DeviceLost, Outcome, PAGE_TOKENS, Reading, Step},
-    config::Config,
     decoder::Decoder,
     kernels::{
         Aligned, Attend, AttentionShape, Epilogue, HeadShape, KvStore, LANES, Matrix, Place, Pool,
@@ -158,6 +159,7 @@ impl Backend for Cpu {
             epsilon,
             ..
         } = *config;
+        let epsilon = epsilon as f32;
         let padded = padded(config);
         let mut rows = step.tokens.len();
         let outputs = step.outputs();

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use aligner_checkpoint::Config;
+
 use crate::{
     LoadError,
-    config::Config,
     kernels::{Isa, KvPrecision, Matrix, Precision},
     rows::Rows,
     weights::Weights,
@@ -177,7 +178,8 @@ pub(crate) fn fixture(family: &str, precision: WeightPrecision, isa: Isa) -> Dec
     let bytes = files
         .required("config.json", "it is a fixture")
         .expect("readable");
-    let config = Config::from_json(&bytes).expect("valid");
+    let json = aligner_checkpoint::Json::parse("config.json", &bytes).expect("an object");
+    let config = Config::read(&json).expect("valid");
     let weights = Weights::open(&files).expect("opens");
     Decoder::load(config, &weights, precision, isa).expect("loads")
 }

@@ -23,6 +23,7 @@ use aligner::{
     AlignError, AlignRequest, Aligner, Completion, Completions, Decoding, Identity, Profile,
     Timing, prompt::Template,
 };
+use aligner_checkpoint::CheckpointError;
 use aligner_tokens::{FILE as TOKENIZER, Texts};
 use futures::{StreamExt, channel::mpsc};
 
@@ -245,14 +246,15 @@ fn refuse_single_words(texts: &Texts, template: &Template) -> Result<(), LoadErr
     let Some(marker) = texts.single_word_marker(template) else {
         return Ok(());
     };
-    Err(LoadError::Key {
+    Err(CheckpointError::Key {
         file: TOKENIZER.to_owned(),
         key: "added_tokens".to_owned(),
         problem: format!(
             "has single_word = true for {marker}, a marker of the prompt template, which would be \
              text beside a letter or a digit; set it to false"
         ),
-    })
+    }
+    .into())
 }
 
 impl Aligner for Engine {

@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use aligner_checkpoint::CheckpointError;
 use thiserror::Error;
 
 /// A model that cannot be loaded; nothing was started.
@@ -26,36 +27,9 @@ pub enum LoadError {
         /// The operating system's reason.
         source: io::Error,
     },
-    /// A file is not in its format.
-    #[error("{file} is not valid: {problem}")]
-    Malformed {
-        /// Name of the file.
-        file: String,
-        /// What the parser says.
-        problem: String,
-    },
-    /// A key is absent or has a value of the wrong kind.
-    #[error("{file}: {key} {problem}")]
-    Key {
-        /// Name of the file.
-        file: String,
-        /// The key, dotted where nested.
-        key: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A value that this engine does not implement.
-    #[error("{file}: {key} = {value} is not supported; supported: {supported}")]
-    Unsupported {
-        /// Name of the file.
-        file: String,
-        /// The key, dotted where nested.
-        key: String,
-        /// Its value.
-        value: String,
-        /// What would work.
-        supported: &'static str,
-    },
+    /// A file does not say what it should, or says what is not implemented.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// A tensor is absent, or not of the shape that the configuration says.
     #[error("{origin}: tensor {name} {problem}")]
     Tensor {

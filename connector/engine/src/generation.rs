@@ -10,9 +10,8 @@
 //! prompt of one token alone, and `remove_invalid_values`, since logits that are no numbers end an
 //! output here.
 
+use aligner_checkpoint::{CONFIG, CheckpointError, Json};
 use serde_json::Value;
-
-use crate::{LoadError, config, json::Json};
 
 /// Name of the file, for errors.
 pub(crate) const FILE: &str = "generation_config.json";
@@ -20,7 +19,8 @@ pub(crate) const FILE: &str = "generation_config.json";
 /// The checkpoint's say in how outputs are decoded.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Generation {
-    /// End-of-sequence ids, if it has any; they override those of [`config::Config`].
+    /// End-of-sequence ids, if it has any; they override those of
+    /// [`Config`](aligner_checkpoint::Config).
     pub(crate) eos: Vec<u32>,
     /// What the logits of tokens that were there before are divided by, if not by 1.
     pub(crate) repetition_penalty: Option<f32>,
@@ -67,15 +67,15 @@ const NOT_COMPUTED: [(&str, Idle); 21] = [
 
 impl Generation {
     /// Reads `generation_config.json`.
-    pub(crate) fn from_json(bytes: &[u8]) -> Result<Self, LoadError> {
+    pub(crate) fn from_json(bytes: &[u8]) -> Result<Self, CheckpointError> {
         let json = Json::parse(FILE, bytes)?;
         Self::read(|_| &json)
     }
 
     /// Reads the same keys in `config.json`, for a checkpoint without `generation_config.json`.
     /// What a multimodal file leaves out is what the description of its text says.
-    pub(crate) fn from_config(bytes: &[u8]) -> Result<Self, LoadError> {
-        let json = Json::parse(config::FILE, bytes)?;
+    pub(crate) fn from_config(bytes: &[u8]) -> Result<Self, CheckpointError> {
+        let json = Json::parse(CONFIG, bytes)?;
         let text = json.object("text_config")?;
         Self::read(|key| match &text {
             Some(text) if !json.has(key) => text,
@@ -84,7 +84,7 @@ impl Generation {
     }
 
     /// Reads each key in the object that `of` gives for it.
-    fn read<'a>(of: impl Fn(&str) -> &'a Json) -> Result<Self, LoadError> {
+    fn read<'a>(of: impl Fn(&str) -> &'a Json) -> Result<Self, CheckpointError> {
         for (key, idle) in NOT_COMPUTED {
             let json = of(key);
             if json.get(key).is_some_and(|value| !idle.has(value)) {

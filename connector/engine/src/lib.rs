@@ -11,7 +11,6 @@
 mod active;
 mod backend;
 mod blocks;
-mod config;
 mod cpu;
 #[cfg(any(test, feature = "cuda"))]
 mod cuda;
@@ -19,12 +18,10 @@ mod decoder;
 mod draft;
 mod engine;
 mod error;
-mod family;
 mod generation;
 mod gguf;
 mod inbox;
 mod job;
-mod json;
 mod kernels;
 mod liveness;
 mod load;
@@ -49,5 +46,4 @@ pub use engine::{Engine, RawCompletion};
 pub use error::LoadError;
 pub use options::{Description, Device, Dtype, EngineOptions, Limits, Speculation};
 pub use source::{EmbeddedModel, ModelSource};
-pub use weights::{INDEX as WEIGHTS_INDEX, SINGLE as WEIGHTS_FILE, shards as weight_shards};
 pub use worker::Work;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use aligner::{Profile, ProfileError, hex};
+use aligner_checkpoint::{CONFIG, CheckpointError, Config, Json};
 use aligner_tokens::{FILE as TOKENIZER, Texts};
 use sha2::{Digest as _, Sha256};
 
@@ -17,7 +18,6 @@ use crate::cuda::{self, Cuda};
 use crate::{
     Description, Device, Dtype, EngineOptions, LoadError, ModelSource,
     backend::{Backend, PAGE_TOKENS},
-    config::{self, Config},
     cpu::Cpu,
     decoder::{Decoder, WeightPrecision},
     generation::{self, Generation},
@@ -64,9 +64,9 @@ impl Loaded {
             }
         };
         let config_bytes = files
-            .required(config::FILE, "it describes the model")?
+            .required(CONFIG, "it describes the model")?
             .into_owned();
-        let config = Config::from_json(&config_bytes)?;
+        let config = Config::read(&Json::parse(CONFIG, &config_bytes)?)?;
         let Generation {
             mut eos,
             repetition_penalty,
@@ -274,7 +274,7 @@ impl Loaded {
             .tokenizer
             .as_ref()
             .ok_or_else(|| no_tokenizer(self.name.clone()))?;
-        let texts = Texts::from_json(json).map_err(|error| LoadError::Malformed {
+        let texts = Texts::from_json(json).map_err(|error| CheckpointError::Malformed {
             file: TOKENIZER.to_owned(),
             problem: error.to_string(),
         })?;
@@ -356,12 +356,15 @@ fn read_profile(files: &Files) -> Result<Option<Profile>, LoadError> {
     };
     Profile::from_json(&json, "aligner.json")
         .map(Some)
-        .map_err(|error| LoadError::Malformed {
-            file: "aligner.json".to_owned(),
-            problem: match error {
-                ProfileError::Malformed { source, .. } => source.to_string(),
-                other => other.to_string(),
-            },
+        .map_err(|error| {
+            CheckpointError::Malformed {
+                file: "aligner.json".to_owned(),
+                problem: match error {
+                    ProfileError::Malformed { source, .. } => source.to_string(),
+                    other => other.to_string(),
+                },
+            }
+            .into()
         })
 }
 
@@ -370,7 +373,7 @@ fn existing_folder(folder: &Path) -> Result<PathBuf, LoadError> {
         return Ok(folder.to_owned());
     }
     Err(LoadError::MissingFile {
-        file: config::FILE.to_owned(),
+        file: CONFIG.to_owned(),
         origin: folder.display().to_string(),
         hint: "this is not a folder; give a folder in Hugging Face layout",
     })

@@ -4,8 +4,9 @@
 //! matrices that the kernels use, so loading needs little more memory than the result. Tensors of
 //! a GGUF file come through candle one at a time, see [`crate::gguf`].
 
-use std::{borrow::Cow, collections::BTreeSet, fs, io::Read as _, path::Path};
+use std::{borrow::Cow, fs, io::Read as _, path::Path};
 
+use aligner_checkpoint::{CheckpointError, INDEX, SINGLE, shards};
 use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
 use safetensors::{Dtype, tensor::TensorView};
 use sha2::{Digest as _, Sha256};
@@ -32,16 +33,11 @@ enum Tensors<'a> {
     Gguf(GgufFile),
 }
 
-/// The file that says which shards there are.
-pub const INDEX: &str = "model.safetensors.index.json";
-/// The file of all weights, where they are in one.
-pub const SINGLE: &str = "model.safetensors";
-
 impl<'a> Weights<'a> {
     /// Opens `model.safetensors`, or the shards that its index lists.
     pub(crate) fn open(files: &'a Files) -> Result<Self, LoadError> {
         let origin = files.origin();
-        let malformed = |error: candle_core::Error| LoadError::Malformed {
+        let malformed = |error: candle_core::Error| CheckpointError::Malformed {
             file: origin.clone(),
             problem: error.to_string(),
         };
@@ -197,7 +193,7 @@ fn shard_names(files: &Files) -> Result<Vec<String>, LoadError> {
                    shards; PyTorch .bin files are not read",
         });
     };
-    let names = shards(&index)?;
+    let names = shards(&index, INDEX)?;
     if let Some(name) = names.iter().find(|name| !files.exists(name)) {
         return Err(LoadError::MissingFile {
             file: name.clone(),
@@ -206,40 +202,6 @@ fn shard_names(files: &Files) -> Result<Vec<String>, LoadError> {
         });
     }
     Ok(names.into_iter().collect())
-}
-
-/// The files that an index names, each beside it. They become paths, and anybody may have written
-/// the index.
-///
-/// # Errors
-/// If it is no index, or names no file or anything but files beside it.
-pub fn shards(index: &[u8]) -> Result<BTreeSet<String>, LoadError> {
-    let malformed = |problem: String| LoadError::Malformed {
-        file: INDEX.to_owned(),
-        problem,
-    };
-    let json: serde_json::Value =
-        serde_json::from_slice(index).map_err(|error| malformed(error.to_string()))?;
-    let map = json
-        .get("weight_map")
-        .and_then(serde_json::Value::as_object)
-        .filter(|map| !map.is_empty())
-        .ok_or_else(|| malformed("its weight_map names no files".to_owned()))?;
-    map.iter()
-        .map(|(tensor, name)| {
-            let beside = name.as_str().filter(|name| {
-                Path::new(name)
-                    .file_name()
-                    .is_some_and(|file| file == *name)
-            });
-            beside.map(str::to_owned).ok_or_else(|| {
-                malformed(format!(
-                    "its weight_map has {tensor:?} in {name}, which is not the name of a file \
-                     beside it"
-                ))
-            })
-        })
-        .collect()
 }
 
 /// Adds a file to a digest without holding it in memory.

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use aligner_checkpoint::CheckpointError;
 use aligner_engine::{
     Dtype, Engine, EngineOptions, LoadError, ModelSource,
     probe::{Output, Probe, TokenRequest},
@@ -426,7 +427,10 @@ fn a_gguf_file_that_cannot_be_used_is_refused_with_key_and_value() {
     let path = folder.path().join("tiny.gguf");
     fs::write(&path, b"GGUF and nothing else").expect("written");
     let error = Engine::load(EngineOptions::new(ModelSource::Gguf(path))).err();
-    assert!(matches!(error, Some(LoadError::Malformed { .. })));
+    assert!(matches!(
+        error,
+        Some(LoadError::Checkpoint(CheckpointError::Malformed { .. }))
+    ));
 }
 
 #[test]

@@ -26,7 +26,7 @@ use std::{
     time::Duration,
 };
 
-use aligner_engine::{WEIGHTS_FILE as SINGLE, WEIGHTS_INDEX as INDEX, weight_shards};
+use aligner_checkpoint::{INDEX, SINGLE, shards};
 use anyhow::{Context, bail, ensure};
 use reqwest::{StatusCode, blocking::Client, blocking::Response};
 use serde::Deserialize;
@@ -395,7 +395,7 @@ fn weights(folder: &Path) -> anyhow::Result<BTreeSet<String>> {
         return Ok(BTreeSet::from([SINGLE.to_owned()]));
     }
     let index = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-    weight_shards(&index).with_context(|| path.display().to_string())
+    Ok(shards(&index, &path.display().to_string())?)
 }
 
 /// What a note says: which of the small files are there. So it is void where one was taken away,

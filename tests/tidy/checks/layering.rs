@@ -204,3 +204,9 @@ fn the_aligner_contract_does_no_io() {
     let found = mentions("connector/aligner/src/", &INPUT_OUTPUT[..5]);
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
+
+#[test]
+fn what_a_checkpoint_says_is_read_without_io() {
+    let found = mentions("connector/checkpoint/src/", &INPUT_OUTPUT);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}

@@ -17,6 +17,7 @@ mod gpu;
 
 use std::sync::Arc;
 
+use aligner_checkpoint::{Activation, CONFIG, CheckpointError, Config};
 use half::bf16;
 
 #[cfg(feature = "cuda")]
@@ -27,9 +28,8 @@ use gpu::{Address, Argument, Gpu, GpuError, Product, Typed};
 use crate::{
     LoadError,
     backend::{Backend, DeviceLost, Outcome, PAGE_TOKENS, Reading, Step},
-    config::Config,
     decoder::{Decoder, Layer},
-    kernels::{Activation, Matrix},
+    kernels::Matrix,
     rope::RopeTable,
     rows::Rows,
     scheduler::Budget,
@@ -132,12 +132,13 @@ impl<G: Gpu> Cuda<G> {
     ) -> Result<Self, LoadError> {
         let config = &decoder.config;
         if config.head > MOST_HEAD || config.head % 2 == 1 {
-            return Err(LoadError::Unsupported {
-                file: crate::config::FILE.to_owned(),
+            return Err(CheckpointError::Unsupported {
+                file: CONFIG.to_owned(),
                 key: "head_dim".to_owned(),
                 value: config.head.to_string(),
                 supported: "even sizes up to 256 on CUDA",
-            });
+            }
+            .into());
         }
         let lost = |error: GpuError| LoadError::Setting {
             setting: "device",
@@ -268,6 +269,7 @@ impl<G: Gpu> Cuda<G> {
             epsilon,
             ..
         } = *config;
+        let epsilon = epsilon as f32;
         let (size, outputs) = (self.element.bytes(), step.outputs());
         let mut rows = step.tokens.len();
         let width = (heads + 2 * kv_heads) * head;

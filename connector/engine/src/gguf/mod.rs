@@ -18,6 +18,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use aligner_checkpoint::{
+    ATTENTION_SOFTCAP, Activation, CheckpointError, Config, FINAL_SOFTCAP, Layer, Rope, SIZES,
+    WINDOW, Yarn,
+};
 use candle_core::{
     Device,
     quantized::{
@@ -33,11 +37,6 @@ use self::{
 };
 use crate::{
     LoadError,
-    config::{Config, Layer},
-    family::{ATTENTION_SOFTCAP, FINAL_SOFTCAP, WINDOW},
-    json::SIZES,
-    kernels::Activation,
-    rope::{Rope, Yarn},
     rows::{Rows, Stored},
 };
 
@@ -110,21 +109,23 @@ impl GgufFile {
     pub(crate) fn config(&self) -> Result<Config, LoadError> {
         let family = self.architecture.clone();
         if !ARCHITECTURES.split(", ").any(|known| known == family) {
-            return Err(LoadError::Unsupported {
+            return Err(CheckpointError::Unsupported {
                 file: self.name.clone(),
                 key: "general.architecture".to_owned(),
                 value: family,
                 supported: ARCHITECTURES,
-            });
+            }
+            .into());
         }
         let experts = self.count("expert_count", 0..=*SIZES.end())?;
         if let Some(experts) = experts.filter(|&experts| experts > 0) {
-            return Err(LoadError::Unsupported {
+            return Err(CheckpointError::Unsupported {
                 file: self.name.clone(),
                 key: self.key("expert_count"),
                 value: experts.to_string(),
                 supported: "0, a model without experts",
-            });
+            }
+            .into());
         }
         let gemma = family.starts_with("gemma");
         let (gemma2, gemma3) = (family == "gemma2", family == "gemma3");
@@ -182,7 +183,7 @@ impl GgufFile {
             context: self.size("context_length")?,
             epsilon: self
                 .number("attention.layer_norm_rms_epsilon")?
-                .unwrap_or(1e-6) as f32,
+                .unwrap_or(1e-6),
             activation: if gemma {
                 Activation::GeluTanh
             } else {
@@ -247,12 +248,13 @@ impl GgufFile {
                 let given = |key: &str| self.number(&format!("rope.scaling.{key}"));
                 for (key, plain) in [("yarn_ext_factor", 1.0), ("yarn_log_multiplier", 0.0)] {
                     if let Some(value) = given(key)?.filter(|value| *value != plain) {
-                        return Err(LoadError::Unsupported {
+                        return Err(CheckpointError::Unsupported {
                             file: self.name.clone(),
                             key: self.key(&format!("rope.scaling.{key}")),
                             value: value.to_string(),
                             supported: "no value of its own",
-                        });
+                        }
+                        .into());
                     }
                 }
                 // The first is the whole of it, as transformers' attention_factor; the second comes on
@@ -271,12 +273,13 @@ impl GgufFile {
                 });
             }
             other => {
-                return Err(LoadError::Unsupported {
+                return Err(CheckpointError::Unsupported {
                     file: self.name.clone(),
                     key,
                     value: other.and_then(Result::ok).unwrap_or_default(),
                     supported: "none, linear, yarn",
-                });
+                }
+                .into());
             }
         }
         // Llama 3's scaling comes as a tensor of divisors.
@@ -284,10 +287,7 @@ impl GgufFile {
             let divisors = self.tensor("rope_freqs.weight", &[rope.frequencies.len()])?;
             let mut values = vec![1.0; rope.frequencies.len()];
             divisors.row(0, &mut values);
-            rope.frequencies
-                .iter_mut()
-                .zip(values)
-                .for_each(|(f, divisor)| *f /= divisor);
+            rope = rope.divided(&values);
         }
         Ok(rope)
     }
@@ -434,7 +434,7 @@ impl GgufFile {
         format!("{}.{key}", self.architecture)
     }
 
-    /// A number as [`Json`](crate::json::Json) takes it, if the key is there.
+    /// A number as [`Json`](aligner_checkpoint::Json) takes it, if the key is there.
     fn number(&self, key: &str) -> Result<Option<f64>, LoadError> {
         let key = self.key(key);
         let Some(value) = self.content.metadata.get(&key) else {
@@ -490,11 +490,12 @@ impl GgufFile {
     }
 
     fn problem(&self, key: String, problem: String) -> LoadError {
-        LoadError::Key {
+        CheckpointError::Key {
             file: self.name.clone(),
             key,
             problem,
         }
+        .into()
     }
 
     fn tensor_problem(&self, name: &str, problem: String) -> LoadError {
@@ -517,14 +518,15 @@ fn unreadable(file: &str, error: &candle_core::Error) -> LoadError {
         .strip_prefix("unknown dtype for tensor ")
         .and_then(|rest| rest.lines().next()?.parse().ok());
     match number {
-        Some(number) => LoadError::Unsupported {
+        Some(number) => CheckpointError::Unsupported {
             file,
             key: "the type of a tensor".to_owned(),
             value: ggml_type(number).map_or_else(|| number.to_string(), str::to_owned),
             supported: TYPES,
         },
-        None => LoadError::Malformed { file, problem },
+        None => CheckpointError::Malformed { file, problem },
     }
+    .into()
 }
 
 /// ggml's name of a type that candle does not know.

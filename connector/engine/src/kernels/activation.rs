@@ -1,19 +1,11 @@
 //! The operations between matrix products: RMS norm, gated activations, soft caps.
 
+use aligner_checkpoint::Activation;
+
 use super::{
     Floats, LANES, Pool, Shared, for_each_isa,
     lanes::{Lanes, exp, sum, tanh},
 };
-
-/// The gate's activation function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Activation {
-    Silu,
-    /// The tanh approximation.
-    GeluTanh,
-    /// With the error function.
-    Gelu,
-}
 
 /// Values below which an operation is not worth a second thread.
 const ALONE: usize = 16_384;

@@ -29,7 +29,7 @@ use std::fmt;
 
 use crate::LoadError;
 
-pub(crate) use activation::{Activation, glu, rms_norm, softcap};
+pub(crate) use activation::{glu, rms_norm, softcap};
 pub(crate) use aligned::Aligned;
 pub(crate) use attention::{Attend, AttentionShape, attend};
 pub(crate) use heads::{HeadShape, Place, split_heads};

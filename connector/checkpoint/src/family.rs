@@ -8,11 +8,12 @@ pub(crate) const SUPPORTED: &str =
     "llama, mistral, qwen2, qwen3, gemma, gemma2, gemma3, gemma3_text";
 
 /// Keys that a layer with a window sees; the same in every family that has windows.
-pub(crate) const WINDOW: usize = 4096;
+pub const WINDOW: usize = 4096;
 
-/// Where Gemma 2 caps the scores of attention, and the logits.
-pub(crate) const ATTENTION_SOFTCAP: f64 = 50.0;
-pub(crate) const FINAL_SOFTCAP: f64 = 30.0;
+/// Where Gemma 2 caps the scores of attention.
+pub const ATTENTION_SOFTCAP: f64 = 50.0;
+/// Where Gemma 2 caps the logits.
+pub const FINAL_SOFTCAP: f64 = 30.0;
 
 /// Defaults of one family, as of transformers 5.23.
 #[derive(Debug, Clone, Copy)]

@@ -9,64 +9,90 @@
 //! Absent: encoders, mixtures of experts, vision towers.
 
 use crate::{
-    LoadError,
+    CheckpointError, Json, Rope,
     family::{self, Defaults},
-    json::Json,
-    kernels::Activation,
-    rope::Rope,
 };
-
-/// Name of the file, for errors.
-pub(crate) const FILE: &str = "config.json";
 
 /// The decoder's shape and switches.
 #[derive(Debug, Clone)]
-pub(crate) struct Config {
-    pub(crate) family: String,
-    pub(crate) hidden: usize,
-    pub(crate) ffn: usize,
-    pub(crate) heads: usize,
-    pub(crate) kv_heads: usize,
-    pub(crate) head: usize,
-    pub(crate) vocab: usize,
-    pub(crate) context: usize,
-    pub(crate) epsilon: f32,
-    pub(crate) activation: Activation,
-    pub(crate) layers: Vec<Layer>,
+pub struct Config {
+    /// Value of `model_type`.
+    pub family: String,
+    /// Components of a token between the layers.
+    pub hidden: usize,
+    /// Components within the feed-forward part.
+    pub ffn: usize,
+    /// Heads of queries.
+    pub heads: usize,
+    /// Heads of keys and values.
+    pub kv_heads: usize,
+    /// Components of a head.
+    pub head: usize,
+    /// Rows of the embeddings.
+    pub vocab: usize,
+    /// Most positions of a sequence.
+    pub context: usize,
+    /// What norms add to the mean square.
+    pub epsilon: f64,
+    /// The gate's.
+    pub activation: Activation,
+    /// From first to last.
+    pub layers: Vec<Layer>,
     /// Rotary embeddings; each layer names one of them.
-    pub(crate) ropes: Vec<Rope>,
-    pub(crate) tied: bool,
-    pub(crate) qkv_bias: bool,
-    pub(crate) out_bias: bool,
-    pub(crate) mlp_bias: bool,
+    pub ropes: Vec<Rope>,
+    /// The output head is the embeddings.
+    pub tied: bool,
+    /// Queries, keys and values have biases.
+    pub qkv_bias: bool,
+    /// The product behind attention has one.
+    pub out_bias: bool,
+    /// The products of the feed-forward part have.
+    pub mlp_bias: bool,
     /// Queries and keys are normalised per head before the rotation.
-    pub(crate) qk_norm: bool,
+    pub qk_norm: bool,
     /// Norm weights are stored as their difference from one.
-    pub(crate) norm_offset: bool,
+    pub norm_offset: bool,
     /// Attention and FFN outputs are normalised before they are added.
-    pub(crate) post_norms: bool,
-    pub(crate) attention_softcap: Option<f32>,
-    pub(crate) final_softcap: Option<f32>,
-    pub(crate) query_scale: f32,
-    pub(crate) embed_scale: f32,
+    pub post_norms: bool,
+    /// Where the scores of attention are capped.
+    pub attention_softcap: Option<f32>,
+    /// Where the logits are capped.
+    pub final_softcap: Option<f32>,
+    /// Multiplies the scores of attention.
+    pub query_scale: f32,
+    /// Multiplies the embeddings.
+    pub embed_scale: f32,
     /// End-of-sequence ids that stand here, or those of the class; `generation_config.json` overrides
     /// them.
-    pub(crate) eos: Vec<u32>,
+    pub eos: Vec<u32>,
+}
+
+/// The gate's activation function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `x · sigmoid(x)`.
+    Silu,
+    /// GELU by its tanh approximation.
+    GeluTanh,
+    /// GELU with the error function.
+    Gelu,
 }
 
 /// What distinguishes one layer from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Layer {
+pub struct Layer {
     /// Keys that a query sees, its own included; all if `None`.
-    pub(crate) window: Option<usize>,
+    pub window: Option<usize>,
     /// Index into [`Config::ropes`].
-    pub(crate) rope: usize,
+    pub rope: usize,
 }
 
 impl Config {
     /// Reads `config.json`.
-    pub(crate) fn from_json(bytes: &[u8]) -> Result<Self, LoadError> {
-        let root = Json::parse(FILE, bytes)?;
+    ///
+    /// # Errors
+    /// If a key has a value that cannot be, or one that is not implemented.
+    pub fn read(root: &Json) -> Result<Self, CheckpointError> {
         let family = root.text("model_type")?.to_owned();
         if root.has("quantization_config") {
             return Err(root.unsupported(
@@ -80,7 +106,7 @@ impl Config {
         let json = nested
             .as_ref()
             .filter(|_| family == "gemma3")
-            .unwrap_or(&root);
+            .unwrap_or(root);
         let mut config = Reader {
             json,
             family: &family,
@@ -97,11 +123,14 @@ impl Config {
 
     /// Whether the numbers of heads, of heads of keys and values, and of components of a head fit
     /// together, whichever kind of file they are from; `keys` are its names for them.
-    pub(crate) fn check_heads(
+    ///
+    /// # Errors
+    /// What `problem` makes of a key and of what is wrong with it.
+    pub fn check_heads<E>(
         [heads, kv_heads, head]: [usize; 3],
         keys: [&str; 3],
-        problem: impl Fn(&str, String) -> LoadError,
-    ) -> Result<(), LoadError> {
+        problem: impl Fn(&str, String) -> E,
+    ) -> Result<(), E> {
         let [heads_key, kv_heads_key, head_key] = keys;
         if !heads.is_multiple_of(kv_heads) {
             let text = format!("is {kv_heads}, which does not divide {heads_key} = {heads}");
@@ -123,7 +152,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn read(&self) -> Result<Config, LoadError> {
+    fn read(&self) -> Result<Config, CheckpointError> {
         let json = self.json;
         let Defaults {
             hidden, heads, ffn, ..
@@ -159,7 +188,7 @@ impl Reader<'_> {
         // leaves its logits as they are.
         let capped = gemma2 || self.family == "gemma3_text";
         // Null, other than nothing, switches a cap off.
-        let softcap = |key, default: f64, applied: bool| -> Result<Option<f32>, LoadError> {
+        let softcap = |key, default: f64, applied: bool| -> Result<Option<f32>, CheckpointError> {
             let absent = gemma2 && !json.mentions(key);
             let cap = json.optional_number(key)?.or(absent.then_some(default));
             Ok(cap.filter(|_| applied).map(|cap| cap as f32))
@@ -176,7 +205,7 @@ impl Reader<'_> {
             head,
             vocab: json.size_or("vocab_size", self.defaults.vocab)?,
             context,
-            epsilon: json.number_or("rms_norm_eps", 1e-6)? as f32,
+            epsilon: json.number_or("rms_norm_eps", 1e-6)?,
             activation: self.activation()?,
             layers,
             ropes,
@@ -207,7 +236,7 @@ impl Reader<'_> {
         })
     }
 
-    fn activation(&self) -> Result<Activation, LoadError> {
+    fn activation(&self) -> Result<Activation, CheckpointError> {
         let json = self.json;
         // The classes of Gemma 2 and 3 do not look at `hidden_act`, that of Gemma 1 at nothing else.
         let key = if self.gemma && self.family != "gemma" {
@@ -237,7 +266,7 @@ impl Reader<'_> {
         count: usize,
         head: usize,
         context: usize,
-    ) -> Result<(Vec<Layer>, Vec<Rope>), LoadError> {
+    ) -> Result<(Vec<Layer>, Vec<Rope>), CheckpointError> {
         let sliding = self.sliding(count)?;
         let window = self.window()?;
         let gemma3 = self.family.starts_with("gemma3");
@@ -260,14 +289,14 @@ impl Reader<'_> {
     }
 
     /// Keys that a layer with a window sees. Null, other than nothing, is no window.
-    fn window(&self) -> Result<Option<usize>, LoadError> {
+    fn window(&self) -> Result<Option<usize>, CheckpointError> {
         let absent = !self.json.mentions("sliding_window");
         let window = self.json.optional_size("sliding_window")?;
         Ok(window.or(absent.then_some(family::WINDOW)))
     }
 
     /// Which layers look through a window.
-    fn sliding(&self, count: usize) -> Result<Vec<bool>, LoadError> {
+    fn sliding(&self, count: usize) -> Result<Vec<bool>, CheckpointError> {
         let json = self.json;
         // Mistral has no layer types: a window, if any, is everywhere.
         if self.family == "mistral" {
@@ -311,7 +340,7 @@ impl Reader<'_> {
         head: usize,
         context: usize,
         layer_type: Option<&str>,
-    ) -> Result<Rope, LoadError> {
+    ) -> Result<Rope, CheckpointError> {
         let json = self.json;
         let local = layer_type == Some("sliding_attention");
         let theta = if local {
@@ -348,7 +377,7 @@ impl Reader<'_> {
         theta: f64,
         head: usize,
         context: usize,
-    ) -> Result<Rope, LoadError> {
+    ) -> Result<Rope, CheckpointError> {
         let theta = object.number_or("rope_theta", theta)?;
         Rope::from_json(object, self.json, of_all, theta, head, context)
     }
@@ -361,7 +390,9 @@ mod tests {
     use super::*;
 
     fn read(json: Value) -> Result<Config, String> {
-        Config::from_json(json.to_string().as_bytes()).map_err(|error| error.to_string())
+        Json::of("config.json", &json)
+            .and_then(|json| Config::read(&json))
+            .map_err(|error| error.to_string())
     }
 
     fn windows(json: Value) -> Vec<Option<usize>> {
@@ -530,7 +561,9 @@ mod tests {
             read(json!({"model_type": "llama", "rope_parameters": rope})).expect("valid")
         };
         let (dynamic, plain) = (with("dynamic"), with("default"));
-        assert_eq!(dynamic.ropes, plain.ropes);
+        let [dynamic_rope, plain_rope] = [&dynamic, &plain].map(|config| &config.ropes[0]);
+        assert_eq!(dynamic_rope.frequencies, plain_rope.frequencies);
+        assert_eq!(dynamic_rope.scaling, Some("dynamic"));
         assert_eq!(dynamic.context, 2048);
     }
 

@@ -1,0 +1,224 @@
+//! A JSON object of a checkpoint that names itself in errors.
+
+use std::ops::RangeInclusive;
+
+use serde_json::{Map, Value};
+
+use crate::CheckpointError;
+
+/// Sizes that are read; the limit keeps products of two far from overflow.
+pub const SIZES: RangeInclusive<usize> = 1..=1 << 24;
+
+/// An object of a file, with its dotted place in it.
+#[derive(Debug, Clone)]
+pub struct Json {
+    file: String,
+    prefix: String,
+    map: Map<String, Value>,
+}
+
+impl Json {
+    /// The object that a whole file is; `file` is what errors call it.
+    ///
+    /// # Errors
+    /// If it is no JSON, or no object.
+    pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, CheckpointError> {
+        match serde_json::from_slice(bytes) {
+            Ok(map) => Ok(Self::whole(file, map)),
+            Err(error) => Err(CheckpointError::Malformed {
+                file: file.to_owned(),
+                problem: error.to_string(),
+            }),
+        }
+    }
+
+    /// The object that a whole file is, parsed before; `file` is what errors call it.
+    ///
+    /// # Errors
+    /// If it is no object.
+    pub fn of(file: &str, value: &Value) -> Result<Self, CheckpointError> {
+        match value {
+            Value::Object(map) => Ok(Self::whole(file, map.clone())),
+            _ => Err(CheckpointError::Malformed {
+                file: file.to_owned(),
+                problem: "it is not a JSON object".to_owned(),
+            }),
+        }
+    }
+
+    fn whole(file: &str, map: Map<String, Value>) -> Self {
+        Self {
+            file: file.to_owned(),
+            prefix: String::new(),
+            map,
+        }
+    }
+
+    /// The value of a key, if it is there and not null.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Whether the key is there and not null.
+    pub fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// Whether the key is there, even if null.
+    pub fn mentions(&self, key: &str) -> bool {
+        self.map.contains_key(key)
+    }
+
+    /// The object under a key, if it is there and not null.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn object(&self, key: &str) -> Result<Option<Self>, CheckpointError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Object(map)) => Ok(Some(Self {
+                file: self.file.clone(),
+                prefix: format!("{}{key}.", self.prefix),
+                map: map.clone(),
+            })),
+            Some(_) => Err(self.problem(key, "must be an object".to_owned())),
+        }
+    }
+
+    /// The text under a key.
+    ///
+    /// # Errors
+    /// If it is missing, or something else.
+    pub fn text(&self, key: &str) -> Result<&str, CheckpointError> {
+        self.get(key)
+            .ok_or_else(|| self.problem(key, "is missing".to_owned()))?
+            .as_str()
+            .ok_or_else(|| self.problem(key, "must be a string".to_owned()))
+    }
+
+    /// The text under a key, or `default` if it is missing or null.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn text_or<'a>(&'a self, key: &str, default: &'a str) -> Result<&'a str, CheckpointError> {
+        if self.has(key) {
+            self.text(key)
+        } else {
+            Ok(default)
+        }
+    }
+
+    /// The switch under a key, or `default` if it is missing or null.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn flag_or(&self, key: &str, default: bool) -> Result<bool, CheckpointError> {
+        self.get(key).map_or(Ok(default), |value| {
+            value
+                .as_bool()
+                .ok_or_else(|| self.problem(key, "must be true or false".to_owned()))
+        })
+    }
+
+    /// The number under a key, from 0 on, if it is there and not null.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn optional_number(&self, key: &str) -> Result<Option<f64>, CheckpointError> {
+        self.get(key)
+            .map(|value| {
+                value
+                    .as_f64()
+                    .filter(|number| number.is_finite() && *number >= 0.0)
+                    .ok_or_else(|| self.problem(key, "must be a number".to_owned()))
+            })
+            .transpose()
+    }
+
+    /// The number under a key, from 0 on, or `default` if it is missing or null.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn number_or(&self, key: &str, default: f64) -> Result<f64, CheckpointError> {
+        Ok(self.optional_number(key)?.unwrap_or(default))
+    }
+
+    /// A number of things, none included.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn count_or(&self, key: &str, default: usize) -> Result<usize, CheckpointError> {
+        self.get(key).map_or(Ok(default), |value| {
+            value
+                .as_u64()
+                .and_then(|count| usize::try_from(count).ok())
+                .ok_or_else(|| self.problem(key, format!("is {value}, not a count")))
+        })
+    }
+
+    /// One of [`SIZES`], if the key is there and not null.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn optional_size(&self, key: &str) -> Result<Option<usize>, CheckpointError> {
+        self.get(key)
+            .map(|value| {
+                value
+                    .as_u64()
+                    .and_then(|size| usize::try_from(size).ok())
+                    .filter(|size| SIZES.contains(size))
+                    .ok_or_else(|| self.problem(key, format!("is {value}, not a size")))
+            })
+            .transpose()
+    }
+
+    /// One of [`SIZES`], or `default` if the key is missing or null.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn size_or(&self, key: &str, default: usize) -> Result<usize, CheckpointError> {
+        Ok(self.optional_size(key)?.unwrap_or(default))
+    }
+
+    /// A token id or a list of them.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn ids(&self, key: &str) -> Result<Vec<u32>, CheckpointError> {
+        let id = |value: &Value| {
+            value
+                .as_u64()
+                .and_then(|id| u32::try_from(id).ok())
+                .ok_or_else(|| {
+                    self.problem(key, format!("is {value}, not a token id or a list of them"))
+                })
+        };
+        match self.get(key) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(ids)) => ids.iter().map(id).collect(),
+            Some(value) => Ok(vec![id(value)?]),
+        }
+    }
+
+    /// That something is wrong with the value of a key.
+    pub fn problem(&self, key: &str, problem: String) -> CheckpointError {
+        CheckpointError::Key {
+            file: self.file.clone(),
+            key: format!("{}{key}", self.prefix),
+            problem,
+        }
+    }
+
+    /// That the value of a key is not implemented.
+    pub fn unsupported(&self, key: &str, supported: &'static str) -> CheckpointError {
+        CheckpointError::Unsupported {
+            file: self.file.clone(),
+            key: format!("{}{key}", self.prefix),
+            value: self
+                .map
+                .get(key)
+                .map_or_else(|| "null".to_owned(), Value::to_string),
+            supported,
+        }
+    }
+}
