@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf};
 
 use aligner::ProfileError;
+use aligner_checkpoint::CheckpointError;
 use aligner_evaluation::TripleError;
 use thiserror::Error;
 
@@ -47,6 +48,9 @@ pub enum TrainError {
         /// What is wrong, and what to do.
         problem: String,
     },
+    /// One of its files does not say what it should, whatever is done with it.
+    #[error(transparent)]
+    File(#[from] CheckpointError),
     /// Its profile cannot be used.
     #[error(transparent)]
     Profile(#[from] ProfileError),

@@ -1,11 +1,8 @@
 //! The decoder's shape, from `config.json`: Llama, and nothing that this crate's model does not
 //! compute. What it cannot train it refuses by name, never ignores.
-//!
-//! The engine has a reader of its own, of more families, in a crate that training does without.
-//! The rules for what both read are the same, so that no run ends in a folder that the engine
-//! refuses, or takes for another model.
 
-use serde_json::{Map, Value, json};
+use aligner_checkpoint::{Config, Json};
+use serde_json::{Value, json};
 
 use crate::error::TrainError;
 
@@ -25,154 +22,79 @@ pub(crate) struct Shape {
     pub tied: bool,
 }
 
-/// Largest size that the engine reads.
-const MOST: usize = 1 << 24;
-
-struct Reader<'a> {
-    file: &'a str,
-    config: &'a Map<String, Value>,
-}
-
-impl Reader<'_> {
-    fn problem(&self, key: &str, problem: impl Into<String>) -> TrainError {
-        TrainError::Checkpoint {
-            file: format!("{}: {key}", self.file),
-            problem: problem.into(),
-        }
-    }
-
-    fn value(&self, key: &str) -> Option<&Value> {
-        self.config.get(key).filter(|value| !value.is_null())
-    }
-
-    fn size(&self, key: &str, absent: Option<usize>) -> Result<usize, TrainError> {
-        match self.value(key) {
-            None => absent.ok_or_else(|| self.problem(key, "is missing; expected a number")),
-            Some(value) => value
-                .as_u64()
-                .and_then(|size| usize::try_from(size).ok())
-                .filter(|size| (1..=MOST).contains(size))
-                .ok_or_else(|| {
-                    self.problem(
-                        key,
-                        format!("is {value}, expected a whole number of 1 to {MOST}"),
-                    )
-                }),
-        }
-    }
-
-    fn number(&self, key: &str, absent: f64) -> Result<f64, TrainError> {
-        self.value(key).map_or(Ok(absent), |value| {
-            value
-                .as_f64()
-                .filter(|number| *number >= 0.0)
-                .ok_or_else(|| self.problem(key, format!("is {value}, expected a number from 0")))
-        })
-    }
-
-    fn flag(&self, key: &str) -> Result<bool, TrainError> {
-        self.value(key).map_or(Ok(false), |value| {
-            value
-                .as_bool()
-                .ok_or_else(|| self.problem(key, "is neither true nor false"))
-        })
-    }
-
-    fn only(&self, key: &str, allowed: &[&str]) -> Result<(), TrainError> {
-        match self.value(key).map(|value| value.as_str().unwrap_or("")) {
-            Some(word) if !allowed.contains(&word) => Err(self.problem(
-                key,
-                format!(
-                    "is {word:?}, and only {} can be trained",
-                    allowed.join(", ")
-                ),
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    /// The base of unscaled rotary positions. As transformers 5 has it, `rope_scaling` counts where
-    /// a file has both objects, and what the object leaves out stands outside of it.
-    fn rope_theta(&self) -> Result<f64, TrainError> {
-        let outside = self.number("rope_theta", 10_000.0)?;
-        let Some((key, object)) = ["rope_scaling", "rope_parameters"]
-            .into_iter()
-            .find_map(|key| Some((key, self.value(key)?)))
-        else {
-            return Ok(outside);
-        };
-        let Value::Object(config) = object else {
-            return Err(self.problem(key, format!("is {object}, expected an object")));
-        };
-        let file = format!("{}: {key}", self.file);
-        let rope = Reader {
-            file: &file,
-            config,
-        };
-        match rope.value("rope_type").or(rope.value("type")) {
-            Some(kind) if kind != "default" => Err(self.problem(
-                key,
-                format!(
-                    "is of type {}, and only default can be trained",
-                    kind.as_str().unwrap_or(&kind.to_string())
-                ),
-            )),
-            _ => rope.number("rope_theta", outside),
-        }
-    }
-}
+/// Keys without which a model would have the sizes of Llama 2 7B.
+const NEEDED: [&str; 5] = [
+    "hidden_size",
+    "num_attention_heads",
+    "vocab_size",
+    "intermediate_size",
+    "num_hidden_layers",
+];
 
 impl Shape {
     /// Reads `config.json`; `file` names it in errors.
     pub fn from_config(config: &Value, file: &str) -> Result<Self, TrainError> {
-        let Value::Object(config) = config else {
-            return Err(TrainError::Checkpoint {
-                file: file.to_owned(),
-                problem: "is not a JSON object".to_owned(),
-            });
+        let json = Json::of(file, config)?;
+        let refuse = |key: &str, problem: String| {
+            Err(TrainError::Checkpoint {
+                file: format!("{file}: {key}"),
+                problem,
+            })
         };
-        let read = Reader { file, config };
-        if read.value("model_type").is_none() {
+        if !json.has("model_type") {
             let problem = "is missing; write \"llama\", the only one that can be trained";
-            return Err(read.problem("model_type", problem));
+            return refuse("model_type", problem.to_owned());
         }
-        read.only("model_type", &["llama"])?;
-        read.only("hidden_act", &["silu", "swish"])?;
-        for key in ["attention_bias", "mlp_bias", "use_bidirectional_attention"] {
-            if read.flag(key)? {
-                return Err(read.problem(key, "is true, and only false can be trained"));
+        for (key, allowed) in [
+            ("model_type", &["llama"][..]),
+            ("hidden_act", &["silu", "swish"][..]),
+        ] {
+            let word = json.get(key).map(|value| value.as_str().unwrap_or(""));
+            if let Some(word) = word.filter(|word| !allowed.contains(word)) {
+                let allowed = allowed.join(", ");
+                let problem = format!("is {word:?}, and only {allowed} can be trained");
+                return refuse(key, problem);
             }
         }
-        if read.value("quantization_config").is_some() {
+        if json.has("quantization_config") {
             let problem = "is there, and only weights in f32, f16 or bf16 can be trained";
-            return Err(read.problem("quantization_config", problem));
+            return refuse("quantization_config", problem.to_owned());
         }
-        let hidden = read.size("hidden_size", None)?;
-        let heads = read.size("num_attention_heads", None)?;
-        let kv_heads = read.size("num_key_value_heads", Some(heads))?;
-        let head = read.size("head_dim", Some(hidden / heads.max(1)))?;
-        if heads % kv_heads != 0 {
-            return Err(read.problem(
-                "num_key_value_heads",
-                format!("is {kv_heads}, which does not divide num_attention_heads {heads}"),
-            ));
+        if let Some(key) = NEEDED.into_iter().find(|key| !json.has(key)) {
+            return refuse(key, "is missing; expected a number".to_owned());
         }
-        if head == 0 || head % 2 != 0 {
-            let problem = format!("is {head}, expected an even number above 0");
-            return Err(read.problem("head_dim", problem));
+        let config = Config::read(&json)?;
+        for (key, biased) in [
+            ("attention_bias", config.qkv_bias || config.out_bias),
+            ("mlp_bias", config.mlp_bias),
+        ] {
+            if biased {
+                return refuse(key, "is true, and only false can be trained".to_owned());
+            }
+        }
+        let rope = config.ropes.first().expect("a Llama has one rotation");
+        if let Some(kind) = rope.scaling {
+            // Where a file has both, the first counts.
+            let keys = ["rope_scaling", "rope_parameters"];
+            let key = keys
+                .into_iter()
+                .find(|key| json.has(key))
+                .unwrap_or(keys[0]);
+            let problem = format!("is of type {kind}, and only default can be trained");
+            return refuse(key, problem);
         }
         Ok(Self {
-            vocabulary: read.size("vocab_size", None)?,
-            hidden,
-            ffn: read.size("intermediate_size", None)?,
-            layers: read.size("num_hidden_layers", None)?,
-            heads,
-            kv_heads,
-            head,
-            context: read.size("max_position_embeddings", Some(2048))?,
-            norm_epsilon: read.number("rms_norm_eps", 1e-6)?,
-            rope_theta: read.rope_theta()?,
-            tied: read.flag("tie_word_embeddings")?,
+            vocabulary: config.vocab,
+            hidden: config.hidden,
+            ffn: config.ffn,
+            layers: config.layers.len(),
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            head: config.head,
+            context: config.context,
+            norm_epsilon: config.epsilon,
+            rope_theta: rope.theta,
+            tied: config.tied,
         })
     }
 }
@@ -257,20 +179,24 @@ mod tests {
                 "config.json: rope_scaling: is of type linear, and only default can be trained",
             ),
             (
-                json!({"rope_scaling": {"rope_type": null, "type": "linear"}}),
+                json!({"rope_scaling": {"rope_type": null, "type": "linear", "factor": 2.0}}),
                 "config.json: rope_scaling: is of type linear, and only default can be trained",
             ),
             (
+                json!({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}),
+                "config.json: rope_scaling: is of type dynamic, and only default can be trained",
+            ),
+            (
                 json!({"rope_parameters": {"rope_type": 7}}),
-                "config.json: rope_parameters: is of type 7, and only default can be trained",
+                "config.json: rope_parameters.rope_type must be a string",
             ),
             (
                 json!({"rope_scaling": "linear"}),
-                "config.json: rope_scaling: is \"linear\", expected an object",
+                "config.json: rope_scaling must be an object",
             ),
             (
                 json!({"rope_scaling": {"rope_theta": "1e4"}}),
-                "config.json: rope_scaling: rope_theta: is \"1e4\", expected a number from 0",
+                "config.json: rope_scaling.rope_theta must be a number",
             ),
         ] {
             assert_eq!(rope_theta(changes).expect_err(message), message);
@@ -289,7 +215,7 @@ mod tests {
             (
                 "use_bidirectional_attention",
                 json!(true),
-                "config.json: use_bidirectional_attention: is true, and only false can be trained",
+                "config.json: use_bidirectional_attention = true is not supported; supported: false",
             ),
             (
                 "quantization_config",
@@ -300,13 +226,12 @@ mod tests {
             (
                 "rms_norm_eps",
                 json!(-1.0),
-                "config.json: rms_norm_eps: is -1.0, expected a number from 0",
+                "config.json: rms_norm_eps must be a number",
             ),
             (
                 "max_position_embeddings",
                 json!(16_777_217),
-                "config.json: max_position_embeddings: is 16777217, expected a whole number of 1 \
-                 to 16777216",
+                "config.json: max_position_embeddings is 16777217, not a size",
             ),
             (
                 "model_type",
@@ -320,7 +245,8 @@ mod tests {
             ),
             (
                 "rope_scaling",
-                json!({"rope_type": "llama3"}),
+                json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                    "high_freq_factor": 4.0}),
                 "config.json: rope_scaling: is of type llama3, and only default can be trained",
             ),
             (
@@ -331,12 +257,12 @@ mod tests {
             (
                 "num_key_value_heads",
                 json!(3),
-                "config.json: num_key_value_heads: is 3, which does not divide num_attention_heads 4",
+                "config.json: num_key_value_heads is 3, which does not divide num_attention_heads = 4",
             ),
             (
                 "head_dim",
                 json!(3),
-                "config.json: head_dim: is 3, expected an even number above 0",
+                "config.json: head_dim is 3; it must be even and above 0",
             ),
         ];
         for (key, value, message) in cases {
