@@ -33,5 +33,4 @@ mod train;
 pub use error::TrainError;
 pub use history::{History, Point};
 pub use options::{Base, DeviceChoice, IdentityTarget, Precision, Recipe, Scratch, TrainOptions};
-pub use schedule::Schedule;
 pub use train::{Ended, Outcome, Phase, Progress, Validation, train};

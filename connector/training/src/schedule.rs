@@ -4,7 +4,7 @@ use crate::{batches::Stream, examples::Example, options::Recipe};
 
 /// Learning rate by step.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     /// Highest learning rate.
     pub peak: f64,
     /// Learning rate of the last step, as a share of the highest.
