@@ -155,7 +155,6 @@ impl Backend for Cpu {
             heads,
             kv_heads,
             head,
-            vocab,
             epsilon,
             ..
         } = *config;
@@ -164,15 +163,7 @@ impl Backend for Cpu {
         let mut rows = step.tokens.len();
         let outputs = step.outputs();
 
-        let x = buffers.x.of(rows * hidden);
-        for (row, &token) in step.tokens.iter().enumerate() {
-            let to = &mut x[row * hidden..][..hidden];
-            decoder.embeddings.row(token as usize, to);
-            if config.embed_scale != 1.0 {
-                to.iter_mut().for_each(|value| *value *= config.embed_scale);
-            }
-        }
-
+        embed(decoder, &step.tokens, buffers.x.of(rows * hidden));
         for (index, layer) in decoder.layers.iter().enumerate() {
             let kind = config.layers[index];
             let last = index + 1 == decoder.layers.len();
@@ -304,39 +295,74 @@ impl Backend for Cpu {
             );
         }
 
-        outcome.readings.clear();
-        outcome.readings.resize(
-            outputs,
-            Reading {
-                token: 0,
-                logprob: 0.0,
-                finite: false,
-            },
-        );
-        outcome.logits.resize(outputs * vocab, 0.0);
-        if outputs == 0 {
-            return Ok(());
-        }
-        let normed = buffers.normed.of(rows * hidden);
-        let x = buffers.x.of(rows * hidden);
-        rms_norm(pool, isa.floats, x, rows, &decoder.norm, epsilon, normed);
-        let logits = &mut outcome.logits[..];
-        let quantized = &mut buffers.quantized;
-        matmul(
-            pool,
-            quantized,
-            normed,
-            rows,
-            &decoder.head,
-            Epilogue::Store,
-            logits,
-        );
-        if let Some(cap) = config.final_softcap {
-            softcap(isa.floats, cap, logits);
-        }
-        read(pool, isa.floats, logits, vocab, &mut outcome.readings);
+        read_out(decoder, pool, buffers, outputs, outcome);
         Ok(())
     }
+}
+
+/// The first rows of the residual stream: those of the tokens' embeddings.
+fn embed(decoder: &Decoder, tokens: &[u32], x: &mut [f32]) {
+    let Config {
+        hidden,
+        embed_scale,
+        ..
+    } = decoder.config;
+    for (row, &token) in tokens.iter().enumerate() {
+        let to = &mut x[row * hidden..][..hidden];
+        decoder.embeddings.row(token as usize, to);
+        if embed_scale != 1.0 {
+            to.iter_mut().for_each(|value| *value *= embed_scale);
+        }
+    }
+}
+
+/// Logits of the rows that the last layer has left, and what is read in them.
+fn read_out(
+    decoder: &Decoder,
+    pool: &mut Pool,
+    buffers: &mut Buffers,
+    rows: usize,
+    outcome: &mut Outcome,
+) {
+    let Config {
+        hidden,
+        vocab,
+        epsilon,
+        final_softcap,
+        ..
+    } = decoder.config;
+    let floats = decoder.isa.floats;
+    outcome.readings.clear();
+    outcome.readings.resize(
+        rows,
+        Reading {
+            token: 0,
+            logprob: 0.0,
+            finite: false,
+        },
+    );
+    outcome.logits.resize(rows * vocab, 0.0);
+    if rows == 0 {
+        return;
+    }
+    let normed = buffers.normed.of(rows * hidden);
+    let x = buffers.x.of(rows * hidden);
+    let norm = &decoder.norm;
+    rms_norm(pool, floats, x, rows, norm, epsilon as f32, normed);
+    let logits = &mut outcome.logits[..];
+    matmul(
+        pool,
+        &mut buffers.quantized,
+        normed,
+        rows,
+        &decoder.head,
+        Epilogue::Store,
+        logits,
+    );
+    if let Some(cap) = final_softcap {
+        softcap(floats, cap, logits);
+    }
+    read(pool, floats, logits, vocab, &mut outcome.readings);
 }
 
 /// What each sequence attends to; in the last layer only rows that need logits do.
