@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use aligner_tests::{
-    client::{self, Committed, Reader, Writer},
+    client::{Committed, Reader, Writer},
     connector::{Config, Connector, Topics},
     events::{self, Events},
     kafka::Kafka,

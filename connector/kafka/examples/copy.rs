@@ -103,7 +103,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
             event = source.next() => match event {
                 None => return Ok(()),
-                Some(Err(error)) => return Err(error.into()),
+                Some(Err(error) | Ok(SourceEvent::Unreadable(error))) => return Err(error.into()),
                 Some(Ok(SourceEvent::Assigned(_))) => {}
                 Some(Ok(SourceEvent::Records(records))) => {
                     for record in records {

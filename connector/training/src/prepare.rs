@@ -66,60 +66,13 @@ struct Parts {
 
 pub(crate) fn prepare(options: &TrainOptions) -> Result<Prepared, TrainError> {
     let recipe = &options.recipe;
-    let (mut digest, mut undecided) = (Vec::new(), 0);
-    let triples = examples::read_triples(&options.data, &mut digest, &mut undecided)?;
-    if triples.is_empty() {
-        return Err(TrainError::NoExamples(match undecided {
-            0 => "no data file is given; give at least one".to_owned(),
-            rows => format!(
-                "each of {rows} rows was bypassed or dead-lettered, which says nothing about what \
-                 is right; give corrected ones"
-            ),
-        }));
-    }
-    let (training, held_out) = if options.validation.is_empty() {
-        examples::split(triples, recipe.validation_share, recipe.seed)
-    } else {
-        // The same files in other roles are other data.
-        digest.extend(b"validation");
-        (
-            triples,
-            examples::read_triples(&options.validation, &mut digest, &mut undecided)?,
-        )
-    };
-    let data = hex(&Sha256::digest(&digest));
-
-    let checkpoints = Checkpoints::of(&options.output);
-    let newest = checkpoints.newest()?;
-    let resumed = match newest {
-        Some(path) if options.resume => Some(path),
-        Some(_) => {
-            return Err(TrainError::Option {
-                option: "output",
-                value: options.output.display().to_string(),
-                expected: "which holds checkpoints of an earlier run; resume it, or give another folder",
-            });
-        }
-        None => None,
-    };
-
-    let (parts, mut prepared) = if let Some(path) = resumed {
-        let (state, stored) = checkpoints.read(&path)?;
-        state.check(recipe, &data, &path)?;
-        let parts = Parts::of(&BaseFiles::read(&Base::Folder(options.output.clone()))?)?;
-        let prepared = Prepared {
-            weights: Some(stored.weights),
-            weights_file: path.display().to_string(),
-            moments: Some(stored.moments),
-            precision: state.precision,
-            state: Some(state),
-            ..Prepared::empty(&parts)?
-        };
-        (parts, prepared)
-    } else {
-        start(options, &training, &held_out)?
-    };
-
+    let Split {
+        training,
+        held_out,
+        undecided,
+        digest,
+    } = read_and_split(options)?;
+    let (parts, mut prepared) = resume_or_start(options, &training, &held_out, &digest)?;
     let tokens = Tokens::new(
         &parts.tokenizer,
         &parts.tokenizer_file,
@@ -168,29 +121,107 @@ pub(crate) fn prepare(options: &TrainOptions) -> Result<Prepared, TrainError> {
         .filter(|(example, _)| fits(example))
         .take(recipe.validation_limit)
         .unzip();
-    // The ids of a vocabulary may have gaps, and nothing said that the end is one of them.
-    let used = [&prepared.identity, &residual, &prepared.validation];
+    prepared.triples = residual.len();
+    prepared.residual = residual;
+    prepared.skipped = skipped + undecided;
+    prepared.data = digest;
+    check_ids(&parts, &prepared)?;
+    Ok(prepared)
+}
+
+/// The triples of a run.
+struct Split {
+    training: Vec<Triple>,
+    held_out: Vec<Triple>,
+    /// Rows that say nothing about what is right.
+    undecided: usize,
+    /// Of the files, each in its role.
+    digest: String,
+}
+
+fn read_and_split(options: &TrainOptions) -> Result<Split, TrainError> {
+    let recipe = &options.recipe;
+    let (mut digest, mut undecided) = (Vec::new(), 0);
+    let triples = examples::read_triples(&options.data, &mut digest, &mut undecided)?;
+    if triples.is_empty() {
+        return Err(TrainError::NoExamples(match undecided {
+            0 => "no data file is given; give at least one".to_owned(),
+            rows => format!(
+                "each of {rows} rows was bypassed or dead-lettered, which says nothing about what \
+                 is right; give corrected ones"
+            ),
+        }));
+    }
+    let (training, held_out) = if options.validation.is_empty() {
+        examples::split(triples, recipe.validation_share, recipe.seed)
+    } else {
+        // The same files in other roles are other data.
+        digest.extend(b"validation");
+        (
+            triples,
+            examples::read_triples(&options.validation, &mut digest, &mut undecided)?,
+        )
+    };
+    Ok(Split {
+        training,
+        held_out,
+        undecided,
+        digest: hex(&Sha256::digest(&digest)),
+    })
+}
+
+/// From the newest checkpoint of the output folder if the run is to go on, and else from its base.
+fn resume_or_start(
+    options: &TrainOptions,
+    training: &[Triple],
+    held_out: &[Triple],
+    digest: &str,
+) -> Result<(Parts, Prepared), TrainError> {
+    let checkpoints = Checkpoints::of(&options.output);
+    let Some(path) = checkpoints.newest()? else {
+        return start(options, training, held_out);
+    };
+    if !options.resume {
+        return Err(TrainError::Option {
+            option: "output",
+            value: options.output.display().to_string(),
+            expected: "which holds checkpoints of an earlier run; resume it, or give another folder",
+        });
+    }
+    let (state, stored) = checkpoints.read(&path)?;
+    state.check(&options.recipe, digest, &path)?;
+    let parts = Parts::of(&BaseFiles::read(&Base::Folder(options.output.clone()))?)?;
+    let prepared = Prepared {
+        weights: Some(stored.weights),
+        weights_file: path.display().to_string(),
+        moments: Some(stored.moments),
+        precision: state.precision,
+        state: Some(state),
+        ..Prepared::empty(&parts)?
+    };
+    Ok((parts, prepared))
+}
+
+/// The ids of a vocabulary may have gaps, and nothing said that the end is one of them.
+fn check_ids(parts: &Parts, prepared: &Prepared) -> Result<(), TrainError> {
+    let used = [&prepared.identity, &prepared.residual, &prepared.validation];
     let ids = used
         .into_iter()
         .flatten()
         .flat_map(|example| example.prompt.iter().chain(&example.target));
     let vocabulary = prepared.shape.vocabulary;
-    if let Some(id) = ids.copied().max().filter(|id| *id as usize >= vocabulary) {
-        let named_by = if id == parts.end {
-            "eos_token_id"
-        } else {
-            parts.tokenizer_file.as_str()
-        };
-        return Err(TrainError::Checkpoint {
-            file: format!("{}: vocab_size", parts.config_file),
-            problem: format!("is {vocabulary}, and {named_by} names token {id}"),
-        });
-    }
-    prepared.triples = residual.len();
-    prepared.residual = residual;
-    prepared.skipped = skipped + undecided;
-    prepared.data = data;
-    Ok(prepared)
+    let Some(id) = ids.copied().max().filter(|id| *id as usize >= vocabulary) else {
+        return Ok(());
+    };
+    let named_by = if id == parts.end {
+        "eos_token_id"
+    } else {
+        parts.tokenizer_file.as_str()
+    };
+    Err(TrainError::Checkpoint {
+        file: format!("{}: vocab_size", parts.config_file),
+        problem: format!("is {vocabulary}, and {named_by} names token {id}"),
+    })
 }
 
 impl TrainOptions {
