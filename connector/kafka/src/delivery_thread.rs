@@ -501,8 +501,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        Connection, DeliveryGuarantee, MockBroker, StartFrom, absence::Absence, client_errors,
-        consumer_thread::ConsumerThread, context::Listener, handoff::Handoff,
+        Connection, DeliveryGuarantee, MockBroker, StartFrom, absence::Absence,
+        client_errors_tests, consumer_thread::ConsumerThread, context::Listener, handoff::Handoff,
         membership::Membership, properties, start_position::Beginning, stats::ClientStats,
         tenure::Tenures,
     };
@@ -543,9 +543,9 @@ mod tests {
 
     #[test]
     fn what_was_left_open_is_not_given_up_while_there_is_no_place_in_the_group() {
-        let broker = MockBroker::start(&client_errors::TOPICS).expect("the mock starts");
+        let broker = MockBroker::start(&client_errors_tests::TOPICS).expect("the mock starts");
         let delivery = DeliveryGuarantee::ExactlyOnce;
-        let connection = client_errors::connection(&broker, delivery, None);
+        let connection = client_errors_tests::connection(&broker, delivery, None);
         let parts = out_of_the_group(&connection);
         let timeout = connection.transaction_timeout();
         let mut thread = DeliveryThread::open(parts, timeout, None, Arc::default());

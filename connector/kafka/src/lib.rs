@@ -18,7 +18,7 @@
 mod absence;
 mod bootstrap;
 #[cfg(test)]
-mod client_errors;
+mod client_errors_tests;
 mod connect;
 mod connections;
 mod consumer_thread;
