@@ -1,12 +1,12 @@
 //! Source and sink of a pipeline on Apache Kafka.
 //!
 //! ```text
-//!            ┌── poll thread ──┐  handoff   ┌──────────┐   calls   ┌── delivery thread ──┐
+//!            ┌ consumer thread ┐  handoff   ┌──────────┐   calls   ┌── delivery thread ───┐
 //! answers ──▶│ consumer, group │──────────▶ │ pipeline │ ────────▶ │ decides, never hangs │
-//!            └──────┬──────────┘            └──────────┘           └──────────┬──────────┘
-//!                   └───────────── tenures ────────────▶ checked by ┌── produce thread ──┐
+//!            └──────┬──────────┘            └──────────┘           └──────────┬───────────┘
+//!                   └───────────── tenures ────────────▶ checked by ┌── producer thread ──┐
 //!                                                                   │ producer, its calls │──▶ outputs
-//!                                                                   └────────────────────┘    + offsets
+//!                                                                   └─────────────────────┘    + offsets
 //! ```
 //!
 //! Promised with `exactly_once`: outputs and offsets appear together or not at all, and no result
