@@ -37,8 +37,6 @@ pub(crate) struct TransactionError {
     pub(crate) message: String,
     /// The producer can do nothing any more.
     pub(crate) fatal: bool,
-    /// The same call may be made again.
-    pub(crate) retriable: bool,
     /// The transaction can only be aborted.
     pub(crate) abortable: bool,
 }
@@ -105,7 +103,6 @@ fn outcome(error: *mut bindings::rd_kafka_error_t) -> Result<(), TransactionErro
                 .to_string_lossy()
                 .into_owned(),
             fatal: bindings::rd_kafka_error_is_fatal(error) != 0,
-            retriable: bindings::rd_kafka_error_is_retriable(error) != 0,
             abortable: bindings::rd_kafka_error_txn_requires_abort(error) != 0,
         };
         bindings::rd_kafka_error_destroy(error);

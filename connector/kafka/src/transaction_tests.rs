@@ -74,6 +74,7 @@ impl TransactionalClient for Script {
 
 #[derive(Clone, Copy)]
 enum Kind {
+    /// Neither of the others: the same call may be made again.
     Retriable,
     Abortable,
     Fatal,
@@ -84,7 +85,6 @@ fn error(code: RDKafkaErrorCode, kind: Kind) -> TransactionError {
         code,
         message: "scripted".to_owned(),
         fatal: matches!(kind, Kind::Fatal),
-        retriable: matches!(kind, Kind::Retriable),
         abortable: matches!(kind, Kind::Abortable),
     }
 }
