@@ -271,42 +271,43 @@ impl DeliveryThread {
 
     /// Before anything is committed: see [`crate::unended`].
     fn end_again(&mut self) -> Result<(), DeliveryError> {
-        while let Some(deliveries) = self.unended.attempt() {
-            let started = Instant::now();
-            match self.transact(Purpose::EndAgain, &deliveries) {
-                End::EndedAgain => {
-                    let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-                    tracing::info!(took_ms, "ended again what a failed delivery had left open");
-                    self.unended.ended();
-                }
-                // Aborted, or a producer that is finished: what was left open stays to be ended.
-                End::Stopped(cause) => return Err(DeliveryError::Stopped(cause)),
-                End::Aborted(cause) => {
-                    self.aborted();
-                    return Err(DeliveryError::Aborted(cause));
-                }
-                End::NotTried(cause) => {
-                    // The group may be without us for long, and what was left open stays open.
-                    self.unended.not_tried();
-                    return Err(DeliveryError::Aborted(cause));
-                }
-                End::Refused { cause, .. } | End::RefusedTogether(cause) => {
-                    // That batch was not taken the first time either, and its gap would stall the
-                    // next transaction of this producer.
-                    tracing::debug!(%cause, "an output of a failed delivery is refused");
-                    self.unended.ended();
-                    self.producer = None;
-                    return Err(DeliveryError::Aborted(cause));
-                }
-                End::Broken { cause, fenced } | End::Ambiguous { cause, fenced } => {
-                    self.producer = None;
-                    self.judge_fencing(fenced, started.elapsed())?;
-                    return Err(DeliveryError::Aborted(cause));
-                }
-                End::Committed => unreachable!("what is ended again is never committed"),
+        let Some(deliveries) = self.unended.attempt() else {
+            return Ok(());
+        };
+        let started = Instant::now();
+        match self.transact(Purpose::EndAgain, &deliveries) {
+            End::EndedAgain => {
+                let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(took_ms, "ended again what a failed delivery had left open");
+                self.unended.ended();
+                Ok(())
             }
+            // Aborted, or a producer that is finished: what was left open stays to be ended.
+            End::Stopped(cause) => Err(DeliveryError::Stopped(cause)),
+            End::Aborted(cause) => {
+                self.aborted();
+                Err(DeliveryError::Aborted(cause))
+            }
+            End::NotTried(cause) => {
+                // The group may be without us for long, and what was left open stays open.
+                self.unended.not_tried();
+                Err(DeliveryError::Aborted(cause))
+            }
+            End::Refused { cause, .. } | End::RefusedTogether(cause) => {
+                // That batch was not taken the first time either, and its gap would stall the
+                // next transaction of this producer.
+                tracing::debug!(%cause, "an output of a failed delivery is refused");
+                self.unended.ended();
+                self.producer = None;
+                Err(DeliveryError::Aborted(cause))
+            }
+            End::Broken { cause, fenced } | End::Ambiguous { cause, fenced } => {
+                self.producer = None;
+                self.judge_fencing(fenced, started.elapsed())?;
+                Err(DeliveryError::Aborted(cause))
+            }
+            End::Committed => unreachable!("what is ended again is never committed"),
         }
-        Ok(())
     }
 
     /// Indexes of deliveries whose tenure goes on, and the tenures of the others.
