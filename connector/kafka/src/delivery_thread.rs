@@ -21,10 +21,10 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     context::RepeatFilter,
     outlet::OutletParts,
-    producer_thread::{NoProducer, ProducerThread, Purpose},
+    producer_thread::{NoProducer, ProducerThread},
     recovery::{Batching, Fencings, Settlement, settle},
     stats::DeliveryEnd,
-    transaction::End,
+    transaction::{End, EndedAgain, Failure},
     unended::Unended,
 };
 
@@ -179,7 +179,7 @@ impl DeliveryThread {
                 let live = live.iter().map(|index| deliveries[*index].clone());
                 Arc::new(live.collect())
             };
-            let end = self.transact(Purpose::Deliver, &chosen);
+            let end = self.producer().deliver(Arc::clone(&chosen), self.timeout);
             let took = started.elapsed();
             self.count(&end, took);
             match end {
@@ -193,7 +193,7 @@ impl DeliveryThread {
                     self.after_success(&chosen);
                     return Ok(ended);
                 }
-                End::Aborted(why) => {
+                End::Failed(Failure::Aborted(why)) => {
                     tracing::info!(cause = %why, "delivery aborted, results are kept");
                     self.aborted();
                     // Partitions that left meanwhile explain it, and the rest can go at once.
@@ -202,11 +202,11 @@ impl DeliveryThread {
                     }
                     cause = why;
                 }
-                End::Refused {
+                End::Failed(Failure::Refused {
                     delivery,
                     output,
                     cause,
-                } => {
+                }) => {
                     self.refused = true;
                     // What was refused is missing from the numbers that librdkafka gives to the
                     // messages of a partition, and it finds that out in the next transaction.
@@ -217,20 +217,21 @@ impl DeliveryThread {
                         cause,
                     });
                 }
-                End::RefusedTogether(why) => {
+                End::Failed(Failure::RefusedTogether(why)) => {
                     tracing::info!(cause = %why, "a batch was refused, sending one by one");
                     self.producer = None;
                     self.batching = self.batching.to_find_out();
                     self.refused = false;
                     cause = why;
                 }
-                End::Broken { cause: why, fenced } => {
+                End::Failed(Failure::Broken { cause: why, fenced }) => {
                     tracing::warn!(cause = %why, fenced, "producer given up, nothing delivered");
                     self.producer = None;
                     self.left_open(&chosen);
                     self.judge_fencing(fenced, took)?;
                     return Err(DeliveryError::Aborted(why));
                 }
+                End::Failed(Failure::Stopped(why)) => return Err(DeliveryError::Stopped(why)),
                 End::Ambiguous { cause: why, fenced } => {
                     tracing::warn!(cause = %why, fenced, "commit not answered, asking for offsets");
                     self.producer = None;
@@ -247,20 +248,15 @@ impl DeliveryThread {
                         }
                     };
                 }
-                End::Stopped(why) => return Err(DeliveryError::Stopped(why)),
-                End::EndedAgain | End::NotTried(_) => {
-                    unreachable!("only what was asked for is done")
-                }
             }
         }
         Err(DeliveryError::Aborted(cause))
     }
 
-    fn transact(&self, purpose: Purpose, deliveries: &Arc<Vec<Delivery>>) -> End {
-        match &self.producer {
-            Some(producer) => producer.run(purpose, Arc::clone(deliveries), self.timeout),
-            None => unreachable!("prepare() leaves a producer or an error"),
-        }
+    fn producer(&self) -> &ProducerThread {
+        self.producer
+            .as_ref()
+            .expect("prepare() leaves a producer or an error")
     }
 
     fn left_open(&mut self, deliveries: &Arc<Vec<Delivery>>) {
@@ -275,39 +271,41 @@ impl DeliveryThread {
             return Ok(());
         };
         let started = Instant::now();
-        match self.transact(Purpose::EndAgain, &deliveries) {
-            End::EndedAgain => {
+        let failure = match self.producer().end_again(deliveries, self.timeout) {
+            EndedAgain::Done => {
                 let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
                 tracing::info!(took_ms, "ended again what a failed delivery had left open");
                 self.unended.ended();
-                Ok(())
+                return Ok(());
             }
-            // Aborted, or a producer that is finished: what was left open stays to be ended.
-            End::Stopped(cause) => Err(DeliveryError::Stopped(cause)),
-            End::Aborted(cause) => {
-                self.aborted();
-                Err(DeliveryError::Aborted(cause))
-            }
-            End::NotTried(cause) => {
+            EndedAgain::NotTried(cause) => {
                 // The group may be without us for long, and what was left open stays open.
                 self.unended.not_tried();
-                Err(DeliveryError::Aborted(cause))
+                return Err(DeliveryError::Aborted(cause));
             }
-            End::Refused { cause, .. } | End::RefusedTogether(cause) => {
+            EndedAgain::Failed(failure) => failure,
+        };
+        Err(match failure {
+            // Aborted, or a producer that is finished: what was left open stays to be ended.
+            Failure::Stopped(cause) => DeliveryError::Stopped(cause),
+            Failure::Aborted(cause) => {
+                self.aborted();
+                DeliveryError::Aborted(cause)
+            }
+            Failure::Refused { cause, .. } | Failure::RefusedTogether(cause) => {
                 // That batch was not taken the first time either, and its gap would stall the
                 // next transaction of this producer.
                 tracing::debug!(%cause, "an output of a failed delivery is refused");
                 self.unended.ended();
                 self.producer = None;
-                Err(DeliveryError::Aborted(cause))
+                DeliveryError::Aborted(cause)
             }
-            End::Broken { cause, fenced } | End::Ambiguous { cause, fenced } => {
+            Failure::Broken { cause, fenced } => {
                 self.producer = None;
                 self.judge_fencing(fenced, started.elapsed())?;
-                Err(DeliveryError::Aborted(cause))
+                DeliveryError::Aborted(cause)
             }
-            End::Committed => unreachable!("what is ended again is never committed"),
-        }
+        })
     }
 
     /// Indexes of deliveries whose tenure goes on, and the tenures of the others.
@@ -327,13 +325,13 @@ impl DeliveryThread {
     fn count(&self, end: &End, took: Duration) {
         let end = match end {
             End::Committed => DeliveryEnd::Committed,
-            End::Refused { .. } | End::RefusedTogether(_) => DeliveryEnd::Refused,
             End::Ambiguous { .. } => DeliveryEnd::Ambiguous,
-            End::Aborted(_)
-            | End::Broken { .. }
-            | End::Stopped(_)
-            | End::EndedAgain
-            | End::NotTried(_) => DeliveryEnd::Aborted,
+            End::Failed(Failure::Refused { .. } | Failure::RefusedTogether(_)) => {
+                DeliveryEnd::Refused
+            }
+            End::Failed(Failure::Aborted(_) | Failure::Broken { .. } | Failure::Stopped(_)) => {
+                DeliveryEnd::Aborted
+            }
         };
         self.parts.stats.ended(end, took);
     }

@@ -29,7 +29,10 @@ use crate::{
     settings::TopicSettings,
     stats::ClientStats,
     tenure::Tenures,
-    transaction::{End, OffsetsFailure, TransactionalClient, WriteFailure, stopping_cause},
+    transaction::{
+        self, End, EndedAgain, Failure, OffsetsFailure, TransactionalClient, WriteFailure,
+        stopping_cause,
+    },
 };
 
 /// Pause before trying to queue again what librdkafka had no room for.
@@ -55,6 +58,24 @@ pub(crate) struct OutletParts {
     pub(crate) consumer: ConsumerHandle,
     pub(crate) tenures: Arc<Tenures>,
     pub(crate) stats: Arc<ClientStats>,
+}
+
+/// What one transaction is made of, and the time that it has.
+pub(crate) struct Work {
+    deliveries: Arc<Vec<Delivery>>,
+    started: Instant,
+    timeout: Duration,
+}
+
+impl Work {
+    /// Its time begins now.
+    pub(crate) fn new(deliveries: Arc<Vec<Delivery>>, timeout: Duration) -> Self {
+        Self {
+            deliveries,
+            started: Instant::now(),
+            timeout,
+        }
+    }
 }
 
 /// A producer and what it needs to know of the group.
@@ -96,50 +117,32 @@ impl Outlet {
     }
 
     /// Delivers outputs and offsets.
-    pub(crate) fn deliver(
-        &self,
-        deliveries: &[Delivery],
-        phase: &Phase,
-        started: Instant,
-        timeout: Duration,
-    ) -> End {
-        let attempt = self.attempt(deliveries, phase, started, timeout);
+    pub(crate) fn deliver(&self, work: &Work, phase: &Phase) -> End {
+        let attempt = self.attempt(work, phase);
         if self.parts.transactional {
-            crate::transaction::run(attempt)
+            transaction::run(attempt)
         } else {
             attempt.deliver_at_least_once()
         }
     }
 
     /// Ends a transaction again that never ended properly; see [`crate::unended`].
-    pub(crate) fn end_again(
-        &self,
-        deliveries: &[Delivery],
-        phase: &Phase,
-        started: Instant,
-        timeout: Duration,
-    ) -> End {
-        let attempt = self.attempt(deliveries, phase, started, timeout);
+    pub(crate) fn end_again(&self, work: &Work, phase: &Phase) -> EndedAgain {
+        let attempt = self.attempt(work, phase);
         // Without a place in the group, the offsets could not be brought in.
         if let Err(cause) = attempt.standing() {
-            return End::NotTried(cause);
+            return EndedAgain::NotTried(cause);
         }
-        crate::transaction::end_again(attempt).map_or_else(|end| end, |()| End::EndedAgain)
+        transaction::end_again(attempt).map_or_else(EndedAgain::Failed, |()| EndedAgain::Done)
     }
 
-    fn attempt<'a>(
-        &'a self,
-        deliveries: &'a [Delivery],
-        phase: &'a Phase,
-        started: Instant,
-        timeout: Duration,
-    ) -> Attempt<'a> {
+    fn attempt<'a>(&'a self, work: &'a Work, phase: &'a Phase) -> Attempt<'a> {
         Attempt {
             outlet: self,
-            deliveries,
+            deliveries: &work.deliveries,
             phase,
-            write_deadline: started + timeout * WRITING_TENTHS / 10,
-            deadline: started + timeout,
+            write_deadline: work.started + work.timeout * WRITING_TENTHS / 10,
+            deadline: work.started + work.timeout,
         }
     }
 
@@ -380,22 +383,8 @@ impl Attempt<'_> {
 
     /// Outputs first, offsets after them.
     fn deliver_at_least_once(mut self) -> End {
-        match self.write() {
-            Ok(()) => {}
-            Err(WriteFailure::Refused {
-                delivery,
-                output,
-                cause,
-            }) => {
-                return End::Refused {
-                    delivery,
-                    output,
-                    cause,
-                };
-            }
-            Err(WriteFailure::RefusedTogether(cause)) => return End::RefusedTogether(cause),
-            Err(WriteFailure::Passing(cause)) => return End::Aborted(cause),
-            Err(WriteFailure::Lasting(cause)) => return End::Stopped(cause),
+        if let Err(failure) = self.write() {
+            return End::Failed(failure.into());
         }
         let committed = self
             .standing()
@@ -403,9 +392,9 @@ impl Attempt<'_> {
             .and_then(|()| self.commit_offsets().map_err(|error| error.to_string()));
         match committed {
             Ok(()) => End::Committed,
-            Err(cause) => End::Aborted(format!(
+            Err(cause) => End::Failed(Failure::Aborted(format!(
                 "outputs were written, offsets were not committed: {cause}"
-            )),
+            ))),
         }
     }
 

@@ -11,16 +11,16 @@ use std::{
         mpsc::{self, RecvTimeoutError},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use aligner_pipeline::Delivery;
 
 use crate::{
     native::TransactionError,
-    outlet::{Outlet, OutletParts},
+    outlet::{Outlet, OutletParts, Work},
     recovery::{Batching, Phase},
-    transaction::{End, is_fenced, stopping_cause},
+    transaction::{End, EndedAgain, Failure, is_fenced, stopping_cause},
 };
 
 /// How long past its transaction's timeout a call may take before it counts as stuck.
@@ -35,26 +35,22 @@ pub(crate) enum NoProducer {
     Lasting(String),
 }
 
-/// What a transaction is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// Delivering.
-    Deliver,
-    /// Ending one again that never ended properly.
-    EndAgain,
-}
-
-struct Job {
-    purpose: Purpose,
-    deliveries: Arc<Vec<Delivery>>,
-    started: Instant,
-    timeout: Duration,
+/// What the thread is asked to do, and where it says how that ended.
+enum Job {
+    Deliver {
+        work: Work,
+        reply: mpsc::SyncSender<End>,
+    },
+    /// A transaction that never ended properly.
+    EndAgain {
+        work: Work,
+        reply: mpsc::SyncSender<EndedAgain>,
+    },
 }
 
 /// The handle of the thread.
 pub(crate) struct ProducerThread {
     jobs: mpsc::SyncSender<Job>,
-    ends: mpsc::Receiver<End>,
     phase: Arc<Phase>,
 }
 
@@ -66,7 +62,6 @@ impl ProducerThread {
         claim_timeout: Duration,
     ) -> Result<Self, NoProducer> {
         let (jobs, todo) = mpsc::sync_channel::<Job>(1);
-        let (done, ends) = mpsc::sync_channel::<End>(1);
         let (ready, claimed) = mpsc::sync_channel(1);
         let phase = Arc::new(Phase::new());
         let its_phase = Arc::clone(&phase);
@@ -88,25 +83,22 @@ impl ProducerThread {
                     if !its_phase.begin() {
                         return;
                     }
-                    let run = match job.purpose {
-                        Purpose::Deliver => Outlet::deliver,
-                        Purpose::EndAgain => Outlet::end_again,
+                    let waited_for = match job {
+                        Job::Deliver { work, reply } => {
+                            reply.send(outlet.deliver(&work, &its_phase)).is_ok()
+                        }
+                        Job::EndAgain { work, reply } => {
+                            reply.send(outlet.end_again(&work, &its_phase)).is_ok()
+                        }
                     };
-                    let end = run(
-                        &outlet,
-                        &job.deliveries,
-                        &its_phase,
-                        job.started,
-                        job.timeout,
-                    );
-                    if done.send(end).is_err() {
+                    if !waited_for {
                         return;
                     }
                 }
             })
             .map_err(|error| NoProducer::Lasting(format!("no thread could be started: {error}")))?;
         match claimed.recv_timeout(claim_timeout + GRACE) {
-            Ok(Ok(())) => Ok(Self { jobs, ends, phase }),
+            Ok(Ok(())) => Ok(Self { jobs, phase }),
             Ok(Err(error)) => Err(error),
             Err(RecvTimeoutError::Timeout) => Err(NoProducer::Passing {
                 cause: "the transaction coordinator does not answer".to_owned(),
@@ -119,41 +111,54 @@ impl ProducerThread {
         }
     }
 
-    /// Makes one transaction, or gives up on the thread when the transaction's time is over.
-    pub(crate) fn run(
+    /// Delivers in one transaction, or gives up on the thread when the transaction's time is over.
+    pub(crate) fn deliver(&self, deliveries: Arc<Vec<Delivery>>, timeout: Duration) -> End {
+        let (reply, end) = mpsc::sync_channel(1);
+        let work = Work::new(deliveries, timeout);
+        self.run(Job::Deliver { work, reply }, &end, timeout)
+            .unwrap_or_else(|cause| {
+                let (cause, fenced) = (cause.to_owned(), false);
+                if self.phase.abandon() {
+                    End::Ambiguous { cause, fenced }
+                } else {
+                    End::Failed(Failure::Broken { cause, fenced })
+                }
+            })
+    }
+
+    /// Ends a transaction again that never ended properly, or gives up in the same way.
+    pub(crate) fn end_again(
         &self,
-        purpose: Purpose,
         deliveries: Arc<Vec<Delivery>>,
         timeout: Duration,
-    ) -> End {
-        let job = Job {
-            purpose,
-            deliveries,
-            started: Instant::now(),
-            timeout,
-        };
-        let stuck = |cause: &str| {
-            let cause = cause.to_owned();
-            if self.phase.abandon() {
-                End::Ambiguous {
-                    cause,
+    ) -> EndedAgain {
+        let (reply, end) = mpsc::sync_channel(1);
+        let work = Work::new(deliveries, timeout);
+        self.run(Job::EndAgain { work, reply }, &end, timeout)
+            .unwrap_or_else(|cause| {
+                // No commit is part of it.
+                self.phase.abandon();
+                EndedAgain::Failed(Failure::Broken {
+                    cause: cause.to_owned(),
                     fenced: false,
-                }
-            } else {
-                End::Broken {
-                    cause,
-                    fenced: false,
-                }
-            }
-        };
-        if self.jobs.send(job).is_err() {
-            return stuck("the producer's thread ended");
-        }
-        match self.ends.recv_timeout(timeout + GRACE) {
-            Ok(end) => end,
-            Err(RecvTimeoutError::Timeout) => stuck("the broker did not answer in time"),
-            Err(RecvTimeoutError::Disconnected) => stuck("the producer's thread ended"),
-        }
+                })
+            })
+    }
+
+    /// Hands the thread a job and waits for its reply; an error says why there is none.
+    fn run<E>(
+        &self,
+        job: Job,
+        end: &mpsc::Receiver<E>,
+        timeout: Duration,
+    ) -> Result<E, &'static str> {
+        const THREAD_ENDED: &str = "the producer's thread ended";
+        self.jobs.send(job).map_err(|_| THREAD_ENDED)?;
+        end.recv_timeout(timeout + GRACE)
+            .map_err(|error| match error {
+                RecvTimeoutError::Timeout => "the broker did not answer in time",
+                RecvTimeoutError::Disconnected => THREAD_ENDED,
+            })
     }
 }
 

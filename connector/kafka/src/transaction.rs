@@ -68,15 +68,13 @@ pub(crate) enum OffsetsFailure {
     Failed(TransactionError),
 }
 
-/// How a transaction ended.
+/// Why it came to no commit. Nothing of a transaction is there then.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum End {
-    /// Outputs and offsets are there.
-    Committed,
-    /// Nothing is there, and the producer can be used again.
+pub(crate) enum Failure {
+    /// The producer can be used again.
     Aborted(String),
-    /// Nothing is there, because this output is never accepted; a new producer is needed, since the
-    /// output is missing from the sequence of this one.
+    /// This output is never accepted; a new producer is needed, since the output is missing from the
+    /// sequence of this one.
     Refused {
         delivery: usize,
         output: usize,
@@ -84,17 +82,52 @@ pub(crate) enum End {
     },
     /// As above, but the outputs must be sent one by one to find out which it is.
     RefusedTogether(String),
-    /// Nothing is there, and a new producer is needed.
+    /// A new producer is needed.
     Broken { cause: String, fenced: bool },
+    /// Trying again is useless.
+    Stopped(String),
+}
+
+impl From<WriteFailure> for Failure {
+    fn from(failure: WriteFailure) -> Self {
+        match failure {
+            WriteFailure::Refused {
+                delivery,
+                output,
+                cause,
+            } => Self::Refused {
+                delivery,
+                output,
+                cause,
+            },
+            WriteFailure::RefusedTogether(cause) => Self::RefusedTogether(cause),
+            WriteFailure::Passing(cause) => Self::Aborted(cause),
+            WriteFailure::Lasting(cause) => Self::Stopped(cause),
+        }
+    }
+}
+
+/// How a delivery ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Outputs and offsets are there.
+    Committed,
+    /// No commit was tried.
+    Failed(Failure),
     /// A commit was tried and failed: everything may be there or nothing; a new producer is needed, then
     /// offsets tell.
     Ambiguous { cause: String, fenced: bool },
-    /// Nothing is there, and trying again is useless.
-    Stopped(String),
+}
+
+/// How an attempt to end a transaction again ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EndedAgain {
     /// Nothing is there, neither of this transaction nor of the one that it ended for good.
-    EndedAgain,
-    /// Nothing was sent to end one again: we are not in a position to.
+    Done,
+    /// Nothing was sent: we are not in a position to.
     NotTried(String),
+    /// What was left open may be open still.
+    Failed(Failure),
 }
 
 /// Runs one transaction to its end.
@@ -102,7 +135,7 @@ pub(crate) fn run<C: TransactionalClient>(client: C) -> End {
     Opened::begin(client)
         .and_then(Opened::write)
         .and_then(Written::send_offsets)
-        .map_or_else(|end| end, Complete::commit)
+        .map_or_else(End::Failed, Complete::commit)
 }
 
 /// Writes the outputs of a transaction that never ended once more, brings in the group's offsets, and
@@ -110,12 +143,14 @@ pub(crate) fn run<C: TransactionalClient>(client: C) -> End {
 ///
 /// # Errors
 ///
-/// How the attempt ended instead.
-pub(crate) fn end_again<C: TransactionalClient>(client: C) -> Result<(), End> {
+/// Why it came to nothing.
+pub(crate) fn end_again<C: TransactionalClient>(client: C) -> Result<(), Failure> {
     let Written(mut client) = Opened::begin(client).and_then(Opened::write)?;
     match client.touch_offsets() {
         Ok(()) => {}
-        Err(OffsetsFailure::NotOurs(cause)) => return Err(abort(client, End::Aborted(cause))),
+        Err(OffsetsFailure::NotOurs(cause)) => {
+            return Err(abort(client, Failure::Aborted(cause)));
+        }
         Err(OffsetsFailure::Failed(error)) if error.fatal => {
             return Err(broken("send_offsets", &error));
         }
@@ -137,50 +172,36 @@ struct Written<C>(C);
 struct Complete<C>(C);
 
 impl<C: TransactionalClient> Opened<C> {
-    fn begin(mut client: C) -> Result<Self, End> {
+    fn begin(mut client: C) -> Result<Self, Failure> {
         match client.begin() {
             Ok(()) => Ok(Self(client)),
             Err(error) => Err(stopped(&error).unwrap_or_else(|| broken("begin", &error))),
         }
     }
 
-    fn write(mut self) -> Result<Written<C>, End> {
-        let failure = match self.0.write() {
-            Ok(()) => return Ok(Written(self.0)),
-            Err(failure) => failure,
-        };
-        let end = match failure {
-            WriteFailure::Refused {
-                delivery,
-                output,
-                cause,
-            } => End::Refused {
-                delivery,
-                output,
-                cause,
-            },
-            WriteFailure::RefusedTogether(cause) => End::RefusedTogether(cause),
-            WriteFailure::Passing(cause) => End::Aborted(cause),
-            WriteFailure::Lasting(cause) => End::Stopped(cause),
-        };
-        Err(abort(self.0, end))
+    fn write(mut self) -> Result<Written<C>, Failure> {
+        match self.0.write() {
+            Ok(()) => Ok(Written(self.0)),
+            Err(failure) => Err(abort(self.0, failure.into())),
+        }
     }
 }
 
 impl<C: TransactionalClient> Written<C> {
-    fn send_offsets(mut self) -> Result<Complete<C>, End> {
+    fn send_offsets(mut self) -> Result<Complete<C>, Failure> {
         match self.0.send_offsets() {
             Ok(()) => Ok(Complete(self.0)),
-            Err(OffsetsFailure::NotOurs(cause)) => Err(abort(self.0, End::Aborted(cause))),
+            Err(OffsetsFailure::NotOurs(cause)) => Err(abort(self.0, Failure::Aborted(cause))),
             Err(OffsetsFailure::Failed(error)) if error.fatal => {
                 Err(stopped_at_offsets(&error).unwrap_or_else(|| broken("send_offsets", &error)))
             }
             // Even where the error says that the call may be made again: the transaction's time
             // is nearly over, and aborting loses nothing but that time.
             Err(OffsetsFailure::Failed(error)) => {
-                let end = stopped_at_offsets(&error)
-                    .unwrap_or_else(|| End::Aborted(format!("offsets were not taken: {error}")));
-                Err(abort(self.0, end))
+                let failure = stopped_at_offsets(&error).unwrap_or_else(|| {
+                    Failure::Aborted(format!("offsets were not taken: {error}"))
+                });
+                Err(abort(self.0, failure))
             }
         }
     }
@@ -189,13 +210,14 @@ impl<C: TransactionalClient> Written<C> {
 impl<C: TransactionalClient> Complete<C> {
     fn commit(mut self) -> End {
         if let Err(cause) = self.0.check_tenures() {
-            return abort(self.0, End::Aborted(format!("not committed: {cause}")));
+            let failure = Failure::Aborted(format!("not committed: {cause}"));
+            return End::Failed(abort(self.0, failure));
         }
         if !self.0.may_commit() {
-            return End::Broken {
+            return End::Failed(Failure::Broken {
                 cause: "the transaction took longer than its timeout".to_owned(),
                 fenced: false,
-            };
+            });
         }
         match self.0.commit() {
             Ok(()) => End::Committed,
@@ -208,33 +230,33 @@ impl<C: TransactionalClient> Complete<C> {
     }
 }
 
-/// Aborts what no commit was tried for, and ends as told; where that fails, the broker aborts when a new
-/// producer comes.
-fn abort<C: TransactionalClient>(mut client: C, end: End) -> End {
-    match (client.abort(), end) {
-        (Ok(()), end) => end,
+/// Aborts what no commit was tried for, and fails as told; where aborting fails, the broker aborts when a
+/// new producer comes.
+fn abort<C: TransactionalClient>(mut client: C, failure: Failure) -> Failure {
+    match (client.abort(), failure) {
+        (Ok(()), failure) => failure,
         // What stops us stops us with any producer.
-        (Err(_), end @ End::Stopped(_)) => end,
+        (Err(_), failure @ Failure::Stopped(_)) => failure,
         (Err(error), _) => stopped(&error).unwrap_or_else(|| broken("abort", &error)),
     }
 }
 
-fn broken(call: &str, error: &TransactionError) -> End {
-    End::Broken {
+fn broken(call: &str, error: &TransactionError) -> Failure {
+    Failure::Broken {
         cause: format!("{call} failed: {error}"),
         fenced: is_fenced(error.code),
     }
 }
 
 /// Errors that no new attempt mends.
-fn stopped(error: &TransactionError) -> Option<End> {
-    stopping_cause(error.code).map(|cause| End::Stopped(format!("{cause} ({})", error.message)))
+fn stopped(error: &TransactionError) -> Option<Failure> {
+    stopping_cause(error.code).map(|cause| Failure::Stopped(format!("{cause} ({})", error.message)))
 }
 
 /// The same, where offsets were sent: their topics are read, and every output has arrived.
-fn stopped_at_offsets(error: &TransactionError) -> Option<End> {
+fn stopped_at_offsets(error: &TransactionError) -> Option<Failure> {
     if error.code == RDKafkaErrorCode::TopicAuthorizationFailed {
-        return Some(End::Stopped(format!(
+        return Some(Failure::Stopped(format!(
             "this user may not commit offsets of an answer topic; allow READ and DESCRIBE on it ({})",
             error.message
         )));

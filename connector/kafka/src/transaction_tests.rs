@@ -92,16 +92,20 @@ fn error(code: RDKafkaErrorCode, kind: Kind) -> TransactionError {
 fn kind_of(end: &End) -> &'static str {
     match end {
         End::Committed => "committed",
-        End::Aborted(_) => "aborted",
-        End::Refused { .. } => "refused",
-        End::RefusedTogether(_) => "refused together",
-        End::Broken { fenced: true, .. } => "broken, fenced",
-        End::Broken { fenced: false, .. } => "broken",
+        End::Failed(failure) => kind_of_failure(failure),
         End::Ambiguous { fenced: true, .. } => "ambiguous, fenced",
         End::Ambiguous { fenced: false, .. } => "ambiguous",
-        End::Stopped(_) => "stopped",
-        End::EndedAgain => "ended again",
-        End::NotTried(_) => "not tried",
+    }
+}
+
+fn kind_of_failure(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Aborted(_) => "aborted",
+        Failure::Refused { .. } => "refused",
+        Failure::RefusedTogether(_) => "refused together",
+        Failure::Broken { fenced: true, .. } => "broken, fenced",
+        Failure::Broken { fenced: false, .. } => "broken",
+        Failure::Stopped(_) => "stopped",
     }
 }
 
@@ -117,7 +121,7 @@ fn a_transaction_that_is_ended_again_touches_everything_and_aborts() {
     use RDKafkaErrorCode as Code;
     let run = |script: Script| {
         let calls = Rc::clone(&script.calls);
-        let end = end_again(script).map_err(|end| kind_of(&end));
+        let end = end_again(script).map_err(|failure| kind_of_failure(&failure));
         (end, calls.borrow().clone())
     };
     let all = vec!["begin", "write", "touch", "abort"];
@@ -272,7 +276,7 @@ fn offsets_that_are_refused_for_their_topic_are_blamed_on_no_output_topic() {
             ..Script::smooth()
         };
         match script.run().0 {
-            End::Stopped(cause) => {
+            End::Failed(Failure::Stopped(cause)) => {
                 assert!(cause.contains("offsets of an answer topic"), "{cause}");
                 assert!(!cause.contains("output topic"), "{cause}");
             }
