@@ -19,10 +19,11 @@ use rdkafka::{Offset, TopicPartitionList, consumer::Consumer};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    batching::Batches,
     context::RepeatFilter,
     outlet::OutletParts,
     producer_thread::{NoProducer, ProducerThread},
-    recovery::{Batching, Fencings, Settlement, settle},
+    recovery::{Fencings, Settlement, settle},
     stats::DeliveryEnd,
     transaction::{End, EndedAgain, Failure},
     unended::Unended,
@@ -65,11 +66,9 @@ pub(crate) struct DeliveryThread {
     timeout: Duration,
     closing: Arc<AtomicBool>,
     producer: Option<ProducerThread>,
-    batching: Batching,
+    batches: Batches,
     /// Transactions aborted one after the other, with the present producer.
     aborts: u32,
-    /// Whether an output was refused since outputs are sent one by one.
-    refused: bool,
     fencings: Fencings,
     unended: Unended,
     repeats: RepeatFilter,
@@ -95,9 +94,8 @@ impl DeliveryThread {
             timeout,
             closing,
             producer: None,
-            batching: Batching::default(),
+            batches: Batches::default(),
             aborts: 0,
-            refused: false,
             fencings,
             unended: Unended::default(),
             repeats: RepeatFilter::default(),
@@ -149,7 +147,8 @@ impl DeliveryThread {
     /// Gets a producer if there is none, one attempt only.
     pub(crate) fn prepare(&mut self) -> Result<(), NoProducer> {
         if self.producer.is_none() {
-            let started = ProducerThread::start(self.parts.clone(), self.batching, CLAIM_TIMEOUT)?;
+            let batching = self.batches.batching();
+            let started = ProducerThread::start(self.parts.clone(), batching, CLAIM_TIMEOUT)?;
             self.producer = Some(started);
             self.aborts = 0;
         }
@@ -167,11 +166,6 @@ impl DeliveryThread {
             if live.is_empty() {
                 return Ok(ended);
             }
-            if let Err(error) = self.prepare() {
-                return Err(self.without_producer(error));
-            }
-            self.end_again()?;
-            let started = Instant::now();
             // Nearly always all of them, and each holds thousands of outputs.
             let chosen = if live.len() == deliveries.len() {
                 Arc::clone(&deliveries)
@@ -179,6 +173,13 @@ impl DeliveryThread {
                 let live = live.iter().map(|index| deliveries[*index].clone());
                 Arc::new(live.collect())
             };
+            self.have_producer()?;
+            self.end_again()?;
+            // Not before: what was left open was perhaps taken one by one alone, and is written like
+            // that again.
+            self.regroup(|batches| batches.turn_to(&chosen));
+            self.have_producer()?;
+            let started = Instant::now();
             let end = self.producer().deliver(Arc::clone(&chosen), self.timeout);
             let took = started.elapsed();
             self.count(&end, took);
@@ -207,7 +208,7 @@ impl DeliveryThread {
                     output,
                     cause,
                 }) => {
-                    self.refused = true;
+                    self.batches.refused_alone();
                     // What was refused is missing from the numbers that librdkafka gives to the
                     // messages of a partition, and it finds that out in the next transaction.
                     self.producer = None;
@@ -220,8 +221,7 @@ impl DeliveryThread {
                 End::Failed(Failure::RefusedTogether(why)) => {
                     tracing::info!(cause = %why, "a batch was refused, sending one by one");
                     self.producer = None;
-                    self.batching = self.batching.to_find_out();
-                    self.refused = false;
+                    self.batches.refused_together(&chosen);
                     cause = why;
                 }
                 End::Failed(Failure::Broken { cause: why, fenced }) => {
@@ -351,22 +351,35 @@ impl DeliveryThread {
                 .stats
                 .delivered(&delivery.partition.partition, delivery.next_offset);
         }
-        let batching = self.batching.after_success(self.refused);
-        if batching != self.batching {
-            self.batching = batching;
+        self.regroup(Batches::delivered);
+    }
+
+    /// Notes what happened to batches; where it changes them, a new producer has to come.
+    fn regroup(&mut self, note: impl FnOnce(&mut Batches)) {
+        let before = self.batches.batching();
+        note(&mut self.batches);
+        let now = self.batches.batching();
+        if now.max_bytes != before.max_bytes {
+            tracing::warn!(
+                from_bytes = before.max_bytes,
+                to_bytes = now.max_bytes,
+                "a batch was refused whose outputs are taken one by one, batches are smaller from now on"
+            );
+        }
+        if now != before {
             self.producer = None;
         }
     }
 
-    fn without_producer(&mut self, error: NoProducer) -> DeliveryError {
-        match error {
-            NoProducer::Lasting(cause) => DeliveryError::Stopped(cause),
-            NoProducer::Passing { cause, fenced } => {
+    /// Gets a producer for a delivery if there is none, one attempt only.
+    fn have_producer(&mut self) -> Result<(), DeliveryError> {
+        match self.prepare() {
+            Ok(()) => Ok(()),
+            Err(NoProducer::Lasting(cause)) => Err(DeliveryError::Stopped(cause)),
+            Err(NoProducer::Passing { cause, fenced }) => {
                 tracing::warn!(%cause, fenced, "no producer yet");
-                match self.judge_fencing(fenced, Duration::ZERO) {
-                    Err(error) => error,
-                    Ok(()) => DeliveryError::Aborted(cause),
-                }
+                self.judge_fencing(fenced, Duration::ZERO)?;
+                Err(DeliveryError::Aborted(cause))
             }
         }
     }

@@ -16,6 +16,7 @@
 //! Deliberately absent: what records mean, and any knowledge of models.
 
 mod absence;
+mod batching;
 mod bootstrap;
 #[cfg(test)]
 mod client_errors_tests;

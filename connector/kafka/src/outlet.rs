@@ -21,10 +21,11 @@ use rdkafka::{
 };
 
 use crate::{
+    batching::Batching,
     consumer_thread::ConsumerHandle,
     context::Listener,
     native::{self, GroupStanding, TransactionError},
-    recovery::{Batching, Phase},
+    recovery::Phase,
     reports::{Reports, RoundFailure, Tally, Undelivered},
     settings::TopicSettings,
     stats::ClientStats,
@@ -91,8 +92,8 @@ impl Outlet {
         let mut config = parts.config.clone();
         config.set_log_level(RDKafkaLogLevel::Info);
         // Nobody else sets it: see `properties`.
-        config.set("batch.size", batching.max_bytes().to_string());
-        if batching.one_by_one() {
+        config.set("batch.size", batching.max_bytes.to_string());
+        if batching.one_by_one {
             config.set("batch.num.messages", "1");
         }
         let reports = Reports {
@@ -103,7 +104,7 @@ impl Outlet {
         Ok(Self {
             parts,
             producer,
-            one_by_one: batching.one_by_one(),
+            one_by_one: batching.one_by_one,
         })
     }
 

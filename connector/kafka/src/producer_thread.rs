@@ -17,9 +17,10 @@ use std::{
 use aligner_pipeline::Delivery;
 
 use crate::{
+    batching::Batching,
     native::TransactionError,
     outlet::{Outlet, OutletParts, Work},
-    recovery::{Batching, Phase},
+    recovery::Phase,
     transaction::{End, EndedAgain, Failure, is_fenced, stopping_cause},
 };
 

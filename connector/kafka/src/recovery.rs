@@ -101,63 +101,6 @@ impl Fencings {
     }
 }
 
-/// How outputs are grouped into requests.
-///
-/// A broker refuses a whole batch when one message, or all of them together, is too large, and
-/// does not say which. Sending one message at a time finds out; where none is refused then, the
-/// batch itself was the trouble, and batches become smaller for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Batching {
-    max_bytes: u32,
-    one_by_one: bool,
-}
-
-impl Default for Batching {
-    fn default() -> Self {
-        Self {
-            max_bytes: 1_000_000,
-            one_by_one: false,
-        }
-    }
-}
-
-/// Batches are not made smaller than this.
-const LEAST_BATCH_BYTES: u32 = 16_384;
-
-impl Batching {
-    pub(crate) fn max_bytes(self) -> u32 {
-        self.max_bytes
-    }
-
-    pub(crate) fn one_by_one(self) -> bool {
-        self.one_by_one
-    }
-
-    /// After a batch was refused.
-    pub(crate) fn to_find_out(self) -> Self {
-        Self {
-            one_by_one: true,
-            ..self
-        }
-    }
-
-    /// After everything was delivered one by one.
-    pub(crate) fn after_success(self, refused_before: bool) -> Self {
-        if !self.one_by_one {
-            return self;
-        }
-        let max_bytes = if refused_before {
-            self.max_bytes
-        } else {
-            (self.max_bytes / 4).max(LEAST_BATCH_BYTES)
-        };
-        Self {
-            max_bytes,
-            one_by_one: false,
-        }
-    }
-}
-
 /// Where a transaction is, agreed between the thread that makes the calls, which may hang, and
 /// the one that waits for it, which must not.
 #[derive(Debug)]
@@ -293,18 +236,6 @@ mod tests {
             assert_eq!(fencings.note(start + Duration::from_secs(second)), None);
         }
         assert!(fencings.note(start + Duration::from_secs(4)).is_some());
-    }
-
-    #[test]
-    fn batches_shrink_only_when_no_single_message_was_to_blame() {
-        let normal = Batching::default();
-        let alone = normal.to_find_out();
-        assert!(alone.one_by_one());
-        assert_eq!(alone.after_success(true), normal);
-        let smaller = alone.after_success(false);
-        assert!(!smaller.one_by_one());
-        assert_eq!(smaller.max_bytes(), 250_000);
-        assert_eq!(normal.after_success(false), normal);
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl From<WriteFailure> for Failure {
 pub(crate) enum End {
     /// Outputs and offsets are there.
     Committed,
-    /// No commit was tried.
+    /// Nothing was committed.
     Failed(Failure),
     /// A commit was tried and failed: everything may be there or nothing; a new producer is needed, then
     /// offsets tell.
