@@ -16,6 +16,9 @@ use aligner_tests::{
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// For two failed fetches of a schema. Each takes up to 20 s: the request for it, and the one that
+/// asks whether the registry answers at all, have 10 s each.
+const FAILURES_LIMIT: Duration = Duration::from_secs(120);
 
 fn registry() -> &'static Registry {
     static REGISTRY: OnceLock<Registry> = OnceLock::new();
@@ -267,8 +270,11 @@ fn an_outage_of_the_registry_stalls_and_never_dead_letters() {
     let live = connector.get("/livez").expect("the service listens");
     assert_eq!(live.status, 200, "a restart would not help: {}", live.body);
     story.send(known.into_iter().zip(inputs).collect());
-    // Whatever is given up too early would come out while the registry is still away.
-    std::thread::sleep(Duration::from_secs(5));
+    // Whatever is given up too early would come out while the registry is still away: after the
+    // first failure, or after the one that follows its pause.
+    wait::until("two failed fetches of the schema", FAILURES_LIMIT, || {
+        connector.log().matches("the decoder is not ready").count() >= 2
+    });
     let outputs = [&story.topics.corrections, &story.topics.dead_letters];
     let mut reader = Reader::open(story.kafka.settings(), &outputs.map(String::as_str));
     let early = reader.read_to_end(LIMIT);
