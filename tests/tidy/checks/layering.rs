@@ -46,7 +46,7 @@ const RESERVED: [Reserved; 4] = [
 ];
 
 /// Crates and what they are kept free of.
-const FREE_OF: [(&str, &str, &[&str]); 4] = [
+const FREE_OF: [(&str, &str, &[&str]); 6] = [
     (
         "aligner-records",
         "async and I/O",
@@ -69,9 +69,26 @@ const FREE_OF: [(&str, &str, &[&str]); 4] = [
         ],
     ),
     (
+        "aligner-kafka",
+        "what records mean",
+        &["aligner-records", "aligner", "apache-avro"],
+    ),
+    (
         "aligner-remote",
         "Kafka",
         &["aligner-kafka", "aligner-pipeline"],
+    ),
+    (
+        "aligner-evaluation",
+        "how an Aligner works",
+        &[
+            "aligner-engine",
+            "aligner-remote",
+            "aligner-tokens",
+            "aligner-training",
+            "candle-core",
+            "tokenizers",
+        ],
     ),
 ];
 
