@@ -1,8 +1,9 @@
-//! The manifests: one version and one feature set for each dependency, set at the root.
+//! The manifests: one version and one feature set for each dependency, set at the root, and none
+//! that is not used.
 
 use std::fs;
 
-use aligner_tidy::{root, workspace_packages};
+use aligner_tidy::{root, tracked_files, workspace_packages};
 use toml::{Table, Value};
 
 fn manifest(path: &str) -> Table {
@@ -91,5 +92,40 @@ fn every_dependency_of_the_root_is_used() {
     assert!(
         unused.is_empty(),
         "remove from [workspace.dependencies]: {unused:?}"
+    );
+}
+
+/// Whether a line names a crate where a path begins: elsewhere it is a module of that name.
+fn names_crate(line: &str, path: &str) -> bool {
+    line.match_indices(path).any(|(position, _)| {
+        let before = line[..position].chars().next_back().unwrap_or(' ');
+        !before.is_alphanumeric() && !matches!(before, '_' | ':')
+    })
+}
+
+#[test]
+fn every_dependency_of_a_crate_is_named_in_its_code() {
+    let files = tracked_files();
+    let mut unnamed = Vec::new();
+    for package in workspace_packages() {
+        let code: Vec<_> = files
+            .iter()
+            .filter(|file| file.path.ends_with(".rs"))
+            .filter(|file| package.code.iter().any(|code| file.path.starts_with(code)))
+            .flat_map(|file| file.text.lines())
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .collect();
+        let dependencies = package.dependencies.iter();
+        for dependency in dependencies.chain(&package.dev_dependencies) {
+            let path = format!("{}::", dependency.replace('-', "_"));
+            if !code.iter().any(|line| names_crate(line, &path)) {
+                unnamed.push(format!("{}: {dependency}", package.name));
+            }
+        }
+    }
+    assert!(
+        unnamed.is_empty(),
+        "compiled and audited for nothing; remove them:\n{}",
+        unnamed.join("\n")
     );
 }

@@ -1,6 +1,6 @@
 //! What `cargo metadata` says of the workspace's packages.
 
-use std::process::Command;
+use std::{collections::BTreeSet, path::Path, process::Command};
 
 use serde_json::Value;
 
@@ -13,6 +13,9 @@ pub struct Package {
     pub name: String,
     /// Its folder from the repository root.
     pub folder: String,
+    /// Folders from the repository root, each ending in `/`, in which its library, programs, tests
+    /// and examples begin. Those of tests may lie outside its own folder.
+    pub code: BTreeSet<String>,
     /// Packages that its library or program needs, optional ones included.
     pub dependencies: Vec<String>,
     /// Packages that its tests and benches need besides.
@@ -48,19 +51,31 @@ pub fn workspace_packages() -> Vec<Package> {
     packages
         .iter()
         .map(|package| {
-            let manifest = package["manifest_path"].as_str().expect("a path");
-            let folder = manifest
-                .strip_prefix(root.to_str().expect("the root's path is UTF-8"))
-                .and_then(|rest| rest.strip_suffix("/Cargo.toml"))
-                .expect("packages of the workspace lie under its root");
+            let targets = package["targets"].as_array().expect("targets is a list");
             Package {
                 name: text(&package["name"]),
-                folder: folder.trim_start_matches('/').to_owned(),
+                folder: folder_of(&package["manifest_path"], &root),
+                code: targets
+                    .iter()
+                    .map(|target| format!("{}/", folder_of(&target["src_path"], &root)))
+                    .collect(),
                 dependencies: names(package, |kind| kind != Some("dev")),
                 dev_dependencies: names(package, |kind| kind == Some("dev")),
             }
         })
         .collect()
+}
+
+/// The folder of a file, from the repository root.
+fn folder_of(file: &Value, root: &Path) -> String {
+    let file = Path::new(file.as_str().expect("a path"));
+    let folder = file.parent().expect("a file lies in a folder");
+    // Cargo leaves the `..` of a manifest in its paths.
+    let folder = folder.canonicalize().expect("cargo lists what exists");
+    let folder = folder
+        .strip_prefix(root)
+        .expect("packages of the workspace lie under its root");
+    folder.to_str().expect("names are UTF-8").to_owned()
 }
 
 fn names(package: &Value, wanted: impl Fn(Option<&str>) -> bool) -> Vec<String> {
