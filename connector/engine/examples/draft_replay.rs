@@ -1,7 +1,7 @@
 //! How often drafts are right on recorded corrections, without a model.
 //!
 //! ```text
-//! cargo run --release --workspace --example draft_replay -- TRIPLES.jsonl TOKENIZER.json
+//! cargo run --release --example draft_replay -- TRIPLES.jsonl TOKENIZER.json
 //! ```
 //!
 //! Each line of `TRIPLES` has `question`, `answer` and `correction`. Five folds by question: what

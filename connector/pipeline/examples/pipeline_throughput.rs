@@ -1,7 +1,7 @@
 //! How many events a second this crate can take, without a log and without a model: a source that
 //! has every record ready, the `marker-all` Aligner, and a sink that takes everything at once.
 //!
-//! `cargo run --release -p aligner-pipeline --example pipeline_throughput [EVENTS] [THREADS]`
+//! `cargo run --release --example pipeline_throughput [EVENTS] [THREADS]`
 
 use std::{
     sync::Arc,

@@ -1,5 +1,5 @@
-//! What one record of 1 kB costs to read and to write: `cargo run --release -p aligner-records
-//! --example codec_cost`.
+//! What one record of 1 kB costs to read and to write: `cargo run --release --example
+//! codec_cost`.
 
 use std::{hint::black_box, time::Instant};
 
