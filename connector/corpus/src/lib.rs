@@ -22,14 +22,15 @@
 mod carrier;
 mod compose;
 mod draft;
-pub mod faults;
 mod hedges;
 mod lists;
+mod phrases;
 mod values;
 mod writer;
 
 use serde::{Deserialize, Serialize};
 
+pub use phrases::correction_phrases;
 pub use values::Personal;
 use writer::Writer;
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write, stdout};
 use std::path::PathBuf;
 
-use aligner_corpus::{Corpus, Kind, Split, faults};
+use aligner_corpus::{Corpus, Kind, Split, correction_phrases};
 use clap::{Parser, ValueEnum};
 
 /// Writes question-answer-correction triples as JSON Lines.
@@ -70,7 +70,7 @@ fn main() -> std::io::Result<()> {
         Some(Part::Test) => Split::Test,
         None => {
             let mut sink = stdout().lock();
-            for phrase in faults::correction_phrases() {
+            for phrase in correction_phrases() {
                 writeln!(sink, "{phrase}")?;
             }
             return Ok(());

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use aligner_corpus::{Corpus, Kind, Split, Triple, faults};
+use aligner_corpus::{Corpus, Kind, Split, Triple, correction_phrases};
 
 const COUNT: usize = 3000;
 
@@ -38,6 +38,49 @@ fn every_kind_is_there_and_half_is_clean() {
     }
 }
 
+/// Whether the fault of a triple is still in a text.
+fn residual(triple: &Triple, text: &str) -> bool {
+    match triple.kind {
+        Kind::Clean => false,
+        Kind::PersonalData => personal_data_left(triple, text),
+        Kind::MissingWarning => {
+            let warning = triple
+                .correction
+                .strip_prefix(&triple.answer)
+                .unwrap_or(&triple.correction);
+            !text.contains(warning.trim())
+        }
+        // A repeated sentence leaves no text of its own behind: the answer is just shorter.
+        Kind::Rambling if triple.faults.is_empty() => text == triple.answer,
+        _ => triple
+            .faults
+            .iter()
+            .any(|fault| text.contains(fault.as_str())),
+    }
+}
+
+/// Whether a text holds a telling part of a planted value: six letters or digits in a row that
+/// stand nowhere in the correction.
+fn personal_data_left(triple: &Triple, text: &str) -> bool {
+    const TELLING: usize = 6;
+    let bare = |text: &str| -> Vec<char> {
+        text.chars()
+            .filter(|c| c.is_alphanumeric())
+            .flat_map(char::to_lowercase)
+            .collect()
+    };
+    let contains = |text: &[char], part: &[char]| text.windows(part.len()).any(|w| w == part);
+    let (text, correction) = (bare(text), bare(&triple.correction));
+    triple.faults.iter().any(|fault| {
+        let fault = bare(fault);
+        let size = TELLING.min(fault.len());
+        size > 0
+            && fault
+                .windows(size)
+                .any(|part| contains(&text, part) && !contains(&correction, part))
+    })
+}
+
 #[test]
 fn corrections_are_honest() {
     for split in Split::ALL {
@@ -55,9 +98,9 @@ fn corrections_are_honest() {
                     "{fault:?} left in {t:?}"
                 );
             }
-            assert!(!faults::residual(&t, &t.correction), "{t:?}");
+            assert!(!residual(&t, &t.correction), "{t:?}");
             if t.kind != Kind::Clean {
-                assert!(faults::residual(&t, &t.answer), "{t:?}");
+                assert!(residual(&t, &t.answer), "{t:?}");
             }
         }
     }
@@ -224,22 +267,8 @@ fn drills_and_lengths_are_honoured() {
 }
 
 #[test]
-fn a_part_of_a_value_is_still_a_leak() {
-    let t = Corpus::new(1, Split::Test)
-        .find(|t| t.kind == Kind::PersonalData && t.faults[0].len() > 14 && t.faults[0].is_ascii())
-        .unwrap();
-    assert!(faults::personal_data_left(&t, &t.answer));
-    assert!(!faults::personal_data_left(&t, &t.correction));
-    let part = &t.faults[0][..12];
-    assert!(faults::personal_data_left(
-        &t,
-        &format!("{} {part}", t.correction)
-    ));
-}
-
-#[test]
 fn correction_phrases_hold_the_masks_and_refusals() {
-    let phrases = faults::correction_phrases();
+    let phrases = correction_phrases();
     assert!(phrases.iter().any(|p| p == "[email removed]"));
     assert!(phrases.iter().any(|p| p.starts_with("I can't help with")));
     assert!(!phrases.iter().any(|p| p.contains('{')));

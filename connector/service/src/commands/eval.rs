@@ -60,7 +60,7 @@ pub fn run(args: &cli::Eval) -> anyhow::Result<ExitCode> {
     let runtime = commands::runtime()?;
     let options = Options {
         data: args.data.display().to_string(),
-        known_phrases: aligner_corpus::faults::correction_phrases(),
+        known_phrases: aligner_corpus::correction_phrases(),
         ..Options::default()
     };
     let measure = |settings: &config::Aligner| -> anyhow::Result<Report> {
