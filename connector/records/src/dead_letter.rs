@@ -3,9 +3,7 @@
 //! Headers are Kafka Connect's own, so that its tools understand them
 //! (apache/kafka, `connect/runtime/…/errors/DeadLetterQueueReporter.java`).
 
-use serde::{Deserialize, Serialize};
-
-use crate::{Disposition, SourcePosition};
+use crate::SourcePosition;
 
 /// The stage that could not handle the record, as the `__connect.errors.stage` header names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,7 +18,7 @@ pub enum Stage {
 
 impl Stage {
     /// The header's value.
-    pub fn as_str(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Self::ValueConverter => "VALUE_CONVERTER",
             Self::Infer => "INFER",
@@ -121,46 +119,6 @@ impl DeadLetter {
     /// The key where the record's own cannot be it: `topic-partition-offset`.
     pub fn key(&self) -> Vec<u8> {
         self.source.to_string().into_bytes()
-    }
-}
-
-/// A dead letter as one row, for tables and reports. It holds no text of the event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadLetterRecord {
-    /// The producer's id where it could be read, else the record's position.
-    pub event_id: String,
-    /// Always `dead_lettered`.
-    pub disposition: Disposition,
-    /// As in the `aligner.reason` header.
-    pub reason: String,
-    /// One sentence that a person can act on.
-    pub message: String,
-    /// As in the `__connect.errors.stage` header.
-    pub stage: String,
-    /// Kafka topic of the record.
-    pub source_topic: Option<String>,
-    /// Its partition.
-    pub source_partition: Option<i32>,
-    /// Its offset.
-    pub source_offset: Option<i64>,
-    /// When it was given up, epoch milliseconds.
-    pub failed_at: i64,
-}
-
-impl DeadLetterRecord {
-    /// The row of a dead letter.
-    pub fn new(letter: &DeadLetter, event_id: Option<&str>, failed_at: i64) -> Self {
-        Self {
-            event_id: event_id.map_or_else(|| letter.source.to_string(), str::to_owned),
-            disposition: Disposition::DeadLettered,
-            reason: letter.reason.to_owned(),
-            message: letter.message.clone(),
-            stage: letter.stage.as_str().to_owned(),
-            source_topic: Some(letter.source.topic.to_string()),
-            source_partition: Some(letter.source.partition),
-            source_offset: Some(letter.source.offset),
-            failed_at,
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use apache_avro::{Schema, writer::datum::GenericDatumWriter};
 use serde::Serialize;
 
-use crate::{AnswerEvent, Correction, DeadLetterRecord, PreferencePair};
+use crate::{AnswerEvent, Correction, PreferencePair};
 
 /// A record with a schema in `schemas/`.
 pub trait Record: Serialize {
@@ -53,4 +53,3 @@ macro_rules! record {
 record!(AnswerEvent, "AnswerEvent", "answer-event.avsc");
 record!(Correction, "Correction", "correction.avsc");
 record!(PreferencePair, "PreferencePair", "preference-pair.avsc");
-record!(DeadLetterRecord, "DeadLetter", "dead-letter.avsc");

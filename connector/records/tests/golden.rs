@@ -13,8 +13,8 @@ use std::{
 };
 
 use aligner_records::{
-    AnswerEvent, Correction, DeadLetter, DeadLetterRecord, Disposition, PreferencePair, Record,
-    SourcePosition, Stage, avro, correction_id, json, reason,
+    AnswerEvent, Correction, Disposition, PreferencePair, Record, SourcePosition, avro,
+    correction_id, json,
 };
 use apache_avro::{
     Schema,
@@ -103,17 +103,6 @@ fn pair() -> PreferencePair {
         source_offset: correction.source_offset,
         corrected_at: correction.corrected_at,
     }
-}
-
-fn dead_letter() -> DeadLetterRecord {
-    let letter = DeadLetter {
-        source: position(),
-        logged_at: Some(1_766_000_068_280),
-        stage: Stage::ValueConverter,
-        reason: reason::MISSING_ANSWER,
-        message: "field \"answer\" is missing: write a string there".into(),
-    };
-    DeadLetterRecord::new(&letter, None, 1_766_000_069_001)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -237,11 +226,6 @@ fn pairs_of_every_version_are_read() {
 }
 
 #[test]
-fn dead_letters_of_every_version_are_read() {
-    check(&dead_letter());
-}
-
-#[test]
 #[ignore = "writes the golden files of a new version; run it once when a schema changes"]
 fn write_the_golden_files_of_a_new_version() {
     fn write<R: Record>(sample: &R) {
@@ -261,5 +245,4 @@ fn write_the_golden_files_of_a_new_version() {
     write(&answer_event());
     write(&correction());
     write(&pair());
-    write(&dead_letter());
 }

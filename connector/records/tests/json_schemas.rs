@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aligner_records::{Correction, DeadLetterRecord, PreferencePair, Record};
+use aligner_records::{Correction, PreferencePair, Record};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
@@ -87,7 +87,6 @@ fn every_field_has_its_type_and_doc_in_the_json_schema() {
     for (file, avsc) in [
         (Correction::FILE, Correction::AVSC),
         (PreferencePair::FILE, PreferencePair::AVSC),
-        (DeadLetterRecord::FILE, DeadLetterRecord::AVSC),
     ] {
         let (path, expected) = (beside(file), json_schema(avsc));
         let found = read(&path);
@@ -137,5 +136,4 @@ fn check_what_is_written<R: Record + DeserializeOwned>() {
 fn what_is_written_has_exactly_the_keys_of_its_json_schema_with_values_of_their_types() {
     check_what_is_written::<Correction>();
     check_what_is_written::<PreferencePair>();
-    check_what_is_written::<DeadLetterRecord>();
 }

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use aligner_records::{
-    AnswerEvent, Correction, DeadLetterRecord, Disposition, FieldMap, INSTANTS, PreferencePair,
-    Record, SourcePosition, TimeUnit,
+    AnswerEvent, Correction, Disposition, FieldMap, INSTANTS, PreferencePair, Record,
+    SourcePosition, TimeUnit,
     avro::{self, AnswerReader},
     framing, json,
 };
@@ -123,19 +123,6 @@ prop_compose! {
     }
 }
 
-prop_compose! {
-    fn dead_letter()(
-        [event_id, reason, message, stage] in [text(), text(), text(), text()],
-        failed_at in any::<i64>(),
-        (source_topic, source_partition, source_offset) in source(),
-    ) -> DeadLetterRecord {
-        DeadLetterRecord {
-            event_id, disposition: Disposition::DeadLettered, reason, message, stage, source_topic,
-            source_partition, source_offset, failed_at,
-        }
-    }
-}
-
 macro_rules! round_trip {
     ($record:ty, $value:expr) => {
         let value: $record = $value;
@@ -170,11 +157,6 @@ proptest! {
     #[test]
     fn pairs_survive_json_and_avro(value in pair()) {
         round_trip!(PreferencePair, value);
-    }
-
-    #[test]
-    fn dead_letters_survive_json_and_avro(value in dead_letter()) {
-        round_trip!(DeadLetterRecord, value);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use aligner_records::{AnswerEvent, Correction, DeadLetterRecord, PreferencePair, Record};
+use aligner_records::{AnswerEvent, Correction, PreferencePair, Record};
 use apache_avro::{
     Schema,
     schema_compatibility::{Compatibility, SchemaCompatibility},
@@ -78,7 +78,7 @@ fn snake_case(name: &str) -> bool {
             .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
-fn all() -> [(&'static str, &'static str, &'static Schema); 4] {
+fn all() -> [(&'static str, &'static str, &'static Schema); 3] {
     fn of<R: Record>() -> (&'static str, &'static str, &'static Schema) {
         (R::NAME, R::AVSC, R::schema())
     }
@@ -86,7 +86,6 @@ fn all() -> [(&'static str, &'static str, &'static Schema); 4] {
         of::<AnswerEvent>(),
         of::<Correction>(),
         of::<PreferencePair>(),
-        of::<DeadLetterRecord>(),
     ]
 }
 
