@@ -26,8 +26,9 @@ pub struct Correction {
     pub reason: Option<String>,
     /// One sentence about a dead-lettered event that a person can act on; never its text.
     pub message: Option<String>,
-    /// Share of words that answer and correction have in common, 0 to 1
-    /// (`similar`'s ratio over words); 1 where nothing was changed.
+    /// Share of words and of white space between them that answer and correction have in common, 0
+    /// to 1; 1 where nothing was changed. Long texts may be compared without the order of their
+    /// words.
     pub similarity: Option<f64>,
     /// Name of the upstream model.
     pub upstream_model: Option<String>,

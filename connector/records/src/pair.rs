@@ -17,7 +17,8 @@ pub struct PreferencePair {
     pub chosen: String,
     /// The upstream model's answer.
     pub rejected: String,
-    /// Word similarity of chosen and rejected, 0 to 1.
+    /// Share of words and of white space between them that chosen and rejected have in common, 0 to
+    /// 1. Long texts may be compared without the order of their words.
     pub similarity: f64,
     /// Name of the upstream model.
     pub upstream_model: Option<String>,
