@@ -225,7 +225,7 @@ pub(crate) fn judge(
         decision,
         identical,
         exact,
-        similarity: wanted.map(|wanted| unless_failed(text::similarity(returned, wanted))),
+        similarity: wanted.map(|wanted| unless_failed(text::word_overlap(returned, wanted))),
         planted: small(planted.len()),
         planted_left: small(planted_left),
         detected: small(detected.len()),

@@ -77,7 +77,8 @@ pub(crate) fn common_words(a: &[&str], b: &[&str]) -> usize {
 }
 
 /// Share of words that two texts have in common, 0 to 1: twice the common words over all words.
-pub(crate) fn similarity(a: &str, b: &str) -> f64 {
+/// Unlike the `similarity` of corrections and pairs, it counts no white space.
+pub(crate) fn word_overlap(a: &str, b: &str) -> f64 {
     let (a, b) = (words(a), words(b));
     if a.is_empty() && b.is_empty() {
         return 1.0;
@@ -138,11 +139,11 @@ mod tests {
     }
 
     #[test]
-    fn similarity_is_twice_the_common_words_over_all_words() {
+    fn word_overlap_is_twice_the_common_words_over_all_words() {
         // "a b" is common: 2 * 2 / (3 + 4).
-        assert!((similarity("a b c", "a x b d") - 4.0 / 7.0).abs() < 1e-12);
-        assert_eq!(similarity("", ""), 1.0);
-        assert_eq!(similarity("a", ""), 0.0);
+        assert!((word_overlap("a b c", "a x b d") - 4.0 / 7.0).abs() < 1e-12);
+        assert_eq!(word_overlap("", ""), 1.0);
+        assert_eq!(word_overlap("a", ""), 0.0);
     }
 
     #[test]
