@@ -7,11 +7,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    detect::{Finding, detect},
-    text,
-    triple::Triple,
-};
+use crate::{detect::detect, text, triple::Triple};
 
 /// What is known about an answer before it is corrected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,7 +165,7 @@ pub(crate) fn judge(
     let detected = personal_data(triple, wanted);
     let detected_left = detected
         .iter()
-        .filter(|finding| output.contains(&finding.text))
+        .filter(|found| output.contains(**found))
         .count();
 
     let sentences = text::sentences(&triple.answer);
@@ -179,7 +175,7 @@ pub(crate) fn judge(
             .into_iter()
             .filter(|sentence| {
                 !planted.iter().any(|f| text::contains_phrase(sentence, f))
-                    && !detected.iter().any(|f| sentence.contains(&f.text))
+                    && !detected.iter().any(|found| sentence.contains(*found))
             })
             .collect(),
     };
@@ -283,11 +279,10 @@ fn kind(triple: &Triple, class: Class) -> String {
     }
 }
 
-fn personal_data(triple: &Triple, wanted: Option<&str>) -> Vec<Finding> {
+fn personal_data<'a>(triple: &'a Triple, wanted: Option<&str>) -> Vec<&'a str> {
     let mut found = detect(&triple.answer);
-    found.retain(|finding| {
-        !triple.question.contains(&finding.text)
-            && !wanted.is_some_and(|wanted| wanted.contains(&finding.text))
+    found.retain(|text| {
+        !triple.question.contains(text) && !wanted.is_some_and(|wanted| wanted.contains(text))
     });
     found
 }
@@ -301,7 +296,7 @@ fn added_faults(triple: &Triple, output: &str, all_faults: &HashSet<&str>) -> us
                 .as_deref()
                 .is_some_and(|wanted| text::contains_phrase(wanted, text))
     };
-    let formed: HashSet<String> = detect(output).into_iter().map(|f| f.text).collect();
+    let formed: HashSet<&str> = detect(output).into_iter().collect();
     let planted = all_faults
         .iter()
         .filter(|fault| fault.chars().count() >= 4 && !formed.contains(**fault))

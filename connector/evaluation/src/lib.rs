@@ -28,7 +28,6 @@ mod triple;
 pub use compare::{
     CompareError, CompareOptions, Comparison, Difference, GroupComparison, Measure, Side, compare,
 };
-pub use detect::{Finding, detect};
 pub use dispositions::parse_decided;
 pub use evaluate::{EvaluationError, Options, Progress, evaluate};
 pub use figures::{Clean, Decisions, Detected, Faulty, Figures, Guarding, Speed};

@@ -16,7 +16,7 @@ const MAX_ORDERED: usize = 4_096;
 /// Bytes that are looked at together; fewer than a byte can count.
 const BLOCK: usize = 64;
 
-/// Share of words that two texts have in common, 0 to 1.
+/// Share of words and white spaces that two texts have in common, 0 to 1.
 pub(crate) fn similarity(old: &str, new: &str) -> f64 {
     if old == new {
         return 1.0;
