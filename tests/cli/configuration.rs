@@ -342,6 +342,14 @@ fn secrets_are_never_repeated() {
     );
     let done = call(&["validate", "--config", &path]).expect_code(2);
     assert!(!done.stderr.contains("hunter2-canary"), "{}", done.stderr);
+
+    let (_scratch, path) = file(
+        "secret.toml",
+        "[kafka.properties]\n\"sasl.password\" = hunter2-canary\n",
+    );
+    let done = call(&["run", "--config", &path]).expect_code(2);
+    assert!(!done.stderr.contains("hunter2-canary"), "{}", done.stderr);
+    assert!(done.stderr.contains("line 2"), "{}", done.stderr);
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn file(path: &Path) -> Result<Config, Problem> {
         .add_source(File::from_str(text, format))
         .build()
         .map_err(|error: ConfigError| {
-            let message = error.to_string().trim_end().to_owned();
+            let message = unquoted(&error.to_string());
             let twice = message.contains("duplicate");
             problem(
                 message,
@@ -132,6 +132,16 @@ fn file(path: &Path) -> Result<Config, Problem> {
                 },
             )
         })
+}
+
+/// The place and the reason. Between them TOML's parser quotes the line, which may hold a secret.
+fn unquoted(message: &str) -> String {
+    let mut lines = message.trim_end().lines();
+    let place = lines.next().unwrap_or_default();
+    match lines.next_back() {
+        Some(reason) => format!("{place}: {reason}"),
+        None => place.to_owned(),
+    }
 }
 
 /// Our variables; other programs' may hold anything.
@@ -215,6 +225,42 @@ mod tests {
 
     use super::*;
     use crate::config::read;
+
+    #[test]
+    fn a_file_that_cannot_be_parsed_is_told_by_place_and_reason_without_its_lines() {
+        for (ending, text, place) in [
+            (
+                ".toml",
+                "[kafka.properties]\n\"sasl.password\" = hunter2\n",
+                "line 2, column 19",
+            ),
+            (
+                ".toml",
+                "[kafka.properties]\n\"sasl.password\" = \"hunter2\n",
+                "parse error at line",
+            ),
+            (
+                ".toml",
+                "[aligner.remote]\napi_key = \"hunter2\"\napi_key = \"hunter2\"\n",
+                "duplicate key",
+            ),
+            (
+                ".yaml",
+                "kafka: {properties: {sasl.password: [hunter2}}\n",
+                "line 1",
+            ),
+        ] {
+            let mut written = tempfile::Builder::new()
+                .suffix(ending)
+                .tempfile()
+                .expect("temporary file");
+            written.write_all(text.as_bytes()).expect("written");
+            let problem = file(written.path()).expect_err("no such syntax");
+            assert!(problem.message.contains(place), "{problem:?}");
+            assert!(!problem.message.contains("hunter2"), "{problem:?}");
+            assert!(!problem.message.contains('\n'), "{problem:?}");
+        }
+    }
 
     #[test]
     fn a_property_after_set_or_in_a_variable_has_the_last_word_however_the_file_writes_it() {
