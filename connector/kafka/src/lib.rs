@@ -57,7 +57,7 @@ mod unreadable;
 pub use connect::{Connected, connect};
 pub use mock::{MockBroker, MockError};
 pub use preflight::StartError;
-pub use properties::{named_values, property_fault};
+pub use properties::{is_secret, named_values, property_fault};
 pub use settings::{
     Connection, DeliveryGuarantee, KafkaSettings, Problem, StartFrom, TopicSettings,
     default_group_id, is_topic_name, problems,

@@ -205,7 +205,7 @@ fn wayward(partitioner: &str, settings: &KafkaSettings) -> Option<String> {
 }
 
 /// Whether a property's value must never be printed.
-pub(crate) fn is_secret(key: &str) -> bool {
+pub fn is_secret(key: &str) -> bool {
     [
         "password",
         "secret",

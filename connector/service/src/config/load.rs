@@ -151,6 +151,17 @@ fn fit(defaults: &Value, path: &[String], value: &Value) -> Result<Value, Proble
             key,
         });
     }
+    // `00123` and `1e3` are read as 123 and 1000: another password, of which brokers would only say
+    // that it is wrong.
+    if must_be_text(&key) && (value.is_number() || value.is_boolean()) {
+        return Err(Problem {
+            value: Some(shown(&key, value)),
+            message: "this is not text, and may be read as another value than is written"
+                .to_owned(),
+            fix: Some("write it in quotes".to_owned()),
+            key,
+        });
+    }
     let mut refusal = None;
     for candidate in candidates(value) {
         let mut trial = defaults.clone();
@@ -294,6 +305,14 @@ fn collect_keys(value: &Value, path: &mut String, keys: &mut Vec<String>) {
 
 fn is_secret(key: &str) -> bool {
     SECRETS.iter().any(|secret| key.starts_with(secret))
+}
+
+/// Whether a value is a secret itself, of which every character counts.
+fn must_be_text(key: &str) -> bool {
+    ["formats.schema_registry.password", "aligner.remote.api_key"].contains(&key)
+        || key
+            .strip_prefix("kafka.properties.")
+            .is_some_and(aligner_kafka::is_secret)
 }
 
 fn shown(key: &str, value: &Value) -> String {

@@ -54,7 +54,8 @@ impl Serialize for Secret {
 }
 
 impl<'de> Deserialize<'de> for Secret {
-    /// Numbers and booleans are taken as they are written: librdkafka's properties are texts.
+    /// Numbers and booleans are taken, for librdkafka's properties are texts, and `10` is one of
+    /// them. Where the value is a secret indeed they were refused before.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
@@ -79,6 +80,7 @@ impl<'de> Deserialize<'de> for Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Layers, Problems, read};
 
     #[test]
     fn a_secret_is_printed_by_nothing() {
@@ -91,5 +93,81 @@ mod tests {
         );
         let refused = serde_json::from_str::<Secret>("[\"hunter2\"]").expect_err("a list");
         assert!(!refused.to_string().contains("hunter2"));
+    }
+
+    fn read_file(ending: &str, text: &str) -> Result<(), Problems> {
+        let file = tempfile::Builder::new()
+            .suffix(ending)
+            .tempfile()
+            .expect("temporary file");
+        fs::write(&file, text).expect("written");
+        read(&Layers {
+            file: Some(file.path().to_owned()),
+            ..Layers::default()
+        })
+        .map(drop)
+    }
+
+    #[test]
+    fn a_secret_that_is_not_text_is_refused_and_not_repeated() {
+        let sections = [
+            (
+                "kafka.properties.sasl.password",
+                "kafka: {properties: {sasl.password: ",
+                "}}",
+            ),
+            (
+                "kafka.properties.sasl.password",
+                "kafka: {properties: {sasl: {password: ",
+                "}}}",
+            ),
+            (
+                "kafka.properties.sasl.oauthbearer.client.secret",
+                "kafka: {properties: {sasl.oauthbearer.client.secret: ",
+                "}}",
+            ),
+            (
+                "formats.schema_registry.password",
+                "formats: {schema_registry: {password: ",
+                "}}",
+            ),
+            (
+                "aligner.remote.api_key",
+                "aligner: {remote: {api_key: ",
+                "}}",
+            ),
+        ];
+        for (key, before, after) in sections {
+            for value in ["4711", "004711", "4711e3", "0x4711", "4.711", "True"] {
+                let Problems(problems) =
+                    read_file(".yaml", &format!("{before}{value}{after}\n")).expect_err(value);
+                let problem = problems
+                    .iter()
+                    .find(|problem| problem.key == key)
+                    .unwrap_or_else(|| panic!("{key}: {value}: {problems:?}"));
+                assert_eq!(
+                    problem.fix.as_deref(),
+                    Some("write it in quotes"),
+                    "{value}"
+                );
+                assert_eq!(problem.value.as_deref(), Some("[redacted]"));
+                let told = format!("{problems:?}");
+                assert!(!told.contains("4711"), "{told}");
+            }
+        }
+        let toml = "[aligner.remote]\napi_key = 4711\n";
+        let problems = read_file(".toml", toml).expect_err("a number").to_string();
+        assert!(problems.contains("write it in quotes"), "{problems}");
+    }
+
+    #[test]
+    fn a_secret_in_quotes_and_a_number_that_is_no_secret_are_taken() {
+        for text in [
+            "kafka: {properties: {security.protocol: sasl_ssl, sasl.mechanism: PLAIN, \
+             sasl.username: ada, sasl.password: '004711'}}\n",
+            "kafka: {properties: {fetch.wait.max.ms: 10}}\n",
+        ] {
+            read_file(".yaml", text).unwrap_or_else(|problems| panic!("{text}: {problems}"));
+        }
     }
 }
