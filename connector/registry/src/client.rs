@@ -78,7 +78,7 @@ impl Registry {
         else {
             return fault("url", "the url must begin with http:// or https://");
         };
-        let authority = rest.split('/').next().unwrap_or_default();
+        let authority = rest.split(['/', '\\', '?', '#']).next().unwrap_or_default();
         if authority.is_empty() {
             return fault("url", "the url names no host");
         }
@@ -88,6 +88,16 @@ impl Registry {
                 "url",
                 "the url holds a user or a password: set username and password_file",
             );
+        }
+        if rest.contains(['?', '#']) {
+            return fault(
+                "url",
+                "the url holds a query or a fragment, of which the path of each request would \
+                 become a part",
+            );
+        }
+        if let Err(error) = reqwest::Url::parse(&settings.url) {
+            return fault("url", &format!("the url cannot be parsed: {error}"));
         }
         if settings.password.is_some() && settings.username.is_none() {
             return fault("username", "there is a password but no username");

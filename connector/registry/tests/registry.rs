@@ -663,6 +663,25 @@ fn mistaken_settings_are_refused_without_a_connection() {
         !message.contains("hunter2") && message.contains("username"),
         "{message}"
     );
+    for (message, cause) in [
+        (
+            refusal(|settings| settings.url = "http://host/?token=hunter2".into()),
+            "query",
+        ),
+        (
+            refusal(|settings| settings.url = "http://host#hunter2".into()),
+            "fragment",
+        ),
+        (
+            refusal(|settings| settings.url = "http://host:hunter2".into()),
+            "port",
+        ),
+    ] {
+        assert!(
+            !message.contains("hunter2") && message.contains(cause),
+            "{message}"
+        );
+    }
     let message = refusal(|settings| settings.password = Some(Password::new("hunter2")));
     assert!(!message.contains("hunter2"), "{message}");
 }

@@ -5,28 +5,10 @@ use std::time::Duration;
 use reqwest::{Client, RequestBuilder, Response, header::RETRY_AFTER, redirect};
 use serde::Serialize;
 
-use crate::{RemoteError, RemoteSettings, retry};
+use crate::{RemoteError, RemoteSettings, retry, url::url_fault};
 
 /// Most bytes of an answer; a correction of 16,384 tokens is about 64 kB.
 const MAX_REPLY_BYTES: usize = 16 << 20;
-
-/// Why this is no base URL of a server, if it is none.
-pub fn url_fault(url: &str) -> Option<&'static str> {
-    let Some(rest) = url
-        .strip_prefix("http://")
-        .or_else(|| url.strip_prefix("https://"))
-    else {
-        return Some("the url must begin with http:// or https://");
-    };
-    let authority = rest.split('/').next().unwrap_or_default();
-    if authority.is_empty() {
-        return Some("the url names no host");
-    }
-    // It would be printed in errors.
-    authority
-        .contains('@')
-        .then_some("the url holds a user or a password: set api_key or api_key_file")
-}
 
 /// An answer, whatever its status.
 pub(crate) struct Reply {
@@ -46,7 +28,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn new(settings: &RemoteSettings) -> Result<Self, RemoteError> {
         if let Some(fault) = url_fault(&settings.url) {
-            return Err(RemoteError::Settings(fault.to_owned()));
+            return Err(RemoteError::Settings(fault));
         }
         let url = settings.url.trim_end_matches('/');
         let http = Client::builder()

@@ -23,7 +23,8 @@ mod remote;
 mod reply;
 mod retry;
 mod settings;
+mod url;
 
-pub use client::url_fault;
 pub use remote::RemoteAligner;
 pub use settings::{ApiKey, RemoteError, RemoteSettings};
+pub use url::{base_url_fault, url_fault};

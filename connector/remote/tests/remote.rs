@@ -447,7 +447,12 @@ async fn a_start_that_cannot_succeed_says_which_setting_is_wrong() {
     let error = refusal(503, "").await;
     assert!(matches!(error, RemoteError::Unavailable { .. }), "{error}");
 
-    for url in ["vllm:8000/v1", "http://", "http://ada:hunter2@vllm/v1"] {
+    for url in [
+        "vllm:8000/v1",
+        "http://",
+        "http://ada:hunter2@vllm/v1",
+        "http://vllm/v1?api_key=hunter2",
+    ] {
         let settings = RemoteSettings::new(url, "m", Profile::paper("m"));
         let error = RemoteAligner::connect(settings)
             .await

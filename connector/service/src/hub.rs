@@ -189,6 +189,10 @@ impl Hub {
     /// The folder of the revision that the hub knows, with what was missing there.
     fn fetched(&self, id: &HubId, home: &Path) -> anyhow::Result<PathBuf> {
         let reference = home.join("refs").join(&id.revision);
+        // It is named in errors and logs.
+        if let Some(fault) = aligner_remote::base_url_fault(&self.endpoint, "use HF_TOKEN") {
+            bail!("HF_ENDPOINT: {fault}");
+        }
         // Whatever the hub answers, without it there is no place for a model.
         create_folder(&self.cache)?;
         let client = Client::builder()
@@ -568,6 +572,26 @@ mod tests {
         }
         for value in ["0", "False", "FALSE", "No", "off", "2", "y", ""] {
             assert!(!is_true(value), "{value}");
+        }
+    }
+
+    #[test]
+    fn credentials_in_the_endpoint_are_refused_by_name_and_not_repeated() {
+        let cache = tempfile::tempdir().expect("a temporary folder");
+        for endpoint in [
+            "http://ada:hunter2@127.0.0.1:1",
+            "http://127.0.0.1:1/?token=hunter2",
+        ] {
+            let hub = Hub {
+                endpoint: endpoint.to_owned(),
+                cache: cache.path().join("hub"),
+                token: None,
+                offline: false,
+            };
+            let id = "acme/tiny@main".parse::<HubId>().expect("an id");
+            let error = format!("{:#}", hub.folder(&id).expect_err("no such endpoint"));
+            assert!(error.starts_with("HF_ENDPOINT: "), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
         }
     }
 

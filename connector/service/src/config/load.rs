@@ -17,11 +17,13 @@ use super::{
 pub(super) const FREE_MAPS: [&str; 2] = ["kafka.properties", "kafka.property_files"];
 
 /// Keys whose values are not repeated in messages.
-const SECRETS: [&str; 4] = [
+const SECRETS: [&str; 6] = [
     "kafka.properties.",
     "formats.schema_registry.password",
     "aligner.remote.api_key",
     "formats.schema_registry.url",
+    "aligner.remote.url",
+    "telemetry.otlp_endpoint",
 ];
 
 /// Reads the settings: merges the layers, types every value, and judges the whole.
@@ -673,6 +675,8 @@ mod tests {
             "kafka: {properties: 'sasl.password=hunter2'}\n",
             "formats: {schema_registry: ['http://ada:hunter2@host']}\n",
             "aligner: {remote: [a, b, hunter2]}\n",
+            "aligner: {remote: {url: ['http://ada:hunter2@host']}}\n",
+            "telemetry: {otlp_endpoint: ['http://ada:hunter2@host']}\n",
         ] {
             let file = file(".yaml", text);
             let problems = read(&layers(&file)).expect_err("a section is no value");

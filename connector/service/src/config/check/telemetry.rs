@@ -18,20 +18,23 @@ const TARGETS: [&str; 6] = [
     "aligner_service",
 ];
 
+/// What the exporter reads by itself.
+const INSTEAD: &str =
+    "set the variable OTEL_EXPORTER_OTLP_HEADERS, such as Authorization=Basic%20…";
+
 /// For those of whom nobody knows what they meant.
 const EXAMPLE: &str = "write for example info, or info,aligner_kafka=debug";
 
 impl Found {
     pub(super) fn telemetry(&mut self, settings: &Settings) {
         if let Some(endpoint) = &settings.telemetry.otlp_endpoint
-            && !["http://", "https://"]
-                .iter()
-                .any(|scheme| endpoint.len() > scheme.len() && endpoint.starts_with(scheme))
+            && let Some(fault) = aligner_remote::base_url_fault(endpoint, INSTEAD)
         {
+            // Not repeated: it may hold a password.
             self.add(
                 "telemetry.otlp_endpoint",
-                endpoint.clone(),
-                "an endpoint is an http(s) URL",
+                None,
+                fault,
                 "write for example http://collector:4318",
             );
         }
@@ -153,6 +156,34 @@ mod tests {
     use tracing_subscriber::filter::Targets;
 
     use super::*;
+    use crate::config::check::check;
+
+    #[test]
+    fn an_endpoint_is_a_url_that_spans_can_be_sent_to_and_is_not_repeated_otherwise() {
+        let mut settings = Settings::default();
+        for endpoint in [
+            "http://collector:4318",
+            "https://host/otlp/",
+            "http://[::1]:4318",
+        ] {
+            settings.telemetry.otlp_endpoint = Some(endpoint.to_owned());
+            assert_eq!(check(&settings), [], "{endpoint}");
+        }
+        for endpoint in [
+            "collector:4318",
+            "http://",
+            "http://ada:hunter2@collector:4318",
+            "http://collector:hunter2",
+            "http://collector:4318/?token=hunter2",
+            "http://collector:4318/#hunter2",
+        ] {
+            settings.telemetry.otlp_endpoint = Some(endpoint.to_owned());
+            let problems = check(&settings);
+            assert_eq!(problems.len(), 1, "{endpoint}: {problems:?}");
+            assert_eq!(problems[0].key, "telemetry.otlp_endpoint");
+            assert!(!format!("{problems:?}").contains("hunter2"), "{problems:?}");
+        }
+    }
 
     fn fix(filter: &str) -> String {
         let found = faults(filter);
