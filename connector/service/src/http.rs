@@ -18,9 +18,13 @@ use aligner_pipeline::progress::{Snapshot, State};
 use anyhow::Context;
 use axum::{Json, Router, extract, http::StatusCode, response::IntoResponse, routing::get};
 use serde::Serialize;
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
-use crate::{serve::Running, telemetry::Metrics};
+use crate::{
+    connections::{self, Limits},
+    serve::Running,
+    telemetry::Metrics,
+};
 
 /// The coordinator turns once a second at least.
 const HEARTBEAT_LIMIT: Duration = Duration::from_secs(30);
@@ -49,7 +53,7 @@ pub struct Watched {
 pub struct Server {
     /// Where it listens.
     pub address: SocketAddr,
-    stop: oneshot::Sender<()>,
+    stop: watch::Sender<()>,
     task: JoinHandle<()>,
 }
 
@@ -70,18 +74,9 @@ impl Server {
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
             .with_state(watched);
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(async move {
-            let served = axum::serve(listener, routes)
-                .with_graceful_shutdown(async {
-                    // A dropped sender stops it as well.
-                    let _ = stopped.await;
-                })
-                .await;
-            if let Err(error) = served {
-                tracing::error!(%error, "the http server ended");
-            }
-        });
+        let (stop, stopped) = watch::channel(());
+        let served = connections::serve(listener, routes, Limits::SERVICE, stopped);
+        let task = tokio::spawn(served);
         Ok(Self {
             address,
             stop,
@@ -91,8 +86,10 @@ impl Server {
 
     /// Stops serving; connections that are open get `grace` to end.
     pub async fn stop(self, grace: Duration) {
-        let _ = self.stop.send(());
-        if tokio::time::timeout(grace, self.task).await.is_err() {
+        drop(self.stop);
+        let mut task = self.task;
+        if tokio::time::timeout(grace, &mut task).await.is_err() {
+            task.abort();
             tracing::debug!("http connections were still open");
         }
     }

@@ -8,6 +8,7 @@ pub mod cli;
 mod codecs;
 mod commands;
 pub mod config;
+mod connections;
 mod diff;
 mod http;
 mod hub;
