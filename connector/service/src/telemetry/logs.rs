@@ -3,9 +3,18 @@
 use std::io::IsTerminal;
 
 use tracing::Subscriber;
-use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
+use tracing_subscriber::{
+    Layer, Registry,
+    filter::{FilterExt, LevelFilter, Targets, filter_fn},
+    layer::Filter,
+    registry::LookupSpan,
+};
 
 use crate::config::LogFormat;
+
+/// The SDK's line about each batch of spans that was not sent. It has no message and names no
+/// setting: [`traces`](super::traces) says it instead.
+const EXPORT_ERROR: &str = "BatchSpanProcessor.ExportError";
 
 /// The formatting layer.
 pub fn layer<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
@@ -35,7 +44,7 @@ where
 ///
 /// # Errors
 /// If the text is not such a filter.
-pub fn filter(text: &str) -> anyhow::Result<Targets> {
+pub fn filter(text: &str) -> anyhow::Result<impl Filter<Registry> + use<>> {
     // The OpenTelemetry SDK and HTTP clients report their own events at info.
     let quiet = [
         "opentelemetry",
@@ -49,5 +58,51 @@ pub fn filter(text: &str) -> anyhow::Result<Targets> {
             filter = filter.with_target(target, tracing::Level::WARN);
         }
     }
-    Ok(filter)
+    // Without the hint all levels would count as wanted, and cost more where they are not.
+    let told_elsewhere = filter_fn(|metadata| metadata.name() != EXPORT_ERROR)
+        .with_max_level_hint(LevelFilter::TRACE);
+    Ok(FilterExt::<Registry>::and(filter, told_elsewhere))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing::Event;
+    use tracing_subscriber::layer::{Context, SubscriberExt};
+
+    use super::*;
+
+    /// Keeps the names of what is logged.
+    struct Names(Arc<Mutex<Vec<&'static str>>>);
+
+    impl Layer<Registry> for Names {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, Registry>) {
+            let mut names = self.0.lock().expect("no panic while locked");
+            names.push(event.metadata().name());
+        }
+    }
+
+    #[test]
+    fn of_the_sdks_lines_only_the_one_that_we_say_ourselves_is_left_out() {
+        let names = Arc::default();
+        let filter = filter("info").expect("a filter");
+        let subscriber =
+            tracing_subscriber::registry().with(Names(Arc::clone(&names)).with_filter(filter));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::error!(
+                name: "BatchSpanProcessor.ExportError",
+                target: "opentelemetry_sdk",
+                error = "network error"
+            );
+            tracing::warn!(
+                name: "BatchSpanProcessor.SpansDropped",
+                target: "opentelemetry_sdk",
+                "dropped"
+            );
+            tracing::info!(name: "started", target: "opentelemetry_sdk", "started");
+        });
+        let names = names.lock().expect("no panic while locked");
+        assert_eq!(*names, ["BatchSpanProcessor.SpansDropped"]);
+    }
 }
