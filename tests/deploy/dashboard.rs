@@ -89,6 +89,25 @@ fn every_panel_asks_the_chosen_source_about_the_chosen_workers() {
     }
 }
 
+/// `up` and `target_info` are every program's in the cluster. Grafana makes All the values that were found, unless the
+/// variable has a pattern of its own for it.
+#[test]
+fn all_connectors_are_those_that_were_found_and_all_pods_are_also_those_that_still_start() {
+    let dashboard = dashboard();
+    let pattern_of_all = |name: &str| {
+        dashboard["templating"]["list"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .find(|variable| variable["name"] == name)
+            .map(|variable| &variable["allValue"])
+    };
+    assert_eq!(pattern_of_all("namespace"), Some(&Value::Null));
+    assert_eq!(pattern_of_all("service"), Some(&Value::Null));
+    // Pods are found by a metric that they have once they have a model.
+    assert_eq!(pattern_of_all("pod"), Some(&json!(".*")));
+}
+
 #[test]
 fn the_dashboard_has_a_row_for_everything_that_is_watched() {
     let dashboard = dashboard();
