@@ -1,15 +1,22 @@
 //! What is off until the values ask for it, and what they may not say.
 
-use std::fs;
-
 use serde_json::{Value, json};
 
-use crate::tools::{chart, container, item, only, pod, rendered, template, values};
+use crate::{
+    schema::schema,
+    tools::{container, item, only, pod, rendered, template, values},
+};
+
+/// Values with a text at a path such as `/config/name`.
+fn nested(path: &str, text: &str) -> Value {
+    path.trim_start_matches('/')
+        .rsplit('/')
+        .fold(json!(text), |inner, key| json!({ key: inner }))
+}
 
 #[test]
 fn secrets_are_refused_in_the_configuration_which_many_may_read() {
-    let schema = fs::read(chart().join("values.schema.json")).expect("the schema exists");
-    let schema: Value = serde_json::from_slice(&schema).expect("the schema is JSON");
+    let schema = schema();
     for (path, instead) in [
         (
             "/config/formats/schema_registry/password",
@@ -39,20 +46,80 @@ fn secrets_are_refused_in_the_configuration_which_many_may_read() {
             "/config/kafka/properties/ssl.keystore.password",
             "kafka.property_files.ssl.keystore.password",
         ),
+        (
+            "/config/kafka/properties/ssl.key/password",
+            "kafka.property_files.ssl.key.password",
+        ),
+        (
+            "/config/kafka/properties/sasl.oauthbearer/client.secret",
+            "kafka.property_files.sasl.oauthbearer.client.secret",
+        ),
     ] {
-        let keys = path.trim_start_matches('/').split('/');
-        let given = keys
-            .clone()
-            .rev()
-            .fold(json!("hunter2"), |inner, key| json!({ key: inner }));
-        let error = template(values(&given).path()).expect_err(path);
+        let error = template(values(&nested(path, "hunter2")).path()).expect_err(path);
         assert!(error.contains(path), "{path}: {error}");
         assert!(!error.contains("hunter2"), "{error}");
+        let keys = path.trim_start_matches('/').split('/');
         let node = keys.fold(&schema, |node, key| &node["properties"][key]);
         let description = node["description"].as_str().expect("it says why");
         for way in ["secretEnv", instead] {
             assert!(description.contains(way), "{path}: {description}");
         }
+    }
+}
+
+/// Every spelling of a property's name: each of its dots stays one, or leads into a mapping.
+fn spellings(name: &str) -> Vec<Vec<String>> {
+    let Some((first, rest)) = name.split_once('.') else {
+        return vec![vec![name.to_owned()]];
+    };
+    let mut found = Vec::new();
+    for rest in spellings(rest) {
+        let mut dotted = rest.clone();
+        dotted[0] = format!("{first}.{}", rest[0]);
+        found.push(dotted);
+        found.push([vec![first.to_owned()], rest].concat());
+    }
+    found
+}
+
+#[test]
+fn secret_properties_are_refused_however_their_names_are_spelt() {
+    let schema = schema();
+    let kafka = &schema["properties"]["config"]["properties"]["kafka"];
+    let properties = &kafka["properties"]["properties"];
+    for (name, count) in [
+        ("sasl.password", 2),
+        ("ssl.key.password", 4),
+        ("ssl.key.pem", 4),
+        ("ssl.keystore.password", 4),
+        ("sasl.oauthbearer.client.secret", 8),
+    ] {
+        let spellings = spellings(name);
+        assert_eq!(spellings.len(), count, "{spellings:?}");
+        for spelling in spellings {
+            let node = spelling
+                .iter()
+                .fold(properties, |node, key| &node["properties"][key]);
+            assert_eq!(node["type"], "null", "{spelling:?}");
+        }
+    }
+}
+
+#[test]
+fn credentials_in_urls_are_refused_without_printing_them() {
+    for path in [
+        "/config/formats/schema_registry/url",
+        "/config/aligner/remote/url",
+        "/config/telemetry/otlp_endpoint",
+    ] {
+        for url in ["https://ada:hunter2@host:8081/", "ada:hunter2@host:8081"] {
+            let error = template(values(&nested(path, url)).path()).expect_err(path);
+            assert!(error.contains(path), "{path}: {error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        // What stands in the path is no user.
+        let harmless = nested(path, "https://host:8081/teams/@safety");
+        template(values(&harmless).path()).expect(path);
     }
 }
 

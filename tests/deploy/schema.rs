@@ -44,7 +44,8 @@ const PASSED_THROUGH: [&str; 33] = [
     "/updateStrategy",
 ];
 
-fn schema() -> Value {
+/// The schema as it is in the chart.
+pub fn schema() -> Value {
     let text = fs::read(chart().join("values.schema.json")).expect("the schema exists");
     serde_json::from_slice(&text).expect("the schema is JSON")
 }
