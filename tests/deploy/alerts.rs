@@ -155,7 +155,7 @@ fn lag_is_an_alert_only_where_the_values_say_how_much_is_too_much() {
 }
 
 #[test]
-fn workers_without_a_series_are_missed_unless_none_is_wanted() {
+fn workers_without_a_series_are_missed_unless_none_may_be_wanted() {
     let missing = |given: Value| {
         let rules = rules(given);
         rule(&rules, "AlignerConnectorMissing")?;
@@ -166,6 +166,11 @@ fn workers_without_a_series_are_missed_unless_none_is_wanted() {
     };
     assert_eq!(missing(json!({"replicaCount": 3})), Some(fewer_than(3)));
     assert_eq!(missing(json!({"replicaCount": 0})), None);
+    assert_eq!(
+        missing(json!({"replicaCount": null})),
+        None,
+        "scaled by others"
+    );
     let scaled = |least: u32| json!({"keda": {"enabled": true, "minReplicas": least}});
     assert_eq!(missing(scaled(2)), Some(fewer_than(2)));
     assert_eq!(missing(scaled(0)), None, "scaled to nothing");

@@ -427,6 +427,9 @@ fn an_autoscaler_owns_the_replicas() {
         replicas(json!({"replicaCount": 3, "keda": {"enabled": true}})),
         Value::Null
     );
+    // One that the chart knows nothing of.
+    assert_eq!(replicas(json!({"replicaCount": null})), Value::Null);
+    assert_eq!(replicas(json!({"replicaCount": 0})), 0);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod chart;
 mod dashboard;
 mod image;
 mod metrics;
+mod nulls;
 mod options;
 mod schema;
 mod scripts;
