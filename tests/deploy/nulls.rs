@@ -30,6 +30,7 @@ const NEEDED: [(&str, &[&str]); 10] = [
     (
         "keda",
         &[
+            "activationLagThreshold",
             "cooldownPeriod",
             "lagThreshold",
             "maxReplicas",
