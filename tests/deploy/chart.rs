@@ -132,6 +132,10 @@ fn unknown_and_impossible_values_are_refused_by_name() {
             json!({"keda": {"enabled": true, "minReplicas": 5}}),
             "keda.minReplicas 5 is above keda.maxReplicas 4",
         ),
+        (
+            json!({"serviceMonitor": {"enabled": true, "interval": "9s", "scrapeTimeout": "10s"}}),
+            "serviceMonitor.scrapeTimeout 10s is above serviceMonitor.interval 9s",
+        ),
         (json!({"nameOverride": "two words"}), "nameOverride"),
         (json!({"fullnameOverride": "2024"}), "fullnameOverride"),
         (

@@ -225,6 +225,24 @@ fn relabelings_are_passed_to_the_service_monitor() {
 }
 
 #[test]
+fn a_scrape_has_the_time_that_prometheus_gives_it_unless_the_values_say() {
+    let endpoint = |interval: &str, timeout: Value| {
+        let objects = rendered(&json!({"serviceMonitor": {
+            "enabled": true, "interval": interval, "scrapeTimeout": timeout,
+        }}));
+        only(&objects, "ServiceMonitor")["spec"]["endpoints"][0].clone()
+    };
+    let short = endpoint("5s", Value::Null);
+    assert_eq!(short["interval"], "5s");
+    assert_eq!(short["scrapeTimeout"], Value::Null);
+    // As long as the interval is not too long, and other units are the operator's to judge.
+    for (interval, timeout) in [("10s", "10s"), ("1m", "50s"), ("100s", "20s")] {
+        let given = endpoint(interval, json!(timeout));
+        assert_eq!(given["scrapeTimeout"], timeout);
+    }
+}
+
+#[test]
 fn users_are_left_to_a_platform_that_gives_each_namespace_its_own() {
     let objects = rendered(&json!({
         "podSecurityContext": {"runAsUser": null, "runAsGroup": null, "fsGroup": null},
