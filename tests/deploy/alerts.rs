@@ -79,6 +79,19 @@ fn no_broker_no_group_and_no_model_are_alerts_where_the_worker_answers() {
     );
 }
 
+/// Kubernetes waits for at most five minutes between two starts, which is no longer than `downFor` is.
+#[test]
+fn a_worker_that_is_mostly_away_is_an_alert_though_it_comes_back_in_between() {
+    let rules = rules(json!({}));
+    assert_eq!(
+        expression(&rules, "AlignerConnectorRestarts"),
+        format!("avg_over_time(up{OURS}[15m]) < 0.5 and changes(up{OURS}[15m]) > 2")
+    );
+    let restarts = rule(&rules, "AlignerConnectorRestarts").expect("it is there");
+    assert_eq!(restarts["for"], Value::Null, "the window is time enough");
+    assert_eq!(restarts["labels"]["severity"], "critical");
+}
+
 #[test]
 fn an_old_record_is_an_alert_where_no_other_is_delivered_meanwhile_or_after_six_times_as_long() {
     // A window shorter than some scrapes would hold no rate, and make every backlog an alert.
