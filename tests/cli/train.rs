@@ -1,8 +1,9 @@
 //! `train` and `eval`, from the bundled Aligner to one of the user's own.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{BufRead, BufReader, Read},
+    os::unix::fs::symlink,
     process::{Command, Stdio},
 };
 
@@ -205,7 +206,7 @@ fn a_recipe_from_scratch_keeps_what_its_file_does_not_say() {
     ])
     .expect_code(0);
     assert_eq!(report(&done.stdout)["steps"], 1, "{}", done.stdout);
-    let record = std::fs::read_to_string(scratch.path().join("mine/training.json"));
+    let record = fs::read_to_string(scratch.path().join("mine/training.json"));
     let record = report(&record.expect("it was written"));
     // Both are of the recipe from scratch, and continuing has others.
     assert_eq!(record["recipe"]["learning_rate"], 0.0015, "{record}");
@@ -305,7 +306,7 @@ fn triples_that_are_trained_on_may_not_validate_by_any_name() {
     let scratch = Scratch::new("train-twice");
     let (data, mine) = data_and_output(&scratch, triples(0..2));
     let other = scratch.path().join("link.jsonl").display().to_string();
-    std::fs::hard_link(&data, &other).expect("one folder");
+    fs::hard_link(&data, &other).expect("one folder");
     for validation in [&data, &other] {
         #[rustfmt::skip]
         let done = call(&[
@@ -315,6 +316,52 @@ fn triples_that_are_trained_on_may_not_validate_by_any_name() {
         let said = format!("--validation {validation} is the file of --data, too");
         assert!(done.stderr.contains(&said), "{}", done.stderr);
     }
+}
+
+#[test]
+fn a_run_does_not_write_over_what_it_reads() {
+    let scratch = Scratch::new("train-over");
+    let (data, mine) = data_and_output(&scratch, triples(0..4));
+    let at = |name: &str| scratch.path().join(name).display().to_string();
+    for folder in [&mine, &at("base")] {
+        fs::create_dir(folder).expect("a new folder");
+    }
+    let (record, part) = (at("mine/training.json"), at("mine/model.part"));
+    let config = at("mine/config.json");
+    let files = [
+        (&record, triples(0..4)),
+        (&part, triples(4..8)),
+        (&config, r#"{"steps": 1}"#.to_owned()),
+    ];
+    for (path, text) in &files {
+        fs::write(path, text).expect("a file of our own");
+    }
+    let (link, base) = (at("link.jsonl"), at("base"));
+    symlink(&record, &link).expect("a new name");
+    symlink(&part, at("base/tokenizer.json")).expect("a new name");
+    let cases: [(&[&str], &str, &str); 5] = [
+        (&["--data", &record], &record, "--data"),
+        (&["--data", &part], &part, "--data"),
+        (
+            &["--data", &data, "--validation", &link],
+            &record,
+            "--validation",
+        ),
+        (&["--data", &data, "--recipe", &config], &config, "--recipe"),
+        (&["--data", &data, "--from", &base], &part, "--from"),
+    ];
+    for (words, file, flag) in cases {
+        let arguments = [&["train", "--output", &mine, "--steps", "1"][..], words].concat();
+        let done = call(&arguments).expect_code(2);
+        let said = format!("--output {file} is the file of {flag}, too: name another one");
+        assert!(done.stderr.contains(&said), "{said}: {}", done.stderr);
+    }
+    for (path, text) in &files {
+        let left = fs::read_to_string(path).expect("it is still there");
+        assert_eq!(&left, text, "{path}");
+    }
+    let written = scratch.path().join("mine/aligner.json");
+    assert!(!written.exists(), "nothing is written");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs,
     io::ErrorKind,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 pub(crate) use aligner_checkpoint::{CONFIG, SINGLE as WEIGHTS};
@@ -17,12 +17,14 @@ use serde_json::Value;
 use crate::{
     error::{TrainError, Tried},
     model::EMBEDDING,
-    options::{Base, Precision},
+    options::{Base, Precision, TrainOptions},
 };
 
 pub(crate) const GENERATION: &str = "generation_config.json";
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
 pub(crate) const PROFILE: &str = "aligner.json";
+pub(crate) const RECORD: &str = "training.json";
+pub(crate) const CURVE: &str = "training-curve.svg";
 
 /// Files that a trained checkpoint takes over from its base as they are.
 pub(crate) const TAKEN_OVER: [&str; 4] = [
@@ -31,6 +33,19 @@ pub(crate) const TAKEN_OVER: [&str; 4] = [
     "special_tokens_map.json",
     "added_tokens.json",
 ];
+
+impl TrainOptions {
+    /// Where a run may write, its checkpoints aside: each file, and the place that it has until it
+    /// is whole. Whoever reads one of them would lose it.
+    pub fn written(&self) -> Vec<PathBuf> {
+        [CONFIG, GENERATION, PROFILE, WEIGHTS, RECORD, CURVE]
+            .into_iter()
+            .chain(TAKEN_OVER)
+            .map(|name| self.output.join(name))
+            .flat_map(|path| [part(&path), path])
+            .collect()
+    }
+}
 
 /// The files of a checkpoint to start from.
 pub(crate) struct BaseFiles {
@@ -144,9 +159,14 @@ pub(crate) fn create_folder(path: &Path) -> Result<(), TrainError> {
     fs::create_dir_all(path).tried("create folder", path)
 }
 
+/// Where a file lies until it is whole.
+fn part(path: &Path) -> PathBuf {
+    path.with_extension("part")
+}
+
 /// Writes beside and renames.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let part = path.with_extension("part");
+    let part = part(path);
     fs::write(&part, bytes).tried("write", &part)?;
     fs::rename(&part, path).tried("write", path)
 }

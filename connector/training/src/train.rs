@@ -485,10 +485,7 @@ impl<'a> Run<'a> {
             .write(&self.state, stored, self.options.keep_checkpoints)?;
         let title = format!("{}: {} steps", self.prepared.profile.name, self.state.step);
         let curve = curve::svg(&self.state.history, &title);
-        files::write(
-            &self.options.output.join("training-curve.svg"),
-            curve.as_bytes(),
-        )
+        files::write(&self.options.output.join(files::CURVE), curve.as_bytes())
     }
 
     fn finish(mut self, ended: Ended) -> Result<Outcome, TrainError> {
@@ -625,7 +622,7 @@ fn record(
         "outcome": outcome,
     });
     let text = serde_json::to_string_pretty(&json).expect("it is JSON already");
-    files::write(&options.output.join("training.json"), text.as_bytes())
+    files::write(&options.output.join(files::RECORD), text.as_bytes())
 }
 
 struct Stepped {

@@ -170,6 +170,12 @@ fn a_tiny_model_learns_a_few_triples_by_heart() {
     ] {
         assert!(out.join(file).is_file(), "{file}");
     }
+    let written = options.written();
+    for entry in fs::read_dir(&out).expect("was made") {
+        let path = entry.expect("reads").path();
+        let told = path.is_dir() || written.contains(&path);
+        assert!(told, "{} is written and not told of", path.display());
+    }
     let config = json(&out.join("config.json"));
     assert_eq!(config["eos_token_id"], 0);
     assert!(

@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    fs,
     io::{self, Write},
     ops::ControlFlow,
     path::{Path, PathBuf},
@@ -26,6 +27,7 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
     telemetry::install_quiet();
     let options = options(args)?;
     refuse_data_as_validation(args)?;
+    refuse_own_files(args, &options)?;
     if options
         .begins_anew()
         .map_err(|error| by_flag(args, error))?
@@ -185,6 +187,41 @@ fn refuse_data_as_validation(args: &cli::Train) -> Result<(), Usage> {
     args.validation
         .iter()
         .try_for_each(|path| Named::new("--validation", path).refuse_if_among(&data))
+}
+
+/// A run does not write over what it reads, which may lie in the folder of an earlier one.
+fn refuse_own_files(args: &cli::Train, options: &TrainOptions) -> Result<(), Usage> {
+    let base = match &options.base {
+        Base::Folder(folder) if !same_folder(folder, &args.output) => files_in(folder),
+        // That one is refused as a whole; the others are no files of the user's.
+        Base::Folder(_) | Base::Files { .. } | Base::Scratch(_) => Vec::new(),
+    };
+    let flags = [
+        ("--data", &args.data[..]),
+        ("--validation", &args.validation[..]),
+        ("--recipe", args.recipe.as_slice()),
+        ("--from", &base[..]),
+    ];
+    let read: Vec<_> = flags
+        .into_iter()
+        .flat_map(|(flag, paths)| paths.iter().map(move |path| Named::new(flag, path)))
+        .collect();
+    options
+        .written()
+        .iter()
+        .try_for_each(|path| Named::new("--output", path).refuse_if_among(&read))
+}
+
+/// Whether the two are one folder, which may not be there yet.
+fn same_folder(a: &Path, b: &Path) -> bool {
+    a.canonicalize()
+        .is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
+}
+
+/// What lies in a folder; nothing if it cannot be read, which whoever reads it says better.
+fn files_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries.flatten().map(|entry| entry.path()).collect()
 }
 
 fn options(args: &cli::Train) -> anyhow::Result<TrainOptions> {
