@@ -7,6 +7,7 @@
 //!
 //! Deliberately absent: tensors, I/O, and Kafka. The pipeline is tested against this trait alone.
 
+mod bounds;
 pub mod builtin;
 mod error;
 pub mod guard;

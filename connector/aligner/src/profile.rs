@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
+    bounds::{self, Misfit},
     guard::Guard,
-    prompt::{PAPER, Template, TemplateError},
+    prompt::{PAPER, Template},
 };
 
 /// Name, prompt and guard of an Aligner.
@@ -31,20 +32,24 @@ pub struct Profile {
 #[derive(Debug, Error)]
 pub enum ProfileError {
     /// Not JSON, or not of a profile's shape.
-    #[error("{origin} is not a profile: {source}")]
+    #[error("{origin} is not a profile: {problem}")]
     Malformed {
-        /// File or preset that it came from.
+        /// File that it came from.
         origin: String,
-        /// What the parser says.
-        source: serde_json::Error,
+        /// What the parser says; a template that lacks a field is its matter, too.
+        problem: serde_json::Error,
     },
-    /// The template lacks a field.
-    #[error("{origin}: {source}")]
-    Template {
-        /// File or preset that it came from.
+    /// A limit of the guard that cannot be.
+    #[error("{origin}: guard.{key} is {value}, expected {expected}")]
+    Limit {
+        /// File that it came from.
         origin: String,
-        /// What is wrong with it.
-        source: TemplateError,
+        /// The limit.
+        key: &'static str,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        expected: String,
     },
 }
 
@@ -52,12 +57,27 @@ impl Profile {
     /// Parses the JSON of `aligner.json`; `origin` names it in errors.
     ///
     /// # Errors
-    /// If it is not JSON, has unknown keys, or its template lacks a field.
+    /// If it is not JSON, has unknown keys, its template lacks a field, or its guard has a limit
+    /// that cannot be.
     pub fn from_json(json: &[u8], origin: &str) -> Result<Self, ProfileError> {
-        serde_json::from_slice(json).map_err(|source| ProfileError::Malformed {
-            origin: origin.to_owned(),
-            source,
-        })
+        let profile: Self =
+            serde_json::from_slice(json).map_err(|problem| ProfileError::Malformed {
+                origin: origin.to_owned(),
+                problem,
+            })?;
+        bounds::check(&profile.guard).map_err(
+            |Misfit {
+                 key,
+                 value,
+                 expected,
+             }| ProfileError::Limit {
+                origin: origin.to_owned(),
+                key,
+                value,
+                expected,
+            },
+        )?;
+        Ok(profile)
     }
 
     /// The profile of a checkpoint that brings none: the paper's template and no guard.
@@ -68,5 +88,39 @@ impl Profile {
             unchanged_token: None,
             guard: Guard::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(json: &str) -> String {
+        let error = Profile::from_json(json.as_bytes(), "mine/aligner.json").expect_err(json);
+        error.to_string()
+    }
+
+    #[test]
+    fn what_cannot_be_used_of_a_profile_is_named_with_its_file() {
+        let with = |guard: &str| {
+            format!(r#"{{"name": "a", "template": "{{question}}{{answer}}", "guard": {guard}}}"#)
+        };
+        assert_eq!(
+            said(&with(r#"{"max_answer_tokens": 0}"#)),
+            "mine/aligner.json: guard.max_answer_tokens is 0, expected at least 1"
+        );
+        for (json, problem) in [
+            ("{".to_owned(), "EOF"),
+            (with(r#"{"max_words": 1}"#), "unknown field `max_words`"),
+            (
+                r#"{"name": "a", "template": "{question}"}"#.to_owned(),
+                "template must contain {answer} exactly once, found 0",
+            ),
+        ] {
+            let said = said(&json);
+            let start = format!("mine/aligner.json is not a profile: {problem}");
+            assert!(said.starts_with(&start), "{said}");
+        }
+        Profile::from_json(with("{}").as_bytes(), "mine/aligner.json").expect("a profile");
     }
 }

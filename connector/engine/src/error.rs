@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use aligner::ProfileError;
 use aligner_checkpoint::CheckpointError;
 use thiserror::Error;
 
@@ -30,6 +31,9 @@ pub enum LoadError {
     /// A file does not say what it should, or says what is not implemented.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The profile beside the weights cannot be used.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
     /// A tensor is absent, or not of the shape that the configuration says.
     #[error("{origin}: tensor {name} {problem}")]
     Tensor {

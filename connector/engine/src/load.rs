@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use aligner::{Profile, ProfileError, hex};
+use aligner::{Profile, hex};
 use aligner_checkpoint::{CONFIG, CheckpointError, Config, Json};
 use aligner_tokens::{FILE as TOKENIZER, Texts};
 use sha2::{Digest as _, Sha256};
@@ -351,21 +351,10 @@ fn no_tokenizer(origin: String) -> LoadError {
 
 /// The profile beside the weights.
 fn read_profile(files: &Files) -> Result<Option<Profile>, LoadError> {
-    let Some(json) = files.optional("aligner.json")? else {
-        return Ok(None);
-    };
-    Profile::from_json(&json, "aligner.json")
-        .map(Some)
-        .map_err(|error| {
-            CheckpointError::Malformed {
-                file: "aligner.json".to_owned(),
-                problem: match error {
-                    ProfileError::Malformed { source, .. } => source.to_string(),
-                    other => other.to_string(),
-                },
-            }
-            .into()
-        })
+    const FILE: &str = "aligner.json";
+    let json = files.optional(FILE)?;
+    let profile = json.map(|json| Profile::from_json(&json, &files.file(FILE)));
+    Ok(profile.transpose()?)
 }
 
 fn existing_folder(folder: &Path) -> Result<PathBuf, LoadError> {

@@ -40,6 +40,14 @@ impl Files {
         }
     }
 
+    /// How errors call one of them.
+    pub(crate) fn file(&self, name: &str) -> String {
+        match self {
+            Self::Folder(folder) => folder.join(name).display().to_string(),
+            Self::Embedded(model) => format!("{}/{name}", model.name),
+        }
+    }
+
     /// Last part of the folder's name, or the bundle's name.
     pub(crate) fn name(&self) -> String {
         match self {
