@@ -24,7 +24,7 @@ use aligner::{
     Timing, prompt::Template,
 };
 use aligner_checkpoint::CheckpointError;
-use aligner_tokens::{FILE as TOKENIZER, Texts};
+use aligner_tokens::Texts;
 use futures::{StreamExt, channel::mpsc};
 
 use crate::{
@@ -90,11 +90,11 @@ impl Engine {
                 texts.special(token).ok_or_else(|| LoadError::Setting {
                     setting: "unchanged_token",
                     value: token.clone(),
-                    problem: "is not a special token of this tokenizer.json".to_owned(),
+                    problem: format!("is not a special token of {}", loaded.tokenizer_file),
                 })
             })
             .transpose()?;
-        refuse_single_words(&texts, &profile.template)?;
+        refuse_single_words(&texts, &profile.template, &loaded.tokenizer_file)?;
         let identity = Identity {
             name: profile.name.clone(),
             revision: loaded.revision(&profile),
@@ -242,12 +242,12 @@ fn clamp(decoding: &mut Decoding, context: usize) {
 
 /// A token that counts only as a word of its own can be no marker: whether it is one would depend
 /// on what stands beside it.
-fn refuse_single_words(texts: &Texts, template: &Template) -> Result<(), LoadError> {
+fn refuse_single_words(texts: &Texts, template: &Template, file: &str) -> Result<(), LoadError> {
     let Some(marker) = texts.single_word_marker(template) else {
         return Ok(());
     };
     Err(CheckpointError::Key {
-        file: TOKENIZER.to_owned(),
+        file: file.to_owned(),
         key: "added_tokens".to_owned(),
         problem: format!(
             "has single_word = true for {marker}, a marker of the prompt template, which would be \

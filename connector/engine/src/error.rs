@@ -46,11 +46,11 @@ pub enum LoadError {
     },
     /// A `tokenizer.json` beside a GGUF file that holds other tokens.
     #[error(
-        "tokenizer.json is of another model than {file}: token {id} is {beside} there and {within} \
-         in the file; move {file} into a folder of its own, or remove tokenizer.json"
+        "tokenizer.json beside {file} is of another model: token {id} is {beside} there and \
+         {within} in the file; move the file into a folder of its own, or remove tokenizer.json"
     )]
     ForeignTokenizer {
-        /// Name of the GGUF file.
+        /// The GGUF file.
         file: String,
         /// The first token that differs.
         id: u32,

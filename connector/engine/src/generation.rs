@@ -10,10 +10,10 @@
 //! prompt of one token alone, and `remove_invalid_values`, since logits that are no numbers end an
 //! output here.
 
-use aligner_checkpoint::{CONFIG, CheckpointError, Json};
+use aligner_checkpoint::{CheckpointError, Json};
 use serde_json::Value;
 
-/// Name of the file, for errors.
+/// Name of the file.
 pub(crate) const FILE: &str = "generation_config.json";
 
 /// The checkpoint's say in how outputs are decoded.
@@ -66,16 +66,16 @@ const NOT_COMPUTED: [(&str, Idle); 21] = [
 ];
 
 impl Generation {
-    /// Reads `generation_config.json`.
-    pub(crate) fn from_json(bytes: &[u8]) -> Result<Self, CheckpointError> {
-        let json = Json::parse(FILE, bytes)?;
+    /// Reads `generation_config.json`; `file` is what errors call it.
+    pub(crate) fn from_json(file: &str, bytes: &[u8]) -> Result<Self, CheckpointError> {
+        let json = Json::parse(file, bytes)?;
         Self::read(|_| &json)
     }
 
     /// Reads the same keys in `config.json`, for a checkpoint without `generation_config.json`.
     /// What a multimodal file leaves out is what the description of its text says.
-    pub(crate) fn from_config(bytes: &[u8]) -> Result<Self, CheckpointError> {
-        let json = Json::parse(CONFIG, bytes)?;
+    pub(crate) fn from_config(file: &str, bytes: &[u8]) -> Result<Self, CheckpointError> {
+        let json = Json::parse(file, bytes)?;
         let text = json.object("text_config")?;
         Self::read(|key| match &text {
             Some(text) if !json.has(key) => text,
@@ -132,12 +132,13 @@ impl Idle {
 
 #[cfg(test)]
 mod tests {
+    use aligner_checkpoint::CONFIG;
     use serde_json::json;
 
     use super::*;
 
     fn read(json: &Value) -> Result<Generation, String> {
-        Generation::from_json(json.to_string().as_bytes()).map_err(|error| error.to_string())
+        Generation::from_json(FILE, json.to_string().as_bytes()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -163,7 +164,8 @@ mod tests {
     }
 
     fn read_config(json: &Value) -> Result<Generation, String> {
-        Generation::from_config(json.to_string().as_bytes()).map_err(|error| error.to_string())
+        Generation::from_config(CONFIG, json.to_string().as_bytes())
+            .map_err(|error| error.to_string())
     }
 
     #[test]

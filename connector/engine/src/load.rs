@@ -32,6 +32,8 @@ use crate::{
 /// A loaded checkpoint.
 pub(crate) struct Loaded {
     pub(crate) name: String,
+    /// Folder, file or embedded model that it came from, for errors.
+    origin: String,
     pub(crate) decoder: Arc<Decoder>,
     pub(crate) eos: Vec<u32>,
     pub(crate) penalty: Option<Penalty>,
@@ -39,6 +41,8 @@ pub(crate) struct Loaded {
     pub(crate) budget: Budget,
     plan: Plan,
     tokenizer: Option<Vec<u8>>,
+    /// What errors call it.
+    pub(crate) tokenizer_file: String,
     /// Why no text goes in or comes out; no matter to those who count in tokens.
     tokenizer_problem: Option<LoadError>,
     /// What a `tokenizer.json` beside a GGUF file must agree with.
@@ -66,13 +70,14 @@ impl Loaded {
         let config_bytes = files
             .required(CONFIG, "it describes the model")?
             .into_owned();
-        let config = Config::read(&Json::parse(CONFIG, &config_bytes)?)?;
+        let config_file = files.file(CONFIG);
+        let config = Config::read(&Json::parse(&config_file, &config_bytes)?)?;
         let Generation {
             mut eos,
             repetition_penalty,
         } = match files.optional(generation::FILE)? {
-            Some(bytes) => Generation::from_json(&bytes)?,
-            None => Generation::from_config(&config_bytes)?,
+            Some(bytes) => Generation::from_json(&files.file(generation::FILE), &bytes)?,
+            None => Generation::from_config(&config_file, &config_bytes)?,
         };
         // Where that names none, transformers ends nowhere; config.json or the class may know.
         if eos.is_empty() {
@@ -86,9 +91,11 @@ impl Loaded {
         let profile = read_profile(&files)?;
         let parts = Parts {
             name: files.name(),
+            origin: files.origin(),
             eos,
             repetition_penalty,
             tokenizer,
+            tokenizer_file: files.file(TOKENIZER),
             sample: None,
             profile,
             config_bytes,
@@ -111,7 +118,13 @@ impl Loaded {
         let config = file.config()?;
         let eos = config.eos.clone();
         let folder = Files::Folder(path.parent().unwrap_or(Path::new(".")).to_owned());
-        let (tokenizer, sample) = match folder.optional(TOKENIZER)? {
+        let origin = file.origin().to_owned();
+        let beside = folder.optional(TOKENIZER)?;
+        let tokenizer_file = match &beside {
+            Some(_) => folder.file(TOKENIZER),
+            None => format!("the tokenizer in {origin}"),
+        };
+        let (tokenizer, sample) = match beside {
             Some(json) => match file.sample() {
                 Ok(sample) => (Ok(Some(json.into_owned())), sample),
                 Err(problem) => (Err(problem), None),
@@ -132,9 +145,11 @@ impl Loaded {
         // The digest of the file covers its configuration.
         let parts = Parts {
             name,
+            origin,
             eos,
             repetition_penalty: None,
             tokenizer,
+            tokenizer_file,
             sample,
             profile,
             config_bytes: Vec::new(),
@@ -200,6 +215,7 @@ impl Loaded {
         let penalty = parts.repetition_penalty;
         Self {
             name: parts.name,
+            origin: parts.origin,
             decoder: Arc::new(decoder),
             eos: parts.eos,
             penalty: penalty.map(|factor| Penalty::new(factor, floats)),
@@ -207,6 +223,7 @@ impl Loaded {
             budget,
             plan,
             tokenizer,
+            tokenizer_file: parts.tokenizer_file,
             tokenizer_problem,
             sample: parts.sample,
             profile: parts.profile,
@@ -273,9 +290,9 @@ impl Loaded {
         let json = self
             .tokenizer
             .as_ref()
-            .ok_or_else(|| no_tokenizer(self.name.clone()))?;
+            .ok_or_else(|| no_tokenizer(self.origin.clone()))?;
         let texts = Texts::from_json(json).map_err(|error| CheckpointError::Malformed {
-            file: TOKENIZER.to_owned(),
+            file: self.tokenizer_file.clone(),
             problem: error.to_string(),
         })?;
         if let Some(sample) = &self.sample {
@@ -332,9 +349,11 @@ impl Loaded {
 /// What a checkpoint brings beside its decoder.
 struct Parts {
     name: String,
+    origin: String,
     eos: Vec<u32>,
     repetition_penalty: Option<f32>,
     tokenizer: Result<Option<Vec<u8>>, LoadError>,
+    tokenizer_file: String,
     sample: Option<Sample>,
     profile: Option<Profile>,
     config_bytes: Vec<u8>,

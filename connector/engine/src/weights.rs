@@ -80,7 +80,7 @@ impl<'a> Weights<'a> {
 
     /// The tensors of a GGUF file.
     pub(crate) fn gguf(file: GgufFile, sha256: [u8; 32]) -> Self {
-        let origin = file.name().to_owned();
+        let origin = file.origin().to_owned();
         Self {
             origin,
             tensors: Tensors::Gguf(file),
@@ -193,7 +193,7 @@ fn shard_names(files: &Files) -> Result<Vec<String>, LoadError> {
                    shards; PyTorch .bin files are not read",
         });
     };
-    let names = shards(&index, INDEX)?;
+    let names = shards(&index, &files.file(INDEX))?;
     if let Some(name) = names.iter().find(|name| !files.exists(name)) {
         return Err(LoadError::MissingFile {
             file: name.clone(),

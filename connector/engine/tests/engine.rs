@@ -535,20 +535,20 @@ fn a_checkpoint_that_cannot_be_used_is_refused_with_file_key_and_value() {
     let cases: Vec<(String, &str)> = vec![
         (
             refusal(|folder| edit_config(folder, "model_type", "bert".into())),
-            "config.json: model_type = \"bert\" is not supported; supported: llama, mistral, \
-             qwen2, qwen3, gemma, gemma2, gemma3, gemma3_text",
+            "FOLDER/config.json: model_type = \"bert\" is not supported; supported: llama, \
+             mistral, qwen2, qwen3, gemma, gemma2, gemma3, gemma3_text",
         ),
         (
             refusal(|folder| {
                 let rope = serde_json::json!({"rope_type": "longrope", "rope_theta": 1e4});
                 edit_config(folder, "rope_parameters", rope);
             }),
-            "config.json: rope_parameters.rope_type = \"longrope\" is not supported; supported: \
-             default, linear, dynamic, llama3, yarn",
+            "FOLDER/config.json: rope_parameters.rope_type = \"longrope\" is not supported; \
+             supported: default, linear, dynamic, llama3, yarn",
         ),
         (
             refusal(|folder| edit_config(folder, "hidden_size", "big".into())),
-            "config.json: hidden_size is \"big\", not a size",
+            "FOLDER/config.json: hidden_size is \"big\", not a size",
         ),
         (
             refusal(|folder| edit_config(folder, "intermediate_size", 128.into())),
@@ -557,7 +557,7 @@ fn a_checkpoint_that_cannot_be_used_is_refused_with_file_key_and_value() {
         ),
         (
             refusal(|folder| edit_config(folder, "hidden_act", "relu".into())),
-            "config.json: hidden_act = \"relu\" is not supported; supported: silu, gelu, \
+            "FOLDER/config.json: hidden_act = \"relu\" is not supported; supported: silu, gelu, \
              gelu_new, gelu_pytorch_tanh",
         ),
         (
@@ -576,8 +576,8 @@ fn a_checkpoint_that_cannot_be_used_is_refused_with_file_key_and_value() {
                     generation["num_beams"] = 4.into();
                 });
             }),
-            "generation_config.json: num_beams = 4 is not supported; supported: 1; remove the key \
-             to decode without it",
+            "FOLDER/generation_config.json: num_beams = 4 is not supported; supported: 1; remove \
+             the key to decode without it",
         ),
         (
             refusal(|folder| {
@@ -590,8 +590,8 @@ fn a_checkpoint_that_cannot_be_used_is_refused_with_file_key_and_value() {
                 fs::remove_file(folder.join("generation_config.json")).expect("removed");
                 edit_config(folder, "no_repeat_ngram_size", 3.into());
             }),
-            "config.json: no_repeat_ngram_size = 3 is not supported; supported: 0; remove the key to \
-             decode without it",
+            "FOLDER/config.json: no_repeat_ngram_size = 3 is not supported; supported: 0; remove \
+             the key to decode without it",
         ),
         (
             refusal(|folder| {
@@ -602,8 +602,8 @@ fn a_checkpoint_that_cannot_be_used_is_refused_with_file_key_and_value() {
                     }
                 });
             }),
-            "tokenizer.json: added_tokens has single_word = true for <q>, a marker of the prompt \
-             template, which would be text beside a letter or a digit; set it to false",
+            "FOLDER/tokenizer.json: added_tokens has single_word = true for <q>, a marker of the \
+             prompt template, which would be text beside a letter or a digit; set it to false",
         ),
         (
             refusal(|folder| fs::remove_file(folder.join("config.json")).expect("removed")),
@@ -613,9 +613,20 @@ fn a_checkpoint_that_cannot_be_used_is_refused_with_file_key_and_value() {
     for (got, expected) in cases {
         assert_eq!(got, expected);
     }
+    for (file, problem) in [
+        ("config.json", "is not valid: "),
+        ("generation_config.json", "is not valid: "),
+        ("aligner.json", "is not a profile: "),
+    ] {
+        let got = refusal(|folder| fs::write(folder.join(file), "[").expect("written"));
+        assert!(
+            got.starts_with(&format!("FOLDER/{file} {problem}")),
+            "{got}"
+        );
+    }
     assert!(
         refusal(|folder| fs::write(folder.join("tokenizer.json"), "{}").expect("written"))
-            .starts_with("tokenizer.json is not valid: ")
+            .starts_with("FOLDER/tokenizer.json is not valid: ")
     );
 }
 
@@ -643,12 +654,15 @@ fn settings_that_this_build_cannot_serve_are_refused_with_what_would_work() {
         }),
         "dtype = bf16 is not available on the CPU; use f32, q8_0 or q4_k"
     );
-    assert_eq!(
-        refused(EngineOptions {
-            profile: Some(profile(Some("<nope>"), "{}")),
-            ..options()
-        }),
-        "unchanged_token = <nope> is not a special token of this tokenizer.json"
+    let unknown = refused(EngineOptions {
+        profile: Some(profile(Some("<nope>"), "{}")),
+        ..options()
+    });
+    let start = "unchanged_token = <nope> is not a special token of ";
+    assert!(unknown.starts_with(start), "{unknown}");
+    assert!(
+        unknown.ends_with("fixtures/llama2/tokenizer.json"),
+        "{unknown}"
     );
 }
 

@@ -355,8 +355,11 @@ fn a_tokenizer_json_beside_is_used_if_it_is_that_of_the_file() {
     write(&tokenizer);
     assert_eq!(
         load(),
-        "tokenizer.json is of another model than tiny.gguf: token 9 is \"$\" there and \"#\" in the \
-         file; move tiny.gguf into a folder of its own, or remove tokenizer.json"
+        format!(
+            "tokenizer.json beside {} is of another model: token 9 is \"$\" there and \"#\" in the \
+             file; move the file into a folder of its own, or remove tokenizer.json",
+            path.display()
+        )
     );
     // A file that says nothing of its tokens is taken at its neighbour's word.
     write_gguf(&path, GgmlDType::F32, |metadata| {
@@ -373,7 +376,9 @@ fn refusal(change: &dyn Fn(&mut HashMap<String, Value>)) -> String {
     let path = folder.path().join("tiny.gguf");
     write_gguf(&path, GgmlDType::F32, change);
     match Engine::load(EngineOptions::new(ModelSource::Gguf(path))) {
-        Err(error) => error.to_string(),
+        Err(error) => error
+            .to_string()
+            .replace(&folder.path().display().to_string(), "FOLDER"),
         Ok(_) => LOADS.to_owned(),
     }
 }
@@ -385,27 +390,28 @@ fn a_gguf_file_that_cannot_be_used_is_refused_with_key_and_value() {
         refusal(&|metadata| {
             metadata.insert("general.architecture".to_owned(), text("mamba"));
         }),
-        "tiny.gguf: general.architecture = mamba is not supported; supported: llama, qwen2, \
+        "FOLDER/tiny.gguf: general.architecture = mamba is not supported; supported: llama, qwen2, \
          qwen3, gemma, gemma2, gemma3"
     );
     assert_eq!(
         refusal(&|metadata| {
             metadata.insert("llama.expert_count".to_owned(), Value::U32(8));
         }),
-        "tiny.gguf: llama.expert_count = 8 is not supported; supported: 0, a model without experts"
+        "FOLDER/tiny.gguf: llama.expert_count = 8 is not supported; supported: 0, a model \
+         without experts"
     );
     assert_eq!(
         refusal(&|metadata| {
             metadata.remove("llama.block_count");
         }),
-        "tiny.gguf: llama.block_count is missing"
+        "FOLDER/tiny.gguf: llama.block_count is missing"
     );
     assert_eq!(
         refusal(&|metadata| {
             metadata.insert("tokenizer.ggml.pre".to_owned(), text("tekken"));
         }),
-        "tiny.gguf: tokenizer.ggml.pre = tekken is not supported; put tokenizer.json beside the \
-         file, or use gpt-2, smollm, llama-bpe or qwen2"
+        "FOLDER/tiny.gguf: tokenizer.ggml.pre = tekken is not supported; put tokenizer.json beside \
+         the file, or use gpt-2, smollm, llama-bpe or qwen2"
     );
     let scaled = |key: &'static str, value: f32| {
         move |metadata: &mut HashMap<String, Value>| {
@@ -416,12 +422,12 @@ fn a_gguf_file_that_cannot_be_used_is_refused_with_key_and_value() {
     };
     assert_eq!(
         refusal(&scaled("factor", 0.0)),
-        "tiny.gguf: llama.rope.scaling.factor is 0; it must be a number above 0"
+        "FOLDER/tiny.gguf: llama.rope.scaling.factor is 0; it must be a number above 0"
     );
     assert_eq!(
         refusal(&scaled("yarn_ext_factor", 0.5)),
-        "tiny.gguf: llama.rope.scaling.yarn_ext_factor = 0.5 is not supported; supported: no value \
-         of its own"
+        "FOLDER/tiny.gguf: llama.rope.scaling.yarn_ext_factor = 0.5 is not supported; supported: no \
+         value of its own"
     );
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("tiny.gguf");
@@ -481,7 +487,7 @@ fn metadata_that_no_model_has_are_refused_with_key_and_value() {
         let got = refusal(&|metadata| {
             metadata.insert(key.clone(), value.clone());
         });
-        assert_eq!(got, format!("tiny.gguf: {key} {problem}"));
+        assert_eq!(got, format!("FOLDER/tiny.gguf: {key} {problem}"));
     }
 }
 
@@ -531,7 +537,8 @@ fn a_type_of_tensors_that_is_not_read_is_named_with_those_that_are() {
         assert_eq!(
             error.to_string(),
             format!(
-                "tiny.gguf: the type of a tensor = {shown} is not supported; supported: {types}"
+                "{}: the type of a tensor = {shown} is not supported; supported: {types}",
+                path.display()
             )
         );
     }
@@ -546,8 +553,8 @@ fn one_of_several_files_of_a_model_is_refused_with_how_to_put_them_together() {
             metadata.insert("split.count".to_owned(), count.clone());
         })
     };
-    let parts = "tiny.gguf: split.count is 3: this is one of 3 files that a model was split into; \
-                 put them together with `llama-gguf-split --merge <the first of them> <the whole>`";
+    let parts = "FOLDER/tiny.gguf: split.count is 3: this is one of 3 files that a model was split \
+                 into; put them together with `llama-gguf-split --merge <the first of them> <the whole>`";
     assert_eq!(split(Value::U16(3)), parts);
     assert_eq!(split(Value::I32(3)), parts);
     let whole = refusal(&|metadata| {
@@ -563,7 +570,7 @@ fn a_pre_tokenizer_is_not_guessed() {
         refusal(&|metadata| {
             metadata.remove("tokenizer.ggml.pre");
         }),
-        format!("tiny.gguf: tokenizer.ggml.pre is missing or no text; {remedy}")
+        format!("FOLDER/tiny.gguf: tokenizer.ggml.pre is missing or no text; {remedy}")
     );
     let default = |metadata: &mut HashMap<String, Value>| {
         let default = Value::String("default".to_owned());
@@ -571,7 +578,7 @@ fn a_pre_tokenizer_is_not_guessed() {
     };
     assert_eq!(
         refusal(&default),
-        format!("tiny.gguf: tokenizer.ggml.pre = default is not supported; {remedy}")
+        format!("FOLDER/tiny.gguf: tokenizer.ggml.pre = default is not supported; {remedy}")
     );
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("tiny.gguf");
@@ -589,7 +596,7 @@ fn a_file_in_which_nothing_ends_an_output_is_refused_for_texts() {
             metadata.insert(format!("tokenizer.ggml.{key}"), id.clone());
         })
     };
-    let refused = "tiny.gguf: tokenizer.ggml.eos_token_id names no token, and none of the \
+    let refused = "FOLDER/tiny.gguf: tokenizer.ggml.eos_token_id names no token, and none of the \
                    vocabulary is known to end an output, so that every correction would run to its \
                    limit; convert the model again, with its tokenizer";
     assert_eq!(end("padding_token_id", Value::U32(0)), refused);

@@ -9,14 +9,7 @@ mod ends;
 mod sample;
 mod text;
 
-use std::{
-    borrow::Cow,
-    cell::RefCell,
-    fs::File,
-    io::BufReader,
-    ops::RangeInclusive,
-    path::{Path, PathBuf},
-};
+use std::{borrow::Cow, cell::RefCell, fs::File, io::BufReader, ops::RangeInclusive, path::Path};
 
 use aligner_checkpoint::{
     ATTENTION_SOFTCAP, Activation, CheckpointError, Config, FINAL_SOFTCAP, Layer, Rope, SIZES,
@@ -42,8 +35,8 @@ use crate::{
 
 /// An open GGUF file.
 pub(crate) struct GgufFile {
-    name: String,
-    path: PathBuf,
+    /// Its path, as errors call it.
+    origin: String,
     content: Content,
     reader: RefCell<BufReader<File>>,
     architecture: String,
@@ -53,18 +46,15 @@ const ARCHITECTURES: &str = "llama, qwen2, qwen3, gemma, gemma2, gemma3";
 
 impl GgufFile {
     pub(crate) fn open(path: &Path) -> Result<Self, LoadError> {
-        let name = path
-            .file_name()
-            .map_or_else(String::new, |name| name.to_string_lossy().into());
+        let origin = path.display().to_string();
         let file = File::open(path).map_err(|source| LoadError::Io {
             path: path.to_owned(),
             source,
         })?;
         let mut reader = BufReader::new(file);
-        let content = Content::read(&mut reader).map_err(|error| unreadable(&name, &error))?;
+        let content = Content::read(&mut reader).map_err(|error| unreadable(&origin, &error))?;
         let mut file = Self {
-            name,
-            path: path.to_owned(),
+            origin,
             content,
             reader: RefCell::new(reader),
             architecture: String::new(),
@@ -88,9 +78,9 @@ impl GgufFile {
         Err(self.problem(key.to_owned(), problem))
     }
 
-    /// The file's name, for errors.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
+    /// How errors call the file.
+    pub(crate) fn origin(&self) -> &str {
+        &self.origin
     }
 
     /// `tokenizer.json` made from the metadata, if the file has a tokenizer.
@@ -101,7 +91,7 @@ impl GgufFile {
 
     /// Tokens by which a `tokenizer.json` beside the file is known, if the file has any.
     pub(crate) fn sample(&self) -> Result<Option<Sample>, LoadError> {
-        Sample::of(&self.name, &self.content.metadata)
+        Sample::of(&self.origin, &self.content.metadata)
             .map_err(|(key, problem)| self.problem(key, problem))
     }
 
@@ -110,7 +100,7 @@ impl GgufFile {
         let family = self.architecture.clone();
         if !ARCHITECTURES.split(", ").any(|known| known == family) {
             return Err(CheckpointError::Unsupported {
-                file: self.name.clone(),
+                file: self.origin.clone(),
                 key: "general.architecture".to_owned(),
                 value: family,
                 supported: ARCHITECTURES,
@@ -120,7 +110,7 @@ impl GgufFile {
         let experts = self.count("expert_count", 0..=*SIZES.end())?;
         if let Some(experts) = experts.filter(|&experts| experts > 0) {
             return Err(CheckpointError::Unsupported {
-                file: self.name.clone(),
+                file: self.origin.clone(),
                 key: self.key("expert_count"),
                 value: experts.to_string(),
                 supported: "0, a model without experts",
@@ -249,7 +239,7 @@ impl GgufFile {
                 for (key, plain) in [("yarn_ext_factor", 1.0), ("yarn_log_multiplier", 0.0)] {
                     if let Some(value) = given(key)?.filter(|value| *value != plain) {
                         return Err(CheckpointError::Unsupported {
-                            file: self.name.clone(),
+                            file: self.origin.clone(),
                             key: self.key(&format!("rope.scaling.{key}")),
                             value: value.to_string(),
                             supported: "no value of its own",
@@ -274,7 +264,7 @@ impl GgufFile {
             }
             other => {
                 return Err(CheckpointError::Unsupported {
-                    file: self.name.clone(),
+                    file: self.origin.clone(),
                     key,
                     value: other.and_then(Result::ok).unwrap_or_default(),
                     supported: "none, linear, yarn",
@@ -491,7 +481,7 @@ impl GgufFile {
 
     fn problem(&self, key: String, problem: String) -> LoadError {
         CheckpointError::Key {
-            file: self.name.clone(),
+            file: self.origin.clone(),
             key,
             problem,
         }
@@ -500,7 +490,7 @@ impl GgufFile {
 
     fn tensor_problem(&self, name: &str, problem: String) -> LoadError {
         LoadError::Tensor {
-            origin: self.path.display().to_string(),
+            origin: self.origin.clone(),
             name: name.to_owned(),
             problem,
         }

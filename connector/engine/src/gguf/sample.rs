@@ -19,7 +19,7 @@ const SPREAD: usize = 64;
 
 /// Tokens of a GGUF file.
 pub(crate) struct Sample {
-    /// Its name, for errors.
+    /// How errors call it.
     file: String,
     /// By id, so that the first that differs is named.
     tokens: BTreeMap<u32, String>,
@@ -28,7 +28,8 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// A sample of the file of that name and metadata; `None` if it holds no tokens.
+    /// A sample of a file with these metadata, which errors call `file`; `None` if it holds no
+    /// tokens.
     pub(crate) fn of(
         file: &str,
         metadata: &HashMap<String, Value>,
@@ -154,8 +155,8 @@ mod tests {
 
     fn differs(id: u32, beside: &str, within: &str) -> String {
         format!(
-            "tokenizer.json is of another model than tiny.gguf: token {id} is {beside} there and \
-             {within} in the file; move tiny.gguf into a folder of its own, or remove tokenizer.json"
+            "tokenizer.json beside tiny.gguf is of another model: token {id} is {beside} there and \
+             {within} in the file; move the file into a folder of its own, or remove tokenizer.json"
         )
     }
 
