@@ -292,7 +292,7 @@ impl Recipe {
                 "epochs",
                 self.epochs.to_string(),
                 self.epochs > 0.0 && self.epochs.is_finite(),
-                "expected more than 0",
+                "expected a finite number above 0",
             ),
             (
                 "steps",
@@ -316,7 +316,7 @@ impl Recipe {
                 "learning_rate",
                 self.learning_rate.to_string(),
                 self.learning_rate > 0.0 && self.learning_rate.is_finite(),
-                "expected more than 0",
+                "expected a finite number above 0",
             ),
             (
                 "final_learning_rate_share",
@@ -448,6 +448,15 @@ mod tests {
         };
         let error = bad.check().expect_err("bad");
         assert_eq!(error.to_string(), "beta2 is 1, expected 0 to below 1");
+        let bad = Recipe {
+            learning_rate: f64::INFINITY,
+            ..Recipe::default()
+        };
+        let error = bad.check().expect_err("bad");
+        assert_eq!(
+            error.to_string(),
+            "learning_rate is inf, expected a finite number above 0"
+        );
         let bad = Recipe {
             steps: Some(0),
             ..Recipe::default()
