@@ -1,16 +1,16 @@
 //! What a checkpoint's `config.json` says about the decoder, as plain numbers and switches.
 //!
 //! One [`Config`] describes every family: Llama 2 and 3, Mistral, Qwen2, Qwen3, Gemma 1, 2 and 3
-//! (text). Both spellings are read, that of transformers 4 (`rope_theta`, `rope_scaling`) and
-//! that of 5 (`rope_parameters`, per layer type for Gemma 3). What a file leaves out is what the
-//! family's class in transformers takes for it, see [`Defaults`]. A value that would change the
-//! output and is not implemented is an error, never ignored.
+//! (text). What a file leaves out is what the family's class in transformers takes for it, see
+//! [`Defaults`]. A value that would change the output and is not implemented is an error, never
+//! ignored.
 //!
 //! Absent: encoders, mixtures of experts, vision towers.
 
 use crate::{
     CheckpointError, Json, Rope,
     family::{self, Defaults},
+    rotation::rotation,
 };
 
 /// The decoder's shape and switches.
@@ -270,13 +270,14 @@ impl Reader<'_> {
         let sliding = self.sliding(count)?;
         let window = self.window()?;
         let gemma3 = self.family.starts_with("gemma3");
+        let rope = |layer_type| rotation(self.json, layer_type, head, context);
         let ropes = if gemma3 {
             vec![
-                self.rope(head, context, Some("full_attention"))?,
-                self.rope(head, context, Some("sliding_attention"))?,
+                rope(Some("full_attention"))?,
+                rope(Some("sliding_attention"))?,
             ]
         } else {
-            vec![self.rope(head, context, None)?]
+            vec![rope(None)?]
         };
         let layers = sliding
             .into_iter()
@@ -333,53 +334,6 @@ impl Reader<'_> {
                 (0..count).map(|layer| layer >= full).collect()
             }
         })
-    }
-
-    fn rope(
-        &self,
-        head: usize,
-        context: usize,
-        layer_type: Option<&str>,
-    ) -> Result<Rope, CheckpointError> {
-        let json = self.json;
-        let local = layer_type == Some("sliding_attention");
-        let theta = if local {
-            json.number_or("rope_local_base_freq", 1e4)?
-        } else {
-            let default = if layer_type.is_some() { 1e6 } else { 1e4 };
-            json.number_or("rope_theta", default)?
-        };
-        // transformers 4 keeps what scales the rotation apart; of Gemma 3's, the global layers only.
-        // Where a file has both, transformers 5 goes by this one.
-        if let (Some(scaling), false) = (json.object("rope_scaling")?, local) {
-            return self.rope_of(&scaling, layer_type.is_none(), theta, head, context);
-        }
-        // transformers 5: one object, or one for each layer type. A file converted from
-        // transformers 4 may keep its theta outside.
-        let Some(parameters) = json.object("rope_parameters")? else {
-            return Ok(Rope::plain(theta, head));
-        };
-        let parameters = match layer_type {
-            None => Some(parameters),
-            Some(kind) => parameters.object(kind)?,
-        };
-        let Some(parameters) = parameters else {
-            return Ok(Rope::plain(theta, head));
-        };
-        self.rope_of(&parameters, layer_type.is_none(), theta, head, context)
-    }
-
-    /// As an object of the file has it; what stands outside counts for what the object leaves out.
-    fn rope_of(
-        &self,
-        object: &Json,
-        of_all: bool,
-        theta: f64,
-        head: usize,
-        context: usize,
-    ) -> Result<Rope, CheckpointError> {
-        let theta = object.number_or("rope_theta", theta)?;
-        Rope::from_json(object, self.json, of_all, theta, head, context)
     }
 }
 
@@ -466,84 +420,6 @@ mod tests {
     }
 
     #[test]
-    fn a_theta_within_the_scaling_counts_before_the_one_outside() {
-        let ropes = |family: &str, outside: Option<f64>, within: Option<f64>| {
-            let mut scaling = json!({"rope_type": "linear", "factor": 8.0});
-            if let Some(theta) = within {
-                scaling["rope_theta"] = theta.into();
-            }
-            let mut config = json!({"model_type": family, "rope_scaling": scaling});
-            if let Some(theta) = outside {
-                config["rope_theta"] = theta.into();
-            }
-            read(config).expect("valid").ropes
-        };
-        for family in ["llama", "gemma3_text"] {
-            let expected = ropes(family, Some(5e5), None);
-            assert_eq!(ropes(family, None, Some(5e5)), expected, "{family}");
-            assert_eq!(ropes(family, Some(1e4), Some(5e5)), expected, "{family}");
-            assert_ne!(ropes(family, None, None), expected, "{family}");
-        }
-    }
-
-    #[test]
-    fn an_original_context_outside_counts_before_the_one_within_but_for_gemma_3() {
-        const KEY: &str = "original_max_position_embeddings";
-        let cases = ["rope_scaling", "rope_parameters"]
-            .into_iter()
-            .flat_map(|object| [(object, "llama3"), (object, "yarn")]);
-        for (object, kind) in cases {
-            // Which rotations count as slow depends on it.
-            let ropes = |family: &str, outside: Option<usize>, within: Option<usize>| {
-                let mut scaling = json!({"rope_type": kind, "rope_theta": 1e4, "factor": 4.0,
-                    "low_freq_factor": 1.0, "high_freq_factor": 4.0, KEY: within});
-                if family == "gemma3_text" && object == "rope_parameters" {
-                    scaling = json!({ "full_attention": scaling });
-                }
-                let mut config = json!({"model_type": family, KEY: outside});
-                config[object] = scaling;
-                read(config).expect("valid").ropes
-            };
-            let within = ropes("llama", None, Some(128));
-            assert_ne!(ropes("llama", None, Some(512)), within, "{object} {kind}");
-            for inner in [None, Some(512)] {
-                let outside = ropes("llama", Some(128), inner);
-                assert_eq!(outside, within, "{object} {kind} {inner:?}");
-                assert_eq!(
-                    ropes("gemma3_text", Some(128), inner),
-                    ropes("gemma3_text", None, inner),
-                    "{object} {kind} {inner:?}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_partial_rotation_is_refused_where_it_is_scaled() {
-        for object in ["rope_scaling", "rope_parameters"] {
-            let mut config = json!({"model_type": "llama", "partial_rotary_factor": 0.5});
-            config[object] = json!({"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4});
-            let error = read(config.clone()).expect_err("it is refused");
-            assert!(error.contains("partial_rotary_factor = 0.5"), "{error}");
-            // transformers takes the inner one where there are two.
-            config[object]["partial_rotary_factor"] = 1.0.into();
-            read(config).expect("the whole head is rotated");
-        }
-    }
-
-    #[test]
-    fn a_rotation_that_is_not_scaled_is_of_the_whole_head_whatever_a_file_says() {
-        let whole = read(json!({"model_type": "llama"})).expect("valid").ropes;
-        let partial = json!({"model_type": "llama", "partial_rotary_factor": 0.5});
-        assert_eq!(read(partial.clone()).expect("valid").ropes, whole);
-        for object in ["rope_scaling", "rope_parameters"] {
-            let mut config = partial.clone();
-            config[object] = json!({"rope_type": "default", "partial_rotary_factor": 0.25});
-            assert_eq!(read(config).expect("valid").ropes, whole, "{object}");
-        }
-    }
-
-    #[test]
     fn windows_begin_where_the_file_says() {
         let qwen = |full: usize, on: bool| {
             json!({"model_type": "qwen2", "num_hidden_layers": 3, "sliding_window": 7,
@@ -552,19 +428,6 @@ mod tests {
         assert_eq!(windows(qwen(0, true)), [Some(7); 3]);
         assert_eq!(windows(qwen(2, true)), [None, None, Some(7)]);
         assert_eq!(windows(qwen(0, false)), [None; 3]);
-    }
-
-    #[test]
-    fn ntk_scaling_is_none_within_the_trained_context() {
-        let with = |kind: &str| {
-            let rope = json!({"rope_type": kind, "rope_theta": 5e5, "factor": 4.0});
-            read(json!({"model_type": "llama", "rope_parameters": rope})).expect("valid")
-        };
-        let (dynamic, plain) = (with("dynamic"), with("default"));
-        let [dynamic_rope, plain_rope] = [&dynamic, &plain].map(|config| &config.ropes[0]);
-        assert_eq!(dynamic_rope.frequencies, plain_rope.frequencies);
-        assert_eq!(dynamic_rope.scaling, Some("dynamic"));
-        assert_eq!(dynamic.context, 2048);
     }
 
     #[test]

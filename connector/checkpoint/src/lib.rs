@@ -13,6 +13,7 @@ mod error;
 mod family;
 mod json;
 mod rope;
+mod rotation;
 mod shards;
 
 pub use config::{Activation, Config, Layer};

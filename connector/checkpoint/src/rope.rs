@@ -5,8 +5,6 @@
 
 use std::f64::consts::PI;
 
-use crate::{CheckpointError, Json};
-
 /// Rotation frequencies of one kind of layer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
@@ -35,104 +33,8 @@ impl Rope {
         }
     }
 
-    /// Refuses a head that is rotated in part, as `object` says, or `outside` where it does not.
-    ///
-    /// Only scaled rotations of transformers 5 read that; the families' own rotate a whole head.
-    fn refuse_partial(object: &Json, outside: &Json) -> Result<(), CheckpointError> {
-        let json = if object.mentions("partial_rotary_factor") {
-            object
-        } else {
-            outside
-        };
-        if json.number_or("partial_rotary_factor", 1.0)? != 1.0 {
-            return Err(json.unsupported("partial_rotary_factor", "1.0"));
-        }
-        Ok(())
-    }
-
-    /// From `rope_scaling` or `rope_parameters`; `outside` is what that stands in. `of_all` says
-    /// that the object is that of all layers, as it is but for Gemma 3.
-    pub(crate) fn from_json(
-        json: &Json,
-        outside: &Json,
-        of_all: bool,
-        theta: f64,
-        head: usize,
-        context: usize,
-    ) -> Result<Self, CheckpointError> {
-        let key = if json.has("rope_type") {
-            "rope_type"
-        } else {
-            "type"
-        };
-        let kind = json.text_or(key, "default")?;
-        if kind != "default" {
-            Self::refuse_partial(json, outside)?;
-        }
-        let plain = Self::plain(theta, head);
-        let factor = || match json.optional_number("factor")? {
-            Some(factor) if factor > 0.0 => Ok(factor),
-            _ => Err(json.problem("factor", "must be a number above 0".to_owned())),
-        };
-        // transformers takes the outer one where there are two, but not for some of the layers.
-        let original = || {
-            let key = "original_max_position_embeddings";
-            let outer = if of_all { outside } else { json };
-            match outer.optional_number(key)? {
-                Some(original) => Ok(original),
-                None => json.number_or(key, context as f64),
-            }
-        };
-        match kind {
-            // NTK scaling begins where the trained context ends, and no sequence here goes beyond it.
-            "dynamic" => Ok(plain.scaled("dynamic")),
-            "default" => Ok(plain),
-            "linear" => Ok(plain.linear(factor()?)),
-            "llama3" => {
-                let number = |key| match json.optional_number(key)? {
-                    Some(number) => Ok(number),
-                    None => Err(json.problem(key, "is missing".to_owned())),
-                };
-                let (low, high) = (number("low_freq_factor")?, number("high_freq_factor")?);
-                Ok(plain.llama3(factor()?, low, high, original()?))
-            }
-            "yarn" => {
-                let original = original()?;
-                let factor = match json.optional_number("factor")? {
-                    Some(factor) => factor,
-                    None => context as f64 / original,
-                };
-                let scale = |mscale| Yarn::magnitude(mscale, factor);
-                let inferred = match (
-                    json.optional_number("mscale")?
-                        .filter(|&mscale| mscale != 0.0),
-                    json.optional_number("mscale_all_dim")?
-                        .filter(|&mscale| mscale != 0.0),
-                ) {
-                    (Some(one), Some(all)) => scale(one) / scale(all),
-                    _ => scale(1.0),
-                };
-                Ok(plain.yarn(&Yarn {
-                    theta,
-                    factor,
-                    original,
-                    magnitude: json.number_or("attention_factor", inferred)?,
-                    fast: json
-                        .optional_number("beta_fast")?
-                        .filter(|&fast| fast != 0.0)
-                        .unwrap_or(32.0),
-                    slow: json
-                        .optional_number("beta_slow")?
-                        .filter(|&slow| slow != 0.0)
-                        .unwrap_or(1.0),
-                    truncate: json.flag_or("truncate", true)?,
-                }))
-            }
-            _ => Err(json.unsupported(key, "default, linear, dynamic, llama3, yarn")),
-        }
-    }
-
-    fn scaled(mut self, kind: &'static str) -> Self {
+    /// Called so, with the frequencies that it has.
+    pub(crate) fn scaled(mut self, kind: &'static str) -> Self {
         self.scaling = Some(kind);
         self
     }
@@ -154,7 +56,8 @@ impl Rope {
         self.scaled("llama3")
     }
 
-    fn llama3(mut self, factor: f64, low: f64, high: f64, original: f64) -> Self {
+    /// Scaled as Llama 3 has it: slow rotations are stretched by `factor`, fast ones stay.
+    pub(crate) fn llama3(mut self, factor: f64, low: f64, high: f64, original: f64) -> Self {
         for frequency in &mut self.frequencies {
             let wavelength = 2.0 * PI / f64::from(*frequency);
             let scaled = f64::from(*frequency) / factor;

@@ -1,0 +1,244 @@
+//! Which rotation a `config.json` asks for.
+//!
+//! Both spellings are read, that of transformers 4 (`rope_theta`, `rope_scaling`) and that of 5
+//! (`rope_parameters`, per layer type for Gemma 3).
+
+use crate::{CheckpointError, Json, Rope, Yarn};
+
+/// The rotation of the layers of a type, which Gemma 3 alone tells apart, or of all.
+pub(crate) fn rotation(
+    json: &Json,
+    layer_type: Option<&str>,
+    head: usize,
+    context: usize,
+) -> Result<Rope, CheckpointError> {
+    let local = layer_type == Some("sliding_attention");
+    let theta = if local {
+        json.number_or("rope_local_base_freq", 1e4)?
+    } else {
+        let default = if layer_type.is_some() { 1e6 } else { 1e4 };
+        json.number_or("rope_theta", default)?
+    };
+    let of = |object: &Json| {
+        // What stands outside counts for what the object leaves out.
+        let theta = object.number_or("rope_theta", theta)?;
+        scaled(object, json, layer_type.is_none(), theta, head, context)
+    };
+    // transformers 4 keeps what scales the rotation apart; of Gemma 3's, the global layers only.
+    // Where a file has both, transformers 5 goes by this one.
+    if let (Some(scaling), false) = (json.object("rope_scaling")?, local) {
+        return of(&scaling);
+    }
+    // transformers 5: one object, or one for each layer type. A file converted from
+    // transformers 4 may keep its theta outside.
+    let parameters = match (json.object("rope_parameters")?, layer_type) {
+        (Some(parameters), Some(kind)) => parameters.object(kind)?,
+        (parameters, _) => parameters,
+    };
+    match parameters {
+        Some(parameters) => of(&parameters),
+        None => Ok(Rope::plain(theta, head)),
+    }
+}
+
+/// As an object of the file has it; `outside` is what that stands in. `of_all` says that the object
+/// is that of all layers, as it is but for Gemma 3.
+fn scaled(
+    json: &Json,
+    outside: &Json,
+    of_all: bool,
+    theta: f64,
+    head: usize,
+    context: usize,
+) -> Result<Rope, CheckpointError> {
+    let key = if json.has("rope_type") {
+        "rope_type"
+    } else {
+        "type"
+    };
+    let kind = json.text_or(key, "default")?;
+    if kind != "default" {
+        refuse_partial(json, outside)?;
+    }
+    let plain = Rope::plain(theta, head);
+    let factor = || match json.optional_number("factor")? {
+        Some(factor) if factor > 0.0 => Ok(factor),
+        _ => Err(json.problem("factor", "must be a number above 0".to_owned())),
+    };
+    // transformers takes the outer one where there are two, but not for some of the layers.
+    let original = || {
+        let key = "original_max_position_embeddings";
+        let outer = if of_all { outside } else { json };
+        match outer.optional_number(key)? {
+            Some(original) => Ok(original),
+            None => json.number_or(key, context as f64),
+        }
+    };
+    match kind {
+        // NTK scaling begins where the trained context ends, and no sequence here goes beyond it.
+        "dynamic" => Ok(plain.scaled("dynamic")),
+        "default" => Ok(plain),
+        "linear" => Ok(plain.linear(factor()?)),
+        "llama3" => {
+            let number = |key| match json.optional_number(key)? {
+                Some(number) => Ok(number),
+                None => Err(json.problem(key, "is missing".to_owned())),
+            };
+            let (low, high) = (number("low_freq_factor")?, number("high_freq_factor")?);
+            Ok(plain.llama3(factor()?, low, high, original()?))
+        }
+        "yarn" => {
+            let original = original()?;
+            let factor = match json.optional_number("factor")? {
+                Some(factor) => factor,
+                None => context as f64 / original,
+            };
+            let scale = |mscale| Yarn::magnitude(mscale, factor);
+            let inferred = match (
+                json.optional_number("mscale")?
+                    .filter(|&mscale| mscale != 0.0),
+                json.optional_number("mscale_all_dim")?
+                    .filter(|&mscale| mscale != 0.0),
+            ) {
+                (Some(one), Some(all)) => scale(one) / scale(all),
+                _ => scale(1.0),
+            };
+            Ok(plain.yarn(&Yarn {
+                theta,
+                factor,
+                original,
+                magnitude: json.number_or("attention_factor", inferred)?,
+                fast: json
+                    .optional_number("beta_fast")?
+                    .filter(|&fast| fast != 0.0)
+                    .unwrap_or(32.0),
+                slow: json
+                    .optional_number("beta_slow")?
+                    .filter(|&slow| slow != 0.0)
+                    .unwrap_or(1.0),
+                truncate: json.flag_or("truncate", true)?,
+            }))
+        }
+        _ => Err(json.unsupported(key, "default, linear, dynamic, llama3, yarn")),
+    }
+}
+
+/// Refuses a head that is rotated in part, as `object` says, or `outside` where it does not.
+///
+/// Only scaled rotations of transformers 5 read that; the families' own rotate a whole head.
+fn refuse_partial(object: &Json, outside: &Json) -> Result<(), CheckpointError> {
+    let json = if object.mentions("partial_rotary_factor") {
+        object
+    } else {
+        outside
+    };
+    if json.number_or("partial_rotary_factor", 1.0)? != 1.0 {
+        return Err(json.unsupported("partial_rotary_factor", "1.0"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::Config;
+
+    fn read(json: Value) -> Result<Config, String> {
+        Json::of("config.json", &json)
+            .and_then(|json| Config::read(&json))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_theta_within_the_scaling_counts_before_the_one_outside() {
+        let ropes = |family: &str, outside: Option<f64>, within: Option<f64>| {
+            let mut scaling = json!({"rope_type": "linear", "factor": 8.0});
+            if let Some(theta) = within {
+                scaling["rope_theta"] = theta.into();
+            }
+            let mut config = json!({"model_type": family, "rope_scaling": scaling});
+            if let Some(theta) = outside {
+                config["rope_theta"] = theta.into();
+            }
+            read(config).expect("valid").ropes
+        };
+        for family in ["llama", "gemma3_text"] {
+            let expected = ropes(family, Some(5e5), None);
+            assert_eq!(ropes(family, None, Some(5e5)), expected, "{family}");
+            assert_eq!(ropes(family, Some(1e4), Some(5e5)), expected, "{family}");
+            assert_ne!(ropes(family, None, None), expected, "{family}");
+        }
+    }
+
+    #[test]
+    fn an_original_context_outside_counts_before_the_one_within_but_for_gemma_3() {
+        const KEY: &str = "original_max_position_embeddings";
+        let cases = ["rope_scaling", "rope_parameters"]
+            .into_iter()
+            .flat_map(|object| [(object, "llama3"), (object, "yarn")]);
+        for (object, kind) in cases {
+            // Which rotations count as slow depends on it.
+            let ropes = |family: &str, outside: Option<usize>, within: Option<usize>| {
+                let mut scaling = json!({"rope_type": kind, "rope_theta": 1e4, "factor": 4.0,
+                    "low_freq_factor": 1.0, "high_freq_factor": 4.0, KEY: within});
+                if family == "gemma3_text" && object == "rope_parameters" {
+                    scaling = json!({ "full_attention": scaling });
+                }
+                let mut config = json!({"model_type": family, KEY: outside});
+                config[object] = scaling;
+                read(config).expect("valid").ropes
+            };
+            let within = ropes("llama", None, Some(128));
+            assert_ne!(ropes("llama", None, Some(512)), within, "{object} {kind}");
+            for inner in [None, Some(512)] {
+                let outside = ropes("llama", Some(128), inner);
+                assert_eq!(outside, within, "{object} {kind} {inner:?}");
+                assert_eq!(
+                    ropes("gemma3_text", Some(128), inner),
+                    ropes("gemma3_text", None, inner),
+                    "{object} {kind} {inner:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_partial_rotation_is_refused_where_it_is_scaled() {
+        for object in ["rope_scaling", "rope_parameters"] {
+            let mut config = json!({"model_type": "llama", "partial_rotary_factor": 0.5});
+            config[object] = json!({"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4});
+            let error = read(config.clone()).expect_err("it is refused");
+            assert!(error.contains("partial_rotary_factor = 0.5"), "{error}");
+            // transformers takes the inner one where there are two.
+            config[object]["partial_rotary_factor"] = 1.0.into();
+            read(config).expect("the whole head is rotated");
+        }
+    }
+
+    #[test]
+    fn a_rotation_that_is_not_scaled_is_of_the_whole_head_whatever_a_file_says() {
+        let whole = read(json!({"model_type": "llama"})).expect("valid").ropes;
+        let partial = json!({"model_type": "llama", "partial_rotary_factor": 0.5});
+        assert_eq!(read(partial.clone()).expect("valid").ropes, whole);
+        for object in ["rope_scaling", "rope_parameters"] {
+            let mut config = partial.clone();
+            config[object] = json!({"rope_type": "default", "partial_rotary_factor": 0.25});
+            assert_eq!(read(config).expect("valid").ropes, whole, "{object}");
+        }
+    }
+
+    #[test]
+    fn ntk_scaling_is_none_within_the_trained_context() {
+        let with = |kind: &str| {
+            let rope = json!({"rope_type": kind, "rope_theta": 5e5, "factor": 4.0});
+            read(json!({"model_type": "llama", "rope_parameters": rope})).expect("valid")
+        };
+        let (dynamic, plain) = (with("dynamic"), with("default"));
+        let [dynamic_rope, plain_rope] = [&dynamic, &plain].map(|config| &config.ropes[0]);
+        assert_eq!(dynamic_rope.frequencies, plain_rope.frequencies);
+        assert_eq!(dynamic_rope.scaling, Some("dynamic"));
+        assert_eq!(dynamic.context, 2048);
+    }
+}
