@@ -167,7 +167,11 @@ impl Json {
                     .as_u64()
                     .and_then(|size| usize::try_from(size).ok())
                     .filter(|size| SIZES.contains(size))
-                    .ok_or_else(|| self.problem(key, format!("is {value}, not a size")))
+                    .ok_or_else(|| {
+                        let (least, most) = (*SIZES.start(), *SIZES.end());
+                        let expected = format!("expected a whole number of {least} to {most}");
+                        self.problem(key, format!("is {value}; {expected}"))
+                    })
             })
             .transpose()
     }

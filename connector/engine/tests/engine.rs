@@ -548,7 +548,7 @@ fn a_checkpoint_that_cannot_be_used_is_refused_with_file_key_and_value() {
         ),
         (
             refusal(|folder| edit_config(folder, "hidden_size", "big".into())),
-            "FOLDER/config.json: hidden_size is \"big\", not a size",
+            "config.json: hidden_size is \"big\"; expected a whole number of 1 to 16777216",
         ),
         (
             refusal(|folder| edit_config(folder, "intermediate_size", 128.into())),

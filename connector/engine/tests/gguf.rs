@@ -442,14 +442,30 @@ fn a_gguf_file_that_cannot_be_used_is_refused_with_key_and_value() {
 #[test]
 fn metadata_that_no_model_has_are_refused_with_key_and_value() {
     for (key, value, problem) in [
-        ("attention.head_count", Value::U32(0), "is 0, not a size"),
-        ("attention.head_count_kv", Value::U32(0), "is 0, not a size"),
-        ("attention.head_count", Value::I32(-4), "is -4, not a size"),
-        ("block_count", Value::F32(2.0), "is 2.0, not a size"),
+        (
+            "attention.head_count",
+            Value::U32(0),
+            "is 0; expected a whole number of 1 to 16777216",
+        ),
+        (
+            "attention.head_count_kv",
+            Value::U32(0),
+            "is 0; expected a whole number of 1 to 16777216",
+        ),
+        (
+            "attention.head_count",
+            Value::I32(-4),
+            "is -4; expected a whole number of 1 to 16777216",
+        ),
+        (
+            "block_count",
+            Value::F32(2.0),
+            "is 2.0; expected a whole number of 1 to 16777216",
+        ),
         (
             "embedding_length",
             Value::U64(1 << 40),
-            "is 1099511627776, not a size",
+            "is 1099511627776; expected a whole number of 1 to 16777216",
         ),
         (
             "attention.head_count_kv",

@@ -231,7 +231,8 @@ mod tests {
             (
                 "max_position_embeddings",
                 json!(16_777_217),
-                "config.json: max_position_embeddings is 16777217, not a size",
+                "config.json: max_position_embeddings is 16777217; expected a whole number of 1 to \
+                 16777216",
             ),
             (
                 "model_type",

@@ -458,7 +458,11 @@ impl GgufFile {
         let count = integer(value).and_then(|count| usize::try_from(count).ok());
         match count.filter(|count| allowed.contains(count)) {
             Some(count) => Ok(Some(count)),
-            None => Err(self.problem(key, format!("is {}, not a size", shown(value)))),
+            None => {
+                let (least, most) = (allowed.start(), allowed.end());
+                let expected = format!("expected a whole number of {least} to {most}");
+                Err(self.problem(key, format!("is {}; {expected}", shown(value))))
+            }
         }
     }
 
