@@ -1,8 +1,8 @@
 //! What a checkpoint's `config.json` says about the decoder, as plain numbers and switches.
 //!
-//! One [`Config`] describes every family: Llama 2 and 3, Mistral, Qwen2, Qwen3, Gemma 1, 2 and 3
-//! (text). What a file leaves out is what the family's class in transformers takes for it, see
-//! [`Defaults`]. A value that would change the output and is not implemented is an error, never
+//! One [`Config`] describes every family: Llama 2 and 3, Mistral, Ministral, Qwen2, Qwen3, Gemma 1,
+//! 2 and 3 (text). What a file leaves out is what the family's class in transformers takes for it,
+//! see [`Defaults`]. A value that would change the output and is not implemented is an error, never
 //! ignored.
 //!
 //! Absent: encoders, mixtures of experts, vision towers.
@@ -193,9 +193,9 @@ impl Reader<'_> {
             let cap = json.optional_number(key)?.or(absent.then_some(default));
             Ok(cap.filter(|_| applied).map(|cap| cap as f32))
         };
-        // The other two classes do not read it.
-        let attention_bias =
-            !matches!(self.family, "mistral" | "qwen2") && json.flag_or("attention_bias", false)?;
+        // The classes of the others do not read it.
+        let attention_bias = !matches!(self.family, "mistral" | "ministral" | "qwen2")
+            && json.flag_or("attention_bias", false)?;
         Ok(Config {
             family: self.family.to_owned(),
             hidden,
@@ -299,16 +299,13 @@ impl Reader<'_> {
     /// Which layers look through a window.
     fn sliding(&self, count: usize) -> Result<Vec<bool>, CheckpointError> {
         let json = self.json;
-        // Mistral has no layer types: a window, if any, is everywhere.
-        if self.family == "mistral" {
-            return Ok(vec![true; count]);
-        }
         if matches!(self.family, "llama" | "gemma") {
             return Ok(vec![false; count]);
         }
         if matches!(self.family, "qwen2" | "qwen3") && !json.flag_or("use_sliding_window", false)? {
             return Ok(vec![false; count]);
         }
+        // transformers takes a Mistral that has these for a Ministral, which differs in nothing else.
         if let Some(types) = json.get("layer_types") {
             let types = types
                 .as_array()
@@ -324,6 +321,8 @@ impl Reader<'_> {
                 .collect();
         }
         Ok(match self.family {
+            // A window, if any, is everywhere.
+            "mistral" | "ministral" => vec![true; count],
             "gemma2" => (0..count).map(|layer| layer % 2 == 0).collect(),
             "gemma3" | "gemma3_text" => {
                 let pattern = json.size_or("sliding_window_pattern", 6)?;
@@ -428,6 +427,19 @@ mod tests {
         assert_eq!(windows(qwen(0, true)), [Some(7); 3]);
         assert_eq!(windows(qwen(2, true)), [None, None, Some(7)]);
         assert_eq!(windows(qwen(0, false)), [None; 3]);
+    }
+
+    #[test]
+    fn layers_of_a_mistral_have_windows_where_its_layer_types_say_so() {
+        for family in ["mistral", "ministral"] {
+            let mistral = |types: Value| {
+                windows(json!({"model_type": family, "num_hidden_layers": 2,
+                    "sliding_window": 9, "layer_types": types}))
+            };
+            let mixed = json!(["full_attention", "sliding_attention"]);
+            assert_eq!(mistral(mixed), [None, Some(9)], "{family}");
+            assert_eq!(mistral(json!(null)), [Some(9); 2], "{family}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 /// Values of `model_type` that are read.
 pub(crate) const SUPPORTED: &str =
-    "llama, mistral, qwen2, qwen3, gemma, gemma2, gemma3, gemma3_text";
+    "llama, mistral, ministral, qwen2, qwen3, gemma, gemma2, gemma3, gemma3_text";
 
 /// Keys that a layer with a window sees; the same in every family that has windows.
 pub const WINDOW: usize = 4096;
@@ -66,7 +66,7 @@ impl Defaults {
         };
         Some(match family {
             "llama" => llama,
-            "mistral" => Self {
+            "mistral" | "ministral" => Self {
                 ffn: 14_336,
                 kv_heads: Some(8),
                 context: 131_072,
