@@ -102,6 +102,9 @@ impl Config {
         }
         let defaults = Defaults::of(&family)
             .ok_or_else(|| root.unsupported("model_type", family::SUPPORTED))?;
+        if root.flag_or("is_encoder_decoder", false)? {
+            return Err(root.unsupported("is_encoder_decoder", "false"));
+        }
         let nested = root.object("text_config")?;
         let json = nested
             .as_ref()
@@ -171,6 +174,10 @@ impl Reader<'_> {
             ["num_attention_heads", "num_key_value_heads", "head_dim"],
             |key, problem| json.problem(key, problem),
         )?;
+        // Null, other than nothing, lets transformers look ahead too.
+        if json.mentions("is_causal") && !json.flag_or("is_causal", false)? {
+            return Err(json.unsupported("is_causal", "true"));
+        }
         if json.flag_or("use_bidirectional_attention", false)? {
             return Err(json.unsupported("use_bidirectional_attention", "false"));
         }
@@ -465,6 +472,9 @@ mod tests {
     #[test]
     fn what_would_change_the_output_and_is_not_computed_is_refused() {
         for (key, value) in [
+            ("is_causal", json!(false)),
+            ("is_causal", json!(null)),
+            ("is_encoder_decoder", json!(true)),
             ("use_bidirectional_attention", json!(true)),
             ("quantization_config", json!({"bits": 4})),
             ("hidden_act", json!("relu2")),
@@ -474,5 +484,10 @@ mod tests {
             let error = read(config).expect_err("it is refused");
             assert!(error.contains(key), "{error}");
         }
+        let usual = json!({"model_type": "gemma", "is_causal": true, "is_encoder_decoder": false});
+        read(usual).expect("nothing of it changes the output");
+        let nested = json!({"model_type": "gemma3", "text_config": {"is_causal": false}});
+        let error = read(nested).expect_err("it is refused");
+        assert!(error.contains("text_config.is_causal = false"), "{error}");
     }
 }
