@@ -69,6 +69,21 @@ impl Json {
         self.map.contains_key(key)
     }
 
+    /// Whether it has no keys.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// With what `beneath` says of keys that do not stand here; errors name all as if they did.
+    pub(crate) fn over(mut self, beneath: &Self) -> Self {
+        for (key, value) in &beneath.map {
+            if !self.map.contains_key(key) {
+                self.map.insert(key.clone(), value.clone());
+            }
+        }
+        self
+    }
+
     /// The object under a key, if it is there and not null.
     ///
     /// # Errors
@@ -133,6 +148,17 @@ impl Json {
                     .ok_or_else(|| self.problem(key, "must be a number".to_owned()))
             })
             .transpose()
+    }
+
+    /// The number under a key, above 0, if it is there and not null.
+    pub(crate) fn optional_positive(&self, key: &str) -> Result<Option<f64>, CheckpointError> {
+        match self.optional_number(key)? {
+            Some(number) if number <= 0.0 => {
+                let problem = format!("is {number}; it must be a number above 0");
+                Err(self.problem(key, problem))
+            }
+            number => Ok(number),
+        }
     }
 
     /// The number under a key, from 0 on, or `default` if it is missing or null.

@@ -12,32 +12,68 @@ pub(crate) fn rotation(
     head: usize,
     context: usize,
 ) -> Result<Rope, CheckpointError> {
-    let local = layer_type == Some("sliding_attention");
-    let theta = if local {
-        json.number_or("rope_local_base_freq", 1e4)?
-    } else {
-        let default = if layer_type.is_some() { 1e6 } else { 1e4 };
-        json.number_or("rope_theta", default)?
+    let (key, default) = match layer_type {
+        None => ("rope_theta", 1e4),
+        Some("sliding_attention") => ("rope_local_base_freq", 1e4),
+        Some(_) => ("rope_theta", 1e6),
     };
-    let of = |object: &Json| {
-        // What stands outside counts for what the object leaves out.
-        let theta = object.number_or("rope_theta", theta)?;
-        scaled(object, json, layer_type.is_none(), theta, head, context)
+    let outside = Theta {
+        number: json.number_or(key, default)?,
+        json,
+        key,
     };
-    // transformers 4 keeps what scales the rotation apart; of Gemma 3's, the global layers only.
-    // Where a file has both, transformers 5 goes by this one.
-    if let (Some(scaling), false) = (json.object("rope_scaling")?, local) {
-        return of(&scaling);
-    }
-    // transformers 5: one object, or one for each layer type. A file converted from
-    // transformers 4 may keep its theta outside.
+    let Some(object) = described(json, layer_type)? else {
+        return Ok(Rope::plain(outside.above(0.0, "")?, head));
+    };
+    // What stands outside counts for what the object leaves out.
+    let theta = match object.optional_number("rope_theta")? {
+        None => outside,
+        Some(number) => Theta {
+            number,
+            json: &object,
+            key: "rope_theta",
+        },
+    };
+    scaled(&object, json, layer_type.is_none(), &theta, head, context)
+}
+
+/// The object that describes it, if there is one.
+fn described(json: &Json, layer_type: Option<&str>) -> Result<Option<Json>, CheckpointError> {
+    // transformers 5: one object, or one for each layer type.
     let parameters = match (json.object("rope_parameters")?, layer_type) {
         (Some(parameters), Some(kind)) => parameters.object(kind)?,
         (parameters, _) => parameters,
     };
-    match parameters {
-        Some(parameters) => of(&parameters),
-        None => Ok(Rope::plain(theta, head)),
+    // transformers 4 keeps what scales the rotation apart; of Gemma 3's, the global layers only. To
+    // transformers 5 an object of nothing is none.
+    let scaling = json
+        .object("rope_scaling")?
+        .filter(|scaling| !scaling.is_empty() && layer_type != Some("sliding_attention"));
+    Ok(match (scaling, parameters) {
+        // Where a file has both, Gemma 3 goes by the keys of either, and the others by this one.
+        (Some(scaling), Some(parameters)) if layer_type.is_some() => {
+            Some(scaling.over(&parameters))
+        }
+        (scaling, parameters) => scaling.or(parameters),
+    })
+}
+
+/// What frequencies are powers of, and where it stands.
+struct Theta<'a> {
+    number: f64,
+    json: &'a Json,
+    key: &'static str,
+}
+
+impl Theta<'_> {
+    /// The number, if it is above `least`; `why` ends the error that says so.
+    fn above(&self, least: f64, why: &str) -> Result<f64, CheckpointError> {
+        let number = self.number;
+        if number > least {
+            return Ok(number);
+        }
+        let problem = format!("is {number}; it must be a number above {least}{why}");
+        Err(self.json.problem(self.key, problem))
     }
 }
 
@@ -47,7 +83,7 @@ fn scaled(
     json: &Json,
     outside: &Json,
     of_all: bool,
-    theta: f64,
+    theta: &Theta<'_>,
     head: usize,
     context: usize,
 ) -> Result<Rope, CheckpointError> {
@@ -60,19 +96,20 @@ fn scaled(
     if kind != "default" {
         refuse_partial(json, outside)?;
     }
-    let plain = Rope::plain(theta, head);
+    let plain = Rope::plain(theta.above(0.0, "")?, head);
     let factor = || match json.optional_number("factor")? {
         Some(factor) if factor > 0.0 => Ok(factor),
         _ => Err(json.problem("factor", "must be a number above 0".to_owned())),
     };
     // transformers takes the outer one where there are two, but not for some of the layers.
-    let original = || {
+    let original = || -> Result<f64, CheckpointError> {
         let key = "original_max_position_embeddings";
         let outer = if of_all { outside } else { json };
-        match outer.optional_number(key)? {
-            Some(original) => Ok(original),
-            None => json.number_or(key, context as f64),
-        }
+        let original = match outer.optional_positive(key)? {
+            None => json.optional_positive(key)?,
+            outer => outer,
+        };
+        Ok(original.unwrap_or(context as f64))
     };
     match kind {
         // NTK scaling begins where the trained context ends, and no sequence here goes beyond it.
@@ -89,10 +126,8 @@ fn scaled(
         }
         "yarn" => {
             let original = original()?;
-            let factor = match json.optional_number("factor")? {
-                Some(factor) => factor,
-                None => context as f64 / original,
-            };
+            let factor = json.optional_positive("factor")?;
+            let factor = factor.unwrap_or(context as f64 / original);
             let scale = |mscale| Yarn::magnitude(mscale, factor);
             let inferred = match (
                 json.optional_number("mscale")?
@@ -104,7 +139,7 @@ fn scaled(
                 _ => scale(1.0),
             };
             Ok(plain.yarn(&Yarn {
-                theta,
+                theta: theta.above(1.0, ", since YaRN divides by its logarithm")?,
                 factor,
                 original,
                 magnitude: json.number_or("attention_factor", inferred)?,
@@ -116,6 +151,8 @@ fn scaled(
                     .optional_number("beta_slow")?
                     .filter(|&slow| slow != 0.0)
                     .unwrap_or(1.0),
+                // For Gemma 3, transformers looks for this beside the objects of the layer types, where
+                // no file has it, and so does not see it. Here it counts where it stands.
                 truncate: json.flag_or("truncate", true)?,
             }))
         }
@@ -240,5 +277,87 @@ mod tests {
         assert_eq!(dynamic_rope.frequencies, plain_rope.frequencies);
         assert_eq!(dynamic_rope.scaling, Some("dynamic"));
         assert_eq!(dynamic.context, 2048);
+    }
+
+    fn ropes(json: Value) -> Vec<Rope> {
+        read(json).expect("valid").ropes
+    }
+
+    #[test]
+    fn a_scaling_of_nothing_is_none() {
+        let linear = json!({"rope_type": "linear", "factor": 2.0, "rope_theta": 500.0});
+        for (family, parameters) in [
+            ("llama", linear.clone()),
+            ("gemma3_text", json!({ "full_attention": linear })),
+        ] {
+            let alone = json!({"model_type": family, "rope_parameters": parameters});
+            let mut both = alone.clone();
+            both["rope_scaling"] = json!({});
+            assert_eq!(ropes(both), ropes(alone), "{family}");
+        }
+    }
+
+    #[test]
+    fn a_scaling_replaces_the_parameters_but_for_gemma_3_which_keeps_what_it_does_not_say() {
+        let scaling = json!({"rope_type": "linear", "factor": 8.0});
+        let plain = json!({"rope_type": "default", "rope_theta": 500.0});
+        let of = |family: &str, scaling: Option<&Value>, parameters: Option<Value>| {
+            ropes(json!({"model_type": family, "rope_scaling": scaling,
+                "rope_parameters": parameters}))
+        };
+        assert_eq!(
+            of("llama", Some(&scaling), Some(plain.clone())),
+            of("llama", Some(&scaling), None)
+        );
+        let nested = |global: &Value| Some(json!({ "full_attention": global }));
+        let merged = json!({"rope_type": "linear", "factor": 8.0, "rope_theta": 500.0});
+        assert_eq!(
+            of("gemma3_text", Some(&scaling), nested(&plain)),
+            of("gemma3_text", None, nested(&merged))
+        );
+    }
+
+    #[test]
+    fn rotations_that_cannot_be_are_refused_by_key() {
+        let yarn = |key: &str, value: f64| {
+            let mut rope = json!({"rope_type": "yarn", "factor": 2.0});
+            rope[key] = value.into();
+            json!({ "rope_parameters": rope })
+        };
+        for (mut config, problem) in [
+            (
+                json!({"rope_theta": 0}),
+                "rope_theta is 0; it must be a number above 0",
+            ),
+            (
+                json!({"rope_parameters": {"rope_type": "default", "rope_theta": 0}}),
+                "rope_parameters.rope_theta is 0; it must be a number above 0",
+            ),
+            (
+                yarn("rope_theta", 1.0),
+                "rope_parameters.rope_theta is 1; it must be a number above 1, since YaRN divides \
+                 by its logarithm",
+            ),
+            (
+                yarn("original_max_position_embeddings", 0.0),
+                "rope_parameters.original_max_position_embeddings is 0; it must be a number above 0",
+            ),
+            (
+                yarn("factor", 0.0),
+                "rope_parameters.factor is 0; it must be a number above 0",
+            ),
+            (
+                json!({"original_max_position_embeddings": 0,
+                    "rope_scaling": {"rope_type": "yarn", "factor": 2.0}}),
+                "original_max_position_embeddings is 0; it must be a number above 0",
+            ),
+        ] {
+            config["model_type"] = "llama".into();
+            let error = read(config).expect_err(problem);
+            assert_eq!(error, format!("config.json: {problem}"));
+        }
+        let unread = json!({"model_type": "llama", "rope_theta": 0,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}});
+        read(unread).expect("the theta within counts");
     }
 }

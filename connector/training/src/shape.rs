@@ -74,12 +74,13 @@ impl Shape {
         }
         let rope = config.ropes.first().expect("a Llama has one rotation");
         if let Some(kind) = rope.scaling {
-            // Where a file has both, the first counts.
+            // Where a file has both, the first counts, unless it is empty.
             let keys = ["rope_scaling", "rope_parameters"];
-            let key = keys
-                .into_iter()
-                .find(|key| json.has(key))
-                .unwrap_or(keys[0]);
+            let says = |key: &&str| {
+                let object = json.get(key).and_then(Value::as_object);
+                object.is_some_and(|object| !object.is_empty())
+            };
+            let key = keys.into_iter().find(says).unwrap_or(keys[0]);
             let problem = format!("is of type {kind}, and only default can be trained");
             return refuse(key, problem);
         }
@@ -177,6 +178,11 @@ mod tests {
                 json!({"rope_parameters": {"rope_type": "default"},
                     "rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
                 "config.json: rope_scaling: is of type linear, and only default can be trained",
+            ),
+            (
+                json!({"rope_parameters": {"rope_type": "linear", "factor": 2.0},
+                    "rope_scaling": {}}),
+                "config.json: rope_parameters: is of type linear, and only default can be trained",
             ),
             (
                 json!({"rope_scaling": {"rope_type": null, "type": "linear", "factor": 2.0}}),
