@@ -147,16 +147,28 @@ impl GgufFile {
             .or(gemma2.then_some(WINDOW))
             .filter(|&window| window > 0);
         // Without a window the layers of Gemma 3 are all global, in their rotation too.
-        let sliding = |layer: usize| {
-            let pattern =
-                (gemma2 && layer.is_multiple_of(2)) || (gemma3 && !(layer + 1).is_multiple_of(6));
-            pattern && window.is_some()
+        let sliding = match window {
+            Some(_) if gemma2 => self.sliding(count, 2)?,
+            Some(_) if gemma3 => self.sliding(count, 6)?,
+            _ => vec![false; count],
         };
+        let key = "rope.freq_base_swa";
+        let global = self.rope(head, "rope.freq_base", if gemma3 { 1e6 } else { 1e4 })?;
+        // As llama.cpp has it, Gemma 3 scales the rotation of the global layers only, and Gemma 2
+        // tells one from the other where the file does.
         let ropes = if gemma3 {
-            vec![self.rope(head, 1e6)?, Rope::plain(1e4, head)]
+            let theta = self.positive(key)?.unwrap_or(1e4);
+            vec![global, Rope::plain(theta, head)]
+        } else if gemma2 && self.positive(key)?.is_some() {
+            vec![global, self.rope(head, key, 1e4)?]
         } else {
-            vec![self.rope(head, 1e4)?]
+            vec![global]
         };
+        let local = ropes.len() - 1;
+        let layers = sliding.into_iter().map(|sliding| Layer {
+            window: window.filter(|_| sliding),
+            rope: if sliding { local } else { 0 },
+        });
         let softcap = |key: &str, default: f64| -> Result<Option<f32>, LoadError> {
             let cap = self.number(key)?.or(gemma2.then_some(default));
             Ok(cap.filter(|&cap| cap > 0.0).map(|cap| cap as f32))
@@ -179,12 +191,7 @@ impl GgufFile {
             } else {
                 Activation::Silu
             },
-            layers: (0..count)
-                .map(|layer| Layer {
-                    window: window.filter(|_| sliding(layer)),
-                    rope: usize::from(gemma3 && sliding(layer)),
-                })
-                .collect(),
+            layers: layers.collect(),
             ropes,
             tied: !self.has("output.weight"),
             qkv_bias: self.has("blk.0.attn_q.bias"),
@@ -207,7 +214,31 @@ impl GgufFile {
         })
     }
 
-    fn rope(&self, head: usize, default_theta: f64) -> Result<Rope, LoadError> {
+    /// Which layers look through a window, as llama.cpp reads the pattern: a list says it of each
+    /// layer, and a number counts them up to one that sees everything, which 0 never reaches.
+    fn sliding(&self, count: usize, default: usize) -> Result<Vec<bool>, LoadError> {
+        let pattern = "attention.sliding_window_pattern";
+        let key = self.key(pattern);
+        if let Some(Value::Array(list)) = self.content.metadata.get(&key) {
+            let sliding = list.iter().map(|value| match value {
+                Value::Bool(sliding) => Some(*sliding),
+                number => integer(number).map(|number| number != 0),
+            });
+            let sliding: Option<Vec<bool>> = sliding.collect();
+            return sliding
+                .filter(|sliding| sliding.len() == count)
+                .ok_or_else(|| {
+                    let problem = format!("must be true or false for each of {count} layers");
+                    self.problem(key, problem)
+                });
+        }
+        let period = self.count(pattern, 0..=*SIZES.end())?.unwrap_or(default);
+        let global = |layer: usize| period > 0 && (layer + 1).is_multiple_of(period);
+        Ok((0..count).map(|layer| !global(layer)).collect())
+    }
+
+    /// The rotation whose theta is under a key.
+    fn rope(&self, head: usize, theta_key: &str, default: f64) -> Result<Rope, LoadError> {
         let key = "rope.dimension_count";
         let rotated = self.optional_size(key)?.unwrap_or(head);
         if rotated != head {
@@ -217,7 +248,7 @@ impl GgufFile {
             );
             return Err(self.problem(self.key(key), problem));
         }
-        let theta = self.positive("rope.freq_base")?.unwrap_or(default_theta);
+        let theta = self.positive(theta_key)?.unwrap_or(default);
         let mut rope = Rope::plain(theta, head);
         let key = self.key("rope.scaling.type");
         match self
@@ -232,6 +263,12 @@ impl GgufFile {
                 rope = rope.linear(self.scaling_factor()?);
             }
             Some(Ok(kind)) if kind == "yarn" => {
+                if theta <= 1.0 {
+                    let problem = format!(
+                        "is {theta}; it must be a number above 1, since YaRN divides by its logarithm"
+                    );
+                    return Err(self.problem(self.key(theta_key), problem));
+                }
                 let original = self.optional_size("rope.scaling.original_context_length")?;
                 let original = original.map_or_else(|| self.size("context_length"), Ok)?;
                 let factor = self.scaling_factor()?;
@@ -559,6 +596,10 @@ mod tests {
 
     /// What a file of embeddings alone says, with these metadata besides its sizes.
     fn config(family: &str, more: &[(&str, Value)]) -> Config {
+        read(family, more).expect("valid")
+    }
+
+    fn read(family: &str, more: &[(&str, Value)]) -> Result<Config, LoadError> {
         let sizes = [
             ("embedding_length", 64),
             ("block_count", 6),
@@ -587,7 +628,7 @@ mod tests {
         let tensors = [("token_embd.weight", &embeddings)];
         gguf_file::write(&mut file, &metadata, &tensors).expect("written");
         let file = GgufFile::open(&path).expect("opens");
-        file.config().expect("valid")
+        file.config()
     }
 
     fn windows(config: &Config) -> Vec<Option<usize>> {
@@ -633,6 +674,78 @@ mod tests {
         assert_eq!(layers(&[]), [global; 6]);
         let window = [("attention.sliding_window", Value::U32(24))];
         assert_eq!(layers(&window), [local, local, local, local, local, global]);
+    }
+
+    #[test]
+    fn windows_and_local_rotations_of_gemma_are_those_that_the_file_says() {
+        const PATTERN: &str = "attention.sliding_window_pattern";
+        let window = ("attention.sliding_window", Value::U32(24));
+        let list = |layers: [bool; 6]| Value::Array(layers.map(Value::Bool).to_vec());
+        let uneven = [true, false, false, true, true, false];
+        let numbers = Value::Array(uneven.map(|local| Value::U32(local.into())).to_vec());
+        for (family, pattern, local) in [
+            ("gemma3", Value::U32(2), [true, false].repeat(3)),
+            ("gemma3", Value::U32(1), vec![false; 6]),
+            ("gemma3", Value::U32(0), vec![true; 6]),
+            ("gemma3", list(uneven), uneven.to_vec()),
+            ("gemma3", numbers, uneven.to_vec()),
+            ("gemma2", list(uneven), uneven.to_vec()),
+        ] {
+            let said = format!("{family} {pattern:?}");
+            let theta = ("rope.freq_base_swa", Value::F32(500.0));
+            let gemma = config(family, &[window.clone(), (PATTERN, pattern), theta]);
+            let windows = windows(&gemma);
+            let sees: Vec<bool> = windows.iter().map(Option::is_some).collect();
+            assert_eq!(sees, local, "{said}");
+            for layer in &gemma.layers {
+                let global = if family == "gemma3" { 1e6 } else { 1e4 };
+                let expected = if layer.window.is_some() {
+                    500.0
+                } else {
+                    global
+                };
+                assert_eq!(gemma.ropes[layer.rope].theta, expected, "{said}");
+            }
+        }
+        let plain = config("gemma3", std::slice::from_ref(&window));
+        assert_eq!(plain.ropes[1].theta, 1e4);
+        assert_eq!(
+            config("gemma2", std::slice::from_ref(&window)).ropes.len(),
+            1
+        );
+        for (pattern, problem) in [
+            (
+                Value::Array(vec![Value::Bool(true); 5]),
+                "must be true or false for each of 6 layers",
+            ),
+            (
+                Value::Bool(true),
+                "is true; expected a whole number of 0 to 16777216",
+            ),
+        ] {
+            let error = read("gemma3", &[window.clone(), (PATTERN, pattern)]);
+            let error = error.expect_err(problem).to_string();
+            let expected = format!("gemma3.{PATTERN} {problem}");
+            assert!(error.ends_with(&expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_theta_that_yarn_cannot_divide_by_is_refused() {
+        let yarn = |theta: f32| {
+            let kind = Value::String("yarn".to_owned());
+            let more = [
+                ("rope.scaling.type", kind),
+                ("rope.freq_base", Value::F32(theta)),
+            ];
+            read("llama", &more)
+        };
+        let error = yarn(1.0).expect_err("it is refused").to_string();
+        assert!(
+            error.contains("llama.rope.freq_base is 1; it must"),
+            "{error}"
+        );
+        yarn(2.0).expect("it has a logarithm");
     }
 
     #[test]
