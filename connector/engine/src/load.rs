@@ -79,7 +79,8 @@ impl Loaded {
             Some(bytes) => Generation::from_json(&files.file(generation::FILE), &bytes)?,
             None => Generation::from_config(&config_file, &config_bytes)?,
         };
-        // Where that names none, transformers ends nowhere; config.json or the class may know.
+        // Where that names none, transformers ends nowhere; config.json or the class may know. This
+        // differs on purpose, and docs/operations.md tells users: no output would end otherwise.
         if eos.is_empty() {
             eos.clone_from(&config.eos);
         }
