@@ -205,6 +205,17 @@ proptest! {
     }
 
     #[test]
+    fn a_document_becomes_metadata_as_it_is_written(document in json_document()) {
+        let fields: FieldMap = serde_json::from_str(
+            r#"{"question":"/q","answer":"/q","metadata_json":"/meta"}"#,
+        )
+        .expect("valid");
+        let log = format!(r#"{{"q":"Q", "meta" : {document}}}"#);
+        let event = json::decode_mapped(log.as_bytes(), &fields).expect("valid");
+        prop_assert_eq!(event.metadata_json, Some(document.to_string()));
+    }
+
+    #[test]
     fn the_reader_of_one_pass_agrees_with_a_tree(document in json_document()) {
         let text = document.to_string();
         let plain = json::decode_answer(text.as_bytes());

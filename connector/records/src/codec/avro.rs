@@ -255,16 +255,16 @@ fn tree(value: Value, unit: Option<TimeUnit>) -> Tree<'static> {
     match value {
         Value::Union(_, value) => tree(*value, unit),
         Value::Boolean(value) => Tree::Bool(value),
-        Value::Int(number) => Tree::Number(number.into()),
-        Value::Long(number) => Tree::Number(number.into()),
+        Value::Int(number) => Tree::integer(number.into()),
+        Value::Long(number) => Tree::integer(number),
         Value::Float(number) => Tree::number(number.into()),
         Value::Double(number) => Tree::number(number),
         Value::String(value) | Value::Enum(_, value) => text(value),
         Value::Uuid(uuid) => text(uuid.to_string()),
         Value::Bytes(bytes) => String::from_utf8(bytes).map_or(Tree::Foreign(Kind::Bytes), text),
-        Value::Date(days) => Tree::Number(days.into()),
-        Value::TimeMillis(millis) => Tree::Number(millis.into()),
-        Value::TimeMicros(micros) => Tree::Number(micros.into()),
+        Value::Date(days) => Tree::integer(days.into()),
+        Value::TimeMillis(millis) => Tree::integer(millis.into()),
+        Value::TimeMicros(micros) => Tree::integer(micros),
         Value::Array(items) => {
             Tree::Array(items.into_iter().map(|item| tree(item, unit)).collect())
         }

@@ -28,10 +28,10 @@ use crate::AnswerEvent;
 ///
 /// The other fields are optional, in the map and in each document. `event_id`, `conversation_id`
 /// and `user_id` may also point to integers, since many logs number their rows. `metadata_json`
-/// may point to anything; what is not a string is written out again as JSON. A number at
-/// `created_at` counts `created_at_unit`s; where that is not given, one without fraction and
-/// exponent is epoch milliseconds, any other epoch seconds. A text there is an instant with an offset,
-/// as RFC 3339 writes it.
+/// may point to anything; what is not a string is written out again as JSON, each number as it
+/// stands. A number at `created_at` counts `created_at_unit`s; where that is not given, one without
+/// fraction and exponent is epoch milliseconds, any other epoch seconds. A text there is an instant
+/// with an offset, as RFC 3339 writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>")]
 pub struct FieldMap {
@@ -182,6 +182,11 @@ impl FieldMap {
 
     /// The answer event that a document holds.
     pub(super) fn event(&self, document: &Tree<'_>) -> Result<AnswerEvent, DecodeError> {
+        self.draft(document).finish(self)
+    }
+
+    /// What stands at each field's place.
+    pub(super) fn draft(&self, document: &Tree<'_>) -> Draft {
         let mut duplicate = None;
         let mut find = |field: &'static str| match self
             .pointer(field)
@@ -206,7 +211,7 @@ impl FieldMap {
             duplicate: None,
         };
         draft.duplicate = duplicate;
-        draft.finish(self)
+        draft
     }
 }
 
@@ -221,7 +226,8 @@ fn kind(value: &Tree<'_>) -> Kind {
     }
 }
 
-fn text(value: Option<&Tree<'_>>) -> Slot<String> {
+/// A text, which is all that some fields take.
+pub(super) fn text(value: Option<&Tree<'_>>) -> Slot<String> {
     match value {
         None => Slot::Absent,
         Some(Tree::Null) => Slot::Null,
@@ -289,9 +295,14 @@ fn part_text<'t>(part: &'t Tree<'_>) -> Result<&'t str, Kind> {
     }
 }
 
+/// Whether a number has neither fraction nor exponent.
+fn is_integer(number: &str) -> bool {
+    !number.contains(['.', 'e', 'E'])
+}
+
 fn id(value: Option<&Tree<'_>>) -> Slot<String> {
     match value {
-        Some(Tree::Number(number)) if !number.is_f64() => Slot::Is(number.to_string()),
+        Some(Tree::Number(number)) if is_integer(number) => Slot::Is(number.to_string()),
         other => text(other),
     }
 }
@@ -301,10 +312,10 @@ fn instant(value: Option<&Tree<'_>>, unit: Option<TimeUnit>) -> Slot<i64> {
         None => Slot::Absent,
         Some(Tree::Null) => Slot::Null,
         Some(Tree::Number(number)) => {
-            let unit = unit.unwrap_or(if number.is_f64() {
-                TimeUnit::Seconds
-            } else {
+            let unit = unit.unwrap_or(if is_integer(number) {
                 TimeUnit::Milliseconds
+            } else {
+                TimeUnit::Seconds
             });
             match unit.millis(number) {
                 None => Slot::OutOfRange,
@@ -572,6 +583,7 @@ mod tests {
         }
         for (unit, number, expected) in [
             (None, "1e300", reason::OUT_OF_RANGE),
+            (None, "-1e400", reason::OUT_OF_RANGE),
             (None, "18446744073709551615", reason::OUT_OF_RANGE),
             (None, "1766000068", reason::OUT_OF_RANGE),
             (
@@ -607,6 +619,30 @@ mod tests {
             "created_at (at /t) is 1766000068, most likely seconds: set input.created_at_unit to \
              seconds, or write epoch milliseconds, here 1766000068000"
         );
+    }
+
+    #[test]
+    fn a_number_that_no_float_holds_is_a_fault_only_where_its_field_takes_none() {
+        let map = map(r#"{"question":"/q","answer":"/a","upstream_model":"/m"}"#);
+        let event = read(&map, r#"{"q":"Q","a":"A","score":1e400,"n":[-1e999]}"#);
+        assert_eq!(event.expect("valid").answer, "A");
+        for log in [r#"{"q":"Q","a":1e400}"#, r#"{"q":"Q","a":"A","m":1e400}"#] {
+            let error = read(&map, log).expect_err("no text");
+            assert_eq!(error.reason, reason::WRONG_TYPE, "{log}");
+            assert!(error.message.contains("is a number"), "{error}");
+        }
+    }
+
+    #[test]
+    fn numbers_in_metadata_and_ids_keep_their_digits() {
+        let map =
+            map(r#"{"question":"/q","answer":"/a","event_id":"/id","metadata_json":"/meta"}"#);
+        let id = "123456789012345678901234567890";
+        let meta = r#"{"n":[18446744073709551616,0.10000000000000000001,1E2,-0,1e400]}"#;
+        let log = format!(r#"{{"q":"Q","a":"A","id":{id},"meta":{meta}}}"#);
+        let event = read(&map, &log).expect("valid");
+        assert_eq!(event.event_id.as_deref(), Some(id));
+        assert_eq!(event.metadata_json.as_deref(), Some(meta));
     }
 
     #[test]

@@ -12,10 +12,10 @@ use serde::{
 };
 
 use super::{
+    document,
     draft::{Draft, Kind, OwnNames, Slot},
     error::{DecodeError, reason},
     json_writer, surrogates,
-    tree::Tree,
 };
 use crate::{AnswerEvent, FieldMap, Record};
 
@@ -28,9 +28,7 @@ pub fn decode_answer(bytes: &[u8]) -> Result<AnswerEvent, DecodeError> {
     // encoding from wrong JSON.
     let text = utf8(bytes)?;
     match first_byte(text) {
-        None | Some(b'{') => parse(text, |text| {
-            Ok(serde_json::from_str::<Draft>(text)?.finish(&OwnNames))
-        })?,
+        None | Some(b'{') => draft(text)?.finish(&OwnNames),
         Some(first) => {
             serde_json::from_str::<IgnoredAny>(text).map_err(|error| syntax(&error))?;
             Err(not_an_object(first))
@@ -43,14 +41,13 @@ pub fn decode_answer(bytes: &[u8]) -> Result<AnswerEvent, DecodeError> {
 /// # Errors
 /// If the bytes are not JSON, or lack a question or an answer where `fields` points.
 pub fn decode_mapped(bytes: &[u8], fields: &FieldMap) -> Result<AnswerEvent, DecodeError> {
-    parse(utf8(bytes)?, |text| {
-        let document: Tree<'_> = serde_json::from_str(text)?;
-        Ok(match first_byte(text) {
-            // An array is a shape that pointers can walk, too.
-            Some(b'{' | b'[') => fields.event(&document),
-            first => Err(not_an_object(first.unwrap_or_default())),
-        })
-    })?
+    let text = utf8(bytes)?;
+    let document = document::read(text)?;
+    match first_byte(text) {
+        // An array is a shape that pointers can walk, too.
+        Some(b'{' | b'[') => fields.event(&document),
+        first => Err(not_an_object(first.unwrap_or_default())),
+    }
 }
 
 /// Writes a record; every field is there, `null` where it has no value.
@@ -97,22 +94,19 @@ fn utf8(bytes: &[u8]) -> Result<&str, DecodeError> {
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-/// What `read` makes of a text; if that is no JSON to it and has halves of surrogate pairs, what it
-/// makes of the text without them. Places are the same in both, and so is any other fault.
-fn parse<T>(
-    text: &str,
-    read: impl Fn(&str) -> Result<T, serde_json::Error>,
-) -> Result<T, DecodeError> {
-    read(text)
+/// The fields of a text; if that is no JSON to serde_json and has halves of surrogate pairs, those
+/// of the text without them. Places are the same in both, and so is any other fault.
+fn draft(text: &str) -> Result<Draft, DecodeError> {
+    serde_json::from_str(text)
         .or_else(|error| match surrogates::mended(text) {
-            Some(mended) => read(&mended),
+            Some(mended) => serde_json::from_str(&mended),
             None => Err(error),
         })
         .map_err(|error| syntax(&error))
 }
 
 /// The parser's own words say what it expected and where, never what it found.
-fn syntax(error: &serde_json::Error) -> DecodeError {
+pub(super) fn syntax(error: &serde_json::Error) -> DecodeError {
     debug_assert!(!error.is_data(), "the visitors take every type");
     DecodeError::new(
         reason::INVALID_JSON,

@@ -4,6 +4,7 @@
 //! every record fits its schema by construction.
 
 pub mod avro;
+mod document;
 mod draft;
 pub(crate) mod error;
 mod field_map;

@@ -134,11 +134,12 @@ impl From<JsonPointer> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::document;
 
     /// What is found, as JSON; `nothing` and `twice` otherwise.
     fn at(pointer: &str, document: &str) -> String {
         let pointer = JsonPointer::new(pointer).expect("a pointer");
-        let document: Tree<'_> = serde_json::from_str(document).expect("JSON");
+        let document = document::read(document).expect("JSON");
         match pointer.find(&document) {
             Found::Nothing => "nothing".to_owned(),
             Found::Twice => "twice".to_owned(),

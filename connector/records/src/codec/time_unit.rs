@@ -1,7 +1,6 @@
 //! The unit of the numbers that stand for instants in somebody else's log.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Number;
 
 use super::tree::Tree;
 use crate::answer_event::INSTANTS;
@@ -55,10 +54,10 @@ impl TimeUnit {
         }
     }
 
-    /// Epoch milliseconds, unless they are too many for an `i64`.
-    pub(super) fn millis(self, number: &Number) -> Option<i64> {
+    /// Epoch milliseconds of a number as JSON writes it, unless they are too many for an `i64`.
+    pub(super) fn millis(self, number: &str) -> Option<i64> {
         let per_second = self.per_second();
-        if let Some(count) = number.as_i64() {
+        if let Ok(count) = number.parse::<i64>() {
             return if per_second < 1_000 {
                 count.checked_mul(1_000 / per_second)
             } else {
@@ -67,7 +66,7 @@ impl TimeUnit {
         }
         /// 2⁵³, up to which every integer is a float.
         const EXACT: f64 = 9_007_199_254_740_992.0;
-        let millis = number.as_f64()? * 1_000.0 / per_second as f64;
+        let millis = number.parse::<f64>().ok()? * 1_000.0 / per_second as f64;
         #[expect(clippy::cast_possible_truncation, reason = "the range was checked")]
         (millis.abs() <= EXACT).then(|| millis.round() as i64)
     }
@@ -77,14 +76,14 @@ impl TimeUnit {
         let per_second = self.per_second();
         if per_second < 1_000 {
             if millis % 1_000 == 0 {
-                Tree::Number((millis / 1_000).into())
+                Tree::integer(millis / 1_000)
             } else {
                 Tree::number(millis as f64 / 1_000.0)
             }
         } else {
             millis
                 .checked_mul(per_second / 1_000)
-                .map_or(Tree::Null, |count| Tree::Number(count.into()))
+                .map_or(Tree::Null, Tree::integer)
         }
     }
 }
@@ -141,10 +140,10 @@ mod tests {
 
     #[test]
     fn what_no_integer_holds_is_no_instant() {
-        assert_eq!(TimeUnit::Seconds.millis(&i64::MAX.into()), None);
-        assert_eq!(TimeUnit::Milliseconds.millis(&u64::MAX.into()), None);
-        let huge = Number::from_f64(1e300).expect("a number");
-        assert_eq!(TimeUnit::Nanoseconds.millis(&huge), None);
+        assert_eq!(TimeUnit::Seconds.millis(&i64::MAX.to_string()), None);
+        assert_eq!(TimeUnit::Milliseconds.millis(&u64::MAX.to_string()), None);
+        assert_eq!(TimeUnit::Nanoseconds.millis("1e300"), None);
+        assert_eq!(TimeUnit::Nanoseconds.millis("-1e400"), None);
         assert_eq!(TimeUnit::Nanoseconds.tree(i64::MAX), Tree::Null);
     }
 }
