@@ -176,6 +176,7 @@ proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes in any::<Vec<u8>>()) {
         let _ = json::decode_answer(&bytes);
+        let _ = json::remains(&bytes, None);
         let _ = framing::split(&bytes);
         let _ = AnswerReader::new(AnswerEvent::schema().clone(), Vec::new(), None)
 .expect("our own schema").decode(&bytes);
@@ -202,6 +203,13 @@ proptest! {
             let event = event.expect("valid");
             prop_assert_eq!(&event.answer, &answer);
         }
+    }
+
+    #[test]
+    fn what_looks_like_json_never_panics(text in "[\\[\\]{}:,\"\\\\a-fu0-9eE.+ntrl -]{0,16}") {
+        let _ = json::remains(text.as_bytes(), None);
+        let within = format!(r#"{{"question":"Q","answer":[{text}]}}"#);
+        let _ = json::remains(within.as_bytes(), None);
     }
 
     #[test]

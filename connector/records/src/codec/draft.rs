@@ -8,7 +8,9 @@ use std::fmt;
 
 use super::{
     error::{DecodeError, reason},
+    field_map::text,
     time_unit::TimeUnit,
+    tree::{Found, Tree},
 };
 use crate::{AnswerEvent, answer_event::INSTANTS};
 
@@ -60,6 +62,15 @@ pub(super) enum Slot<T> {
     },
     /// A text that is no instant.
     NoInstant,
+}
+
+impl<T> Slot<T> {
+    fn value(self) -> Option<T> {
+        match self {
+            Self::Is(value) => Some(value),
+            _ => None,
+        }
+    }
 }
 
 impl Slot<i64> {
@@ -122,6 +133,45 @@ impl Places for OwnNames {
 }
 
 impl Draft {
+    /// What a document holds under our own names; a name that stands twice holds nothing.
+    pub fn of_own_names(document: &Tree<'_>) -> Self {
+        let find = |field| match document.member(field) {
+            Found::One(value) => Some(value),
+            Found::Nothing | Found::Twice => None,
+        };
+        let created_at = match find("created_at") {
+            Some(Tree::Number(number)) => {
+                number.parse::<i64>().map_or(Slot::OutOfRange, Slot::millis)
+            }
+            _ => Slot::Absent,
+        };
+        Self {
+            event_id: text(find("event_id")),
+            question: text(find("question")),
+            answer: text(find("answer")),
+            upstream_model: text(find("upstream_model")),
+            created_at,
+            conversation_id: text(find("conversation_id")),
+            user_id: text(find("user_id")),
+            metadata_json: text(find("metadata_json")),
+            duplicate: None,
+        }
+    }
+
+    /// The fields that are as they should be, whatever rule the others break.
+    pub fn remains(self) -> AnswerEvent {
+        AnswerEvent {
+            event_id: self.event_id.value().filter(|id| !id.is_empty()),
+            question: self.question.value().unwrap_or_default(),
+            answer: self.answer.value().unwrap_or_default(),
+            upstream_model: self.upstream_model.value(),
+            created_at: self.created_at.value().filter(|at| INSTANTS.contains(at)),
+            conversation_id: self.conversation_id.value(),
+            user_id: self.user_id.value(),
+            metadata_json: self.metadata_json.value(),
+        }
+    }
+
     /// The event, or the first rule that it breaks.
     pub fn finish(self, places: &impl Places) -> Result<AnswerEvent, DecodeError> {
         if let Some(field) = self.duplicate {

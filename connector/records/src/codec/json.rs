@@ -50,6 +50,20 @@ pub fn decode_mapped(bytes: &[u8], fields: &FieldMap) -> Result<AnswerEvent, Dec
     }
 }
 
+/// What can be read of bytes that are no answer event, so that their dead letter tells whose they
+/// are: each field that is as it should be, whatever is wrong with others, and an empty text in
+/// place of a question or an answer that is not. With `fields`, of a log of another shape.
+pub fn remains(bytes: &[u8], fields: Option<&FieldMap>) -> AnswerEvent {
+    let Ok(document) = utf8(bytes).and_then(document::read) else {
+        return AnswerEvent::default();
+    };
+    let draft = match fields {
+        None => Draft::of_own_names(&document),
+        Some(fields) => fields.draft(&document),
+    };
+    draft.remains()
+}
+
 /// Writes a record; every field is there, `null` where it has no value.
 pub fn encode<R: Record>(record: &R) -> Vec<u8> {
     thread_local! {

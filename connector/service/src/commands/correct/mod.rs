@@ -5,7 +5,6 @@ mod bypassed;
 mod input;
 mod lines;
 mod raw;
-mod remains;
 mod settings;
 mod writer;
 

@@ -16,7 +16,7 @@ use aligner_records::{
 use bytes::Bytes;
 use indicatif::ProgressBar;
 
-use super::{Output, bypassed, lines::event_id, remains};
+use super::{Output, bypassed, lines::event_id};
 use crate::{
     cli::OutputFormat,
     commands,
@@ -138,7 +138,7 @@ impl LineSink {
             OutputKind::Correction => outbound.value.clone().unwrap_or_default(),
             OutputKind::DeadLetter => {
                 self.ending.dead_lettered += 1;
-                let event = remains::of_line(
+                let event = json::remains(
                     outbound.value.as_deref().unwrap_or_default(),
                     self.fields.as_ref(),
                 );
