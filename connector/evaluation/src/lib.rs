@@ -21,6 +21,7 @@ mod judge;
 mod proxies;
 pub mod render;
 mod report;
+mod row;
 mod share;
 mod text;
 mod triple;

@@ -5,8 +5,10 @@
 
 use aligner_records::surrogates;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::value::RawValue;
 use thiserror::Error;
+
+use crate::row::{NUMBER, Row, text, text_within, type_name};
 
 /// A question, an answer to it, and what the answer should have been.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +80,18 @@ pub enum TripleError {
         /// Key that is missing.
         key: &'static str,
     },
+    /// A key stands twice.
+    #[error(
+        "{origin}:{line}: key {key} stands twice, and which value was meant cannot be told; write it once"
+    )]
+    Twice {
+        /// File that it was read from.
+        origin: String,
+        /// Line, from 1.
+        line: usize,
+        /// Key that stands twice.
+        key: &'static str,
+    },
     /// A key has a value of the wrong type.
     #[error("{origin}:{line}: key {key} is {found}, expected {expected}")]
     WrongType {
@@ -147,15 +161,25 @@ fn array(text: &str, origin: &str) -> Result<Vec<Triple>, TripleError> {
 }
 
 fn element(json: &str, origin: &str, line: usize) -> Result<Triple, TripleError> {
-    let value: Value = serde_json::from_str(json).map_err(|e| json_error(&e, origin, line))?;
-    let Value::Object(object) = value else {
+    if !json.trim_start().starts_with('{') {
+        let value: &RawValue =
+            serde_json::from_str(json).map_err(|error| json_error(&error, origin, line))?;
         return Err(TripleError::NotAnObject {
             origin: origin.to_owned(),
             line,
-            found: type_name(&value),
+            found: type_name(value),
         });
-    };
-    Place { origin, line }.triple(&object)
+    }
+    let row: Row<'_> =
+        serde_json::from_str(json).map_err(|error| json_error(&error, origin, line))?;
+    match row.twice {
+        Some(key) => Err(TripleError::Twice {
+            origin: origin.to_owned(),
+            line,
+            key,
+        }),
+        None => Place { origin, line }.triple(&row),
+    }
 }
 
 fn json_error(error: &serde_json::Error, origin: &str, first_line: usize) -> TripleError {
@@ -175,39 +199,35 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn triple(&self, object: &Map<String, Value>) -> Result<Triple, TripleError> {
+    fn triple(&self, row: &Row<'_>) -> Result<Triple, TripleError> {
         let pair = ["prompt", "chosen", "rejected"]
             .iter()
-            .any(|key| object.contains_key(*key))
-            && !object.contains_key("question");
+            .any(|key| row.has(key))
+            && !row.has("question");
         let (question, answer, correction) = if pair {
             ("prompt", "rejected", "chosen")
         } else {
             ("question", "answer", "correction")
         };
-        let id = match self.optional(object, "event_id")? {
+        let id = match self.optional(row, "event_id")? {
             Some(id) => Some(id),
-            None => self.optional(object, "id")?,
+            None => self.optional(row, "id")?,
         };
         Ok(Triple {
             event_id: id.unwrap_or_else(|| format!("line-{}", self.line)),
-            question: self.required(object, question)?,
-            answer: self.required(object, answer)?,
-            correction: self.optional(object, correction)?,
-            kind: self.optional(object, "kind")?,
-            upstream_model: self.optional(object, "upstream_model")?,
-            faults: self.faults(object)?,
-            aligner_name: text(object, "aligner_name"),
-            aligner_revision: text(object, "aligner_revision"),
+            question: self.required(row, question)?,
+            answer: self.required(row, answer)?,
+            correction: self.optional(row, correction)?,
+            kind: self.optional(row, "kind")?,
+            upstream_model: self.optional(row, "upstream_model")?,
+            faults: self.faults(row)?,
+            aligner_name: row.text("aligner_name"),
+            aligner_revision: row.text("aligner_revision"),
         })
     }
 
-    fn required(
-        &self,
-        object: &Map<String, Value>,
-        key: &'static str,
-    ) -> Result<String, TripleError> {
-        self.optional(object, key)?
+    fn required(&self, row: &Row<'_>, key: &'static str) -> Result<String, TripleError> {
+        self.optional(row, key)?
             .ok_or_else(|| TripleError::Missing {
                 origin: self.origin.to_owned(),
                 line: self.line,
@@ -215,44 +235,43 @@ impl Place<'_> {
             })
     }
 
-    fn optional(
-        &self,
-        object: &Map<String, Value>,
-        key: &'static str,
-    ) -> Result<Option<String>, TripleError> {
-        match object.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone())),
+    fn optional(&self, row: &Row<'_>, key: &'static str) -> Result<Option<String>, TripleError> {
+        let Some(value) = row.get(key) else {
+            return Ok(None);
+        };
+        match text(value) {
+            Some(text) => Ok(Some(text)),
             // Ids are often plain numbers.
-            Some(Value::Number(number)) if key == "id" => Ok(Some(number.to_string())),
-            Some(other) => Err(self.wrong_type(key, other, "a string")),
+            None if key == "id" && type_name(value) == NUMBER => Ok(Some(value.get().to_owned())),
+            None => Err(self.wrong_type(key, value, "a string")),
         }
     }
 
     /// Strings, or objects whose `text` is the string.
-    fn faults(&self, object: &Map<String, Value>) -> Result<Vec<String>, TripleError> {
+    fn faults(&self, row: &Row<'_>) -> Result<Vec<String>, TripleError> {
         const EXPECTED: &str = "a list of strings or of objects with a text";
-        match object.get("faults") {
-            None | Some(Value::Null) => Ok(Vec::new()),
-            Some(Value::Array(faults)) => faults
-                .iter()
-                .map(|fault| match fault {
-                    Value::String(text) => Ok(text.clone()),
-                    Value::Object(fault) => match fault.get("text") {
-                        Some(Value::String(text)) => Ok(text.clone()),
-                        _ => {
-                            Err(self.wrong_type("faults", &Value::Object(fault.clone()), EXPECTED))
-                        }
-                    },
-                    other => Err(self.wrong_type("faults", other, EXPECTED)),
-                })
-                .filter(|fault| !matches!(fault, Ok(text) if text.trim().is_empty()))
-                .collect(),
-            Some(other) => Err(self.wrong_type("faults", other, EXPECTED)),
-        }
+        let wrong = |value: &RawValue| self.wrong_type("faults", value, EXPECTED);
+        let Some(value) = row.get("faults") else {
+            return Ok(Vec::new());
+        };
+        serde_json::from_str::<Vec<&RawValue>>(value.get())
+            .map_err(|_| wrong(value))?
+            .into_iter()
+            .map(|fault| {
+                text(fault)
+                    .or_else(|| text_within(fault))
+                    .ok_or_else(|| wrong(fault))
+            })
+            .filter(|fault| !matches!(fault, Ok(text) if text.trim().is_empty()))
+            .collect()
     }
 
-    fn wrong_type(&self, key: &'static str, value: &Value, expected: &'static str) -> TripleError {
+    fn wrong_type(
+        &self,
+        key: &'static str,
+        value: &RawValue,
+        expected: &'static str,
+    ) -> TripleError {
         TripleError::WrongType {
             origin: self.origin.to_owned(),
             line: self.line,
@@ -260,22 +279,6 @@ impl Place<'_> {
             found: type_name(value),
             expected,
         }
-    }
-}
-
-/// The text under `key`; whatever else other programs keep there is no concern of ours.
-fn text(object: &Map<String, Value>, key: &str) -> Option<String> {
-    object.get(key)?.as_str().map(str::to_owned)
-}
-
-fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }
 
@@ -334,6 +337,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_read_may_stand_twice_and_be_a_number_beyond_all_floats() {
+        let row = r#"{"question":"q","answer":"a","x":1,"x":[1e400],"aligner_name":1e400,
+            "faults":[{"text":"f","score":1e400}]}"#
+            .replace('\n', " ");
+        for text in [format!("{row}\n{row}"), format!("[{row},{row}]")] {
+            let triples = parse(&text).expect("triples");
+            assert_eq!(triples.len(), 2);
+            assert_eq!(
+                (&triples[0].faults[..], &triples[0].aligner_name),
+                (&["f".to_owned()][..], &None)
+            );
+        }
+    }
+
+    #[test]
+    fn an_id_keeps_its_digits() {
+        let id = "123456789012345678901234567890";
+        let triples = parse(&format!(r#"{{"id":{id},"question":"q","answer":"a"}}"#));
+        assert_eq!(triples.expect("a triple")[0].event_id, id);
+    }
+
+    #[test]
     fn who_wrote_a_correction_is_read_where_the_file_says_so() {
         let triples = parse(
             r#"{"question":"q","answer":"a","aligner_name":"mini","aligner_revision":"7f"}
@@ -371,6 +396,18 @@ mod tests {
             (
                 "{\"question\":\"q\",\"answer\":\"a\"}\nsecret",
                 "data.json:2: not JSON (expected value); expected a JSON array of objects, or one object a line",
+            ),
+            (
+                "{\"question\":\"q\",\"answer\":\"a\"}\n{\"question\":\"secret\",\"answer\":\"a\",\"answer\":\"secret\"}",
+                "data.json:2: key answer stands twice, and which value was meant cannot be told; write it once",
+            ),
+            (
+                "{\"question\":\"q\",\"answer\":\"a\",\"faults\":[{\"text\":7}]}",
+                "data.json:1: key faults is an object, expected a list of strings or of objects with a text",
+            ),
+            (
+                "{\"question\":\"q\",\"answer\":1e400}",
+                "data.json:1: key answer is a number, expected a string",
             ),
             (
                 "[\n1]",
