@@ -43,8 +43,7 @@ pub fn main() -> ExitCode {
     };
     match outcome {
         Ok(code) => code,
-        // The reader of our output went away, as `head` does: not a failure worth a message.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<commands::Unread>() => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             exit_code(&error)
@@ -56,11 +55,4 @@ pub fn main() -> ExitCode {
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     let usage = error.is::<config::Problems>() || error.is::<commands::Usage>();
     ExitCode::from(if usage { 2 } else { 1 })
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }

@@ -95,7 +95,9 @@ pub fn run(args: &cli::Eval) -> anyhow::Result<ExitCode> {
     // Neither is lost by what becomes of the other.
     let written = page.map_or(Ok(()), |(named, there)| write(named, there, &html));
     // Not println!, which panics where nobody reads it.
-    let printed = writeln!(io::stdout(), "{text}").context("printing the figures");
+    let printed = writeln!(io::stdout(), "{text}")
+        .map_err(commands::unprinted)
+        .context("printing the figures");
     written.and(printed)?;
     Ok(ExitCode::SUCCESS)
 }

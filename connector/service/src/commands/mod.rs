@@ -34,6 +34,27 @@ impl fmt::Display for Usage {
     }
 }
 
+/// The reader of stdout went away, as `head` does: not a failure worth a message, as long as nothing
+/// else is left undone. Other pipes break, too, so the error of one does not tell.
+#[derive(Debug)]
+pub struct Unread;
+
+impl std::error::Error for Unread {}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nobody reads stdout any more")
+    }
+}
+
+/// The error of writing to stdout.
+fn unprinted(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Unread.into(),
+        _ => error.into(),
+    }
+}
+
 /// Settings of the service: file, then environment, then `--set`.
 fn settings(args: &cli::Run) -> Result<Settings, Problems> {
     let layers = Layers {

@@ -17,7 +17,7 @@ use anyhow::Context;
 
 use crate::{
     cli,
-    commands::{Usage, files::Named},
+    commands::{self, Usage, files::Named},
     signals::{self, INTERRUPTED},
     telemetry,
 };
@@ -81,7 +81,7 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
         // There is no Aligner yet: whatever was to follow must not go on.
         Ended::Interrupted => Ok(ExitCode::from(INTERRUPTED)),
         Ended::EarlyStopped | Ended::Completed => {
-            printed.with_context(|| {
+            printed.map_err(commands::unprinted).with_context(|| {
                 let output = outcome.output.display();
                 format!("printing the outcome, which {output}/training.json has too")
             })?;

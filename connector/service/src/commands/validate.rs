@@ -26,6 +26,7 @@ pub fn run(args: &cli::Run) -> anyhow::Result<ExitCode> {
         settings.topics.corrections,
         settings.topics.pairs,
         settings.topics.dead_letters,
-    )?;
+    )
+    .map_err(commands::unprinted)?;
     Ok(ExitCode::SUCCESS)
 }

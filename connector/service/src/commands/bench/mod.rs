@@ -99,11 +99,12 @@ pub fn run(args: &cli::Bench) -> anyhow::Result<ExitCode> {
     let report = bench.report(args, figures, batches, queues);
     // Not println!, which panics where nobody reads it.
     let mut out = io::stdout().lock();
-    if args.json {
-        writeln!(out, "{}", serde_json::to_string(&report)?)?;
+    let printed = if args.json {
+        writeln!(out, "{}", serde_json::to_string(&report)?)
     } else {
-        report.write(&mut out)?;
-    }
+        report.write(&mut out)
+    };
+    printed.map_err(commands::unprinted)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -55,8 +55,8 @@ async fn demo(args: &cli::Demo) -> anyhow::Result<ExitCode> {
     if broker.is_none() {
         reach::any_of(&settings.kafka.bootstrap_servers).await?;
     }
-    let view = view::View::new(args, broker.is_some())?;
-    view.opening(&settings)?;
+    let view = view::View::new(args, broker.is_some()).map_err(commands::unprinted)?;
+    view.opening(&settings).map_err(commands::unprinted)?;
     if broker.is_none() {
         let topics = topics(&settings);
         let topics: Vec<(&str, i32)> = topics.iter().map(|topic| (*topic, PARTITIONS)).collect();
@@ -138,7 +138,7 @@ async fn demo(args: &cli::Demo) -> anyhow::Result<ExitCode> {
         }
     }
     followed?;
-    closed?;
+    closed.map_err(commands::unprinted)?;
     if interrupted {
         return Ok(ExitCode::from(INTERRUPTED));
     }
@@ -175,7 +175,7 @@ async fn follow(
             record = outputs.next() => {
                 last = tokio::time::Instant::now();
                 if let Some(correction) = books.enter(&record?)? {
-                    view.correction(&correction)?;
+                    view.correction(&correction).map_err(commands::unprinted)?;
                 }
             }
             _ = redraw.tick() => {
