@@ -11,14 +11,21 @@ use aligner_pipeline::{
     SourceRecord, Undecoded,
 };
 use aligner_records::{AnswerEvent, FieldMap};
-use tokio::{sync::mpsc, time::timeout};
+use futures::executor::block_on;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::timeout,
+};
 
 use super::Input;
 
 /// Longest line that is corrected; longer ones are dead letters.
 pub const MAX_LINE_BYTES: usize = 64 << 20;
-/// Lines that are read ahead of the pipeline.
+/// Most lines that are read ahead: some chunks, so that there is always one more.
 const READ_AHEAD: usize = 256;
+/// Most bytes of them, since lines may be long: as many as the pipeline holds by itself, which is
+/// seconds of work. A longer line is read ahead alone.
+const READ_AHEAD_BYTES: u32 = 32 << 20;
 /// Most lines in one event.
 const CHUNK: usize = 64;
 
@@ -30,10 +37,17 @@ pub fn event_id(line: i64) -> String {
 /// Reads lines on a thread of its own, since stdin blocks.
 #[derive(Debug)]
 pub struct LineSource {
-    lines: mpsc::Receiver<io::Result<SourceRecord>>,
+    lines: mpsc::Receiver<io::Result<Ahead>>,
     assigned: Option<Arc<PartitionEpoch>>,
     stopped: bool,
     end: InputEnd,
+}
+
+/// A line that was read ahead, and the room that it has until it is handed out.
+#[derive(Debug)]
+struct Ahead {
+    record: SourceRecord,
+    _room: OwnedSemaphorePermit,
 }
 
 /// How the input ended, once the source is over; nothing if it was stopped before.
@@ -73,6 +87,37 @@ impl LineSource {
         (source, end)
     }
 
+    /// The next lines; none after the last one that could be read. Dropping the future loses nothing.
+    pub async fn next_lines(&mut self) -> Option<Vec<SourceRecord>> {
+        if self.stopped {
+            return None;
+        }
+        let first = match self.lines.recv().await {
+            Some(Ok(line)) => line,
+            None => {
+                self.ended(Ok(()));
+                return None;
+            }
+            Some(Err(error)) => {
+                self.ended(Err(error));
+                return None;
+            }
+        };
+        // All of them keep their room until the last one is here.
+        let mut lines = vec![first];
+        while lines.len() < CHUNK {
+            match self.lines.try_recv() {
+                Ok(Ok(line)) => lines.push(line),
+                Ok(Err(error)) => {
+                    self.ended(Err(error));
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        Some(lines.into_iter().map(|line| line.record).collect())
+    }
+
     fn ended(&mut self, end: io::Result<()>) {
         self.stopped = true;
         // It ends once.
@@ -83,12 +128,13 @@ impl LineSource {
 fn read(
     mut input: Input,
     partition: &Arc<PartitionEpoch>,
-    lines: &mpsc::Sender<io::Result<SourceRecord>>,
+    lines: &mpsc::Sender<io::Result<Ahead>>,
 ) {
+    let room = Arc::new(Semaphore::new(READ_AHEAD_BYTES as usize));
     let mut offset = 0;
     loop {
         offset += 1;
-        let record = match read_line(&mut input) {
+        let line = match read_line(&mut input) {
             Ok(None) => return,
             Ok(Some(mut line)) => {
                 while line
@@ -100,13 +146,19 @@ fn read(
                 if line.trim_ascii().is_empty() {
                     continue;
                 }
-                Ok(SourceRecord {
-                    partition: Arc::clone(partition),
-                    offset,
-                    key: None,
-                    value: Some(line.into()),
-                    headers: Vec::new(),
-                    timestamp: None,
+                let bytes = u32::try_from(line.len()).unwrap_or(u32::MAX);
+                let taken = Arc::clone(&room).acquire_many_owned(bytes.min(READ_AHEAD_BYTES));
+                Ok(Ahead {
+                    record: SourceRecord {
+                        partition: Arc::clone(partition),
+                        offset,
+                        key: None,
+                        value: Some(line.into()),
+                        headers: Vec::new(),
+                        timestamp: None,
+                    },
+                    // Lines that nobody will take any more give theirs back, too.
+                    _room: block_on(taken).expect("nobody closes it"),
                 })
             }
             Err(error) => Err(io::Error::new(
@@ -114,9 +166,9 @@ fn read(
                 format!("reading line {offset}: {error}"),
             )),
         };
-        let failed = record.is_err();
+        let failed = line.is_err();
         // The receiver is gone when the command is over.
-        if lines.blocking_send(record).is_err() || failed {
+        if lines.blocking_send(line).is_err() || failed {
             return;
         }
     }
@@ -139,32 +191,8 @@ impl Source for LineSource {
         if let Some(partition) = self.assigned.take() {
             return Some(Ok(SourceEvent::Assigned(vec![partition])));
         }
-        if self.stopped {
-            return None;
-        }
-        let first = match self.lines.recv().await {
-            Some(Ok(record)) => record,
-            None => {
-                self.ended(Ok(()));
-                return None;
-            }
-            Some(Err(error)) => {
-                self.ended(Err(error));
-                return None;
-            }
-        };
-        let mut records = vec![first];
-        while records.len() < CHUNK {
-            match self.lines.try_recv() {
-                Ok(Ok(record)) => records.push(record),
-                Ok(Err(error)) => {
-                    self.ended(Err(error));
-                    break;
-                }
-                Err(_) => break,
-            }
-        }
-        Some(Ok(SourceEvent::Records(records)))
+        let lines = self.next_lines().await?;
+        Some(Ok(SourceEvent::Records(lines)))
     }
 
     /// The pipeline does not ask while it has enough, and the channel is short.
@@ -215,7 +243,12 @@ impl Decoder for LineDecoder {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufReader, Cursor};
+    use std::{
+        io::{BufReader, Cursor},
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -265,6 +298,42 @@ mod tests {
         let line = read_line(&mut input).expect("readable");
         assert_eq!(line.as_deref(), Some(&b"next\n"[..]));
         assert_eq!(read_line(&mut input).expect("readable"), None);
+    }
+
+    /// Lines without end, each as long as the buffer that is to be filled.
+    struct Endless(Arc<AtomicUsize>);
+
+    impl Read for Endless {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            buffer.fill(b'x');
+            *buffer.last_mut().expect("somebody wants to read") = b'\n';
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(buffer.len())
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_bytes_are_read_ahead_than_have_room_and_a_longer_line_alone() {
+        let most = READ_AHEAD_BYTES as usize;
+        for (line, ahead) in [(most / 2, 2), (most + 2, 1)] {
+            let read = Arc::new(AtomicUsize::new(0));
+            let input = BufReader::with_capacity(line, Endless(Arc::clone(&read)));
+            let (mut source, _) = LineSource::new(Box::new(input));
+            // One more is read than is ahead: the one that waits for its room.
+            let filled = async {
+                while read.load(Ordering::SeqCst) <= ahead {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            };
+            timeout(Duration::from_secs(60), filled)
+                .await
+                .expect("lines are read ahead");
+            // Long enough for a reader that waits for nothing to read another.
+            sleep(Duration::from_millis(100)).await;
+            assert_eq!(read.load(Ordering::SeqCst), ahead + 1);
+            let lines = source.next_lines().await.expect("it has no end");
+            assert_eq!(lines.len(), ahead);
+        }
     }
 
     #[tokio::test]
