@@ -111,7 +111,8 @@ pub struct Correct {
     /// json is one correction per line; text is a word diff. By default text on a terminal.
     #[arg(long)]
     pub format: Option<OutputFormat>,
-    /// Send each line's `prompt` as it is: no template, no gates; returns token ids.
+    /// Send each line's `prompt` as it is: no template, no gates; returns token ids, or the line's
+    /// error in its place.
     #[arg(long, conflicts_with_all = ["question", "answer", "profile"])]
     pub raw: bool,
     /// Which Aligner.

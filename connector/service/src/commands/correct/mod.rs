@@ -4,6 +4,7 @@
 mod bypassed;
 mod input;
 mod lines;
+mod outlet;
 mod raw;
 mod settings;
 mod writer;
@@ -20,14 +21,15 @@ use std::{
 
 use aligner_pipeline::{Parts, Pipeline, Summary, system_clock};
 use aligner_records::{Disposition, FieldMap, reason};
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::ArgMatches;
 use indicatif::ProgressBar;
 
+use self::outlet::{Outlet, Unwritten};
 use crate::{
     cli::{self, OutputFormat},
     commands::{
-        self, Usage,
+        self, Unread, Usage,
         files::{self, Named},
     },
     config::{self, Settings},
@@ -57,8 +59,23 @@ pub fn run(args: &cli::Correct, matches: &ArgMatches) -> anyhow::Result<ExitCode
     let patience = Duration::from_millis(limits.max_outage_ms);
     let loaded = runtime.block_on(models::load(&settings.aligner, patience))?;
     let (output, pairs) = outputs(args)?;
+    let (source, input_end) = lines::LineSource::new(input);
     if args.raw {
-        return runtime.block_on(raw::run(loaded.engine()?, input, output));
+        let engine = loaded.engine()?;
+        let ending =
+            runtime.block_on(async { raw::run(engine, source, output, interruption()?).await })?;
+        if let Some(error) = ending.unwritten {
+            return Err(unwritten(args, &error, ending.lines));
+        }
+        if !is_whole(args, &input_end, !ending.is_interrupted)? {
+            eprintln!("{}", interrupted(ending.lines, &[]));
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        return Ok(if ending.failed == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
     }
     let aligner = loaded.aligner();
     let (sink, ending) = writer::LineSink::new(
@@ -71,7 +88,6 @@ pub fn run(args: &cli::Correct, matches: &ArgMatches) -> anyhow::Result<ExitCode
         progress(args),
     );
     let is_mapped = fields.is_some();
-    let (source, input_end) = lines::LineSource::new(input);
     let pipeline = Pipeline::new(Parts {
         source,
         sink,
@@ -83,29 +99,20 @@ pub fn run(args: &cli::Correct, matches: &ArgMatches) -> anyhow::Result<ExitCode
         task: 0,
         wall_clock: system_clock(),
     });
-    let summary = runtime.block_on(async {
-        let stop = signals::stop_signal(INTERRUPTED)?;
-        let interrupted = async {
-            stop.await;
-            eprintln!("stopping: what is finished is written; a second signal ends at once");
-        };
-        anyhow::Ok(pipeline.run(interrupted).await?)
-    });
+    let summary = runtime.block_on(async { anyhow::Ok(pipeline.run(interruption()?).await?) });
     let ending = ending.wait();
-    if let Some(error) = ending.write_error {
-        return Err(anyhow::Error::new(error).context("writing corrections"));
+    if let Some(error) = ending.unwritten {
+        return Err(unwritten(args, &error, ending.lines));
     }
     let summary = summary?;
-    match input_end.reached() {
-        Some(Ok(())) if summary.left == 0 => {}
-        Some(Err(error)) => bail!(
-            "{}: {error}; the lines before it are done: give the others again once they can be read",
-            input::name(args)
-        ),
-        _ => {
-            eprintln!("{}", interrupted(&summary));
-            return Ok(ExitCode::from(INTERRUPTED));
-        }
+    if !is_whole(args, &input_end, summary.left == 0)? {
+        let counts: Vec<String> = Disposition::ALL
+            .into_iter()
+            .filter_map(|disposition| count(&summary, disposition))
+            .collect();
+        let done = summary.received - summary.left;
+        eprintln!("{}", interrupted(done, &counts));
+        return Ok(ExitCode::from(INTERRUPTED));
     }
     if summary.received == 0 {
         eprintln!("warning: {} holds no lines", input::name(args));
@@ -127,6 +134,42 @@ pub fn run(args: &cli::Correct, matches: &ArgMatches) -> anyhow::Result<ExitCode
         );
     }
     Ok(ExitCode::FAILURE)
+}
+
+/// Ready when somebody stops the command, who is told so.
+fn interruption() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    let stop = signals::stop_signal(INTERRUPTED)?;
+    Ok(async {
+        stop.await;
+        eprintln!("stopping: what is finished is written; a second signal ends at once");
+    })
+}
+
+/// Whether all lines were done: not if somebody stopped the command while some were left.
+///
+/// # Errors
+/// If the input could not be read to its end.
+fn is_whole(
+    args: &cli::Correct,
+    end: &lines::InputEnd,
+    is_nothing_left: bool,
+) -> anyhow::Result<bool> {
+    match end.reached() {
+        Some(Err(error)) => bail!(
+            "{}: {error}; the lines before it are done: give the others again once they can be read",
+            input::name(args)
+        ),
+        end => Ok(end.is_some() && is_nothing_left),
+    }
+}
+
+/// The error of an output that could not be written any more when so many lines were done. If it is
+/// the only one, and its reader has seen enough, there is none to tell of.
+fn unwritten(args: &cli::Correct, error: &Unwritten, lines: u64) -> anyhow::Error {
+    if error.is_unread() && args.pairs.is_none() {
+        return Unread.into();
+    }
+    anyhow!("{error}; {lines} lines were done, and what is written of others may be cut off")
 }
 
 /// What became of all lines, where nobody sees them pass.
@@ -154,15 +197,10 @@ fn done(summary: &Summary) -> String {
 }
 
 /// What was done until somebody stopped it.
-fn interrupted(summary: &Summary) -> String {
-    let counts: Vec<String> = Disposition::ALL
-        .into_iter()
-        .filter_map(|disposition| count(summary, disposition))
-        .collect();
+fn interrupted(lines: u64, counts: &[String]) -> String {
     format!(
-        "interrupted: {} lines were done{}, the others are not in the output",
-        summary.received - summary.left,
-        in_brackets(&counts)
+        "interrupted: {lines} lines were done{}, the others are not in the output",
+        in_brackets(counts)
     )
 }
 
@@ -192,7 +230,6 @@ fn lacks_our_fields(summary: &Summary) -> bool {
 }
 
 type Input = Box<dyn BufRead + Send>;
-type Output = Box<dyn Write + Send>;
 
 /// How the lines are laid out, where not in our own way. A pair from the command line is no line of
 /// a log.
@@ -272,7 +309,7 @@ fn pairs_file(args: &cli::Correct) -> Option<Named<'_>> {
 
 /// Both are opened before either is emptied: what one of them held is not lost by what is wrong with
 /// the other.
-fn outputs(args: &cli::Correct) -> anyhow::Result<(Output, Option<Output>)> {
+fn outputs(args: &cli::Correct) -> anyhow::Result<(Outlet, Option<Outlet>)> {
     let (output, pairs) = (output_file(args), pairs_file(args));
     let opened = output.map(Named::reserve).transpose()?;
     let opened_pairs = pairs.map(Named::reserve).transpose()?;
@@ -280,11 +317,11 @@ fn outputs(args: &cli::Correct) -> anyhow::Result<(Output, Option<Output>)> {
         // Links that led to what was not there may lead to one file.
         pairs.refuse_if_among(&[output])?;
     }
-    let output =
-        written_to(opened).with_context(|| format!("emptying {}", args.output.display()))?;
+    let output = outlet(output, opened, "stdout")
+        .with_context(|| format!("emptying {}", args.output.display()))?;
     let pairs = match &args.pairs {
         Some(path) => {
-            let pairs = written_to(opened_pairs);
+            let pairs = outlet(pairs, opened_pairs, "--pairs -");
             Some(pairs.with_context(|| format!("emptying {}", path.display()))?)
         }
         None => None,
@@ -292,10 +329,12 @@ fn outputs(args: &cli::Correct) -> anyhow::Result<(Output, Option<Output>)> {
     Ok((output, pairs))
 }
 
-/// A reserved file, empty; stdout without one.
-fn written_to(file: Option<File>) -> io::Result<Output> {
-    match file {
-        Some(file) => Ok(Box::new(BufWriter::new(files::emptied(file)?))),
-        None => Ok(Box::new(BufWriter::new(io::stdout()))),
-    }
+/// A reserved file, empty; without one stdout, which is called so.
+fn outlet(named: Option<Named<'_>>, file: Option<File>, stdout: &str) -> io::Result<Outlet> {
+    let name = named.map_or_else(|| stdout.to_owned(), |named| named.to_string());
+    let writer: Box<dyn Write + Send> = match file {
+        Some(file) => Box::new(BufWriter::new(files::emptied(file)?)),
+        None => Box::new(BufWriter::new(io::stdout())),
+    };
+    Ok(Outlet::new(name, writer))
 }

@@ -1,9 +1,6 @@
 //! Corrections as lines, in the order of the input.
 
-use std::{
-    io,
-    sync::{Arc, mpsc},
-};
+use std::sync::{Arc, mpsc};
 
 use aligner::Identity;
 use aligner_pipeline::{
@@ -16,7 +13,12 @@ use aligner_records::{
 use bytes::Bytes;
 use indicatif::ProgressBar;
 
-use super::{Output, bypassed, lines::event_id};
+use super::{
+    bypassed,
+    lines::event_id,
+    outlet::{Outlet, Unwritten},
+    remains,
+};
 use crate::{
     cli::OutputFormat,
     commands,
@@ -74,10 +76,12 @@ impl Encoder for LineEncoder {
 /// How a run ended.
 #[derive(Debug, Default)]
 pub struct Ending {
+    /// Lines of which everything was written.
+    pub lines: u64,
     /// Lines that could not be corrected.
     pub dead_lettered: u64,
     /// Why writing stopped, if it did.
-    pub write_error: Option<io::Error>,
+    pub unwritten: Option<Unwritten>,
 }
 
 /// Tells how the sink ended, once it was closed.
@@ -93,8 +97,8 @@ impl EndingHandle {
 
 /// A sink of lines.
 pub struct LineSink {
-    output: Output,
-    pairs: Option<Output>,
+    output: Outlet,
+    pairs: Option<Outlet>,
     format: OutputFormat,
     paint: Paint,
     identity: Identity,
@@ -107,8 +111,8 @@ pub struct LineSink {
 impl LineSink {
     /// A sink that writes to `output`, and pairs to `pairs`; the handle tells how it ended.
     pub fn new(
-        output: Output,
-        pairs: Option<Output>,
+        output: Outlet,
+        pairs: Option<Outlet>,
         format: OutputFormat,
         paint: Paint,
         identity: Identity,
@@ -132,7 +136,7 @@ impl LineSink {
     }
 
     /// Writes an output of a delivery whose last record has this offset.
-    fn write(&mut self, outbound: &Outbound, last_offset: i64) -> io::Result<()> {
+    fn write(&mut self, outbound: &Outbound, last_offset: i64) -> Result<(), Unwritten> {
         let correction = match outbound.kind {
             OutputKind::Pair => return self.write_pair(outbound),
             OutputKind::Correction => outbound.value.clone().unwrap_or_default(),
@@ -148,25 +152,27 @@ impl LineSink {
         };
         self.progress.inc(1);
         match self.format {
-            OutputFormat::Json => {
-                self.output.write_all(&correction)?;
-                self.output.write_all(b"\n")
-            }
+            OutputFormat::Json => self.output.line(&correction)?,
             OutputFormat::Text => {
                 let correction: Correction =
                     json::decode(&correction).expect("what this process encoded is a correction");
-                writeln!(self.output, "{}", text(&correction, self.paint))
+                self.output.line(text(&correction, self.paint).as_bytes())?;
             }
         }
+        self.ending.lines += 1;
+        Ok(())
     }
 
-    fn write_pair(&mut self, outbound: &Outbound) -> io::Result<()> {
+    fn write_pair(&mut self, outbound: &Outbound) -> Result<(), Unwritten> {
         let Some(pairs) = &mut self.pairs else {
             return Ok(());
         };
-        pairs.write_all(outbound.value.as_deref().unwrap_or_default())?;
-        pairs.write_all(b"\n")?;
-        pairs.flush()
+        let written = pairs.line(outbound.value.as_deref().unwrap_or_default());
+        if written.is_err() {
+            // It was counted with its correction, which stands before its pair.
+            self.ending.lines -= 1;
+        }
+        written
     }
 }
 
@@ -177,10 +183,9 @@ impl Sink for LineSink {
     ) -> Result<Vec<Arc<PartitionEpoch>>, DeliveryError> {
         for delivery in &deliveries {
             for outbound in &delivery.outputs {
-                let written = self.write(outbound, delivery.next_offset - 1);
-                if let Err(error) = written.and_then(|()| self.output.flush()) {
+                if let Err(error) = self.write(outbound, delivery.next_offset - 1) {
                     let cause = error.to_string();
-                    self.ending.write_error = Some(error);
+                    self.ending.unwritten = Some(error);
                     return Err(DeliveryError::Stopped(cause));
                 }
             }

@@ -1,0 +1,109 @@
+//! `correct`: how it ends when its outputs break or its input is no good, and what it says then.
+
+use std::{
+    fs::File,
+    process::{Command, Output, Stdio},
+};
+
+use aligner_tests::{
+    command::{call, call_with},
+    connector::binary,
+    scratch::Scratch,
+};
+use serde_json::json;
+
+/// `correct` by the stand-in that corrects everything.
+fn correct(arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command
+        .args(["correct", "--model", "marker-all"])
+        .args(arguments)
+        .stdin(Stdio::null());
+    command
+}
+
+fn ended(command: &mut Command, code: i32) -> Output {
+    let output = command.output().expect("the binary can be started");
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    output
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A pipe that nobody reads, as `head` leaves it.
+fn closed() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("there are pipes");
+    drop(reader);
+    writer.into()
+}
+
+fn full() -> Stdio {
+    let full = File::options().write(true).open("/dev/full");
+    full.expect("linux has one").into()
+}
+
+/// Answers in a file.
+fn answers(scratch: &Scratch, count: usize) -> String {
+    let line = format!("{}\n", json!({"question": "why?", "answer": "so"}));
+    let input = scratch.file("in.jsonl", line.repeat(count));
+    input.display().to_string()
+}
+
+#[test]
+fn a_reader_of_stdout_that_went_away_is_a_failure_only_where_another_output_is_cut_off() {
+    let scratch = Scratch::new("correct-closed");
+    let input = answers(&scratch, 100);
+    let file = scratch.path().join("x.jsonl").display().to_string();
+    let alone = ended(correct(&["--input", &input]).stdout(closed()), 0);
+    assert_eq!(said(&alone), "");
+    for (outputs, name) in [
+        (["--output", &file, "--pairs", "-"], "--pairs -"),
+        (["--output", "-", "--pairs", &file], "stdout"),
+    ] {
+        let arguments = [&["--input", &input][..], &outputs].concat();
+        let done = said(&ended(correct(&arguments).stdout(closed()), 1));
+        let said = format!(
+            "error: {name} cannot be written: Broken pipe (os error 32); 0 lines were done, and \
+             what is written of others may be cut off"
+        );
+        assert!(done.contains(&said), "{done}");
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_by_the_output_that_it_stopped_and_how_many_lines_were_done() {
+    let scratch = Scratch::new("correct-full");
+    let input = answers(&scratch, 3);
+    let why = "cannot be written: No space left on device (os error 28)";
+    let done = call(&[
+        "correct",
+        "--model",
+        "marker-all",
+        "--input",
+        &input,
+        "--output",
+        "/dev/full",
+    ]);
+    let done = done.expect_code(1);
+    let said_of_file = format!("error: --output /dev/full {why}; 0 lines were done");
+    assert!(done.stderr.contains(&said_of_file), "{}", done.stderr);
+
+    let done = said(&ended(correct(&["--input", &input]).stdout(full()), 1));
+    let said_of_stdout = format!("error: stdout {why}; 0 lines were done");
+    assert!(done.contains(&said_of_stdout), "{done}");
+
+    // By CRC-32 `marker` leaves the first one alone, which so makes no pair.
+    let file = scratch.path().join("c.jsonl").display().to_string();
+    let ids = ["a", "123456789", "123456789"];
+    let lines: String = ids
+        .map(|id| json!({"event_id": id, "question": "why?", "answer": "so"}))
+        .map(|event| format!("{event}\n"))
+        .concat();
+    let arguments = ["--output", &file, "--pairs", "/dev/full"];
+    let arguments = [&["correct", "--model", "marker"][..], &arguments].concat();
+    let done = call_with(&arguments, lines).expect_code(1);
+    let said_of_pairs = format!("error: --pairs /dev/full {why}; 1 lines were done");
+    assert!(done.stderr.contains(&said_of_pairs), "{}", done.stderr);
+}
