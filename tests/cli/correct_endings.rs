@@ -10,7 +10,7 @@ use aligner_tests::{
     connector::binary,
     scratch::Scratch,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// `correct` by the stand-in that corrects everything.
 fn correct(arguments: &[&str]) -> Command {
@@ -106,4 +106,31 @@ fn a_full_disk_is_told_by_the_output_that_it_stopped_and_how_many_lines_were_don
     let done = call_with(&arguments, lines).expect_code(1);
     let said_of_pairs = format!("error: --pairs /dev/full {why}; 1 lines were done");
     assert!(done.stderr.contains(&said_of_pairs), "{}", done.stderr);
+}
+
+#[test]
+fn a_line_above_64_mib_is_told_what_correct_takes_and_not_a_limit_that_helps_nothing() {
+    let scratch = Scratch::new("correct-long");
+    let line = format!("{{\"answer\":\"{}\"}}\n", "a".repeat(65 << 20));
+    let short = json!({"question": "why?", "answer": "so"});
+    let input = scratch.file("in.jsonl", format!("{line}{short}\n"));
+    let input = input.display().to_string();
+    // The limits of a configuration leave no room for the line itself in its dead letter.
+    let config = scratch
+        .file("c.yaml", "name: tried\n")
+        .display()
+        .to_string();
+    for limits in [&["--config", &config][..], &[]] {
+        let arguments = ["correct", "--model", "marker-all", "--input", &input];
+        let done = call(&[&arguments[..], limits].concat()).expect_code(1);
+        let records = done.records();
+        assert_eq!(records.len(), 2);
+        assert_eq!(records[0]["event_id"], "line-1");
+        assert_eq!(records[0]["reason"], "too_large");
+        let said =
+            "the line is longer than 64 MiB, the most that correct takes: log shorter answers";
+        assert_eq!(records[0]["message"], said);
+        assert_eq!(records[1]["disposition"], "corrected");
+        assert_eq!(records[1]["message"], Value::Null);
+    }
 }

@@ -93,7 +93,7 @@ pub struct Correct {
     /// The answer to correct.
     #[arg(short, long, requires = "question", conflicts_with = "input")]
     pub answer: Option<String>,
-    /// JSON Lines of answer events; - is stdin.
+    /// JSON Lines of answer events, at most 64 MiB each; - is stdin.
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
     /// A configuration of `run`, to try it on a file of logs: `input`, `aligner` and `pipeline` count,

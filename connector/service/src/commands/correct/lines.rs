@@ -21,6 +21,9 @@ use super::Input;
 
 /// Longest line that is corrected; longer ones are dead letters.
 pub const MAX_LINE_BYTES: usize = 64 << 20;
+/// Why a longer one is none. Nothing tells how long it was, since the rest of it was skipped.
+pub const TOO_LONG: &str =
+    "the line is longer than 64 MiB, the most that correct takes: log shorter answers";
 /// Most lines that are read ahead: some chunks, so that there is always one more.
 const READ_AHEAD: usize = 256;
 /// Most bytes of them, since lines may be long: as many as the pipeline holds by itself, which is

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     input::BYTE_ORDER_MARK,
-    lines::{LineSource, event_id},
+    lines::{LineSource, MAX_LINE_BYTES, TOO_LONG, event_id},
     outlet::{Outlet, Unwritten},
 };
 
@@ -115,6 +115,9 @@ async fn answer(engine: &Engine, line: SourceRecord) -> RawAnswer {
 
 /// What a line asks for. Halves of surrogate pairs are read as U+FFFD, as in answer events.
 fn request(line: &[u8]) -> Result<RawRequest, String> {
+    if line.len() > MAX_LINE_BYTES {
+        return Err(TOO_LONG.to_owned());
+    }
     // Some editors put a byte order mark first.
     let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
     let text = std::str::from_utf8(line).map_err(|error| {
@@ -159,5 +162,6 @@ mod tests {
                 "{fault}"
             );
         }
+        assert_eq!(fault(&vec![b' '; MAX_LINE_BYTES + 1]), TOO_LONG);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, mpsc};
 use aligner::Identity;
 use aligner_pipeline::{
     Delivery, DeliveryError, Encoder, JsonEncoder, Outbound, OutputKind, PartitionEpoch, Sink,
+    VALUE_OMITTED_HEADER,
 };
 use aligner_records::{
     AnswerEvent, Correction, Disposition, FieldMap, MESSAGE_HEADER, PreferencePair, REASON_HEADER,
@@ -15,7 +16,7 @@ use indicatif::ProgressBar;
 
 use super::{
     bypassed,
-    lines::event_id,
+    lines::{MAX_LINE_BYTES, TOO_LONG, event_id},
     outlet::{Outlet, Unwritten},
     remains,
 };
@@ -225,7 +226,7 @@ fn dead_letter(
         answer,
         disposition: Disposition::DeadLettered,
         reason: outbound.header(REASON_HEADER).map(str::to_owned),
-        message: outbound.header(MESSAGE_HEADER).map(str::to_owned),
+        message: message(outbound).map(str::to_owned),
         similarity: None,
         upstream_model: event.upstream_model,
         conversation_id: event.conversation_id,
@@ -248,6 +249,17 @@ fn dead_letter(
         inference_ms: 0,
         corrected_at: crate::commands::now_ms(),
     }
+}
+
+/// Why it is dead-lettered. The pipeline knows its own limit alone, and no higher one helps a line
+/// that was cut off when it was read.
+fn message(outbound: &Outbound) -> Option<&str> {
+    let omitted = || -> Option<usize> { outbound.header(VALUE_OMITTED_HEADER)?.parse().ok() };
+    let bytes = outbound.value.as_ref().map(Bytes::len).or_else(omitted);
+    if bytes.is_some_and(|bytes| bytes > MAX_LINE_BYTES) {
+        return Some(TOO_LONG);
+    }
+    outbound.header(MESSAGE_HEADER)
 }
 
 /// A correction for people.
