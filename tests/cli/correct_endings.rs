@@ -1,7 +1,8 @@
 //! `correct`: how it ends when its outputs break or its input is no good, and what it says then.
 
 use std::{
-    fs::File,
+    fs::{self, File},
+    path::Path,
     process::{Command, Output, Stdio},
 };
 
@@ -106,6 +107,36 @@ fn a_full_disk_is_told_by_the_output_that_it_stopped_and_how_many_lines_were_don
     let done = call_with(&arguments, lines).expect_code(1);
     let said_of_pairs = format!("error: --pairs /dev/full {why}; 1 lines were done");
     assert!(done.stderr.contains(&said_of_pairs), "{}", done.stderr);
+}
+
+#[test]
+fn what_a_shell_appends_to_may_not_be_the_input() {
+    let scratch = Scratch::new("correct-loop");
+    let input = answers(&scratch, 2);
+    let before = fs::read(&input).expect("just written");
+    let appended = |path: &Path| -> Stdio {
+        let file = File::options().append(true).open(path);
+        file.expect("it is there").into()
+    };
+    let path = Path::new(&input);
+    let named = said(&ended(
+        correct(&["--input", &input]).stdout(appended(path)),
+        2,
+    ));
+    let said_of_file = "--output /dev/stdout is the file of --input, too: name another one";
+    assert!(named.contains(said_of_file), "{named}");
+    let stdin = File::open(path).expect("it is there");
+    let piped = said(&ended(correct(&[]).stdin(stdin).stdout(appended(path)), 2));
+    let said_of_stdin = "--output /dev/stdout is the file of stdin, too: name another one";
+    assert!(piped.contains(said_of_stdin), "{piped}");
+    let output = scratch.path().join("c.jsonl").display().to_string();
+    let pairs = ["--input", &input, "--output", &output, "--pairs", "-"];
+    let paired = said(&ended(correct(&pairs).stdout(appended(path)), 2));
+    assert!(
+        paired.contains("--pairs /dev/stdout is the file of --input"),
+        "{paired}"
+    );
+    assert_eq!(fs::read(&input).expect("still there"), before);
 }
 
 #[test]

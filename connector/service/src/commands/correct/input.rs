@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What some editors put first into a file.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+pub const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// White space that is looked through for what an input begins with.
 const MOST_BLANK: usize = 64 << 10;
 /// So much of the first line that is not blank tells what it is.

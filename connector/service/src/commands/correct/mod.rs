@@ -13,6 +13,7 @@ use std::{
     cmp::Reverse,
     fs::File,
     io::{self, BufRead, BufWriter, IsTerminal, Write},
+    iter,
     path::Path,
     process::ExitCode,
     sync::Arc,
@@ -240,8 +241,8 @@ fn fields(args: &cli::Correct, settings: &Settings) -> anyhow::Result<Option<Fie
     Ok(config::fields(settings)?)
 }
 
-/// An output is emptied: the answers would be gone before they are read. And two outputs that are
-/// one would lie in each other.
+/// An output is emptied: the answers would be gone before they are read. One that a shell appends to
+/// its own input has no end. And two outputs that are one would lie in each other.
 fn refuse_own_files(args: &cli::Correct, settings: &Settings) -> Result<(), Usage> {
     let (output, pairs) = (output_file(args), pairs_file(args));
     if to_stdout(args) && args.pairs.is_some() && pairs.is_none() {
@@ -252,18 +253,15 @@ fn refuse_own_files(args: &cli::Correct, settings: &Settings) -> Result<(), Usag
     let config = args.config.as_deref();
     read.extend(config.map(|path| Named::new("--config", path)));
     read.extend(files::of_aligner(&settings.aligner));
-    for written in output.into_iter().chain(pairs) {
-        written.refuse_if_among(&read)?;
-    }
     // Stdout may be one of the files, too.
     let stdout = |flag| Named::new(flag, Path::new("/dev/stdout"));
     let output = output.unwrap_or_else(|| stdout("--output"));
-    match (&args.pairs, pairs) {
-        (None, _) => Ok(()),
-        (Some(_), pairs) => pairs
-            .unwrap_or_else(|| stdout("--pairs"))
-            .refuse_if_with(output),
+    let is_paired = args.pairs.is_some();
+    let pairs = is_paired.then(|| pairs.unwrap_or_else(|| stdout("--pairs")));
+    for written in iter::once(output).chain(pairs) {
+        written.refuse_if_among(&read)?;
     }
+    pairs.map_or(Ok(()), |pairs| pairs.refuse_if_with(output))
 }
 
 fn to_stdout(args: &cli::Correct) -> bool {
