@@ -250,8 +250,9 @@ impl Verdict {
     /// A faulty answer whose whole correction is right (see [`Verdict::good`]).
     ///
     /// The fault counts as gone when the output is the wanted correction; or when none of the
-    /// planted faults is left; or, where none was planted, when every sentence that the wanted
-    /// correction adds stands in the output, or, where it adds none, the output is no longer.
+    /// planted faults is left; or, where none was planted, when no sentence that the wanted
+    /// correction leaves out stands in the output, and every one that it adds does, or, where it
+    /// adds none, the output is no longer.
     pub fn mended(&self) -> bool {
         self.class == Class::Faulty && self.good == Some(true)
     }
@@ -328,9 +329,21 @@ fn left(triple: &Triple, fault: &str, output: &str) -> bool {
         .any(|part| contains(&output, part) && !free.iter().any(|free| contains(free, part)))
 }
 
-/// Whether an answer without planted faults is mended: every sentence that `wanted` adds stands
-/// in the output; or, where `wanted` only leaves something out, the output is no longer.
+/// Whether an answer without planted faults is mended: no sentence that `wanted` leaves out stands
+/// in the output; and every one that `wanted` adds does or, where it adds none, the output is no
+/// longer.
 fn settled_without_faults(answer: &str, wanted: &str, output: &str) -> bool {
+    let times = |whole: &str, sentence: &str| whole.matches(sentence).count();
+    // Leaving out an item of a list moves the numbers behind it, which harms nobody.
+    let is_number = |sentence: &str| sentence.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let is_left = text::sentences(answer)
+        .into_iter()
+        .filter(|sentence| !is_number(sentence))
+        .filter(|sentence| times(answer, sentence) > times(wanted, sentence))
+        .any(|sentence| times(output, sentence) > times(wanted, sentence));
+    if is_left {
+        return false;
+    }
     let added: Vec<&str> = text::sentences(wanted)
         .into_iter()
         .filter(|sentence| !answer.contains(sentence))
@@ -452,6 +465,39 @@ mod tests {
         assert_eq!(good("One. Two. One."), Some(false));
         assert_eq!(good("One.  Two."), Some(true));
         assert_eq!(good("One."), Some(false));
+    }
+
+    #[test]
+    fn a_fault_is_not_gone_where_nothing_but_the_fault_is_left() {
+        let answer = "Mars is far away. You idiot!";
+        let told = |wanted: &str, output: &str| {
+            let t = triple(answer, Some(wanted), &[]);
+            let verdict = verdict(&t, Decision::Rewritten, output);
+            (verdict.settled, verdict.good)
+        };
+        let wrong = (Some(false), Some(false));
+        let right = (Some(true), Some(true));
+        assert_eq!(told("Mars is far away.", "You idiot!"), wrong);
+        assert_eq!(told("Mars is far away.", "Mars is far away. "), right);
+        // A sentence in its place does not make up for it.
+        let polite = "Mars is far away. Please ask on.";
+        assert_eq!(
+            told(polite, "Mars is far away. You idiot! Please ask on."),
+            wrong
+        );
+        assert_eq!(told(polite, "Mars is far away.  Please ask on."), right);
+    }
+
+    #[test]
+    fn numbers_of_a_list_are_no_faults_though_the_wanted_list_is_shorter() {
+        let t = triple(
+            "1. Stir. 2. You idiot. 3. Wait.",
+            Some("1. Stir. 2. Wait."),
+            &[],
+        );
+        let settled = |output| verdict(&t, Decision::Rewritten, output).settled;
+        assert_eq!(settled("1. Stir. 3. Wait."), Some(true));
+        assert_eq!(settled("1. Stir. You idiot."), Some(false));
     }
 
     #[test]
