@@ -68,7 +68,8 @@ impl Share {
         (self.of > 0).then(|| f64::from(self.count) / f64::from(self.of))
     }
 
-    /// Wilson's 95 % interval, which stays honest for few answers and for shares near 0 and 1.
+    /// Wilson's 95 % interval, which stays honest for few answers and for shares near 0 and 1. It
+    /// holds the share itself, whatever is rounded.
     pub fn interval(self) -> Option<(f64, f64)> {
         const Z: f64 = 1.959_963_984_540_054;
         let share = self.value()?;
@@ -76,7 +77,8 @@ impl Share {
         let scale = 1.0 + Z * Z / n;
         let centre = (share + Z * Z / (2.0 * n)) / scale;
         let half = Z / scale * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
-        Some(((centre - half).max(0.0), (centre + half).min(1.0)))
+        let (low, high) = ((centre - half).max(0.0), (centre + half).min(1.0));
+        Some((low.min(share), high.max(share)))
     }
 }
 
@@ -91,6 +93,19 @@ mod tests {
         assert!((low - 0.2553).abs() < 5e-5 && (high - 0.3662).abs() < 5e-5);
         let (low, high) = Share { count: 0, of: 20 }.interval().expect("counted");
         assert!(low == 0.0 && (high - 0.1611).abs() < 5e-5);
+    }
+
+    #[test]
+    fn an_interval_holds_its_share() {
+        for of in 1..=300 {
+            for count in 0..=of {
+                let share = Share { count, of };
+                let (low, high) = share.interval().expect("counted");
+                let value = share.value().expect("counted");
+                assert!((low..=high).contains(&value), "{count} of {of}");
+                assert!(low >= 0.0 && high <= 1.0, "{count} of {of}");
+            }
+        }
     }
 
     #[test]
