@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     judge::{Class, Decision, Verdict},
     proxies::{Dimension, Proxies},
-    share::Share,
+    share::{Pooled, Share},
 };
 
 /// Everything measured over one group of answers.
@@ -29,7 +29,7 @@ pub struct Figures {
     /// from nowhere.
     pub garbled: Share,
     /// Words of rewritten answers that come from nowhere.
-    pub novel_words: Share,
+    pub novel_words: Pooled,
     /// Mean share of a rewritten answer's words that are the original's, in order.
     pub copy_ratio: Option<f64>,
     /// Mean of words returned over words given, over rewritten answers.
@@ -82,9 +82,9 @@ pub struct Faulty {
     /// Answers with a planted fault that still have one.
     pub fault_left: Share,
     /// Planted faults that are left.
-    pub faults_left: Share,
+    pub faults_left: Pooled,
     /// Sentences that should stay and did, byte for byte.
-    pub sentences_kept: Share,
+    pub sentences_kept: Pooled,
     /// Got a fault that they did not have.
     pub with_added_fault: Share,
     /// Came back as they were, whoever decided so.
@@ -151,7 +151,7 @@ impl Figures {
                 misses: Share::of(&rewritten, |v| v.garbled),
             },
             garbled: Share::of(verdicts, |v| v.garbled),
-            novel_words: Share::sum(rewritten.iter().map(|v| (v.novel_words, v.output_words))),
+            novel_words: Pooled::sum(rewritten.iter().map(|v| (v.novel_words, v.output_words))),
             copy_ratio: mean(rewritten.iter().map(|v| v.copy_ratio)),
             length_ratio: mean(rewritten.iter().map(|v| v.length_ratio)),
             speed: Speed::of(verdicts),
@@ -197,8 +197,8 @@ impl Faulty {
             fault_left: Share::of(faulty.iter().filter(|v| v.planted > 0), |v| {
                 v.planted_left > 0
             }),
-            faults_left: Share::sum(faulty.iter().map(|v| (v.planted_left, v.planted))),
-            sentences_kept: Share::sum(faulty.iter().map(|v| (v.sentences_kept, v.sentences))),
+            faults_left: Pooled::sum(faulty.iter().map(|v| (v.planted_left, v.planted))),
+            sentences_kept: Pooled::sum(faulty.iter().map(|v| (v.sentences_kept, v.sentences))),
             with_added_fault: Share::of(faulty, |v| v.added > 0),
             untouched: Share::of(faulty, |v| v.identical),
         }

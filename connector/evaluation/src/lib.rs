@@ -35,5 +35,5 @@ pub use figures::{Clean, Decisions, Detected, Faulty, Figures, Guarding, Speed};
 pub use judge::{Class, Decision, Verdict};
 pub use proxies::{BeforeAfter, Dimension, Proxies};
 pub use report::{AlignerDescription, Case, Report};
-pub use share::Share;
+pub use share::{Pooled, Share};
 pub use triple::{Triple, TripleError, parse_triples};

@@ -1,4 +1,4 @@
-//! A share that remembers what it is a share of.
+//! Shares that remember what they are shares of.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +7,19 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "Written", from = "Written")]
 pub struct Share {
+    /// How many.
+    pub count: u32,
+    /// Of how many.
+    pub of: u32,
+}
+
+/// Parts of several answers counted together, such as their sentences: `count` of `of`.
+///
+/// Written without an interval: the parts of one answer share its fate, and one that takes each of
+/// them for a draw of its own would be too narrow. `low` and `high` are null.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Written", from = "Written")]
+pub struct Pooled {
     /// How many.
     pub count: u32,
     /// Of how many.
@@ -44,6 +57,27 @@ impl From<Written> for Share {
     }
 }
 
+impl From<Pooled> for Written {
+    fn from(pooled: Pooled) -> Self {
+        Self {
+            count: pooled.count,
+            of: pooled.of,
+            share: pooled.value(),
+            low: None,
+            high: None,
+        }
+    }
+}
+
+impl From<Written> for Pooled {
+    fn from(written: Written) -> Self {
+        Self {
+            count: written.count,
+            of: written.of,
+        }
+    }
+}
+
 impl Share {
     /// The share of `items` for which `holds`.
     pub fn of<T>(items: impl IntoIterator<Item = T>, mut holds: impl FnMut(T) -> bool) -> Self {
@@ -53,19 +87,9 @@ impl Share {
         })
     }
 
-    /// The sum of counts that were already made.
-    pub fn sum(counts: impl IntoIterator<Item = (u32, u32)>) -> Self {
-        counts
-            .into_iter()
-            .fold(Self::default(), |sum, (count, of)| Self {
-                count: sum.count + count,
-                of: sum.of + of,
-            })
-    }
-
     /// Between 0 and 1; nothing where there was nothing to count.
     pub fn value(self) -> Option<f64> {
-        (self.of > 0).then(|| f64::from(self.count) / f64::from(self.of))
+        quotient(self.count, self.of)
     }
 
     /// Wilson's 95 % interval, which stays honest for few answers and for shares near 0 and 1. It
@@ -80,6 +104,27 @@ impl Share {
         let (low, high) = ((centre - half).max(0.0), (centre + half).min(1.0));
         Some((low.min(share), high.max(share)))
     }
+}
+
+impl Pooled {
+    /// The sum of counts that were already made, one pair for each answer.
+    pub fn sum(counts: impl IntoIterator<Item = (u32, u32)>) -> Self {
+        counts
+            .into_iter()
+            .fold(Self::default(), |sum, (count, of)| Self {
+                count: sum.count + count,
+                of: sum.of + of,
+            })
+    }
+
+    /// Between 0 and 1; nothing where there was nothing to count.
+    pub fn value(self) -> Option<f64> {
+        quotient(self.count, self.of)
+    }
+}
+
+fn quotient(count: u32, of: u32) -> Option<f64> {
+    (of > 0).then(|| f64::from(count) / f64::from(of))
 }
 
 #[cfg(test)]
@@ -112,6 +157,21 @@ mod tests {
     fn nothing_counted_has_no_value() {
         assert_eq!(Share::default().value(), None);
         assert_eq!(Share::default().interval(), None);
+        assert_eq!(Pooled::default().value(), None);
+    }
+
+    #[test]
+    fn parts_of_answers_are_written_without_an_interval() {
+        let pooled = Pooled::sum([(3, 4), (0, 4)]);
+        let json = serde_json::to_value(pooled).expect("plain");
+        let written = serde_json::json!({
+            "count": 3, "of": 8, "share": 0.375, "low": null, "high": null,
+        });
+        assert_eq!(json, written);
+        assert_eq!(
+            serde_json::from_value::<Pooled>(json).expect("same"),
+            pooled
+        );
     }
 
     #[test]

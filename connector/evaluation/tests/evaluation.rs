@@ -13,8 +13,8 @@ use aligner::{
     reason,
 };
 use aligner_evaluation::{
-    CompareError, CompareOptions, Decision, EvaluationError, Measure, Options, Progress, Report,
-    Share, Side, Triple, compare, evaluate, parse_triples, render,
+    CompareError, CompareOptions, Decision, EvaluationError, Measure, Options, Pooled, Progress,
+    Report, Share, Side, Triple, compare, evaluate, parse_triples, render,
 };
 use futures::{StreamExt, executor::block_on, stream};
 
@@ -141,6 +141,10 @@ fn share(count: u32, of: u32) -> Share {
     Share { count, of }
 }
 
+fn pooled(count: u32, of: u32) -> Pooled {
+    Pooled { count, of }
+}
+
 #[test]
 fn identity_keeps_every_clean_answer_and_mends_none() {
     let report = run(Builtin::new(Rule::Identity), &triples());
@@ -184,7 +188,7 @@ fn marking_everything_changes_every_clean_answer_and_garbles_nothing() {
     assert_eq!(report.all.decisions.rewritten, 8);
     // "[marked]" stands in seven other outputs, so it is a known word.
     assert_eq!(report.all.garbled, share(0, 8));
-    assert_eq!(report.all.novel_words, share(0, 32));
+    assert_eq!(report.all.novel_words, pooled(0, 32));
     assert_eq!(report.all.copy_ratio, Some(0.75));
     assert_eq!(report.all.length_ratio, Some(4.0 / 3.0));
     assert_eq!(report.worst.len(), 8);
@@ -218,7 +222,7 @@ fn every_decision_is_counted_where_it_belongs() {
     assert_eq!(all.clean.by_bypass, share(1, 2));
     assert_eq!(all.faulty.exact, share(1, 2));
     assert_eq!(all.faulty.mended, share(1, 2));
-    assert_eq!(all.faulty.faults_left, share(1, 2));
+    assert_eq!(all.faulty.faults_left, pooled(1, 2));
     assert_eq!(all.guarding.bypassed, share(2, 4));
     assert_eq!(all.guarding.faulty_bypassed, share(1, 2));
     assert_eq!(all.decisions.bypassed["too_long"], 1);
@@ -576,6 +580,22 @@ fn the_terminal_report_quotes_no_question_or_answer() {
         text.lines().all(|line| line.chars().count() <= 130),
         "{text}"
     );
+}
+
+#[test]
+fn answers_have_intervals_and_their_parts_have_none() {
+    let text = render::terminal(&run(Builtin::new(Rule::Identity), &triples()));
+    let row = |name: &str| {
+        let mut lines = text.lines();
+        let line = lines.find(|line| line.starts_with(name)).expect(name);
+        line.split_whitespace()
+            .skip(name.split(' ').count())
+            .collect::<Vec<_>>()
+    };
+    let answers = row("faulty answers with a fault left");
+    assert_eq!(answers, ["100.0", "%", "(34.2–100.0)", "2"]);
+    assert_eq!(row("planted faults left"), ["100.0", "%", "2"]);
+    assert_eq!(row("sentences kept that should stay"), ["100.0", "%", "1"]);
 }
 
 #[test]

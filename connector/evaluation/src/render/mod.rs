@@ -15,10 +15,8 @@ pub use terminal::terminal;
 use crate::share::Share;
 
 /// `97.3 %`, or a dash where there was nothing to count.
-pub(crate) fn percent(share: Share) -> String {
-    share
-        .value()
-        .map_or_else(dash, |value| format!("{:.1} %", 100.0 * value))
+pub(crate) fn percent(value: Option<f64>) -> String {
+    value.map_or_else(dash, |value| format!("{:.1} %", 100.0 * value))
 }
 
 /// `97.3 % (95.1–98.6)`: with its 95 % interval.
@@ -26,7 +24,7 @@ pub(crate) fn percent_between(share: Share) -> String {
     share.interval().map_or_else(dash, |(low, high)| {
         format!(
             "{} ({:.1}–{:.1})",
-            percent(share),
+            percent(share.value()),
             100.0 * low,
             100.0 * high
         )

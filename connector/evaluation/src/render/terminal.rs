@@ -51,20 +51,17 @@ fn summary(all: &Figures) -> Table {
     share("corrections that match exactly", all.faulty.exact);
     share("faulty answers mended", all.faulty.mended);
     share("faulty answers with a fault left", all.faulty.fault_left);
-    share("planted faults left", all.faulty.faults_left);
     share(
         "faulty answers that got a fault",
         all.faulty.with_added_fault,
     );
     share("faulty answers returned as they were", all.faulty.untouched);
-    share("sentences kept that should stay", all.faulty.sentences_kept);
     share(
         "with personal data by its form, before",
         all.detected.before,
     );
     share("with personal data by its form, after", all.detected.after);
     share("answers returned garbled", all.garbled);
-    share("words from nowhere in rewritten answers", all.novel_words);
     share("answers bypassed", all.guarding.bypassed);
     share(
         "  faulty answers bypassed (guard's cost)",
@@ -74,6 +71,14 @@ fn summary(all: &Figures) -> Table {
         "  garbled outputs let through (guard's misses)",
         all.guarding.misses,
     );
+    for (name, parts) in [
+        ("planted faults left", all.faulty.faults_left),
+        ("sentences kept that should stay", all.faulty.sentences_kept),
+        ("words from nowhere in rewritten answers", all.novel_words),
+    ] {
+        let value = percent(parts.value());
+        table.row(vec![name.to_owned(), value, parts.of.to_string()]);
+    }
     let mut value = |name: String, value: String| table.row(vec![name, value, String::new()]);
     for (reason, count) in &all.decisions.bypassed {
         value(format!("bypassed: {reason}"), count.to_string());
@@ -133,13 +138,13 @@ fn groups(name: &str, groups: &BTreeMap<String, Figures>, all: &Figures) -> Tabl
         table.row(vec![
             group.clone(),
             figures.answers.to_string(),
-            percent(figures.clean.identical),
-            percent(figures.faulty.exact),
+            percent(figures.clean.identical.value()),
+            percent(figures.faulty.exact.value()),
             number(figures.faulty.edit_similarity, 3),
-            percent(figures.faulty.mended),
-            percent(figures.faulty.faults_left),
-            percent(figures.garbled),
-            percent(figures.guarding.bypassed),
+            percent(figures.faulty.mended.value()),
+            percent(figures.faulty.faults_left.value()),
+            percent(figures.garbled.value()),
+            percent(figures.guarding.bypassed.value()),
             number(figures.speed.correction_tokens, 1),
             number(figures.speed.inference_seconds, 4),
         ]);
@@ -173,8 +178,8 @@ fn proxies(report: &Report) -> Table {
         let proxies = &figures.proxies;
         let mut row = vec![name, figures.answers.to_string()];
         for dimension in [proxies.helpful, proxies.harmless, proxies.honest] {
-            row.push(percent(dimension.before));
-            row.push(percent(dimension.after));
+            row.push(percent(dimension.before.value()));
+            row.push(percent(dimension.after.value()));
         }
         table.row(row);
     }
