@@ -155,6 +155,17 @@ fn data_that_cannot_be_read_is_named_with_its_option() {
 }
 
 #[test]
+fn a_packed_file_is_told_with_the_way_to_unpack_it() {
+    let scratch = Scratch::new("eval");
+    let packed = b"\x1f\x8b\x08\x00\x00\x00\x00\x00";
+    let data = scratch.file("v.jsonl.gz", packed).display().to_string();
+    let done = call(&["eval", "--model", "identity", "--data", &data]).expect_code(1);
+    let said = format!("`zcat {data} > FILE`");
+    assert!(done.stderr.contains(&said), "{}", done.stderr);
+    assert!(!done.stderr.contains("UTF-8"), "{}", done.stderr);
+}
+
+#[test]
 fn corrections_without_a_verdict_are_skipped_and_counted() {
     let scratch = Scratch::new("eval");
     let unjudged = [

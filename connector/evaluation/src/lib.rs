@@ -17,6 +17,7 @@ mod detect;
 mod dispositions;
 mod evaluate;
 mod figures;
+mod gzip;
 mod judge;
 mod proxies;
 pub mod render;
@@ -32,6 +33,7 @@ pub use compare::{
 pub use dispositions::parse_decided;
 pub use evaluate::{EvaluationError, Options, Progress, evaluate};
 pub use figures::{Clean, Decisions, Detected, Faulty, Figures, Guarding, Speed};
+pub use gzip::is_gzip;
 pub use judge::{Class, Decision, Verdict};
 pub use proxies::{BeforeAfter, Dimension, Proxies};
 pub use report::{AlignerDescription, Case, Report};

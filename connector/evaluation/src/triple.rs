@@ -36,6 +36,12 @@ pub struct Triple {
 /// A file that does not hold triples.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum TripleError {
+    /// Still packed.
+    #[error("{origin}: this looks like gzip: unpack it first, with `zcat {origin} > FILE`")]
+    Gzip {
+        /// File that it was read from.
+        origin: String,
+    },
     /// Not UTF-8.
     #[error("{origin}: byte {byte} is not UTF-8; save the file as UTF-8")]
     Encoding {
@@ -119,6 +125,11 @@ pub enum TripleError {
 /// # Errors
 /// On the first line that is not a triple or a preference pair, and for a file without any.
 pub fn parse_triples(bytes: &[u8], origin: &str) -> Result<Vec<Triple>, TripleError> {
+    if crate::is_gzip(bytes) {
+        return Err(TripleError::Gzip {
+            origin: origin.to_owned(),
+        });
+    }
     let text = std::str::from_utf8(bytes).map_err(|error| TripleError::Encoding {
         origin: origin.to_owned(),
         byte: error.valid_up_to(),

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use aligner_evaluation::render::harmless_line;
+use aligner_evaluation::{is_gzip, render::harmless_line};
 use aligner_records::FieldMap;
 
 use super::Input;
@@ -61,7 +61,7 @@ fn misfit(beginning: &[u8], lists: bool, path: &str) -> Option<String> {
     const EXPECTED: &str = "one JSON object a line is expected";
     match beginning {
         [] => None,
-        [0x1f, 0x8b, ..] => Some(format!(
+        _ if is_gzip(beginning) => Some(format!(
             "this looks like gzip: `zcat {path} | aligner-connector correct --input -`"
         )),
         [b'[', ..] if lists => None,
