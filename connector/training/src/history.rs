@@ -1,6 +1,10 @@
 //! The losses of a run, thinned so that a long run's history stays small.
+//!
+//! They are read back as they were written, to the last bit, so that a run which was resumed records
+//! what an uninterrupted one does.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde_json::value::RawValue;
 
 /// Most points of the training loss that are kept.
 const MOST: usize = 2000;
@@ -11,6 +15,7 @@ pub struct Point {
     /// Steps done.
     pub step: u64,
     /// Mean loss of a token.
+    #[serde(deserialize_with = "exact")]
     pub loss: f64,
 }
 
@@ -22,6 +27,7 @@ pub struct History {
     /// Steps to a point.
     stride: u64,
     /// Steps since the last point, and the sum of their losses.
+    #[serde(deserialize_with = "exact_sum")]
     open: (u64, f64),
     /// Validation loss.
     pub validation: Vec<Point>,
@@ -56,6 +62,29 @@ impl History {
     pub(crate) fn validated(&mut self, step: u64, loss: f64) {
         self.validation.push(Point { step, loss });
     }
+}
+
+/// A number that is read by its text, and so from a text of JSON alone. The JSON reader's own way
+/// may miss the last bit, and its feature that does not would change how every other number of the
+/// program is read.
+struct Exact(f64);
+
+impl<'de> Deserialize<'de> for Exact {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        text.get()
+            .parse::<f64>()
+            .map(Self)
+            .map_err(D::Error::custom)
+    }
+}
+
+fn exact<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Exact::deserialize(deserializer).map(|Exact(number)| number)
+}
+
+fn exact_sum<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(u64, f64), D::Error> {
+    <(u64, Exact)>::deserialize(deserializer).map(|(count, Exact(sum))| (count, sum))
 }
 
 #[cfg(test)]
