@@ -171,10 +171,11 @@ pub struct Train {
     /// Triples to validate on; without any, a share of --data is held out.
     #[arg(long, value_name = "FILE")]
     pub validation: Vec<PathBuf>,
-    /// Where to begin: bundled, scratch, or a folder in Hugging Face layout.
-    #[arg(long, default_value = "bundled")]
-    pub from: String,
-    /// Folder for the trained Aligner, its checkpoints and the training curve.
+    /// Where to begin, by default bundled: bundled, scratch, or a folder in Hugging Face layout.
+    #[arg(long)]
+    pub from: Option<String>,
+    /// Folder for the trained Aligner, its checkpoints and the training curve; one that holds a model
+    /// is refused.
     #[arg(long, value_name = "DIR")]
     pub output: PathBuf,
     /// Name of the trained Aligner.

@@ -12,6 +12,8 @@ use crate::error::TrainError;
 pub struct TrainOptions {
     /// What it starts from.
     pub base: Base,
+    /// Whether somebody asked for this base: a run that is resumed must have begun with it then.
+    pub base_given: bool,
     /// Files of triples or preference pairs, as JSON array or JSON Lines.
     pub data: Vec<PathBuf>,
     /// Files to validate on; without any, a share of `data` is held out (see
@@ -19,7 +21,8 @@ pub struct TrainOptions {
     pub validation: Vec<PathBuf>,
     /// Folder for the trained model, its curve and its checkpoints.
     pub output: PathBuf,
-    /// Name of the trained Aligner, written to `aligner.json`; the base's where absent.
+    /// Name of the trained Aligner, written to `aligner.json`; that of the output folder where
+    /// absent. A run that is resumed must have it already.
     pub name: Option<String>,
     /// Go on from the newest checkpoint in `output`, if there is one. Without it a folder with
     /// checkpoints is refused.
@@ -47,6 +50,7 @@ impl TrainOptions {
         };
         Self {
             base,
+            base_given: true,
             data,
             validation: Vec::new(),
             output: output.into(),
@@ -77,6 +81,21 @@ pub enum Base {
     },
     /// Nothing: random weights.
     Scratch(Scratch),
+}
+
+impl Base {
+    /// What records call it. A trained folder may be moved or published: it names no place on this
+    /// machine.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Folder(folder) => folder.file_name().map_or_else(
+                || "a folder".to_owned(),
+                |name| name.to_string_lossy().into_owned(),
+            ),
+            Self::Files { name, .. } => name.clone(),
+            Self::Scratch(_) => "random weights".to_owned(),
+        }
+    }
 }
 
 /// How a model that starts from nothing looks.

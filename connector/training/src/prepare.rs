@@ -189,8 +189,9 @@ fn resume_or_start(
         });
     }
     let (state, stored) = checkpoints.read(&path)?;
-    state.check(&options.recipe, digest, &path)?;
     let parts = Parts::of(&BaseFiles::read(&Base::Folder(options.output.clone()))?)?;
+    state.check_origin(options, &parts.profile.name, &path)?;
+    state.check(&options.recipe, digest, &path)?;
     let prepared = Prepared {
         weights: Some(stored.weights),
         weights_file: path.display().to_string(),

@@ -17,7 +17,7 @@ use crate::{
     error::{TrainError, Tried},
     files,
     history::{History, Point},
-    options::{Precision, Recipe},
+    options::{Precision, Recipe, TrainOptions},
 };
 
 const FOLDER: &str = "checkpoints";
@@ -28,6 +28,8 @@ const MOMENTS: &str = "optimiser.safetensors";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {
     pub recipe: Recipe,
+    /// What the run began with; states of earlier versions do not say.
+    pub base: Option<String>,
     /// Digest of the data.
     pub data: String,
     /// Number format of the weights that are written at the end.
@@ -187,6 +189,27 @@ pub(crate) struct Stored {
 }
 
 impl State {
+    /// Refuses to go on from another base or under another name than the run began with, where
+    /// they are given. The name is the one in the profile, which the run writes when it begins.
+    pub fn check_origin(
+        &self,
+        options: &TrainOptions,
+        name: &str,
+        path: &Path,
+    ) -> Result<(), TrainError> {
+        let base = options.base.name();
+        if let Some(was) = &self.base
+            && options.base_given
+            && *was != base
+        {
+            return Err(differs(path, "base", was.clone(), base));
+        }
+        match &options.name {
+            Some(now) if now != name => Err(differs(path, "name", name.to_owned(), now.clone())),
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses to go on with another recipe or other data than the run began with.
     pub fn check(&self, recipe: &Recipe, data: &str, path: &Path) -> Result<(), TrainError> {
         // Both through text, so that a number compares equal to itself.
@@ -194,20 +217,15 @@ impl State {
             let text = serde_json::to_string(recipe).expect("numbers and words are always JSON");
             serde_json::from_str(&text).expect("it was just written")
         };
-        let differs = |what: &str, was: String, now: String| TrainError::Resume {
-            path: path.to_owned(),
-            what: what.to_owned(),
-            was,
-            now,
-        };
         let (was, now) = (as_map(&self.recipe), as_map(recipe));
         for (key, was) in &was {
             if now.get(key) != Some(was) {
-                return Err(differs(key, was.to_string(), now[key].to_string()));
+                return Err(differs(path, key, was.to_string(), now[key].to_string()));
             }
         }
         if self.data != data {
             return Err(differs(
+                path,
                 "data of digest",
                 self.data.clone(),
                 data.to_owned(),
@@ -217,15 +235,26 @@ impl State {
     }
 }
 
+fn differs(path: &Path, what: &str, was: String, now: String) -> TrainError {
+    TrainError::Resume {
+        path: path.to_owned(),
+        what: what.to_owned(),
+        was,
+        now,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use candle_core::DType;
 
     use super::*;
+    use crate::options::{Base, Scratch};
 
     fn state(step: u64, best: Option<u64>) -> State {
         State {
             recipe: Recipe::default(),
+            base: Some("mine".into()),
             data: "d".into(),
             precision: Precision::F16,
             step,
@@ -273,6 +302,56 @@ mod tests {
             [1.0, 1.0]
         );
         assert!(tensors.moments.contains_key("mean.w"));
+    }
+
+    #[test]
+    fn another_base_or_name_is_refused_where_it_was_asked_for() {
+        let path = Path::new("run/step-1");
+        let from = |base| TrainOptions::new(base, Vec::new(), "run");
+        let folder = |name: &str| from(Base::Folder(PathBuf::from(name)));
+        let said = |state: &State, options: &TrainOptions| {
+            let refused = state.check_origin(options, "kind", path).err();
+            refused.map(|error| error.to_string())
+        };
+        let known = state(1, None);
+        assert_eq!(said(&known, &folder("elsewhere/mine/")), None);
+        let fix = "give the same, or train into a new folder";
+        let scratch = from(Base::Scratch(Scratch::default()));
+        for (mut options, now) in [(folder("other"), "other"), (scratch, "random weights")] {
+            let expected = format!("run/step-1 was made with base mine, now it is {now}; {fix}");
+            assert_eq!(said(&known, &options), Some(expected));
+            let unknown = State {
+                base: None,
+                ..known.clone()
+            };
+            assert_eq!(said(&unknown, &options), None, "an earlier version");
+            options.base_given = false;
+            assert_eq!(said(&known, &options), None, "only the usual one");
+        }
+        let mut named = folder("mine");
+        named.name = Some("kind".into());
+        assert_eq!(said(&known, &named), None);
+        named.name = Some("strict".into());
+        let expected = format!("run/step-1 was made with name kind, now it is strict; {fix}");
+        assert_eq!(said(&known, &named), Some(expected));
+    }
+
+    #[test]
+    fn losses_are_read_as_they_were_written_to_the_last_bit() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let checkpoints = Checkpoints::of(folder.path());
+        let mut written = state(7, None);
+        for step in 1..=2500 {
+            // Of many digits, and of all sizes.
+            let loss = (-0.013 * step as f64).exp() * (1.0 + 0.3 * (step as f64).sin());
+            written.history.trained(step, loss);
+            written.history.validated(step, loss);
+            written.best = Some(Point { step, loss });
+        }
+        checkpoints.write(&written, stored(), 1).expect("writes");
+        let newest = checkpoints.newest().expect("reads").expect("is there");
+        let (read, _) = checkpoints.read(&newest).expect("reads");
+        assert_eq!(read, written);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::{
     kernels::cross_entropy,
     model::Model,
     optimiser::{AdamW, Gradients},
-    options::{Base, DeviceChoice, TrainOptions},
+    options::{DeviceChoice, TrainOptions},
     prepare::{self, Prepared, prepare},
     schedule::{Schedule, count_steps},
     state::{Checkpoints, State, Stored},
@@ -217,6 +217,7 @@ impl<'a> Run<'a> {
         let (steps, identity_steps) = count_steps(recipe, &prepared.residual);
         let state = prepared.state.take().unwrap_or(State {
             recipe: recipe.clone(),
+            base: Some(options.base.name()),
             data: prepared.data.clone(),
             precision: prepared.precision,
             step: 0,
@@ -547,9 +548,28 @@ impl<'a> Run<'a> {
             }
             let path = options.output.join(files::WEIGHTS);
             files::write_weights(&path, &self.weights(), self.state.precision)?;
-            record(options, &outcome, &self.prepared)?;
+            self.record(&outcome)?;
         }
         Ok(outcome)
+    }
+
+    /// Writes `training.json`: origin, recipe, data and outcome.
+    fn record(&self, outcome: &Outcome) -> Result<(), TrainError> {
+        let options = self.options;
+        let mut outcome = serde_json::to_value(outcome).expect("numbers and words are always JSON");
+        outcome
+            .as_object_mut()
+            .map(|fields| fields.remove("output"));
+        let json = serde_json::json!({
+            "base": self.state.base,
+            "name": self.prepared.profile.name,
+            "data_digest": self.prepared.data,
+            "device": options.device.to_string(),
+            "recipe": options.recipe,
+            "outcome": outcome,
+        });
+        let text = serde_json::to_string_pretty(&json).expect("it is JSON already");
+        files::write(&options.output.join(files::RECORD), text.as_bytes())
     }
 
     /// Fits the guard's limits of confidence, and tells of each validation triple whether it is
@@ -593,36 +613,6 @@ impl Measured {
         let right = self.right.iter().flatten().count();
         right as f64 / self.right.len().max(1) as f64
     }
-}
-
-/// Writes `training.json`: recipe, data and outcome.
-fn record(
-    options: &TrainOptions,
-    outcome: &Outcome,
-    prepared: &Prepared,
-) -> Result<(), TrainError> {
-    // A trained folder may be moved or published: it names no place on this machine.
-    let base = match &options.base {
-        Base::Folder(folder) => folder.file_name().map_or_else(
-            || "a folder".to_owned(),
-            |name| name.to_string_lossy().into_owned(),
-        ),
-        Base::Files { name, .. } => name.clone(),
-        Base::Scratch(_) => "random weights".to_owned(),
-    };
-    let mut outcome = serde_json::to_value(outcome).expect("numbers and words are always JSON");
-    outcome
-        .as_object_mut()
-        .map(|fields| fields.remove("output"));
-    let json = serde_json::json!({
-        "base": base,
-        "data_digest": prepared.data,
-        "device": options.device.to_string(),
-        "recipe": options.recipe,
-        "outcome": outcome,
-    });
-    let text = serde_json::to_string_pretty(&json).expect("it is JSON already");
-    files::write(&options.output.join(files::RECORD), text.as_bytes())
 }
 
 struct Stepped {

@@ -229,7 +229,7 @@ fn options(args: &cli::Train) -> anyhow::Result<TrainOptions> {
         let output = args.output.display();
         return Err(Usage(format!("--output {output} is a file: name a folder")).into());
     }
-    let base = match args.from.as_str() {
+    let base = match args.from.as_deref().unwrap_or("bundled") {
         "bundled" => Base::Files {
             name: "bundled".to_owned(),
             files: aligner_bundled::FILES
@@ -246,6 +246,7 @@ fn options(args: &cli::Train) -> anyhow::Result<TrainOptions> {
         }
     };
     let mut options = TrainOptions::new(base, args.data.clone(), &args.output);
+    options.base_given = args.from.is_some();
     options.validation.clone_from(&args.validation);
     options.resume = args.resume;
     options.name.clone_from(&args.name);
