@@ -168,7 +168,8 @@ pub struct Train {
     /// connector.
     #[arg(long, value_name = "FILE", required = true)]
     pub data: Vec<PathBuf>,
-    /// Triples to validate on; without any, a share of --data is held out.
+    /// Triples to validate on (of more than 512, a sample); without any, a share of --data is held
+    /// out, equal rows together.
     #[arg(long, value_name = "FILE")]
     pub validation: Vec<PathBuf>,
     /// Where to begin, by default bundled: bundled, scratch, or a folder in Hugging Face layout.

@@ -14,6 +14,7 @@
 
 mod batches;
 mod curve;
+mod data;
 mod error;
 mod examples;
 mod files;

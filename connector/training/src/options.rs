@@ -232,7 +232,7 @@ pub struct Recipe {
     pub max_tokens: usize,
     /// Share of the triples that is held out where no validation file is given.
     pub validation_share: f64,
-    /// Most triples that are validated on.
+    /// Most triples that are validated on; of more, a sample.
     pub validation_limit: usize,
     /// Steps between two validations.
     pub validate_every_steps: u64,

@@ -3,13 +3,14 @@
 
 use std::{collections::HashMap, path::Path};
 
-use aligner::{Profile, hex};
+use aligner::Profile;
+use aligner_checkpoint::INDEX;
 use aligner_evaluation::Triple;
 use candle_core::Tensor;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::{
+    data::{self, Split},
     error::TrainError,
     examples::{self, Example},
     files::{self, BaseFiles},
@@ -47,7 +48,14 @@ pub(crate) struct Prepared {
     pub base_name: Option<String>,
     /// Keys of the base's `generation_config.json` that are left behind; none when resumed.
     pub dropped_keys: Vec<String>,
+    /// Of all files: too long, or without a verdict.
     pub skipped: usize,
+    /// Rows to validate on that are too long.
+    pub validation_too_long: usize,
+    /// Those beyond the most that are validated on.
+    pub validation_left_out: usize,
+    /// Those of `held_out` that are trained on, too.
+    pub validation_repeated: usize,
 }
 
 /// A checkpoint without its weights.
@@ -71,7 +79,7 @@ pub(crate) fn prepare(options: &TrainOptions) -> Result<Prepared, TrainError> {
         held_out,
         undecided,
         digest,
-    } = read_and_split(options)?;
+    } = Split::read(options)?;
     let (parts, mut prepared) = resume_or_start(options, &training, &held_out, &digest)?;
     let tokens = Tokens::new(
         &parts.tokenizer,
@@ -96,13 +104,30 @@ pub(crate) fn prepare(options: &TrainOptions) -> Result<Prepared, TrainError> {
         .zip(&training)
         .filter(|(example, _)| fits(example))
         .unzip();
-    let skipped = training.len() - residual.len();
+    let too_long = training.len() - residual.len();
+    let to_validate = held_out.len();
+    let (mut validation, mut held_out): (Vec<Example>, Vec<Triple>) =
+        examples::residual(&held_out, &tokens)
+            .into_iter()
+            .zip(held_out)
+            .filter(|(example, _)| fits(example))
+            .unzip();
+    let validation_too_long = to_validate - validation.len();
     if residual.is_empty() {
+        // Rows that were held out of the data are rows of it.
+        let which = if options.validation.is_empty() && validation.is_empty() {
+            format!("each of {} triples has", too_long + validation_too_long)
+        } else {
+            format!("each of {too_long} triples to train on has")
+        };
         return Err(TrainError::NoExamples(format!(
-            "each of {skipped} triples has more than {most} tokens; raise max_tokens up to the context of {}",
+            "{which} more than {most} tokens; raise max_tokens up to the context of {}",
             prepared.shape.context
         )));
     }
+    prepared.validation_left_out = validation.len().saturating_sub(recipe.validation_limit);
+    validation.truncate(recipe.validation_limit);
+    held_out.truncate(recipe.validation_limit);
     prepared.identity = examples::identity(&training, &tokens, recipe.identity_target)?;
     prepared.identity.retain(fits);
     if prepared.identity.is_empty() && recipe.identity_share > 0.0 {
@@ -115,59 +140,15 @@ pub(crate) fn prepare(options: &TrainOptions) -> Result<Prepared, TrainError> {
     prepared.own_triples = prepared.base_name.as_ref().map_or(0, |name| {
         count(&|triple| triple.aligner_name.as_ref() == Some(name))
     });
-    (prepared.validation, prepared.held_out) = examples::residual(&held_out, &tokens)
-        .into_iter()
-        .zip(held_out)
-        .filter(|(example, _)| fits(example))
-        .take(recipe.validation_limit)
-        .unzip();
+    prepared.validation_repeated = data::count_repeated(kept, &held_out);
+    prepared.validation_too_long = validation_too_long;
+    (prepared.validation, prepared.held_out) = (validation, held_out);
     prepared.triples = residual.len();
     prepared.residual = residual;
-    prepared.skipped = skipped + undecided;
+    prepared.skipped = too_long + validation_too_long + undecided;
     prepared.data = digest;
     check_ids(&parts, &prepared)?;
     Ok(prepared)
-}
-
-/// The triples of a run.
-struct Split {
-    training: Vec<Triple>,
-    held_out: Vec<Triple>,
-    /// Rows that say nothing about what is right.
-    undecided: usize,
-    /// Of the files, each in its role.
-    digest: String,
-}
-
-fn read_and_split(options: &TrainOptions) -> Result<Split, TrainError> {
-    let recipe = &options.recipe;
-    let (mut digest, mut undecided) = (Vec::new(), 0);
-    let triples = examples::read_triples(&options.data, &mut digest, &mut undecided)?;
-    if triples.is_empty() {
-        return Err(TrainError::NoExamples(match undecided {
-            0 => "no data file is given; give at least one".to_owned(),
-            rows => format!(
-                "each of {rows} rows was bypassed or dead-lettered, which says nothing about what \
-                 is right; give corrected ones"
-            ),
-        }));
-    }
-    let (training, held_out) = if options.validation.is_empty() {
-        examples::split(triples, recipe.validation_share, recipe.seed)
-    } else {
-        // The same files in other roles are other data.
-        digest.extend(b"validation");
-        (
-            triples,
-            examples::read_triples(&options.validation, &mut digest, &mut undecided)?,
-        )
-    };
-    Ok(Split {
-        training,
-        held_out,
-        undecided,
-        digest: hex(&Sha256::digest(&digest)),
-    })
 }
 
 /// From the newest checkpoint of the output folder if the run is to go on, and else from its base.
@@ -256,6 +237,9 @@ impl Prepared {
             base_name: None,
             dropped_keys: Vec::new(),
             skipped: 0,
+            validation_too_long: 0,
+            validation_left_out: 0,
+            validation_repeated: 0,
         })
     }
 }

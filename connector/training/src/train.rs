@@ -111,7 +111,17 @@ pub struct Outcome {
     pub dropped_keys: Vec<String>,
     /// Triples validated on.
     pub validation_triples: usize,
-    /// Rows that were skipped: too long, or corrections without a verdict.
+    /// Those of them whose answer has something to correct.
+    pub validation_corrections: usize,
+    /// Those of them that are trained on, too, question and answer alike: they show what was
+    /// learnt by heart.
+    pub validation_repeated: usize,
+    /// Rows to validate on that were left out, since the recipe's `validation_limit` takes no more.
+    pub validation_left_out: usize,
+    /// Rows to validate on that were skipped as too long.
+    pub validation_too_long: usize,
+    /// Rows that were skipped, to train or to validate on: too long, or corrections without a
+    /// verdict.
     pub skipped: usize,
     /// Steps done.
     pub step: u64,
@@ -500,6 +510,15 @@ impl<'a> Run<'a> {
             own_triples: self.prepared.own_triples,
             dropped_keys: self.prepared.dropped_keys.clone(),
             validation_triples: self.prepared.validation.len(),
+            validation_corrections: self
+                .prepared
+                .held_out
+                .iter()
+                .filter(|triple| !examples::is_clean(triple))
+                .count(),
+            validation_repeated: self.prepared.validation_repeated,
+            validation_left_out: self.prepared.validation_left_out,
+            validation_too_long: self.prepared.validation_too_long,
             skipped: self.prepared.skipped,
             step: self.state.step,
             steps: self.schedule.steps,

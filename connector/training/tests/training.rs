@@ -515,6 +515,10 @@ fn bad_options_data_and_bases_are_named_with_their_remedy() {
          raise max_tokens up to the context of 128"
     );
 
+    // Those that are held out are triples of the file, too.
+    bad.recipe.validation_share = 0.2;
+    assert!(message(&bad).contains("each of 6 triples has more than 3 tokens"));
+
     let mut bad = good.clone();
     bad.recipe.accumulation = 0;
     assert_eq!(message(&bad), "accumulation is 0, expected at least 1");

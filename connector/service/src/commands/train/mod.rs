@@ -1,5 +1,7 @@
 //! `train`: makes an Aligner from triples, or continues one.
 
+mod warnings;
+
 use std::{
     borrow::Cow,
     fs,
@@ -10,9 +12,7 @@ use std::{
     time::Duration,
 };
 
-use aligner_training::{
-    Base, Ended, Outcome, Phase, Progress, Scratch, TrainError, TrainOptions, train,
-};
+use aligner_training::{Base, Ended, Phase, Progress, Scratch, TrainError, TrainOptions, train};
 use anyhow::Context;
 
 use crate::{
@@ -56,6 +56,13 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
         Ended::EarlyStopped => eprintln!("stopped early: the validation loss fell no more"),
         Ended::Completed => {}
     }
+    if outcome.validation_left_out > 0 {
+        let used = outcome.validation_triples;
+        eprintln!(
+            "validated on {used} of {} rows, a sample as large as validation_limit in the recipe",
+            used + outcome.validation_left_out
+        );
+    }
     if let (Some(exact), Some(delivered)) = (outcome.exact, outcome.delivered) {
         eprintln!(
             "of {} validation triples {:.1} % come out exactly right, and {:.1} % also pass the guard in {}/aligner.json",
@@ -72,7 +79,7 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
             outcome.skipped
         );
     }
-    for warning in warnings(&outcome) {
+    for warning in warnings::of(&outcome, !args.validation.is_empty()) {
         eprintln!("warning: {warning}");
     }
     // Not println!, which panics where nobody reads it.
@@ -116,65 +123,6 @@ fn by_flag(args: &cli::Train, error: TrainError) -> anyhow::Error {
         "read" => file.unreadable(source),
         _ => file.unwritable(source),
     }
-}
-
-/// What a run cannot have learnt, or cannot have shown, with what to do about it.
-fn warnings(outcome: &Outcome) -> Vec<String> {
-    /// Of fewer triples no share says much.
-    const ENOUGH: usize = 10;
-    let mut warnings = Vec::new();
-    match outcome.validation_triples {
-        0 => warnings.push(
-            "no triple was validated on, so nobody knows what was learnt: give --validation FILE"
-                .to_owned(),
-        ),
-        few @ 1..ENOUGH => warnings.push(format!(
-            "validated on {few} only, too few to tell what was learnt: give --validation FILE with \
-             {ENOUGH} triples or more"
-        )),
-        _ => {}
-    }
-    if outcome.clean_triples == 0 {
-        warnings.push(
-            "no answer in the data is clean, so nothing teaches what to leave alone: add answers \
-             whose correction equals them"
-                .to_owned(),
-        );
-    }
-    // A third mixed in keeps what it can do.
-    if outcome.own_triples * 2 > outcome.triples {
-        warnings.push(format!(
-            "{} of {} rows were corrected by the model that is trained: they teach it nothing, and at \
-             best keep what it can do; give corrections that people have mended (without their \
-             aligner_name), or those of another Aligner",
-            outcome.own_triples, outcome.triples
-        ));
-    }
-    if !outcome.dropped_keys.is_empty() {
-        warnings.push(format!(
-            "left out of generation_config.json, since training measures outputs without them: {}; \
-             put a key back by hand if you want it, and judge the model with it by eval",
-            outcome.dropped_keys.join(", ")
-        ));
-    }
-    let best = outcome.best_validation.map(|best| best.step);
-    // An interrupted run has written nothing yet, and its next steps may be better.
-    if best == Some(0) && outcome.ended != Ended::Interrupted {
-        warnings.push(
-            "nothing that was trained was better than the base on the held-out rows: the base was \
-             written; give more or other held-out rows (--validation FILE), or a lower \
-             --learning-rate"
-                .to_owned(),
-        );
-    }
-    if outcome.exact == Some(0.0) || outcome.delivered_corrections == Some(0.0) {
-        warnings.push(
-            "no validation correction comes out exactly right and passes the guard: give more \
-             --epochs, or more triples"
-                .to_owned(),
-        );
-    }
-    warnings
 }
 
 /// What was trained on cannot show what was learnt.

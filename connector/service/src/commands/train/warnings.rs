@@ -1,0 +1,217 @@
+//! What is said at the end of a run that taught or showed little.
+
+use aligner_training::{Ended, Outcome};
+
+/// What a run cannot have learnt, or cannot have shown, with what to do about it.
+///
+/// `file_given` tells whether there were files to validate on.
+pub(super) fn of(outcome: &Outcome, file_given: bool) -> Vec<String> {
+    /// Of fewer triples no share says much.
+    const ENOUGH: usize = 10;
+    let mut warnings = Vec::new();
+    let validated = outcome.validation_triples;
+    match validated {
+        0 if outcome.validation_too_long > 0 => warnings.push(format!(
+            "no triple was validated on, so nobody knows what was learnt: each of {} validation rows \
+             is longer than max_tokens; raise it in the recipe, up to the context of the model, or \
+             give shorter rows",
+            outcome.validation_too_long
+        )),
+        0 if file_given => warnings.push(
+            "no triple was validated on, so nobody knows what was learnt: no row of --validation \
+             says what is right; give corrected ones"
+                .to_owned(),
+        ),
+        0 => warnings.push(
+            "no triple was validated on, so nobody knows what was learnt: give --validation FILE"
+                .to_owned(),
+        ),
+        1..ENOUGH => warnings.push(format!(
+            "validated on {validated} only, too few to tell what was learnt: give --validation FILE \
+             with {ENOUGH} triples or more"
+        )),
+        _ => {}
+    }
+    if validated > 0 && outcome.validation_corrections == 0 {
+        warnings.push(format!(
+            "no answer of the {validated} validation rows has anything to correct, so nobody knows \
+             what was learnt about correcting: give --validation FILE with corrections in it"
+        ));
+    }
+    if outcome.validation_repeated > 0 {
+        warnings.push(format!(
+            "{} of {validated} validation rows are among those that are trained on: what was learnt \
+             by heart comes out right there; take them out of one of the files",
+            outcome.validation_repeated
+        ));
+    }
+    if outcome.clean_triples == 0 {
+        warnings.push(
+            "no answer in the data is clean, so nothing teaches what to leave alone: add answers \
+             whose correction equals them"
+                .to_owned(),
+        );
+    }
+    // A third mixed in keeps what it can do.
+    if outcome.own_triples * 2 > outcome.triples {
+        warnings.push(format!(
+            "{} of {} rows were corrected by the model that is trained: they teach it nothing, and at \
+             best keep what it can do; give corrections that people have mended (without their \
+             aligner_name), or those of another Aligner",
+            outcome.own_triples, outcome.triples
+        ));
+    }
+    if !outcome.dropped_keys.is_empty() {
+        warnings.push(format!(
+            "left out of generation_config.json, since training measures outputs without them: {}; \
+             put a key back by hand if you want it, and judge the model with it by eval",
+            outcome.dropped_keys.join(", ")
+        ));
+    }
+    let best = outcome.best_validation.map(|best| best.step);
+    // An interrupted run has written nothing yet, and its next steps may be better.
+    if best == Some(0) && outcome.ended != Ended::Interrupted {
+        warnings.push(
+            "nothing that was trained was better than the base on the held-out rows: the base was \
+             written; give more or other held-out rows (--validation FILE), or a lower \
+             --learning-rate"
+                .to_owned(),
+        );
+    }
+    // Of the base, more of the same training says nothing.
+    let trained = best != Some(0);
+    if trained && (outcome.exact == Some(0.0) || outcome.delivered_corrections == Some(0.0)) {
+        warnings.push(
+            "no validation correction comes out exactly right and passes the guard: give more \
+             --epochs, or more triples"
+                .to_owned(),
+        );
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use aligner_training::{History, Point};
+
+    use super::*;
+
+    /// A run of which there is nothing to warn.
+    fn fine() -> Outcome {
+        Outcome {
+            ended: Ended::Completed,
+            output: PathBuf::from("mine"),
+            parameters: 1,
+            triples: 100,
+            clean_triples: 40,
+            own_triples: 0,
+            dropped_keys: Vec::new(),
+            validation_triples: 20,
+            validation_corrections: 12,
+            validation_repeated: 0,
+            validation_left_out: 0,
+            validation_too_long: 0,
+            skipped: 0,
+            step: 24,
+            steps: 24,
+            tokens: 1000,
+            seconds: 1.0,
+            first_validation_loss: Some(2.0),
+            best_validation: Some(Point {
+                step: 24,
+                loss: 0.1,
+            }),
+            exact: Some(0.9),
+            delivered: Some(0.8),
+            delivered_corrections: Some(0.7),
+            history: History::default(),
+        }
+    }
+
+    #[test]
+    fn a_run_that_taught_and_showed_enough_is_not_warned_of() {
+        assert_eq!(of(&fine(), true), Vec::<String>::new());
+        let sampled = Outcome {
+            validation_left_out: 5,
+            validation_too_long: 2,
+            ..fine()
+        };
+        assert_eq!(of(&sampled, true), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_run_without_validation_is_told_why_and_not_to_give_what_it_got() {
+        let none = Outcome {
+            validation_triples: 0,
+            validation_corrections: 0,
+            best_validation: None,
+            exact: None,
+            delivered: None,
+            delivered_corrections: None,
+            ..fine()
+        };
+        let long = Outcome {
+            validation_too_long: 3,
+            ..none.clone()
+        };
+        let give = "give --validation FILE";
+        for (outcome, file_given, said) in [
+            (
+                &long,
+                true,
+                "each of 3 validation rows is longer than max_tokens",
+            ),
+            (
+                &long,
+                false,
+                "each of 3 validation rows is longer than max_tokens",
+            ),
+            (&none, true, "no row of --validation says what is right"),
+            (&none, false, give),
+        ] {
+            let warnings = of(outcome, file_given);
+            assert_eq!(warnings.len(), 1, "{warnings:?}");
+            assert!(warnings[0].contains(said), "{warnings:?}");
+            assert_eq!(warnings[0].contains(give), said == give, "{warnings:?}");
+        }
+    }
+
+    #[test]
+    fn validation_that_shows_no_correcting_or_what_was_learnt_by_heart_is_named() {
+        let clean = Outcome {
+            validation_corrections: 0,
+            delivered_corrections: None,
+            ..fine()
+        };
+        let warnings = of(&clean, true);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        let said = "no answer of the 20 validation rows has anything to correct";
+        assert!(warnings[0].starts_with(said), "{warnings:?}");
+        let repeated = Outcome {
+            validation_repeated: 7,
+            ..fine()
+        };
+        let warnings = of(&repeated, true);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        let said = "7 of 20 validation rows are among those that are trained on";
+        assert!(warnings[0].starts_with(said), "{warnings:?}");
+    }
+
+    #[test]
+    fn what_made_the_base_worse_is_not_advised_to_go_on_longer() {
+        let (worse, longer) = ("lower --learning-rate", "more --epochs");
+        for (step, said, unsaid) in [(0, worse, longer), (8, longer, worse)] {
+            let outcome = Outcome {
+                best_validation: Some(Point { step, loss: 3.0 }),
+                delivered_corrections: Some(0.0),
+                ..fine()
+            };
+            let warnings = of(&outcome, true);
+            assert_eq!(warnings.len(), 1, "{warnings:?}");
+            assert!(warnings[0].contains(said), "{warnings:?}");
+            assert!(!warnings[0].contains(unsaid), "{warnings:?}");
+        }
+    }
+}

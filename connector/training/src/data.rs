@@ -1,0 +1,294 @@
+//! The triples of a run: read, checked, and parted into those to train on and those to validate on.
+//!
+//! The digest tells one such parting from another: a run is only resumed with its own.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+};
+
+use aligner::hex;
+use aligner_evaluation::{Triple, parse_decided, render::harmless_line};
+use rand::{SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+use sha2::{Digest, Sha256};
+
+use crate::{error::TrainError, files, options::TrainOptions};
+
+/// The triples of a run.
+pub(crate) struct Split {
+    pub training: Vec<Triple>,
+    /// Of more than can be validated on, any first part is a sample.
+    pub held_out: Vec<Triple>,
+    /// Rows that say nothing about what is right.
+    pub undecided: usize,
+    /// Of the files, each in its role.
+    pub digest: String,
+}
+
+impl Split {
+    /// Reads the files of a run, and holds out a share where none is for validation.
+    pub fn read(options: &TrainOptions) -> Result<Self, TrainError> {
+        let recipe = &options.recipe;
+        let (mut digest, mut undecided) = (Vec::new(), 0);
+        let triples = read_triples(&options.data, &mut digest, &mut undecided)?;
+        if triples.is_empty() {
+            return Err(TrainError::NoExamples(match undecided {
+                0 => "no data file is given; give at least one".to_owned(),
+                rows => format!(
+                    "each of {rows} rows was bypassed or dead-lettered, which says nothing about \
+                     what is right; give corrected ones"
+                ),
+            }));
+        }
+        // Earlier versions parted some data otherwise: what is appended for it keeps their runs
+        // from being resumed with other rows.
+        let (training, held_out) = if options.validation.is_empty() {
+            let (training, held_out, moved) = split(triples, recipe.validation_share, recipe.seed);
+            if moved {
+                digest.extend(b"equal rows together");
+            }
+            (training, held_out)
+        } else {
+            // The same files in other roles are other data.
+            digest.extend(b"validation");
+            let mut held_out = read_triples(&options.validation, &mut digest, &mut undecided)?;
+            if held_out.len() > recipe.validation_limit {
+                // The first rows of a file may all be of one kind.
+                held_out.shuffle(&mut ChaCha8Rng::seed_from_u64(recipe.seed ^ 0x5eed_0004));
+                digest.extend(b"sample");
+            }
+            (triples, held_out)
+        };
+        Ok(Self {
+            training,
+            held_out,
+            undecided,
+            digest: hex(&Sha256::digest(&digest)),
+        })
+    }
+}
+
+/// Reads files of triples, and checks that each can be trained on. Corrections without a verdict
+/// are left out and added to `undecided`.
+fn read_triples(
+    paths: &[PathBuf],
+    digest: &mut Vec<u8>,
+    undecided: &mut usize,
+) -> Result<Vec<Triple>, TrainError> {
+    let mut triples = Vec::new();
+    for path in paths {
+        let bytes = files::read(path)?;
+        let origin = path.display().to_string();
+        let (read, left_out) = parse_decided(&bytes, &origin)?;
+        *undecided += left_out;
+        for triple in read {
+            check(&triple, &origin)?;
+            triples.push(triple);
+        }
+        digest.extend(Sha256::digest(&bytes));
+    }
+    Ok(triples)
+}
+
+fn check(triple: &Triple, origin: &str) -> Result<(), TrainError> {
+    let problem = |key, problem| {
+        Err(TrainError::Triple {
+            origin: origin.to_owned(),
+            event_id: harmless_line(&triple.event_id),
+            key,
+            problem,
+        })
+    };
+    if triple.answer.trim().is_empty() {
+        return problem("answer", "blank; remove the triple");
+    }
+    match &triple.correction {
+        None => problem("correction", "missing; training needs one for every triple"),
+        Some(text) if text.trim().is_empty() => problem("correction", "blank; remove the triple"),
+        Some(_) => Ok(()),
+    }
+}
+
+/// What the model sees of a triple: rows that are equal in it are one to the model.
+fn seen(triple: &Triple) -> (&str, &str) {
+    (&triple.question, &triple.answer)
+}
+
+/// Holds out a share of the triples, the same for a seed. Equal rows stay on one side, since what
+/// was learnt by heart would pass for skill; the last value tells whether any was moved for that.
+fn split(mut triples: Vec<Triple>, share: f64, seed: u64) -> (Vec<Triple>, Vec<Triple>, bool) {
+    if share <= 0.0 || triples.len() < 2 {
+        return (triples, Vec::new(), false);
+    }
+    triples.shuffle(&mut ChaCha8Rng::seed_from_u64(seed ^ 0x5eed_0001));
+    let most = ((triples.len() as f64 * share).round() as usize).clamp(1, triples.len() - 1);
+    let held = hold_out(&triples, most);
+    let moved = held
+        .iter()
+        .enumerate()
+        .any(|(place, held)| *held != (place < most));
+    let mut held = held.into_iter();
+    let (held_out, training) = triples.into_iter().partition(|_| held.next() == Some(true));
+    (training, held_out, moved)
+}
+
+/// Of each triple, whether it is held out. Equal ones go together, the first groups for which there
+/// is room in `most`; where it has room for none, a smallest group, and nothing of a single one.
+fn hold_out(triples: &[Triple], most: usize) -> Vec<bool> {
+    let mut sizes: HashMap<(&str, &str), usize> = HashMap::new();
+    for triple in triples {
+        *sizes.entry(seen(triple)).or_default() += 1;
+    }
+    let smallest = sizes.values().copied().min().unwrap_or(0);
+    let mut room = if sizes.len() > 1 {
+        most.max(smallest)
+    } else {
+        0
+    };
+    let mut sides: HashMap<(&str, &str), bool> = HashMap::new();
+    triples
+        .iter()
+        .map(|triple| {
+            let key = seen(triple);
+            *sides.entry(key).or_insert_with(|| {
+                let fits = sizes[&key] <= room;
+                if fits {
+                    room -= sizes[&key];
+                }
+                fits
+            })
+        })
+        .collect()
+}
+
+/// How many of `held_out` are among those that are trained on, question and answer alike.
+pub(crate) fn count_repeated<'a>(
+    training: impl IntoIterator<Item = &'a Triple>,
+    held_out: &'a [Triple],
+) -> usize {
+    let trained: HashSet<(&str, &str)> = training.into_iter().map(seen).collect();
+    held_out
+        .iter()
+        .filter(|triple| trained.contains(&seen(triple)))
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::options::Base;
+
+    fn triple(question: &str, answer: &str, correction: &str) -> Triple {
+        Triple {
+            event_id: "line-1".into(),
+            question: question.into(),
+            answer: answer.into(),
+            correction: Some(correction.into()),
+            ..Triple::default()
+        }
+    }
+
+    fn questions(triples: &[Triple]) -> Vec<&str> {
+        triples.iter().map(|triple| &*triple.question).collect()
+    }
+
+    #[test]
+    fn the_split_is_the_same_for_a_seed_and_loses_nothing() {
+        let triples: Vec<Triple> = (0..20)
+            .map(|n| triple(&format!("q{n}"), "a", "a"))
+            .collect();
+        let (rest, held, moved) = split(triples.clone(), 0.1, 7);
+        assert_eq!((rest.len(), held.len(), moved), (18, 2, false));
+        let again = split(triples.clone(), 0.1, 7);
+        assert_eq!(again, (rest.clone(), held.clone(), false));
+        let mut all: Vec<String> = rest.into_iter().chain(held).map(|t| t.question).collect();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 20);
+        assert_eq!(split(triples[..1].to_vec(), 0.5, 7).1, []);
+    }
+
+    #[test]
+    fn rows_that_are_not_equal_are_cut_as_they_were_shuffled() {
+        // So a run that began before equal rows went together is resumed with its own split.
+        let triples: Vec<Triple> = (0..20)
+            .map(|n| triple(&format!("q{n}"), "a", "a"))
+            .collect();
+        let mut shuffled = triples.clone();
+        shuffled.shuffle(&mut ChaCha8Rng::seed_from_u64(7 ^ 0x5eed_0001));
+        let rest = shuffled.split_off(6);
+        assert_eq!(split(triples, 0.3, 7), (rest, shuffled, false));
+    }
+
+    #[test]
+    fn equal_rows_stand_on_one_side_of_the_split() {
+        for seed in 0..50 {
+            // Ten rows once, and two more often, with a correction of its own each time.
+            let once = (0..10).map(|n| triple(&format!("q{n}"), "a", "a"));
+            let often = (0..10).map(|n| triple(&format!("r{}", n % 2), "a", &n.to_string()));
+            let (rest, held, _) = split(once.chain(often).collect(), 0.3, seed);
+            assert_eq!(rest.len() + held.len(), 20);
+            assert_eq!(held.len(), 6, "seed {seed}");
+            assert_eq!(count_repeated(&rest, &held), 0, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_smallest_group_is_held_out_where_each_is_larger_than_the_share() {
+        for seed in 0..20 {
+            let rows = (0..9).map(|n| triple(if n < 4 { "q" } else { "r" }, "a", "a"));
+            let (_, held, moved) = split(rows.collect(), 0.1, seed);
+            assert_eq!((questions(&held), moved), (vec!["q"; 4], true));
+        }
+        let equal = vec![triple("q", "a", "a"); 9];
+        let (rest, held, moved) = split(equal, 0.5, 1);
+        assert_eq!((rest.len(), held.len(), moved), (9, 0, true));
+    }
+
+    #[test]
+    fn a_long_validation_file_is_sampled_by_the_seed() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let file = |name: &str, rows: std::ops::Range<usize>| {
+            let line = |row| {
+                format!("{{\"question\":\"q{row}\",\"answer\":\"a\",\"correction\":\"a\"}}\n")
+            };
+            let path = folder.path().join(name);
+            fs::write(&path, rows.map(line).collect::<String>()).expect("writes");
+            path
+        };
+        let base = Base::Folder(folder.path().to_owned());
+        let mut options = TrainOptions::new(base, vec![file("data.jsonl", 0..3)], "out");
+        options.validation = vec![file("validation.jsonl", 100..200)];
+        let read = |limit: usize, seed: u64| {
+            let mut options = options.clone();
+            (options.recipe.validation_limit, options.recipe.seed) = (limit, seed);
+            Split::read(&options).expect("triples")
+        };
+        let (whole, sample) = (read(100, 1), read(20, 1));
+        assert_eq!(whole.held_out[0].question, "q100", "as the file has them");
+        let first = questions(&sample.held_out[..20]);
+        assert_ne!(first, questions(&whole.held_out[..20]));
+        assert_eq!(first, questions(&read(20, 1).held_out[..20]));
+        assert_ne!(first, questions(&read(20, 2).held_out[..20]));
+        assert_ne!(whole.digest, sample.digest);
+    }
+
+    #[test]
+    fn triples_that_cannot_be_trained_on_are_named_without_their_text() {
+        let mut no_correction = triple("secret", "secret", "x");
+        no_correction.correction = None;
+        let error = check(&no_correction, "data.jsonl").expect_err("refused");
+        assert_eq!(
+            error.to_string(),
+            "data.jsonl: triple line-1: correction is missing; training needs one for every triple"
+        );
+        let error = check(&triple("q", " ", "x"), "data.jsonl").expect_err("refused");
+        assert_eq!(
+            error.to_string(),
+            "data.jsonl: triple line-1: answer is blank; remove the triple"
+        );
+    }
+}
