@@ -365,7 +365,50 @@ fn a_run_does_not_write_over_what_it_reads() {
 }
 
 #[test]
-fn an_interrupted_run_is_130_and_says_how_to_go_on() {
+fn a_folder_with_a_model_is_2_and_left_as_it_is() {
+    let scratch = Scratch::new("train-model-there");
+    let (data, mine) = data_and_output(&scratch, triples(0..4));
+    fs::create_dir(&mine).expect("a new folder");
+    let weights = scratch.path().join("mine/model.safetensors");
+    fs::write(&weights, "theirs").expect("a file of our own");
+    let cases: [&[&str]; 2] = [&[], &["--resume"]];
+    for words in cases {
+        let arguments = [&["train", "--data", &data, "--output", &mine][..], words].concat();
+        let done = call(&arguments).expect_code(2);
+        let said = "which holds a model, and no checkpoint of a run to resume; give another folder";
+        assert!(done.stderr.contains(said), "{}", done.stderr);
+        assert!(!done.stderr.contains("beginning anew"), "{}", done.stderr);
+    }
+    assert_eq!(fs::read(&weights).expect("is there"), b"theirs");
+    let left = fs::read_dir(&mine).expect("is there").count();
+    assert_eq!(left, 1, "nothing is written");
+}
+
+#[test]
+fn a_sample_of_a_long_validation_file_and_what_it_repeats_are_told() {
+    let scratch = Scratch::new("train-sample");
+    let (data, mine) = data_and_output(&scratch, triples(0..4));
+    let held_out = scratch.file("held-out.jsonl", triples(0..12));
+    let held_out = held_out.display().to_string();
+    let recipe = scratch.file("recipe.json", r#"{"validation_limit": 11}"#);
+    let recipe = recipe.display().to_string();
+    #[rustfmt::skip]
+    let done = call(&[
+        "train", "--data", &data, "--validation", &held_out, "--recipe", &recipe, "--output", &mine,
+        "--steps", "1", "--identity-share", "0",
+    ])
+    .expect_code(0);
+    assert!(
+        done.stderr.contains("validated on 11 of 12 rows"),
+        "{}",
+        done.stderr
+    );
+    let said = "of 11 validation rows are among those that are trained on";
+    assert!(done.stderr.contains(said), "{}", done.stderr);
+}
+
+#[test]
+fn an_interrupted_run_is_130_and_goes_on_as_what_it_began() {
     let scratch = Scratch::new("train-interrupted");
     let (data, mine) = data_and_output(&scratch, triples(0..4));
     #[rustfmt::skip]
@@ -389,4 +432,21 @@ fn an_interrupted_run_is_130_and_says_how_to_go_on() {
     let status = child.wait().expect("our own child can be waited for");
     assert_eq!(status.code(), Some(130), "{said}");
     assert!(said.contains("--resume continues there"), "{said}");
+
+    // What was asked for and is not the run's is not passed over.
+    for (flag, other, said) in [
+        (
+            "--from",
+            "scratch",
+            "made with base bundled, now it is random weights",
+        ),
+        ("--name", "other", "made with name mine, now it is other"),
+    ] {
+        #[rustfmt::skip]
+        let done = call(&[
+            "train", "--data", &data, "--output", &mine, "--steps", "100000", "--resume", flag, other,
+        ])
+        .expect_code(1);
+        assert!(done.stderr.contains(said), "{said}: {}", done.stderr);
+    }
 }

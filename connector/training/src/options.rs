@@ -25,7 +25,7 @@ pub struct TrainOptions {
     /// absent. A run that is resumed must have it already.
     pub name: Option<String>,
     /// Go on from the newest checkpoint in `output`, if there is one. Without it a folder with
-    /// checkpoints is refused.
+    /// checkpoints is refused, and a folder with a model and no checkpoints always is.
     pub resume: bool,
     /// Where to compute.
     pub device: DeviceChoice,

@@ -1,5 +1,7 @@
 //! Before the first step: data, tokenizer, shape and weights, from a base or from the run's own
 //! newest checkpoint, and the files that go beside the trained weights.
+//!
+//! Nothing is written here: a run that cannot begin leaves its output folder as it was.
 
 use std::{collections::HashMap, path::Path};
 
@@ -23,6 +25,8 @@ use crate::{
 
 /// Everything that a run needs.
 pub(crate) struct Prepared {
+    /// Of a new run, all of the result but its weights.
+    pub to_write: Option<Parts>,
     /// Goes beside the trained weights.
     pub profile: Profile,
     pub shape: Shape,
@@ -59,7 +63,7 @@ pub(crate) struct Prepared {
 }
 
 /// A checkpoint without its weights.
-struct Parts {
+pub(crate) struct Parts {
     config: Value,
     config_file: String,
     tokenizer: Vec<u8>,
@@ -148,6 +152,7 @@ pub(crate) fn prepare(options: &TrainOptions) -> Result<Prepared, TrainError> {
     prepared.skipped = too_long + validation_too_long + undecided;
     prepared.data = digest;
     check_ids(&parts, &prepared)?;
+    prepared.to_write = prepared.state.is_none().then_some(parts);
     Ok(prepared)
 }
 
@@ -210,15 +215,45 @@ impl TrainOptions {
     /// Whether a run that is to go on has no checkpoint to go on from.
     ///
     /// # Errors
-    /// If the folder of its checkpoints cannot be read.
+    /// If the folder of its checkpoints cannot be read, or no run may begin there.
     pub fn begins_anew(&self) -> Result<bool, TrainError> {
-        Ok(self.resume && Checkpoints::of(&self.output).newest()?.is_none())
+        let anew = self.resume && Checkpoints::of(&self.output).newest()?.is_none();
+        if anew {
+            self.check_new_output()?;
+        }
+        Ok(anew)
+    }
+
+    /// A run that begins writes over no model.
+    fn check_new_output(&self) -> Result<(), TrainError> {
+        let refuse = |expected| {
+            Err(TrainError::Option {
+                option: "output",
+                value: self.output.display().to_string(),
+                expected,
+            })
+        };
+        if let Base::Folder(folder) = &self.base
+            && same_folder(folder, &self.output)
+        {
+            return refuse("which is the folder that the run starts from; give another folder");
+        }
+        if [files::WEIGHTS, INDEX]
+            .iter()
+            .any(|name| self.output.join(name).exists())
+        {
+            return refuse(
+                "which holds a model, and no checkpoint of a run to resume; give another folder",
+            );
+        }
+        Ok(())
     }
 }
 
 impl Prepared {
     fn empty(parts: &Parts) -> Result<Self, TrainError> {
         Ok(Self {
+            to_write: None,
             profile: parts.profile.clone(),
             shape: Shape::from_config(&parts.config, &parts.config_file)?,
             weights: None,
@@ -244,21 +279,13 @@ impl Prepared {
     }
 }
 
-/// A new run: reads or makes the base, and writes all of the result but its weights.
+/// A new run: reads or makes the base, and with it all of the result but its weights.
 fn start(
     options: &TrainOptions,
     training: &[Triple],
     held_out: &[Triple],
 ) -> Result<(Parts, Prepared), TrainError> {
-    if let Base::Folder(folder) = &options.base
-        && same_folder(folder, &options.output)
-    {
-        return Err(TrainError::Option {
-            option: "output",
-            value: options.output.display().to_string(),
-            expected: "which is the folder that the run starts from; give another folder",
-        });
-    }
+    options.check_new_output()?;
     let base = BaseFiles::read(&options.base)?;
     let mut parts = match &options.base {
         Base::Scratch(scratch) => Parts::scratch(scratch, options, training)?,
@@ -285,7 +312,6 @@ fn start(
             *value = precision.torch_name().into();
         }
     }
-    parts.write(&options.output)?;
     let prepared = Prepared {
         weights,
         weights_file: base.file(files::WEIGHTS),
@@ -431,7 +457,8 @@ impl Parts {
         })
     }
 
-    fn write(&self, output: &Path) -> Result<(), TrainError> {
+    /// Writes them into the folder of the result.
+    pub fn write(&self, output: &Path) -> Result<(), TrainError> {
         files::create_folder(output)?;
         write_profile(&self.profile, output)?;
         let written = [

@@ -159,6 +159,7 @@ pub fn train(
     let device = device(options.device)?;
     let prepared = prepare(options)?;
     let mut run = Run::new(options, prepared, device)?;
+    run.begin()?;
     let ended = run.go(progress)?;
     run.finish(ended)
 }
@@ -253,6 +254,14 @@ impl<'a> Run<'a> {
             identity_steps,
             prepared,
         })
+    }
+
+    /// Writes what goes beside the weights of a new run. Whatever may be wrong has shown by now.
+    fn begin(&mut self) -> Result<(), TrainError> {
+        match self.prepared.to_write.take() {
+            Some(parts) => parts.write(&self.options.output),
+            None => Ok(()),
+        }
     }
 
     fn on(&self, source: candle_core::Error) -> TrainError {

@@ -466,6 +466,114 @@ fn an_end_that_the_vocabulary_lacks_is_refused_before_the_first_step() {
     let message = message(&next);
     let problem = "first/config.json: vocab_size: is 512, and eos_token_id names token 4000";
     assert!(message.ends_with(problem), "{message}");
+    assert!(!bench.path("next").exists(), "nothing is written");
+}
+
+#[test]
+fn weights_that_do_not_fit_are_refused_before_anything_is_written() {
+    let bench = Bench::new();
+    let data = bench.lines("data.jsonl", &TRIPLES);
+    let mut first = bench.options(data.clone(), "first");
+    first.recipe.steps = Some(1);
+    go(&first);
+    let path = bench.path("first/config.json");
+    let mut config = json(&path);
+    config["num_hidden_layers"] = 3.into();
+    fs::write(&path, config.to_string()).expect("writes");
+    let base = Base::Folder(bench.path("first"));
+    let next = TrainOptions::new(base, vec![data], bench.path("next"));
+    train(&next, &mut |_| ControlFlow::Continue(())).expect_err("a layer is missing");
+    assert!(!bench.path("next").exists(), "nothing is written");
+}
+
+#[test]
+fn a_folder_with_a_model_is_not_trained_into() {
+    let bench = Bench::new();
+    let data = bench.lines("data.jsonl", &TRIPLES);
+    let mut options = bench.options(data, "out");
+    fs::create_dir(bench.path("out")).expect("a new folder");
+    let said = "which holds a model, and no checkpoint of a run to resume; give another folder";
+    for name in ["model.safetensors", "model.safetensors.index.json"] {
+        let path = bench.path("out").join(name);
+        fs::write(&path, "theirs").expect("writes");
+        for resume in [false, true] {
+            options.resume = resume;
+            let message = message(&options);
+            assert!(message.ends_with(said), "{name}: {message}");
+        }
+        assert_eq!(fs::read(&path).expect("is there"), b"theirs");
+        fs::remove_file(&path).expect("is there");
+    }
+    let left = fs::read_dir(bench.path("out")).expect("is there").count();
+    assert_eq!(left, 0, "nothing is written");
+    assert_eq!(options.begins_anew().ok(), Some(true));
+}
+
+#[test]
+fn a_resumed_run_is_recorded_with_the_base_and_the_name_that_it_began_with() {
+    let bench = Bench::new();
+    let data = bench.lines("data.jsonl", &TRIPLES);
+    let run = |output: &str| {
+        let mut options = bench.options(data.clone(), output);
+        options.recipe.steps = Some(4);
+        options.stop_after_step = Some(2);
+        options.name = Some("strict".into());
+        go(&options);
+        options.stop_after_step = None;
+        options.resume = true;
+        options.name = None;
+        options
+    };
+    let mut options = run("out");
+    options.base = Base::Folder(bench.path("elsewhere"));
+    let said = "was made with base random weights, now it is elsewhere";
+    assert!(message(&options).contains(said));
+    options.base_given = false;
+    options.name = Some("kind".into());
+    assert!(message(&options).contains("was made with name strict, now it is kind"));
+    options.name = None;
+    go(&options);
+    let record = json(&bench.path("out/training.json"));
+    assert_eq!(record["base"], "random weights", "{record}");
+    assert_eq!(record["name"], "strict", "{record}");
+
+    // A checkpoint of an earlier version does not say what its run began with.
+    let options = run("earlier");
+    let state = bench.path("earlier/checkpoints/step-00000002/state.json");
+    let mut without = json(&state);
+    let removed = without.as_object_mut().expect("keys").remove("base");
+    assert_eq!(removed, Some("random weights".into()));
+    fs::write(&state, without.to_string()).expect("writes");
+    go(&options);
+    let record = json(&bench.path("earlier/training.json"));
+    assert_eq!(record["base"], serde_json::Value::Null, "{record}");
+}
+
+#[test]
+fn what_is_validated_on_is_counted_with_what_is_not() {
+    let bench = Bench::new();
+    let long = "never ".repeat(200);
+    let mut options = bench.options(bench.lines("data.jsonl", &TRIPLES), "out");
+    let mut rows = vec![("Why?", long.as_str(), "Because."); 2];
+    rows.extend(OTHERS);
+    // Two that are trained on, one of them with another correction.
+    rows.push(TRIPLES[0]);
+    rows.push((TRIPLES[1].0, TRIPLES[1].1, "Come when you like."));
+    options.validation = vec![bench.lines("validation.jsonl", &rows)];
+    options.recipe.steps = Some(1);
+    let (all, _) = go(&options);
+    assert_eq!((all.validation_triples, all.validation_left_out), (6, 0));
+    assert_eq!((all.validation_too_long, all.skipped), (2, 2));
+    assert_eq!(
+        (all.validation_corrections, all.validation_repeated),
+        (6, 2)
+    );
+
+    options.output = bench.path("sample");
+    options.recipe.validation_limit = 4;
+    let (some, seen) = go(&options);
+    assert_eq!((some.validation_triples, some.validation_left_out), (4, 2));
+    assert_eq!(seen[0].validation.expect("the last step").triples, 4);
 }
 
 #[test]
@@ -532,6 +640,7 @@ fn bad_options_data_and_bases_are_named_with_their_remedy() {
     let mut bad = good.clone();
     bad.base = Base::Folder(bench.path("nowhere"));
     assert!(message(&bad).contains("nowhere/config.json: is missing"));
+    assert!(!bench.path("out").exists(), "nothing is written");
 
     let mut bad = good;
     bad.recipe.learning_rate = 1e9;
