@@ -92,6 +92,7 @@ impl Aligner for Builtin {
                     outcome: aligner.outcome(&request),
                     usage: Usage::default(),
                     timing: Timing::default(),
+                    confidence: None,
                 }),
             })
             .boxed()

@@ -76,13 +76,17 @@ impl From<KnownWords> for Vec<String> {
     }
 }
 
-/// How sure the model was of the tokens it decoded.
+/// How sure the model was of the tokens it decoded. Probabilities are those at temperature 1, after
+/// the checkpoint's repetition penalty, if it has one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Confidence {
     /// Mean natural log probability of the decoded tokens, end of sequence included.
     pub mean_logprob: f32,
     /// The least of them.
     pub min_logprob: f32,
+    /// Natural log probability of the learnt *unchanged* token as the first, whichever came;
+    /// none where the model has no such token or does not tell.
+    pub unchanged_logprob: Option<f32>,
 }
 
 impl Guard {
@@ -169,6 +173,7 @@ impl Guard {
         if let Some(Confidence {
             mean_logprob,
             min_logprob,
+            ..
         }) = confidence
             && (self
                 .min_mean_logprob
@@ -355,6 +360,7 @@ mod tests {
         let sure = Confidence {
             mean_logprob: -0.1,
             min_logprob: -2.0,
+            unchanged_logprob: None,
         };
         let accept = |output: &str, confidence| limits.accept("q", "abcd", output, confidence);
         assert_eq!(accept("abcé", Some(sure)), Ok(()));

@@ -21,6 +21,7 @@ use std::{
 };
 
 use futures::stream::BoxStream;
+use guard::Confidence;
 use serde::{Deserialize, Serialize};
 
 pub use error::{AlignError, NextStep};
@@ -50,6 +51,8 @@ pub struct Alignment {
     pub usage: Usage,
     /// Where its time went.
     pub timing: Timing,
+    /// How sure the model was; none where it does not tell, and where no model was asked.
+    pub confidence: Option<Confidence>,
 }
 
 /// The Aligner's verdict on one answer.

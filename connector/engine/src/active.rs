@@ -5,7 +5,7 @@ use std::time::Instant;
 use aligner::AlignError;
 
 use crate::{
-    backend::Reading,
+    backend::{Reading, logprob},
     job::{End, Finished, Job, REPEATED, is_endless},
 };
 
@@ -19,6 +19,8 @@ pub(crate) struct Active {
     said: Vec<u32>,
     logprob_sum: f64,
     logprob_min: f32,
+    /// Log probability of the token that counts only as the first, at the first.
+    unchanged_logprob: Option<f32>,
     pub(crate) steps: usize,
     pub(crate) started: Option<Instant>,
 }
@@ -32,6 +34,7 @@ impl Active {
             said: Vec::new(),
             logprob_sum: 0.0,
             logprob_min: 0.0,
+            unchanged_logprob: None,
             steps: 0,
             started: None,
         }
@@ -42,6 +45,17 @@ impl Active {
         self.job.penalty.is_some() || self.job.sampler.is_some()
     }
 
+    /// The token whose log probability the next step shall tell. With a penalty it is read here,
+    /// off the changed logits.
+    pub(crate) fn watches(&self) -> Option<u32> {
+        (self.job.stop_first).filter(|_| self.decoded == 0 && self.job.penalty.is_none())
+    }
+
+    /// Notes what the step told of it.
+    pub(crate) fn note_watched(&mut self, logprob: f32) {
+        self.unchanged_logprob = Some(logprob);
+    }
+
     /// Chooses the token that follows; a penalty changes the logits.
     pub(crate) fn next_token(
         &mut self,
@@ -49,7 +63,14 @@ impl Active {
         logits: &mut [f32],
     ) -> Result<u32, AlignError> {
         let reading = match &self.job.penalty {
-            Some(penalty) => penalty.read(logits),
+            Some(penalty) => {
+                let reading = penalty.read(logits);
+                if self.decoded == 0 {
+                    let unchanged = self.job.stop_first;
+                    self.unchanged_logprob = unchanged.map(|token| logprob(reading, logits, token));
+                }
+                reading
+            }
             None => reading,
         };
         let token = self.choose(reading, logits)?;
@@ -69,8 +90,7 @@ impl Active {
             return Ok(reading.token);
         };
         let token = sampler.sample(logits)?;
-        let best = logits[reading.token as usize];
-        self.count(logits[token as usize] - best + reading.logprob);
+        self.count(logprob(reading, logits, token));
         Ok(token)
     }
 
@@ -116,6 +136,7 @@ impl Active {
             end,
             logprob_sum: self.logprob_sum,
             logprob_min: self.logprob_min,
+            unchanged_logprob: self.unchanged_logprob,
             steps: self.steps,
             queued: started.saturating_duration_since(job.submitted),
             inference: started.elapsed(),

@@ -18,6 +18,14 @@ pub(crate) struct Span {
     pub(crate) first_page: usize,
 }
 
+/// A token whose log probability is asked for whether or not it is the best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Watched {
+    /// Which of the output rows.
+    pub(crate) row: usize,
+    pub(crate) token: u32,
+}
+
 /// One forward pass over rows of several sequences, without padding.
 #[derive(Debug, Default)]
 pub(crate) struct Step {
@@ -28,6 +36,8 @@ pub(crate) struct Step {
     pub(crate) pages: Vec<u32>,
     /// Whether somebody reads the logits themselves, which cost a GPU more to hand over than a step.
     pub(crate) wants_logits: bool,
+    /// Tokens that are read besides the best: few, where all logits would be many.
+    pub(crate) watched: Vec<Watched>,
 }
 
 impl Step {
@@ -36,6 +46,7 @@ impl Step {
         self.spans.clear();
         self.pages.clear();
         self.wants_logits = false;
+        self.watched.clear();
     }
 
     /// Adds the rows of `tokens` at `start`; the last `outputs` of them need logits.
@@ -53,6 +64,14 @@ impl Step {
         self.spans.push(span);
     }
 
+    /// Asks for a token in the first output row of the rows that were added last.
+    pub(crate) fn watch(&mut self, token: u32) {
+        let outputs = self.spans.last().map_or(0, |span| span.outputs);
+        assert!(outputs > 0, "what is watched has logits");
+        let row = self.outputs() - outputs;
+        self.watched.push(Watched { row, token });
+    }
+
     /// Rows that need logits.
     pub(crate) fn outputs(&self) -> usize {
         self.spans.iter().map(|span| span.outputs).sum()
@@ -66,6 +85,13 @@ pub(crate) struct Outcome {
     pub(crate) readings: Vec<Reading>,
     /// `[output row][vocab]`, if the step wants them.
     pub(crate) logits: Vec<f32>,
+    /// Natural log probabilities of the tokens that the step watches.
+    pub(crate) watched: Vec<f32>,
+}
+
+/// The natural log probability of any token of a row, from the reading of these logits.
+pub(crate) fn logprob(reading: Reading, logits: &[f32], token: u32) -> f32 {
+    logits[token as usize] - logits[reading.token as usize] + reading.logprob
 }
 
 /// Computes steps. Keys and values of every row are kept in its sequence's pages.

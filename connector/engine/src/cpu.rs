@@ -10,7 +10,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 use aligner_checkpoint::Config;
 
 use crate::{
-    backend::{Backend, DeviceLost, Outcome, PAGE_TOKENS, Reading, Step},
+    backend::{Backend, DeviceLost, Outcome, PAGE_TOKENS, Reading, Step, logprob},
     decoder::Decoder,
     kernels::{
         Aligned, Attend, AttentionShape, Epilogue, HeadShape, KvStore, LANES, Matrix, Place, Pool,
@@ -296,6 +296,16 @@ impl Backend for Cpu {
         }
 
         read_out(decoder, pool, buffers, outputs, outcome);
+        let Outcome {
+            readings,
+            logits,
+            watched,
+        } = outcome;
+        watched.clear();
+        watched.extend(step.watched.iter().map(|watched| {
+            let logits = &logits[watched.row * config.vocab..][..config.vocab];
+            logprob(readings[watched.row], logits, watched.token)
+        }));
         Ok(())
     }
 }

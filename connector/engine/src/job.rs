@@ -72,6 +72,8 @@ pub(crate) struct Finished {
     /// Sum and minimum of the log probabilities of the decoded tokens.
     pub(crate) logprob_sum: f64,
     pub(crate) logprob_min: f32,
+    /// Log probability of [`Job::stop_first`] as the first token.
+    pub(crate) unchanged_logprob: Option<f32>,
     /// Steps that decoded it.
     pub(crate) steps: usize,
     pub(crate) queued: Duration,

@@ -94,7 +94,9 @@ impl Rules {
             max_new: most,
             expected: expected.min(most),
             stop: Arc::clone(&self.stop),
-            stop_first: self.unchanged.filter(|_| templated),
+            // The model has no logit for a token beyond its vocabulary.
+            stop_first: (self.unchanged)
+                .filter(|&token| templated && (token as usize) < self.vocab),
             forced: None,
             penalty: (self.penalty.as_ref()).map(|penalty| penalty.after(&prompt)),
             sampler: Sampler::new(&self.decoding, &prompt),
@@ -120,9 +122,11 @@ impl Rules {
                     outcome: Outcome::Bypassed(reason),
                     usage: Usage::default(),
                     timing: Timing::default(),
+                    confidence: None,
                 });
             }
         };
+        let confidence = confidence(&finished);
         let outcome = match finished.end {
             End::StopFirst => Outcome::Unchanged,
             End::Length => Outcome::Bypassed(reason::LENGTH_LIMIT),
@@ -133,14 +137,10 @@ impl Rules {
                 let AlignRequest {
                     question, answer, ..
                 } = request;
-                let confidence = Confidence {
-                    mean_logprob: (finished.logprob_sum / finished.tokens.len() as f64) as f32,
-                    min_logprob: finished.logprob_min,
-                };
                 match self
                     .profile
                     .guard
-                    .accept(question, answer, &text, Some(confidence))
+                    .accept(question, answer, &text, confidence)
                 {
                     Ok(()) => Outcome::Rewritten(text),
                     Err(reason) => Outcome::Bypassed(reason),
@@ -151,6 +151,7 @@ impl Rules {
             outcome,
             usage: usage(&finished),
             timing: timing(&finished),
+            confidence,
         })
     }
 
@@ -179,6 +180,16 @@ fn written(finished: &Finished) -> &[u32] {
         (End::Stop, Some((_, written))) => written,
         _ => &finished.tokens,
     }
+}
+
+/// None where nothing was decoded.
+fn confidence(finished: &Finished) -> Option<Confidence> {
+    let tokens = finished.tokens.len();
+    (tokens > 0).then(|| Confidence {
+        mean_logprob: (finished.logprob_sum / tokens as f64) as f32,
+        min_logprob: finished.logprob_min,
+        unchanged_logprob: finished.unchanged_logprob,
+    })
 }
 
 fn usage(finished: &Finished) -> Usage {

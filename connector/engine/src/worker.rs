@@ -58,6 +58,8 @@ pub(crate) struct Worker<B> {
     step: Step,
     outcome: Outcome,
     drafts: HashMap<Id, Vec<u32>>,
+    /// Whose tokens the step watches, in its order.
+    watching: Vec<Id>,
     row: Vec<u32>,
     arrivals: Vec<Job>,
     pace: Pace,
@@ -94,6 +96,7 @@ impl<B: Backend> Worker<B> {
             step: Step::default(),
             outcome: Outcome::default(),
             drafts: HashMap::new(),
+            watching: Vec::new(),
             row: Vec::new(),
             arrivals: Vec::new(),
             pace: Pace::default(),
@@ -206,6 +209,7 @@ impl<B: Backend> Worker<B> {
     fn compute(&mut self) -> Result<(), DeviceLost> {
         let started = Instant::now();
         self.step.clear();
+        self.watching.clear();
         let mut prompt_rows = 0;
         for planned in &self.plan {
             let tokens = self.scheduler.tokens(planned.id);
@@ -221,13 +225,19 @@ impl<B: Backend> Worker<B> {
             }
             if planned.drafts == 0 {
                 self.step.push(known, planned.start, outputs, pages);
-                continue;
+            } else {
+                self.row.clear();
+                self.row.extend_from_slice(known);
+                self.row
+                    .extend_from_slice(&self.drafts[&planned.id][..planned.drafts]);
+                self.step.push(&self.row, planned.start, outputs, pages);
             }
-            self.row.clear();
-            self.row.extend_from_slice(known);
-            self.row
-                .extend_from_slice(&self.drafts[&planned.id][..planned.drafts]);
-            self.step.push(&self.row, planned.start, outputs, pages);
+            if planned.decodes
+                && let Some(token) = self.active.get(&planned.id).and_then(Active::watches)
+            {
+                self.step.watch(token);
+                self.watching.push(planned.id);
+            }
         }
         for planned in &self.plan {
             if let Some(active) = self.active.get_mut(&planned.id) {
@@ -259,6 +269,11 @@ impl<B: Backend> Worker<B> {
     /// Takes the step's results to the sequences.
     fn settle(&mut self) {
         let vocab = self.backend.vocab();
+        for (id, &logprob) in self.watching.iter().zip(&self.outcome.watched) {
+            if let Some(active) = self.active.get_mut(id) {
+                active.note_watched(logprob);
+            }
+        }
         let mut output = 0;
         let plan = std::mem::take(&mut self.plan);
         for planned in &plan {
@@ -355,6 +370,8 @@ mod tests {
     use crate::{
         backend::Reading,
         job::{Finished, Reply},
+        kernels::Isa,
+        penalty::Penalty,
     };
 
     /// Says the next number; panics on 666, is lost on 777 and has no numbers for 13.
@@ -385,6 +402,11 @@ mod tests {
                 }
             }
             outcome.logits = vec![0.0; outcome.readings.len()];
+            // Of each row another, so that none is taken for its neighbour's.
+            let watched = step.watched.iter();
+            outcome.watched = watched
+                .map(|watched| -(outcome.readings[watched.row].token as f32))
+                .collect();
             Ok(())
         }
     }
@@ -468,6 +490,55 @@ mod tests {
             (finished.logprob_sum, finished.logprob_min, finished.steps),
             (-2.5, -0.5, 5)
         );
+    }
+
+    #[test]
+    fn the_unchanged_token_is_read_before_the_first_token_and_never_after() {
+        // 13 has no numbers, so nothing was decoded.
+        for running in [1, 8] {
+            let read: Vec<_> = serve(&[1, 13, 20, 30], 22, running)
+                .into_iter()
+                .map(|(_, result)| result.expect("an output"))
+                .map(|finished| (finished.tokens.len(), finished.unchanged_logprob))
+                .collect();
+            let found = [&read[..1], &read[2..]].concat();
+            assert_eq!(found, [(5, Some(-2.0)), (2, Some(-21.0)), (1, Some(-31.0))]);
+            assert_eq!(read[1].0, 0);
+        }
+    }
+
+    #[test]
+    fn with_a_penalty_the_unchanged_token_is_read_after_it() {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let floats = Isa::available()[0].floats;
+        let mut active = Active::new(Job {
+            penalty: Some(Penalty::new(2.0, floats).after(&[0])),
+            stop_first: Some(2),
+            ..job(0, 9, Instant::now(), Line(0, sender, false))
+        });
+        assert_eq!(active.watches(), None, "the device knows no penalty");
+        let mut tokens = vec![0];
+        for mut logits in [[4.0, 3.0, 0.5], [9.0, 1.0, 0.25]] {
+            let unread = Reading {
+                token: 0,
+                logprob: 0.0,
+                finite: true,
+            };
+            let token = active.next_token(unread, &mut logits).expect("a token");
+            assert_eq!(active.end_after(token), None);
+            tokens.push(token);
+        }
+        active.answer(tokens, Ok(End::Length));
+        let finished = receiver
+            .recv()
+            .expect("it is answered")
+            .1
+            .expect("an output");
+        assert_eq!(finished.tokens, [1, 0]);
+        // 0 was in the prompt: its logit was halved.
+        let plain = 0.5 - [2.0_f32, 3.0, 0.5].map(f32::exp).iter().sum::<f32>().ln();
+        let found = finished.unchanged_logprob.expect("it was read");
+        assert!((found - plain).abs() < 1e-5, "{found}, not {plain}");
     }
 
     #[test]

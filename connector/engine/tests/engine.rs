@@ -1,28 +1,37 @@
 //! The engine as an Aligner: outcomes, limits, identity, and what it refuses to load.
 
-use std::{collections::HashMap, fs, path::Path, time::Instant};
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use aligner::{
-    AlignError, AlignRequest, Aligner, Alignment, Decoding, Outcome, Profile, prompt::Template,
-    reason,
+    AlignError, AlignRequest, Aligner, Alignment, Decoding, Outcome, Profile, guard::Confidence,
+    prompt::Template, reason,
 };
 use aligner_engine::{
-    Device, Dtype, Engine, EngineOptions, Limits, LoadError, ModelSource, Speculation,
+    Device, Dtype, Engine, EngineOptions, Limits, LoadError, ModelSource, Speculation, probe::Probe,
 };
+use aligner_tokens::Texts;
 use candle_core::{DType, Device::Cpu, Tensor, safetensors};
 use futures::{StreamExt, executor::block_on, future::join_all};
 
 const TEMPLATE: &str = "<q>{question}<a>{answer}<c>";
 
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama2")
+}
+
 fn options() -> EngineOptions {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama2");
     EngineOptions {
         profile: Some(profile(None, "{}")),
         decoding: Decoding {
             max_new_tokens: 400,
             ..Decoding::default()
         },
-        ..EngineOptions::new(ModelSource::Folder(folder))
+        ..EngineOptions::new(ModelSource::Folder(fixture()))
     }
 }
 
@@ -144,6 +153,64 @@ fn the_first_token_may_say_that_the_answer_stands() {
 }
 
 #[test]
+fn how_sure_the_model_was_of_the_unchanged_token_is_what_its_logits_say() {
+    let learnt = || EngineOptions {
+        profile: Some(profile(Some("<same>"), "{}")),
+        ..options()
+    };
+    let json = fs::read(fixture().join("tokenizer.json")).expect("readable");
+    let texts = Texts::from_json(&json).expect("a tokenizer");
+    let same = texts.special("<same>").expect("it is learnt") as usize;
+    let prompts: Vec<Vec<u32>> = batch()
+        .iter()
+        .map(|request| {
+            let template = Template::new(TEMPLATE).expect("both fields");
+            let pieces = template.pieces(&request.question, &request.answer);
+            texts.encode_pieces(&pieces).expect("encodes")
+        })
+        .collect();
+    let probe = Probe::load(&learnt()).expect("loads");
+    let expected = prompts.into_iter().map(|prompt| {
+        let longest = prompt.len();
+        let logits = probe.logits(&[prompt], 1, longest);
+        let logits = &logits[0][0];
+        let total: f64 = logits.iter().map(|&x| f64::from(x).exp()).sum();
+        f64::from(logits[same]) - total.ln()
+    });
+    let expected: Vec<f64> = expected.collect();
+
+    let mut told = Vec::new();
+    for speculation in [Speculation::Off, Speculation::Always] {
+        let engine = Engine::load(EngineOptions {
+            speculation,
+            ..learnt()
+        })
+        .expect("loads");
+        // Drafts of the second time are made from the first.
+        for time in ["first", "second"] {
+            let found: Vec<Confidence> = align(&engine, batch())
+                .into_iter()
+                .map(|result| result.expect("an alignment").confidence)
+                .map(|confidence| confidence.expect("tokens were decoded"))
+                .collect();
+            for (found, expected) in found.iter().zip(&expected) {
+                let found = found.unchanged_logprob.expect("the token is learnt");
+                let off = (f64::from(found) - expected).abs();
+                assert!(off < 1e-4, "{found}, not {expected}, the {time} time");
+            }
+            told.push(found);
+        }
+    }
+    assert!(told.windows(2).all(|pair| pair[0] == pair[1]), "{told:?}");
+
+    let without = Engine::load(options()).expect("loads");
+    let alignment = align(&without, batch()).remove(0).expect("an alignment");
+    let confidence = alignment.confidence.expect("tokens were decoded");
+    assert_eq!(confidence.unchanged_logprob, None);
+    assert!(confidence.min_logprob <= confidence.mean_logprob && confidence.mean_logprob < 0.0);
+}
+
+#[test]
 fn what_does_not_fit_is_bypassed_before_inference_and_what_does_not_end_after() {
     let engine = Engine::load(EngineOptions {
         limits: Limits {
@@ -157,6 +224,7 @@ fn what_does_not_fit_is_bypassed_before_inference_and_what_does_not_end_after() 
     let long = long.expect("an alignment");
     assert_eq!(long.outcome, Outcome::Bypassed(reason::TOO_LONG));
     assert_eq!(long.usage.correction_tokens, 0);
+    assert_eq!(long.confidence, None, "no model was asked");
     // Far beyond what can fit: not even encoded.
     assert_eq!(
         outcome(&engine, "q", &"word ".repeat(1_000_000)),

@@ -77,6 +77,7 @@ impl Aligner for Scripted {
                             queued: Duration::ZERO,
                             inference: Duration::from_millis(500),
                         },
+                        confidence: None,
                     }),
                 }
             })

@@ -43,6 +43,7 @@ impl Aligner for Failing {
                         outcome: Outcome::Rewritten(format!("{answer} {CANARY}")),
                         usage: Default::default(),
                         timing: Default::default(),
+                        confidence: None,
                     }),
                 };
                 Some(Completion { index, result })

@@ -133,6 +133,7 @@ impl Aligner for Scripted {
                     outcome,
                     usage: Default::default(),
                     timing: Default::default(),
+                    confidence: None,
                 })
             };
             let result = match &*request.answer {

@@ -90,6 +90,7 @@ impl Aligner for Moody {
                     },
                     usage: Default::default(),
                     timing: Default::default(),
+                    confidence: None,
                 })
             };
             let late = Duration::from_millis(draw.random_range(0..=moods.latency_ms));

@@ -186,6 +186,7 @@ impl Aligner for Slow {
                             outcome: Outcome::Unchanged,
                             usage: Default::default(),
                             timing: Default::default(),
+                            confidence: None,
                         }),
                     };
                     Completion { index, result }

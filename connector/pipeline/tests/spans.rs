@@ -145,6 +145,7 @@ impl Aligner for Scripted {
                     correction_tokens: 3,
                 },
                 timing: Default::default(),
+                confidence: None,
             });
             Completion { index, result }
         });

@@ -220,11 +220,12 @@ impl Shared {
             let (verdict, retry_after) = self.attempt(&body, asked).await;
             let inference = started.elapsed();
             let Verdict::Again(cause) = verdict else {
-                let (outcome, usage) = verdict.into_result()?;
+                let (outcome, usage, confidence) = verdict.into_result()?;
                 return Ok(Alignment {
                     outcome,
                     usage,
                     timing: Timing { queued, inference },
+                    confidence,
                 });
             };
             failed += 1;

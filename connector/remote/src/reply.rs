@@ -15,7 +15,7 @@ use serde_json::Value;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Verdict {
     /// The request is answered.
-    Done(Outcome, Usage),
+    Done(Outcome, Usage, Option<Confidence>),
     /// Try again.
     Again(String),
     /// This request fails, and each repetition would.
@@ -26,9 +26,9 @@ pub(crate) enum Verdict {
 
 impl Verdict {
     /// The error that a verdict ends in when there is no further attempt.
-    pub(crate) fn into_result(self) -> Result<(Outcome, Usage), AlignError> {
+    pub(crate) fn into_result(self) -> Result<(Outcome, Usage, Option<Confidence>), AlignError> {
         match self {
-            Self::Done(outcome, usage) => Ok((outcome, usage)),
+            Self::Done(outcome, usage, confidence) => Ok((outcome, usage, confidence)),
             Self::Again(cause) => Err(AlignError::Unavailable(cause)),
             Self::Rejected(cause) => Err(AlignError::Rejected(cause)),
             Self::Stopped(cause) => Err(AlignError::Stopped(cause)),
@@ -83,6 +83,8 @@ impl Logprobs {
         Some(Confidence {
             mean_logprob,
             min_logprob,
+            // The server tells of the tokens that it chose.
+            unchanged_logprob: None,
         })
     }
 }
@@ -105,7 +107,7 @@ pub(crate) fn read(status: u16, body: &[u8], asked: Asked<'_>) -> Verdict {
     let url = asked.url;
     match status {
         400 | 413 | 422 if status == 413 || problem.is_overflow() => {
-            Verdict::Done(Outcome::Bypassed(reason::TOO_LONG), Usage::default())
+            Verdict::Done(Outcome::Bypassed(reason::TOO_LONG), Usage::default(), None)
         }
         401 | 403 => Verdict::Stopped(format!(
             "{url} answered {status}{said}: check aligner.remote.api_key"
@@ -144,12 +146,10 @@ fn completion(body: &[u8], asked: Asked<'_>) -> Verdict {
         prompt_tokens: counts.prompt_tokens,
         correction_tokens: counts.completion_tokens,
     };
+    let confidence = logprobs.and_then(|logprobs| logprobs.confidence());
     match finish_reason.as_deref() {
-        Some("stop") => {
-            let confidence = logprobs.and_then(|logprobs| logprobs.confidence());
-            Verdict::Done(outcome(&text, confidence, asked), usage)
-        }
-        Some("length") => Verdict::Done(Outcome::Bypassed(reason::LENGTH_LIMIT), usage),
+        Some("stop") => Verdict::Done(outcome(&text, confidence, asked), usage, confidence),
+        Some("length") => Verdict::Done(Outcome::Bypassed(reason::LENGTH_LIMIT), usage, confidence),
         // vLLM's word for a request that it gave up, at its shutdown for instance.
         Some("abort") | None => Verdict::Again(format!("{} gave the request up", asked.url)),
         Some(_) => Verdict::Rejected(format!(
@@ -280,7 +280,7 @@ mod tests {
 
     fn done(status: u16, body: &str) -> Outcome {
         match read(status, body.as_bytes(), *ASKED) {
-            Verdict::Done(outcome, _) => outcome,
+            Verdict::Done(outcome, ..) => outcome,
             other => panic!("{other:?}"),
         }
     }
@@ -300,7 +300,7 @@ mod tests {
         };
         assert_eq!(
             read(200, body.as_bytes(), spaced),
-            Verdict::Done(Outcome::Rewritten("  A.".into()), Usage::default())
+            Verdict::Done(Outcome::Rewritten("  A.".into()), Usage::default(), None)
         );
     }
 
@@ -314,7 +314,7 @@ mod tests {
         };
         assert_eq!(
             read(200, body.as_bytes(), *ASKED),
-            Verdict::Done(Outcome::Rewritten("B".into()), usage)
+            Verdict::Done(Outcome::Rewritten("B".into()), usage, None)
         );
     }
 
@@ -328,6 +328,25 @@ mod tests {
         );
         let body = r#"{"choices":[{"text":"B","finish_reason":"length"}]}"#;
         assert_eq!(done(200, body), Outcome::Bypassed(reason::LENGTH_LIMIT));
+    }
+
+    #[test]
+    fn how_sure_the_server_was_is_told_whatever_the_outcome() {
+        let body = r#"{"choices":[{"text":"B","finish_reason":"length",
+            "logprobs":{"token_logprobs":[-0.5,null,-1.0]}}]}"#;
+        let told = Confidence {
+            mean_logprob: -0.75,
+            min_logprob: -1.0,
+            unchanged_logprob: None,
+        };
+        assert_eq!(
+            read(200, body.as_bytes(), *ASKED),
+            Verdict::Done(
+                Outcome::Bypassed(reason::LENGTH_LIMIT),
+                Usage::default(),
+                Some(told)
+            )
+        );
     }
 
     #[test]
@@ -346,7 +365,7 @@ mod tests {
                 ..*ASKED
             };
             match read(200, body.as_bytes(), asked) {
-                Verdict::Done(outcome, _) => outcome,
+                Verdict::Done(outcome, ..) => outcome,
                 other => panic!("{other:?}"),
             }
         };

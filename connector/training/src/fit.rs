@@ -138,6 +138,7 @@ mod tests {
         let sure = |mean_logprob, min_logprob| Confidence {
             mean_logprob,
             min_logprob,
+            unchanged_logprob: None,
         };
         let mut guard = strict();
         let right: Vec<Confidence> = (0..100).map(|i| sure(-0.001 * i as f32, -0.02)).collect();

@@ -476,6 +476,7 @@ impl<'a> Run<'a> {
                     right[place] = Some(Confidence {
                         mean_logprob: -lost.iter().sum::<f32>() / targets as f32,
                         min_logprob: -lost.iter().copied().fold(0.0, f32::max),
+                        unchanged_logprob: None,
                     });
                 }
                 (likeliest, losses) = (others, rest);

@@ -391,6 +391,7 @@ impl<G: Gpu> Cuda<G> {
         }
 
         outcome.readings.clear();
+        outcome.watched.clear();
         let wanted = if step.wants_logits {
             outputs * vocab
         } else {
@@ -441,6 +442,17 @@ impl<G: Gpu> Cuda<G> {
                 logprob: f32::from_bits(logprob),
                 finite: finite != 0,
             }));
+        for watched in &step.watched {
+            let reading = outcome.readings[watched.row];
+            let mut logit = |token: u32| {
+                let mut value = 0.0_f32;
+                let at = logits.offset((watched.row * vocab + token as usize) * 4);
+                gpu.download(at, bytemuck::bytes_of_mut(&mut value))?;
+                Ok::<_, GpuError>(value)
+            };
+            let behind = logit(watched.token)? - logit(reading.token)?;
+            outcome.watched.push(behind + reading.logprob);
+        }
         Ok(())
     }
 }

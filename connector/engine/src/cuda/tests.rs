@@ -29,6 +29,15 @@ fn run(backend: &mut dyn Backend, tokens: u32) -> (Vec<f32>, Vec<Reading>) {
         backend
             .forward(step, &mut outcome)
             .expect("a device that works");
+        assert_eq!(outcome.watched.len(), step.watched.len());
+        for (watched, &logprob) in step.watched.iter().zip(&outcome.watched) {
+            let vocab = backend.vocab();
+            let logits = &outcome.logits[watched.row * vocab..][..vocab];
+            let total: f64 = logits.iter().map(|&x| f64::from(x).exp()).sum();
+            let plain = f64::from(logits[watched.token as usize]) - total.ln();
+            let off = (f64::from(logprob) - plain).abs();
+            assert!(off < 1e-3, "row {}: {logprob}, not {plain}", watched.row);
+        }
         logits.extend_from_slice(&outcome.logits);
         readings.extend_from_slice(&outcome.readings);
     };
@@ -36,7 +45,9 @@ fn run(backend: &mut dyn Backend, tokens: u32) -> (Vec<f32>, Vec<Reading>) {
     forward(&mut step);
     step.clear();
     step.push(&prompt[41..43], 41, 2, &[3, 1, 7]);
+    step.watch(6);
     step.push(&prompt[5..25], 0, 3, &[0, 9]);
+    step.watch(250);
     step.push(&prompt[7..9], 0, 0, &[10]);
     forward(&mut step);
     // More keys than a block looks at together, and more than a window.

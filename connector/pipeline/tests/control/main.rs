@@ -104,6 +104,7 @@ impl Aligner for Patient {
                     outcome: Outcome::Rewritten(format!("better {}", request.answer)),
                     usage: Default::default(),
                     timing: Default::default(),
+                    confidence: None,
                 }),
             })
             .collect();
