@@ -62,7 +62,8 @@ fn correction(event: &workload::Event) -> Value {
     json!({
         "event_id": event.id, "question": event.question, "answer": event.answer,
         "correction": marked(event), "disposition": "corrected", "reason": null, "message": null,
-        "similarity": similarity(event), "upstream_model": "upstream-7b",
+        "similarity": similarity(event), "unchanged_logprob": null, "mean_logprob": null,
+        "upstream_model": "upstream-7b",
         "conversation_id": read["conversation_id"], "user_id": null, "metadata_json": null,
         "created_at": read["created_at"], "aligner_name": "marker-all",
         "aligner_revision": "builtin-1", "template_hash": NO_TEMPLATE, "max_new_tokens": 1024,
@@ -76,6 +77,7 @@ fn pair(event: &workload::Event) -> Value {
     json!({
         "event_id": event.id, "prompt": event.question, "chosen": marked(event),
         "rejected": event.answer, "similarity": similarity(event),
+        "unchanged_logprob": null, "mean_logprob": null,
         "upstream_model": "upstream-7b", "aligner_name": "marker-all",
         "aligner_revision": "builtin-1", "template_hash": NO_TEMPLATE,
     })

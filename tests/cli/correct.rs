@@ -336,6 +336,8 @@ fn pairs_are_written_beside_corrections_exactly_for_what_was_corrected() {
         ("correction_id", "correction_id"),
         ("event_id", "event_id"),
         ("similarity", "similarity"),
+        ("unchanged_logprob", "unchanged_logprob"),
+        ("mean_logprob", "mean_logprob"),
         ("upstream_model", "upstream_model"),
         ("aligner_revision", "aligner_revision"),
         ("source_offset", "source_offset"),

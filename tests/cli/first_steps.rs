@@ -43,4 +43,12 @@ fn the_first_correction_corrects() {
     assert!(output.status.success(), "{output:?}");
     let record: Value = serde_json::from_slice(&output.stdout).expect("one correction");
     assert_eq!(record["disposition"], "corrected", "{record}");
+    let told = |field: &str| {
+        record[field]
+            .as_f64()
+            .expect("the model tells how sure it was")
+    };
+    // It was less likely to leave the answer than to change it, and decoded what is likeliest.
+    assert!(told("unchanged_logprob") < -0.5, "{record}");
+    assert!((-0.1..=0.0).contains(&told("mean_logprob")), "{record}");
 }

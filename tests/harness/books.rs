@@ -83,6 +83,8 @@ fn correction(offset: i64, id: &str) -> Value {
         "disposition": if marked { "corrected" } else { "unchanged" },
         "reason": null,
         "similarity": 0.5,
+        "unchanged_logprob": null,
+        "mean_logprob": null,
         "upstream_model": null,
         "aligner_name": "marker",
         "aligner_revision": "builtin-1",

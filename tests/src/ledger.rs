@@ -18,7 +18,7 @@ use crate::client::Record;
 pub const MARK: &str = " [marked]";
 
 /// Fields that every correction has, `null` where there is no value (a contract with users).
-pub const CORRECTION_FIELDS: [&str; 20] = [
+pub const CORRECTION_FIELDS: [&str; 22] = [
     "correction_id",
     "event_id",
     "question",
@@ -27,6 +27,8 @@ pub const CORRECTION_FIELDS: [&str; 20] = [
     "disposition",
     "reason",
     "similarity",
+    "unchanged_logprob",
+    "mean_logprob",
     "upstream_model",
     "aligner_name",
     "aligner_revision",

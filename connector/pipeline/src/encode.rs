@@ -9,7 +9,7 @@
 
 use std::{fmt, sync::Arc};
 
-use aligner::{AlignRequest, Alignment, Identity, Outcome, Usage};
+use aligner::{AlignRequest, Alignment, Identity, Outcome, Usage, guard::Confidence};
 use aligner_records::{
     AnswerEvent, Correction, DeadLetter, Disposition, PreferencePair, SourcePosition, Stage,
     correction_id, json,
@@ -114,6 +114,7 @@ pub(crate) struct Cost {
     pub usage: Usage,
     pub queue_ms: i64,
     pub inference_ms: i64,
+    pub confidence: Option<Confidence>,
 }
 
 impl Encoding {
@@ -133,6 +134,7 @@ impl Encoding {
             usage: alignment.usage,
             queue_ms: millis((submitted - work.received) + alignment.timing.queued),
             inference_ms: millis(alignment.timing.inference),
+            confidence: alignment.confidence,
         };
         let verdict = match alignment.outcome.normalized(&work.request.answer) {
             Outcome::Rewritten(text) if *text == *work.request.answer => Verdict::Unchanged,
@@ -264,6 +266,8 @@ impl Encoding {
             reason: reason.map(str::to_owned),
             message: None,
             similarity: Some(similarity),
+            unchanged_logprob: number(cost.confidence.and_then(|sure| sure.unchanged_logprob)),
+            mean_logprob: number(cost.confidence.map(|sure| sure.mean_logprob)),
             upstream_model: event.upstream_model,
             conversation_id: event.conversation_id,
             user_id: event.user_id,
@@ -458,6 +462,8 @@ fn pair(correction: Correction) -> PreferencePair {
         chosen,
         rejected,
         similarity,
+        unchanged_logprob: correction.unchanged_logprob,
+        mean_logprob: correction.mean_logprob,
         upstream_model: correction.upstream_model,
         aligner_name: correction.aligner_name,
         aligner_revision: correction.aligner_revision,
@@ -475,6 +481,11 @@ fn between_ends_of(answer: &str, text: &str) -> String {
     let (start, rest) = answer.split_at(answer.len() - answer.trim_start().len());
     let end = &rest[rest.trim_end().len()..];
     [start, text.trim(), end].concat()
+}
+
+/// JSON has no infinity, which a server's number may become in single precision.
+fn number(logprob: Option<f32>) -> Option<f64> {
+    logprob.filter(|logprob| logprob.is_finite()).map(f64::from)
 }
 
 fn millis(duration: std::time::Duration) -> i64 {

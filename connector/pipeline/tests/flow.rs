@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use aligner::{
     AlignError, AlignRequest, Aligner, Alignment, Completion, Completions, Identity, Outcome,
     builtin::{Builtin, Rule},
+    guard::Confidence,
 };
 use aligner_pipeline::{
     Header, JsonDecoder, JsonEncoder, OutputKind, Parts, Pipeline, PipelineError, Settings,
@@ -98,6 +99,12 @@ impl Scripted {
     }
 }
 
+const SURE: Confidence = Confidence {
+    mean_logprob: -0.0625,
+    min_logprob: -0.5,
+    unchanged_logprob: Some(-9.5),
+};
+
 impl Aligner for Scripted {
     fn identity(&self) -> &Identity {
         static IDENTITY: std::sync::LazyLock<Identity> =
@@ -154,6 +161,17 @@ impl Aligner for Scripted {
                     hangs = true;
                     continue;
                 }
+                "sure" => ok(Outcome::Rewritten("surer".to_owned())).map(|alignment| Alignment {
+                    confidence: Some(SURE),
+                    ..alignment
+                }),
+                "boundless" => ok(Outcome::Unchanged).map(|alignment| Alignment {
+                    confidence: Some(Confidence {
+                        mean_logprob: f32::NEG_INFINITY,
+                        ..SURE
+                    }),
+                    ..alignment
+                }),
                 other => ok(Outcome::Rewritten(format!("better {other}"))),
             };
             completions.push(Completion { index, result });
@@ -575,6 +593,8 @@ async fn a_correction_says_where_it_comes_from_and_who_made_it() {
         message: None,
         // One of one and three: the word, the white space and the mark.
         similarity: Some(0.5),
+        unchanged_logprob: None,
+        mean_logprob: None,
         upstream_model: Some("big-7b".to_owned()),
         conversation_id: Some("c1".to_owned()),
         user_id: Some("u1".to_owned()),
@@ -611,6 +631,8 @@ async fn a_correction_says_where_it_comes_from_and_who_made_it() {
         chosen: "so [marked]".to_owned(),
         rejected: "so".to_owned(),
         similarity: 0.5,
+        unchanged_logprob: None,
+        mean_logprob: None,
         upstream_model: Some("big-7b".to_owned()),
         aligner_name: "marker-all".to_owned(),
         aligner_revision: "builtin-1".to_owned(),
@@ -621,6 +643,25 @@ async fn a_correction_says_where_it_comes_from_and_who_made_it() {
         corrected_at: 1_700_000_000_000,
     };
     assert_eq!(pair, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_sure_the_aligner_was_stands_in_correction_and_pair() {
+    let log = log_of(&["sure", "same", "boundless"]);
+    deliver_all(&log, Scripted::default(), Settings::default()).await;
+    let found: Vec<_> = corrections(&log)
+        .into_iter()
+        .map(|c| (c.unchanged_logprob, c.mean_logprob))
+        .collect();
+    // What is infinite in single precision is no number in JSON.
+    let expected = [
+        (Some(-9.5), Some(-0.0625)),
+        (None, None),
+        (Some(-9.5), None),
+    ];
+    assert_eq!(found, expected);
+    let pair: PreferencePair = value(&of_kind(&log, OutputKind::Pair)[0]);
+    assert_eq!((pair.unchanged_logprob, pair.mean_logprob), expected[0]);
 }
 
 #[tokio::test(start_paused = true)]

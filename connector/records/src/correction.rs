@@ -30,6 +30,12 @@ pub struct Correction {
     /// to 1; 1 where nothing was changed. Long texts may be compared without the order of their
     /// words.
     pub similarity: Option<f64>,
+    /// Natural logarithm of the probability that the Aligner gave, as its first token, to leaving the
+    /// answer as it is; null where it has no such token or does not tell.
+    pub unchanged_logprob: Option<f64>,
+    /// Mean natural logarithm of the probabilities of the decoded tokens, end of sequence included;
+    /// null where it is not known.
+    pub mean_logprob: Option<f64>,
     /// Name of the upstream model.
     pub upstream_model: Option<String>,
     /// Conversation that the answer belongs to.

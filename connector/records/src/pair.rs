@@ -20,6 +20,12 @@ pub struct PreferencePair {
     /// Share of words and of white space between them that chosen and rejected have in common, 0 to
     /// 1. Long texts may be compared without the order of their words.
     pub similarity: f64,
+    /// Natural logarithm of the probability that the Aligner gave, as its first token, to leaving the
+    /// answer as it is; null where it has no such token or does not tell.
+    pub unchanged_logprob: Option<f64>,
+    /// Mean natural logarithm of the probabilities of the decoded tokens, end of sequence included;
+    /// null where it is not known.
+    pub mean_logprob: Option<f64>,
     /// Name of the upstream model.
     pub upstream_model: Option<String>,
     /// Name of the Aligner.

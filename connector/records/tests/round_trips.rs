@@ -85,6 +85,7 @@ prop_compose! {
         longs in any::<[i64; 3]>(),
         temperature in number(),
         similarity in option::of(number()),
+        logprobs in [option::of(number()), option::of(number())],
         top_p in option::of(number()),
         created_at in option::of(any::<i64>()),
         seed in option::of(any::<i64>()),
@@ -95,9 +96,11 @@ prop_compose! {
             user_id, metadata_json] = maybes;
         let [max_new_tokens, prompt_tokens, correction_tokens] = ints;
         let [queue_ms, inference_ms, corrected_at] = longs;
+        let [unchanged_logprob, mean_logprob] = logprobs;
         Correction {
             correction_id, event_id, question, answer, correction, disposition, reason, message,
-            similarity, upstream_model, conversation_id, user_id, metadata_json, created_at,
+            similarity, unchanged_logprob, mean_logprob, upstream_model, conversation_id, user_id,
+            metadata_json, created_at,
             aligner_name, aligner_revision, template_hash, max_new_tokens, temperature, top_p, seed,
             source_topic, source_partition, source_offset, prompt_tokens, correction_tokens,
             queue_ms, inference_ms, corrected_at,
@@ -109,15 +112,17 @@ prop_compose! {
     fn pair()(
         texts in [text(), text(), text(), text(), text(), text(), text(), text()],
         similarity in number(),
+        logprobs in [option::of(number()), option::of(number())],
         upstream_model in maybe(),
         corrected_at in any::<i64>(),
         (source_topic, source_partition, source_offset) in source(),
     ) -> PreferencePair {
         let [correction_id, event_id, prompt, chosen, rejected, aligner_name, aligner_revision,
             template_hash] = texts;
+        let [unchanged_logprob, mean_logprob] = logprobs;
         PreferencePair {
-            correction_id, event_id, prompt, chosen, rejected, similarity, upstream_model,
-            aligner_name, aligner_revision, template_hash, source_topic, source_partition,
+            correction_id, event_id, prompt, chosen, rejected, similarity, unchanged_logprob,
+            mean_logprob, upstream_model, aligner_name, aligner_revision, template_hash, source_topic, source_partition,
             source_offset, corrected_at,
         }
     }

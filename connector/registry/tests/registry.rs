@@ -714,6 +714,8 @@ fn correction() -> Correction {
         reason: None,
         message: None,
         similarity: Some(0.5),
+        unchanged_logprob: Some(-9.5),
+        mean_logprob: None,
         upstream_model: None,
         conversation_id: None,
         user_id: None,

@@ -39,6 +39,8 @@ type correction struct {
 	Reason           *string  `json:"reason"`
 	Message          *string  `json:"message"`
 	Similarity       float64  `json:"similarity"`
+	UnchangedLogprob *float64 `json:"unchanged_logprob"`
+	MeanLogprob      *float64 `json:"mean_logprob"`
 	UpstreamModel    *string  `json:"upstream_model"`
 	ConversationID   *string  `json:"conversation_id"`
 	UserID           *string  `json:"user_id"`
@@ -62,20 +64,22 @@ type correction struct {
 }
 
 type pair struct {
-	CorrectionID    string  `json:"correction_id"`
-	EventID         string  `json:"event_id"`
-	Prompt          string  `json:"prompt"`
-	Chosen          string  `json:"chosen"`
-	Rejected        string  `json:"rejected"`
-	Similarity      float64 `json:"similarity"`
-	UpstreamModel   *string `json:"upstream_model"`
-	AlignerName     string  `json:"aligner_name"`
-	AlignerRevision string  `json:"aligner_revision"`
-	TemplateHash    string  `json:"template_hash"`
-	SourceTopic     string  `json:"source_topic"`
-	SourcePartition int32   `json:"source_partition"`
-	SourceOffset    int64   `json:"source_offset"`
-	CorrectedAt     int64   `json:"corrected_at"`
+	CorrectionID     string   `json:"correction_id"`
+	EventID          string   `json:"event_id"`
+	Prompt           string   `json:"prompt"`
+	Chosen           string   `json:"chosen"`
+	Rejected         string   `json:"rejected"`
+	Similarity       float64  `json:"similarity"`
+	UnchangedLogprob *float64 `json:"unchanged_logprob"`
+	MeanLogprob      *float64 `json:"mean_logprob"`
+	UpstreamModel    *string  `json:"upstream_model"`
+	AlignerName      string   `json:"aligner_name"`
+	AlignerRevision  string   `json:"aligner_revision"`
+	TemplateHash     string   `json:"template_hash"`
+	SourceTopic      string   `json:"source_topic"`
+	SourcePartition  int32    `json:"source_partition"`
+	SourceOffset     int64    `json:"source_offset"`
+	CorrectedAt      int64    `json:"corrected_at"`
 }
 
 const (

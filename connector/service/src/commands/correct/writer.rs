@@ -228,6 +228,8 @@ fn dead_letter(
         reason: outbound.header(REASON_HEADER).map(str::to_owned),
         message: message(outbound).map(str::to_owned),
         similarity: None,
+        unchanged_logprob: None,
+        mean_logprob: None,
         upstream_model: event.upstream_model,
         conversation_id: event.conversation_id,
         user_id: event.user_id,

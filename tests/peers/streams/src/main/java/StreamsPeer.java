@@ -34,18 +34,19 @@ public final class StreamsPeer {
 
   record Correction(
       String correction_id, String event_id, String question, String answer, String correction,
-      String disposition, String reason, String message, double similarity, String upstream_model,
-      String conversation_id, String user_id, String metadata_json, Long created_at,
-      String aligner_name, String aligner_revision, String template_hash, int max_new_tokens,
+      String disposition, String reason, String message, double similarity,
+      Double unchanged_logprob, Double mean_logprob, String upstream_model, String conversation_id,
+      String user_id, String metadata_json, Long created_at, String aligner_name,
+      String aligner_revision, String template_hash, int max_new_tokens,
       double temperature, Double top_p, Long seed, String source_topic, int source_partition,
       long source_offset, int prompt_tokens, int correction_tokens, long queue_ms,
       long inference_ms, long corrected_at) {}
 
   record Pair(
       String correction_id, String event_id, String prompt, String chosen, String rejected,
-      double similarity, String upstream_model, String aligner_name, String aligner_revision,
-      String template_hash, String source_topic, int source_partition, long source_offset,
-      long corrected_at) {}
+      double similarity, Double unchanged_logprob, Double mean_logprob, String upstream_model,
+      String aligner_name, String aligner_revision, String template_hash, String source_topic,
+      int source_partition, long source_offset, long corrected_at) {}
 
   /** One record in, two out, each to its sink. */
   static final class Marker implements Processor<byte[], byte[], byte[], byte[]> {
@@ -71,12 +72,13 @@ public final class StreamsPeer {
         byte[] key = event.event_id().getBytes(StandardCharsets.UTF_8);
         byte[] correction = corrections.writeValueAsBytes(new Correction(
             id, event.event_id(), event.question(), event.answer(), corrected, "corrected", null,
-            null, similarity, event.upstream_model(), event.conversation_id(), event.user_id(),
-            event.metadata_json(), event.created_at(), "marker-all", REVISION, NO_TEMPLATE, 1024,
-            0.0, null, null, from.topic(), from.partition(), from.offset(), 0, 0, 0, 0, now));
+            null, similarity, null, null, event.upstream_model(), event.conversation_id(),
+            event.user_id(), event.metadata_json(), event.created_at(), "marker-all", REVISION,
+            NO_TEMPLATE, 1024, 0.0, null, null, from.topic(), from.partition(),
+            from.offset(), 0, 0, 0, 0, now));
         byte[] pair = pairs.writeValueAsBytes(new Pair(
             id, event.event_id(), event.question(), corrected, event.answer(), similarity,
-            event.upstream_model(), "marker-all", REVISION, NO_TEMPLATE, from.topic(),
+            null, null, event.upstream_model(), "marker-all", REVISION, NO_TEMPLATE, from.topic(),
             from.partition(), from.offset(), now));
         context.forward(new Record<>(key, correction, record.timestamp()), "corrections");
         context.forward(new Record<>(key, pair, record.timestamp()), "pairs");
