@@ -253,7 +253,9 @@ impl Place<'_> {
         match text(value) {
             Some(text) => Ok(Some(text)),
             // Ids are often plain numbers.
-            None if key == "id" && type_name(value) == NUMBER => Ok(Some(value.get().to_owned())),
+            None if matches!(key, "event_id" | "id") && type_name(value) == NUMBER => {
+                Ok(Some(value.get().to_owned()))
+            }
             None => Err(self.wrong_type(key, value, "a string")),
         }
     }
