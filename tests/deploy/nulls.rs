@@ -30,7 +30,6 @@ const NEEDED: [(&str, &[&str]); 10] = [
     (
         "keda",
         &[
-            "activationLagThreshold",
             "cooldownPeriod",
             "lagThreshold",
             "maxReplicas",

@@ -11,7 +11,7 @@ use aligner_tests::{
 };
 
 const LIMIT: Duration = Duration::from_secs(90);
-/// Events of one round, which is one batch or more.
+/// Events of one round, which is one batch: the writer waits for all of them.
 const ROUND: i64 = 10;
 /// Before the payload of a batch of format 2 (KIP-98).
 const BATCH_HEADER_BYTES: usize = 61;
@@ -28,6 +28,7 @@ fn a_batch_that_cannot_be_read_ends_the_connector_by_name_and_is_not_skipped() {
             kafka
                 .settings()
                 .clone()
+                .set("linger.ms", "60000")
                 .set("compression.type", compression),
         );
         let mut events = Events::new(events::seed(name), name);

@@ -449,10 +449,12 @@ pub struct Writer {
 impl Writer {
     /// A writer with the given client settings.
     pub fn open(settings: &ClientConfig) -> Self {
+        let mut settings = settings.clone();
+        if settings.get("linger.ms").is_none() {
+            settings.set("linger.ms", "5");
+        }
         let producer = settings
-            .clone()
             .set("enable.idempotence", "true")
-            .set("linger.ms", "5")
             .set("message.max.bytes", "8388608")
             .create_with_context(Landings::default())
             .expect("constant settings are valid");

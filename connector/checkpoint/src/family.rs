@@ -15,7 +15,7 @@ pub const ATTENTION_SOFTCAP: f64 = 50.0;
 /// Where Gemma 2 caps the logits.
 pub const FINAL_SOFTCAP: f64 = 30.0;
 
-/// Defaults of one family, as of transformers 5.23.
+/// Defaults of one family, as of transformers 5.24.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Defaults {
     pub(crate) hidden: usize,

@@ -48,7 +48,10 @@ fn described(json: &Json, layer_type: Option<&str>) -> Result<Option<Json>, Chec
     // transformers 5 an object of nothing is none.
     let scaling = json
         .object("rope_scaling")?
-        .filter(|scaling| !scaling.is_empty() && layer_type != Some("sliding_attention"));
+        .filter(|scaling| !scaling.is_empty() && layer_type != Some("sliding_attention"))
+        // Gemma 3's class lays it over parameters of its own, which say "default": a kind under its old
+        // name, `type`, changes nothing there.
+        .filter(|scaling| layer_type.is_none() || parameters.is_some() || scaling.has("rope_type"));
     Ok(match (scaling, parameters) {
         // Where a file has both, Gemma 3 goes by the keys of either, and the others by this one.
         (Some(scaling), Some(parameters)) if layer_type.is_some() => {
@@ -315,6 +318,16 @@ mod tests {
             of("gemma3_text", Some(&scaling), nested(&plain)),
             of("gemma3_text", None, nested(&merged))
         );
+    }
+
+    #[test]
+    fn a_kind_under_its_old_name_scales_llama_and_not_gemma_3() {
+        let scaling = json!({"type": "linear", "factor": 8.0});
+        for (family, scales) in [("llama", true), ("gemma3_text", false)] {
+            let plain = ropes(json!({"model_type": family}));
+            let scaled = ropes(json!({"model_type": family, "rope_scaling": scaling}));
+            assert_eq!(scaled != plain, scales, "{family}");
+        }
     }
 
     #[test]

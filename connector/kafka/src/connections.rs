@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 pub(crate) type ClientId = u64;
 
 /// What a client says of one broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BrokerReport {
+    pub(crate) address: String,
     pub(crate) is_up: bool,
     /// Requests that it never answered, since the client knows it.
     pub(crate) timeouts: u64,
@@ -19,6 +20,7 @@ pub(crate) struct BrokerReport {
 
 #[derive(Debug, Default)]
 struct Client {
+    /// Addresses.
     up: BTreeSet<String>,
     /// By broker, also of those that its reports do not name any more.
     timeouts: BTreeMap<String, u64>,
@@ -40,7 +42,8 @@ impl Connections {
         self.began
     }
 
-    /// Takes in the whole of a client's report; one that is gone has nothing to say.
+    /// Takes in the whole of a client's report, each broker by its id; a client that is gone has nothing
+    /// to say.
     pub(crate) fn report(
         &mut self,
         client: ClientId,
@@ -50,11 +53,11 @@ impl Connections {
             return;
         };
         client.up.clear();
-        for (name, broker) in brokers {
+        for (id, broker) in brokers {
             if broker.is_up {
-                client.up.insert(name.clone());
+                client.up.insert(broker.address);
             }
-            let counted = client.timeouts.entry(name).or_default();
+            let counted = client.timeouts.entry(id).or_default();
             // A broker that was forgotten and is known anew begins at zero.
             if broker.timeouts < *counted {
                 self.earlier_timeouts += *counted;
@@ -94,7 +97,15 @@ mod tests {
     use super::*;
 
     fn report<const N: usize>(brokers: [(&str, bool, u64); N]) -> [(String, BrokerReport); N] {
-        brokers.map(|(name, is_up, timeouts)| (name.to_owned(), BrokerReport { is_up, timeouts }))
+        brokers.map(|(id, is_up, timeouts)| {
+            let address = id.split('/').next().unwrap_or(id).to_owned();
+            let said = BrokerReport {
+                address,
+                is_up,
+                timeouts,
+            };
+            (id.to_owned(), said)
+        })
     }
 
     #[test]
@@ -131,6 +142,19 @@ mod tests {
             connections.report(successor, report([("a", true, 0)]));
         }
         assert_eq!(connections.request_timeouts(), 3);
+    }
+
+    #[test]
+    fn two_brokers_at_one_address_are_counted_each() {
+        let mut connections = Connections::default();
+        let consumer = connections.begin();
+        for _ in 0..3 {
+            connections.report(consumer, report([("a/1", true, 5), ("a/2", true, 2)]));
+        }
+        assert_eq!(
+            (connections.brokers_up(), connections.request_timeouts()),
+            (1, 7)
+        );
     }
 
     #[test]

@@ -132,7 +132,12 @@ impl ConsumerThread {
         }
         // The session is kept by a thread of librdkafka, but only as long as somebody polls.
         while !membership.closing.load(Ordering::Acquire) {
-            let _ = self.consumer.poll(POLL_INTERVAL);
+            if let Some(Err(error)) = self.consumer.poll(POLL_INTERVAL)
+                && let Err(End::Over(error)) = self.judge(&error)
+            {
+                tracing::error!(%error, "the group went on without us");
+                membership.tenures.end(&membership.tenures.current());
+            }
         }
         self.close();
     }
@@ -337,8 +342,8 @@ impl ConsumerThread {
         } else {
             code
         };
-        if !fatal && unreadable::is_about_a_batch(code) {
-            return Err(End::Unreadable(self.unreadable(code)));
+        if !fatal && let Some(error) = self.unreadable(code) {
+            return Err(End::Unreadable(error));
         }
         let cause = match code {
             RDKafkaErrorCode::FencedInstanceId => Some(
@@ -373,23 +378,18 @@ impl ConsumerThread {
         }
     }
 
-    fn unreadable(&self, code: RDKafkaErrorCode) -> SourceError {
+    fn unreadable(&self, code: RDKafkaErrorCode) -> Option<SourceError> {
         let membership = self.membership();
-        let fault = membership.listener.fault();
-        let reason = fault
-            .filter(|fault| fault.code == code)
-            .map_or_else(|| code.to_string(), |fault| fault.reason);
-        let partitions: Vec<_> = unreadable::candidates(&reason, &membership.standings())
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        SourceError {
+        let fault = membership.listener.fault()?;
+        let reason = (fault.code == code).then_some(fault.reason)?;
+        let offset = unreadable::batch(code, &reason)?;
+        let whose = unreadable::whose(offset, &membership.standings());
+        Some(SourceError {
             message: format!(
-                "a batch of {} cannot be read: {reason}; what comes before it is delivered; see \
-                 \"A batch that cannot be read\" in docs/operations.md",
-                partitions.join(" or ")
+                "a batch of {whose} cannot be read: {reason}; what comes before it is delivered; see \
+                 \"A batch that cannot be read\" in docs/operations.md"
             ),
-        }
+        })
     }
 
     /// Closes on this thread, which answers the last callbacks.

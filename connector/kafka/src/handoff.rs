@@ -33,8 +33,8 @@ struct State {
     batches: VecDeque<Batch>,
     waiting_bytes: usize,
     flow: Flow,
-    /// Behind the records that wait, nothing can be read.
-    unreadable: Option<SourceError>,
+    /// No records come behind those that wait.
+    exhausted: bool,
     /// No more records will be handed out.
     stopped: bool,
     /// The thread has ended.
@@ -69,7 +69,7 @@ impl Handoff {
                 batches: VecDeque::new(),
                 waiting_bytes: 0,
                 flow: Flow::Resume,
-                unreadable: None,
+                exhausted: false,
                 stopped: false,
                 ended: false,
             }),
@@ -104,14 +104,18 @@ impl Handoff {
         self.filled.notify_one();
     }
 
-    /// Says, behind the records that wait, that no others can be read.
+    /// Says at once that no records can be read behind those that wait. These are still to be had.
     pub(crate) fn put_unreadable(&self, error: SourceError) {
         let mut state = self.state();
-        if !state.stopped {
-            state.unreadable = Some(error);
-        }
+        state.exhausted = true;
+        state.news.push_back(Ok(SourceEvent::Unreadable(error)));
         drop(state);
         self.filled.notify_one();
+    }
+
+    /// Whether no records are wanted any more.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.state().stopped
     }
 
     /// Takes away the waiting records of these tenures.
@@ -146,7 +150,6 @@ impl Handoff {
         let mut state = self.state();
         state.stopped = true;
         state.batches.clear();
-        state.unreadable = None;
         state.waiting_bytes = 0;
         drop(state);
         self.filled.notify_one();
@@ -176,16 +179,13 @@ impl Handoff {
         if let Some(event) = state.news.pop_front() {
             return Taken::Event(event);
         }
-        if state.flow == Flow::Resume {
-            if let Some(batch) = state.batches.pop_front() {
-                state.waiting_bytes -= batch.bytes;
-                return Taken::Event(Ok(SourceEvent::Records(batch.records)));
-            }
-            if let Some(error) = state.unreadable.take() {
-                return Taken::Event(Ok(SourceEvent::Unreadable(error)));
-            }
+        if state.flow == Flow::Resume
+            && let Some(batch) = state.batches.pop_front()
+        {
+            state.waiting_bytes -= batch.bytes;
+            return Taken::Event(Ok(SourceEvent::Records(batch.records)));
         }
-        if state.ended && state.batches.is_empty() {
+        if (state.ended || state.exhausted) && state.batches.is_empty() {
             return Taken::Finished;
         }
         Taken::Empty
@@ -333,18 +333,23 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told_behind_the_records_before_it() {
+    fn what_cannot_be_read_is_told_at_once_and_the_records_before_it_follow() {
         let handoff = Handoff::new(1 << 20);
         put(&handoff, vec![record(&tenure(0, 1), 7, 10)]);
         handoff.put_unreadable(SourceError {
             message: "a broken batch".to_owned(),
         });
-        assert_eq!(offsets(handoff.take()), [7]);
         assert!(matches!(
             handoff.take(),
             Taken::Event(Ok(SourceEvent::Unreadable(_)))
         ));
-        assert!(matches!(handoff.take(), Taken::Empty), "the group goes on");
+        handoff.put_news(SourceEvent::Lost(vec![tenure(1, 2)]));
+        assert!(matches!(
+            handoff.take(),
+            Taken::Event(Ok(SourceEvent::Lost(_)))
+        ));
+        assert_eq!(offsets(handoff.take()), [7]);
+        assert!(matches!(handoff.take(), Taken::Finished));
     }
 
     #[test]

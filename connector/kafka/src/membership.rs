@@ -103,7 +103,9 @@ impl Membership {
         };
         match (assigned, positions) {
             (Ok(()), Some(positions)) => {
-                positions.pin(consumer, self.offsets_patience, || self.is_over(consumer));
+                self.stats.asking(|| {
+                    positions.pin(consumer, self.offsets_patience, || self.is_over(consumer));
+                });
                 let topics = tenures.iter().map(|tenure| &*tenure.partition.topic);
                 self.beginning.begun(topics);
             }
@@ -130,15 +132,10 @@ impl Membership {
         tenures: &[Arc<PartitionEpoch>],
     ) -> Option<Positions> {
         let is_over = || self.is_over(consumer);
-        self.stats.set_asking(true);
-        let found = start_position::find(
-            consumer,
-            list,
-            &self.beginning,
-            self.offsets_patience,
-            is_over,
-        );
-        self.stats.set_asking(false);
+        let patience = self.offsets_patience;
+        let found = self
+            .stats
+            .asking(|| start_position::find(consumer, list, &self.beginning, patience, is_over));
         match found {
             Ok(positions) => {
                 positions.tell(&self.stats);
@@ -181,8 +178,11 @@ impl Membership {
         }
     }
 
+    /// Whether nobody waits for an answer any more: nothing will be read.
     fn is_over(&self, consumer: &BaseConsumer<Self>) -> bool {
-        self.closing.load(Ordering::Acquire) || consumer.assignment_lost()
+        self.closing.load(Ordering::Acquire)
+            || self.handoff.is_stopped()
+            || consumer.assignment_lost()
     }
 
     fn courses(&self) -> MutexGuard<'_, Courses> {
@@ -205,12 +205,12 @@ impl Membership {
     }
 
     /// Our partitions, each with the offset behind its last record, where that is known.
-    pub(crate) fn standings(&self) -> Vec<(Partition, Option<i64>)> {
+    pub(crate) fn standings(&self) -> Vec<(String, Option<i64>)> {
         let current = self.tenures.current();
         let courses = self.courses();
         current
             .iter()
-            .map(|tenure| (tenure.partition.clone(), courses.stood_at(tenure)))
+            .map(|tenure| (tenure.partition.to_string(), courses.stood_at(tenure)))
             .collect()
     }
 
@@ -255,9 +255,10 @@ impl Membership {
             self.stats.begins(partition, offset);
             let is_over = || self.is_over(consumer);
             let patience = self.offsets_patience;
-            if let Err(cause) =
+            let moved = self.stats.asking(|| {
                 start_position::move_group(consumer, partition, offset, patience, is_over)
-            {
+            });
+            if let Err(cause) = moved {
                 self.tenures.end(&tenures);
                 if is_over() {
                     return Ok(());

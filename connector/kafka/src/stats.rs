@@ -308,13 +308,20 @@ impl ClientStats {
     /// Whether committed offsets have been asked for longer than a broker that is well takes to say
     /// them. Nothing is read meanwhile.
     pub fn has_undecided_offsets(&self) -> bool {
-        let since = self.figures().asking_since;
-        since.is_some_and(|since| since.elapsed() > UNDECIDED_AFTER)
+        self.is_undecided(Instant::now())
     }
 
-    /// The thread that polls asks for committed offsets, or has done so.
-    pub(crate) fn set_asking(&self, asking: bool) {
-        self.figures().asking_since = asking.then(Instant::now);
+    fn is_undecided(&self, now: Instant) -> bool {
+        let since = self.figures().asking_since;
+        since.is_some_and(|since| now.saturating_duration_since(since) > UNDECIDED_AFTER)
+    }
+
+    /// The thread that polls asks the broker about committed offsets.
+    pub(crate) fn asking<T>(&self, question: impl FnOnce() -> T) -> T {
+        self.figures().asking_since = Some(Instant::now());
+        let answer = question();
+        self.figures().asking_since = None;
+        answer
     }
 
     fn absence(&self) -> MutexGuard<'_, Absence> {
@@ -435,14 +442,15 @@ impl Figures {
     fn take(&mut self, client: ClientId, report: Report) {
         let brokers = report
             .brokers
-            .into_values()
-            .filter(|broker| broker.nodeid >= 0)
-            .map(|broker| {
+            .into_iter()
+            .filter(|(_, broker)| broker.nodeid >= 0)
+            .map(|(id, broker)| {
                 let said = connections::BrokerReport {
+                    address: broker.nodename,
                     is_up: broker.state == "UP",
                     timeouts: broker.req_timeouts,
                 };
-                (broker.nodename, said)
+                (id, said)
             });
         self.connections.report(client, brokers);
         if let Some(group) = report.cgrp {
@@ -625,11 +633,14 @@ mod tests {
     fn nobody_follows_the_ends_while_committed_offsets_are_asked_for() {
         let (tenures, stats) = stats();
         tenures.begin([partition(0)]);
-        stats.set_asking(true);
-        assert_eq!(stats.unfollowed(), [partition(0)]);
-        assert!(!stats.has_undecided_offsets(), "it has only just begun");
-        stats.set_asking(false);
+        stats.asking(|| {
+            assert_eq!(stats.unfollowed(), [partition(0)]);
+            let now = Instant::now();
+            assert!(!stats.is_undecided(now), "it has only just begun");
+            assert!(stats.is_undecided(now + UNDECIDED_AFTER + Duration::from_secs(1)));
+        });
         assert_eq!(stats.unfollowed(), []);
+        assert!(!stats.is_undecided(Instant::now() + 2 * UNDECIDED_AFTER));
     }
 
     #[test]

@@ -8,8 +8,9 @@
 
 use rdkafka::error::RDKafkaErrorCode;
 
-/// Whether an error of the consumer is about a batch and not about a connection.
-pub(crate) fn is_about_a_batch(code: RDKafkaErrorCode) -> bool {
+/// Where the batch begins that an error of the consumer is about. The same codes stand for a response
+/// that is none of Kafka's, from whatever answers at a broker's address; those name no offset.
+pub(crate) fn batch(code: RDKafkaErrorCode, reason: &str) -> Option<i64> {
     matches!(
         code,
         RDKafkaErrorCode::BadMessage
@@ -18,23 +19,21 @@ pub(crate) fn is_about_a_batch(code: RDKafkaErrorCode) -> bool {
             | RDKafkaErrorCode::MessageSizeTooLarge
             | RDKafkaErrorCode::NotImplemented
     )
+    .then(|| offset_in(reason))?
 }
 
-/// What librdkafka says comes with an offset and without a partition: those of ours that such an offset
-/// can belong to, each with where it stands. One that stands exactly there is it.
-pub(crate) fn candidates<P: Clone>(reason: &str, standings: &[(P, Option<i64>)]) -> Vec<P> {
-    let offset = offset_in(reason);
-    let exact = |at: Option<i64>| offset.is_some() && at == offset;
-    let possible = |at: Option<i64>| offset.is_none_or(|offset| at.is_none_or(|at| at <= offset));
-    let those = |is_one: &dyn Fn(Option<i64>) -> bool| -> Vec<P> {
-        let found = standings.iter().filter(|(_, at)| is_one(*at));
-        found.map(|(partition, _)| partition.clone()).collect()
+/// Whose batch it is, in words. librdkafka names no partition: the only one that is ours, or most likely
+/// one that stands exactly there. Another may stand within its own batch at that offset.
+pub(crate) fn whose(offset: i64, standings: &[(String, Option<i64>)]) -> String {
+    let names = |only: &dyn Fn(Option<i64>) -> bool| -> Vec<&str> {
+        let found = standings.iter().filter(|(_, at)| only(*at));
+        found.map(|(name, _)| name.as_str()).collect()
     };
-    let found = those(&exact);
-    if found.is_empty() {
-        those(&possible)
-    } else {
-        found
+    let (all, exact) = (names(&|_| true), names(&|at| at == Some(offset)));
+    match (&*all, &*exact) {
+        ([only], _) => (*only).to_owned(),
+        (_, []) => format!("one of {}", all.join(" ")),
+        (_, exact) => format!("{}, most likely, or of another", exact.join(" or ")),
     }
 }
 
@@ -57,23 +56,36 @@ mod tests {
         "Decompression (codec 0x1) of message at 17 of 210 bytes failed: Local: Bad compression";
 
     #[test]
-    fn the_partition_is_the_one_that_stands_there_or_one_that_may_have_come_there_over_a_gap() {
-        let standings = |at: [Option<i64>; 3]| [("a", at[0]), ("b", at[1]), ("c", at[2])];
-        for (reason, at, expected) in [
-            (CHECKSUM, [Some(17), Some(3), None], &["a"][..]),
-            (UNPACKING, [Some(18), Some(17), Some(16)], &["b"]),
-            (CHECKSUM, [Some(18), Some(3), None], &["b", "c"]),
-            (
-                "Invalid message",
-                [Some(18), Some(3), None],
-                &["a", "b", "c"],
-            ),
+    fn only_what_names_an_offset_is_about_a_batch() {
+        let answer = "Receive failed: Invalid response size 1213486160 (0..100000000): increase";
+        for (code, reason, expected) in [
+            (RDKafkaErrorCode::BadMessage, CHECKSUM, Some(17)),
+            (RDKafkaErrorCode::BadCompression, UNPACKING, Some(17)),
+            (RDKafkaErrorCode::BadMessage, answer, None),
+            (RDKafkaErrorCode::AllBrokersDown, CHECKSUM, None),
         ] {
-            assert_eq!(
-                candidates(reason, &standings(at)),
-                expected,
-                "{reason} {at:?}"
-            );
+            assert_eq!(batch(code, reason), expected, "{code:?}: {reason}");
+        }
+    }
+
+    #[test]
+    fn the_partition_is_the_only_one_or_likely_one_that_stands_there() {
+        let standings = |at: &[Option<i64>]| -> Vec<(String, Option<i64>)> {
+            ["a-0", "a-1", "a-2"]
+                .map(str::to_owned)
+                .into_iter()
+                .zip(at.iter().copied())
+                .collect()
+        };
+        for (at, expected) in [
+            (&[Some(15)][..], "a-0"),
+            (
+                &[Some(17), Some(3), None],
+                "a-0, most likely, or of another",
+            ),
+            (&[Some(18), Some(3), None], "one of a-0 a-1 a-2"),
+        ] {
+            assert_eq!(whose(17, &standings(at)), expected);
         }
     }
 }

@@ -50,8 +50,9 @@ pub(crate) enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     Running,
-    /// The source has ended on its own, or cannot read on; what was read is still worked through.
-    Finishing,
+    /// The source has ended on its own; what was read is still worked through. If it cannot read on,
+    /// that has until then: what is left is read again.
+    Finishing(Option<Instant>),
     /// Asked to stop; what was begun has until then.
     Draining(Instant),
     /// Only what is finished is delivered.
@@ -145,14 +146,14 @@ impl Coordinator {
             }
             Event::Source(None) => {
                 self.source_over = true;
-                self.finish_what_was_read();
+                self.finish_what_was_read(None);
             }
         }
     }
 
     /// Does whatever has become possible. Returns whether more could be done at once.
     pub(crate) fn advance(&mut self, source: &mut impl Source, now: Instant) -> bool {
-        if let Phase::Draining(deadline) = self.phase
+        if let Phase::Draining(deadline) | Phase::Finishing(Some(deadline)) = self.phase
             && deadline <= now
         {
             tracing::warn!(
@@ -233,13 +234,13 @@ impl Coordinator {
         !self.intake.is_empty()
     }
 
-    /// Whether bytes are full, and that by results. What they wait for makes room: a call, or, where
-    /// there is none, a delivery, since then all that was decoded is finished. Records alone, however
-    /// large, are no reason to wait: nothing else would ever make room.
+    /// Whether bytes are full, and that by results. Their delivery makes room, at the latest when
+    /// there is no call left: then all that was decoded is finished. Records alone, however large, are no
+    /// reason to wait: nothing else would ever make room.
     fn outputs_fill_the_budget(&self) -> bool {
         let held = self.offsets.held();
-        let makes_room = held.finished > 0 || !self.calls.is_empty();
-        held.bytes >= self.settings.max_bytes_in_flight && makes_room
+        let most = self.settings.max_bytes_in_flight;
+        held.bytes >= most && held.bytes - held.outputs < most
     }
 
     fn finish(&mut self, ticket: Ticket, finished: Finished) {
@@ -278,14 +279,15 @@ impl Coordinator {
             }
             SourceEvent::Unreadable(error) => {
                 self.error.get_or_insert(PipelineError::Source(error));
-                self.finish_what_was_read();
+                let drain = Duration::from_millis(self.settings.drain_timeout_ms);
+                self.finish_what_was_read(Some(now + drain));
             }
         }
     }
 
-    fn finish_what_was_read(&mut self) {
+    fn finish_what_was_read(&mut self, until: Option<Instant>) {
         if self.phase == Phase::Running {
-            self.phase = Phase::Finishing;
+            self.phase = Phase::Finishing(until);
             self.progress.enter(State::Draining);
         }
     }
@@ -417,8 +419,9 @@ impl Coordinator {
         let idle = !self.deliveries.in_flight();
         match self.phase {
             Phase::Running => false,
-            Phase::Finishing | Phase::Draining(_) => {
-                self.intake.is_empty() && self.calls.is_empty() && delivered && idle
+            Phase::Finishing(_) | Phase::Draining(_) => {
+                let taken = self.source_over || matches!(self.phase, Phase::Draining(_));
+                taken && self.intake.is_empty() && self.calls.is_empty() && delivered && idle
             }
             Phase::Closing { until, tries_again } => {
                 until <= now || (idle && (delivered || !tries_again))
@@ -441,8 +444,10 @@ impl Coordinator {
 
     pub(crate) fn deadline(&self, now: Instant) -> Instant {
         let phase = match self.phase {
-            Phase::Draining(until) | Phase::Closing { until, .. } => Some(until),
-            Phase::Running | Phase::Finishing => None,
+            Phase::Draining(until)
+            | Phase::Finishing(Some(until))
+            | Phase::Closing { until, .. } => Some(until),
+            Phase::Running | Phase::Finishing(None) => None,
         };
         let ready = self.offsets.held().ready;
         [

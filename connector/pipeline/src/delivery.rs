@@ -284,6 +284,7 @@ impl Deliveries {
             .map(|portion| portion.records)
             .sum();
         self.records = (before + index).max(1);
+        offsets.begin_again(portions);
         let mut refusals = 0;
         offsets.revise(portion, index, |finished| {
             let revised = encoding.refused(finished, cause);

@@ -55,8 +55,10 @@ pub(crate) struct Held {
     pub finished: usize,
     /// Records that could be delivered now.
     pub ready: usize,
-    /// Bytes of all of them.
+    /// Bytes of all of them, and of their results.
     pub bytes: u64,
+    /// Bytes of the results among them.
+    pub outputs: u64,
     /// Tokens of those that are not finished.
     pub tokens: u64,
 }
@@ -73,7 +75,10 @@ pub(crate) enum Unadmitted {
 struct Slot<T> {
     offset: i64,
     admitted: Instant,
+    /// Of the record, and of its result.
     bytes: u64,
+    /// Of the result alone.
+    outputs: u64,
     tokens: u64,
     result: Option<T>,
 }
@@ -171,6 +176,7 @@ impl<T> Offsets<T> {
             offset,
             admitted: now,
             bytes,
+            outputs: 0,
             tokens: 0,
             result: None,
         });
@@ -218,7 +224,9 @@ impl<T> Offsets<T> {
         }
         slot.result = Some(result);
         slot.bytes += bytes;
+        slot.outputs = bytes;
         self.held.bytes += bytes;
+        self.held.outputs += bytes;
         self.held.tokens -= slot.tokens;
         self.held.unfinished -= 1;
         self.held.finished += 1;
@@ -279,6 +287,13 @@ impl<T> Offsets<T> {
         portions
     }
 
+    /// Begins the next round of portions where this one began.
+    pub(crate) fn begin_again(&mut self, portions: &[Portion]) {
+        if let Some(first) = portions.first() {
+            self.cursor = first.tenure;
+        }
+    }
+
     /// Whether any of these tenures has a finished prefix.
     pub(crate) fn is_ready(&self, partitions: &[Arc<PartitionEpoch>]) -> bool {
         self.tenures
@@ -317,6 +332,7 @@ impl<T> Offsets<T> {
         );
         for slot in tenure.slots.drain(..portion.records) {
             self.held.bytes -= slot.bytes;
+            self.held.outputs -= slot.outputs;
             if let Some(result) = slot.result {
                 each(result, slot.admitted);
             }
@@ -382,6 +398,7 @@ impl<T> Offsets<T> {
         self.held.ready -= tenure.prefix;
         for slot in &tenure.slots {
             self.held.bytes -= slot.bytes;
+            self.held.outputs -= slot.outputs;
             if slot.result.is_some() {
                 self.held.finished -= 1;
             } else {

@@ -93,8 +93,9 @@ pub enum SourceEvent {
     },
     /// These partitions are gone already; nothing of them may be delivered any more.
     Lost(Vec<Arc<PartitionEpoch>>),
-    /// Reading goes no further, and waiting does not help. What was handed out is still ours: it is
-    /// worked through, and then the pipeline ends with this.
+    /// Reading goes no further, and waiting does not help. The records that were read before follow,
+    /// and then nothing. They are still ours: what can be done of them within `drain_timeout` is
+    /// delivered, and the pipeline ends with this.
     Unreadable(SourceError),
 }
 

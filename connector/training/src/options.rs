@@ -88,10 +88,14 @@ impl Base {
     /// machine.
     pub(crate) fn name(&self) -> String {
         match self {
-            Self::Folder(folder) => folder.file_name().map_or_else(
-                || "a folder".to_owned(),
-                |name| name.to_string_lossy().into_owned(),
-            ),
+            Self::Folder(folder) => {
+                // "." has a name, too.
+                let whole = folder.canonicalize().unwrap_or_else(|_| folder.clone());
+                whole.file_name().map_or_else(
+                    || "a folder".to_owned(),
+                    |name| name.to_string_lossy().into_owned(),
+                )
+            }
             Self::Files { name, .. } => name.clone(),
             Self::Scratch(_) => "random weights".to_owned(),
         }

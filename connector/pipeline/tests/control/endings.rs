@@ -38,6 +38,29 @@ async fn what_comes_before_a_refused_output_is_delivered_next_and_stands() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_comes_before_a_refused_output_is_delivered_next_whichever_partition_it_is_of() {
+    let mut bench = Bench::start(Settings::default());
+    let (p0, p1) = (tenure(0, 1), tenure(1, 2));
+    bench.assign(&[&p0, &p1]).await;
+    bench.records(&p1, 0, &["q"]).await;
+    let (_, first) = bench.next().await;
+    bench.records(&p0, 0, &["q"; 10]).await;
+    bench.records(&p1, 1, &["q"; 10]).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    first.send(Ok(vec![])).expect("the sink waits");
+    let (all, answer) = bench.next().await;
+    assert_eq!(advances(&all), [(0, 10), (1, 11)]);
+    let refused = DeliveryError::Refused {
+        delivery: 1,
+        output: 2 * 5,
+        cause: "too large".to_owned(),
+    };
+    answer.send(Err(refused)).expect("the sink waits");
+    let (before, _answer) = bench.next().await;
+    assert_eq!(advances(&before), [(0, 10), (1, 6)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_in_the_last_delivery_has_another_try() {
     let mut bench = Bench::start(Settings {
         drain_timeout_ms: 0,
@@ -116,24 +139,40 @@ async fn what_was_read_before_something_unreadable_is_delivered_and_that_is_how_
     let mut bench = Bench::start(single());
     let (p0, p1) = (tenure(0, 1), tenure(1, 2));
     bench.assign(&[&p0, &p1]).await;
+    bench.tell(unreadable()).await;
+    // What waits at the source follows, and partitions may be taken meanwhile.
     bench.records(&p0, 0, &["q", "q"]).await;
-    bench
-        .tell(SourceEvent::Unreadable(SourceError {
-            message: "a broken batch".to_owned(),
-        }))
-        .await;
-    let (delivery, answer) = bench.next().await;
-    let end = delivery[0].next_offset;
-    // Partitions may be taken meanwhile.
     let released = bench.revoke(&p1, MINUTE).await;
-    answer.send(Ok(vec![])).expect("the sink waits");
     released.await.expect_err("dropped once it is forgotten");
-    if end < 2 {
-        let (delivery, answer) = bench.next().await;
-        assert_eq!(advances(&delivery), [(0, 2)]);
+    bench.end_source();
+    let mut end = 0;
+    while let Some((delivery, answer)) = bench.deliveries.recv().await {
+        end = delivery[0].next_offset;
         answer.send(Ok(vec![])).expect("the sink waits");
     }
+    assert_eq!(end, 2);
     let error = bench.run.await.expect("no panic").expect_err("it ends");
     assert_eq!(error.to_string(), "source: a broken batch");
-    assert_eq!(bench.progress.snapshot().delivered(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn something_unreadable_ends_it_in_time_whatever_the_aligner_does() {
+    let mut bench = Bench::start(single());
+    let p0 = tenure(0, 1);
+    bench.assign(&[&p0]).await;
+    bench.records(&p0, 0, &["hangs"]).await;
+    bench.tell(unreadable()).await;
+    bench.end_source();
+    let begin = Instant::now();
+    bench.abandoned.recv().await.expect("nobody waits for it");
+    let drain = Duration::from_millis(Settings::default().drain_timeout_ms);
+    assert_eq!(begin.elapsed(), drain);
+    let error = bench.run.await.expect("no panic").expect_err("it ends");
+    assert_eq!(error.to_string(), "source: a broken batch");
+}
+
+fn unreadable() -> SourceEvent {
+    SourceEvent::Unreadable(SourceError {
+        message: "a broken batch".to_owned(),
+    })
 }

@@ -224,6 +224,11 @@ impl Bench {
             .is_err()
     }
 
+    /// The source has nothing more to say.
+    fn end_source(&mut self) {
+        self.events = mpsc::channel(1).0;
+    }
+
     fn shut_down(&mut self) {
         let stop = self.stop.take().expect("asked once");
         stop.send(()).expect("the pipeline runs");

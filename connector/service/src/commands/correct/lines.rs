@@ -320,13 +320,18 @@ mod tests {
             let read = Arc::new(AtomicUsize::new(0));
             let input = BufReader::with_capacity(line, Endless(Arc::clone(&read)));
             let (mut source, _) = LineSource::new(Box::new(input));
-            let mut taken = 0;
-            for _ in 0..8 {
-                taken += source.next_lines().await.expect("it has no end").len();
-                // One more is read than is ahead: the one that waits for its room.
-                let read = read.load(Ordering::SeqCst);
-                assert!(read <= taken + ahead + 1, "{read} with {taken} taken");
+            // Each takes its bytes of the room, and nothing follows while they keep it.
+            let mut held = Vec::new();
+            for _ in 0..ahead {
+                let line = source.lines.recv().await.expect("it has no end");
+                held.push(line.expect("it can be read"));
             }
+            let room: usize = held.iter().map(|line| line._room.num_permits()).sum();
+            let bytes = ahead * (line - 1);
+            assert_eq!(room, bytes.min(most));
+            assert!(source.lines.try_recv().is_err());
+            // One more is read than is ahead: the one that waits for its room.
+            assert!(read.load(Ordering::SeqCst) <= ahead + 1);
         }
     }
 

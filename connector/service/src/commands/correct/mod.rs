@@ -167,7 +167,7 @@ fn is_whole(
 /// The error of an output that could not be written any more when so many lines were done. If it is
 /// the only one, and its reader has seen enough, there is none to tell of.
 fn unwritten(args: &cli::Correct, error: &Unwritten, lines: u64) -> anyhow::Error {
-    if error.is_unread() && args.pairs.is_none() {
+    if error.is_unread() && to_stdout(args) && args.pairs.is_none() {
         return Unread.into();
     }
     anyhow!("{error}; {lines} lines were done, and what is written of others may be cut off")
