@@ -603,7 +603,7 @@ fn a_checkpoint_that_cannot_be_used_is_refused_with_file_key_and_value() {
     let cases: Vec<(String, &str)> = vec![
         (
             refusal(|folder| edit_config(folder, "model_type", "bert".into())),
-            "config.json: model_type = \"bert\" is not supported; supported: llama, mistral, \
+            "FOLDER/config.json: model_type = \"bert\" is not supported; supported: llama, mistral, \
              ministral, qwen2, qwen3, gemma, gemma2, gemma3, gemma3_text",
         ),
         (
@@ -616,7 +616,7 @@ fn a_checkpoint_that_cannot_be_used_is_refused_with_file_key_and_value() {
         ),
         (
             refusal(|folder| edit_config(folder, "hidden_size", "big".into())),
-            "config.json: hidden_size is \"big\"; expected a whole number of 1 to 16777216",
+            "FOLDER/config.json: hidden_size is \"big\"; expected a whole number of 1 to 16777216",
         ),
         (
             refusal(|folder| edit_config(folder, "intermediate_size", 128.into())),

@@ -18,7 +18,6 @@ use super::{
     bypassed,
     lines::{MAX_LINE_BYTES, TOO_LONG, event_id},
     outlet::{Outlet, Unwritten},
-    remains,
 };
 use crate::{
     cli::OutputFormat,
