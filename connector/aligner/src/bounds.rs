@@ -83,6 +83,11 @@ pub(crate) fn check(guard: &Guard) -> Result<(), Misfit> {
             guard.min_token_logprob,
             Measure::LogProbability,
         ),
+        (
+            "max_unchanged_logprob",
+            guard.max_unchanged_logprob,
+            Measure::LogProbability,
+        ),
         ("min_length_ratio", guard.min_length_ratio, Measure::Ratio),
         ("max_length_ratio", guard.max_length_ratio, Measure::Ratio),
     ] {

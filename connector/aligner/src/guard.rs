@@ -34,6 +34,9 @@ pub struct Guard {
     pub min_mean_logprob: Option<f32>,
     /// Least log probability of any decoded token.
     pub min_token_logprob: Option<f32>,
+    /// Most log probability that leaving the answer as it is may have had, where the model tells: a
+    /// correction that nearly was none is the likeliest to be wrong.
+    pub max_unchanged_logprob: Option<f32>,
     /// Least characters of the output for each of the answer.
     pub min_length_ratio: Option<f32>,
     /// Most characters of the output for each of the answer, beyond [`FREE_CHARACTERS`].
@@ -170,21 +173,26 @@ impl Guard {
                 return Err(reason::INCONSISTENT_COPY);
             }
         }
-        if let Some(Confidence {
-            mean_logprob,
-            min_logprob,
-            ..
-        }) = confidence
-            && (self
-                .min_mean_logprob
-                .is_some_and(|least| mean_logprob < least)
-                || self
-                    .min_token_logprob
-                    .is_some_and(|least| min_logprob < least))
-        {
+        if confidence.is_some_and(|confidence| self.doubts(confidence)) {
             return Err(reason::LOW_CONFIDENCE);
         }
         Ok(())
+    }
+
+    fn doubts(&self, confidence: Confidence) -> bool {
+        let Confidence {
+            mean_logprob,
+            min_logprob,
+            unchanged_logprob,
+        } = confidence;
+        let below = |least: Option<f32>, value: f32| least.is_some_and(|least| value < least);
+        let nearly_unchanged = self
+            .max_unchanged_logprob
+            .zip(unchanged_logprob)
+            .is_some_and(|(most, unchanged)| unchanged > most);
+        below(self.min_mean_logprob, mean_logprob)
+            || below(self.min_token_logprob, min_logprob)
+            || nearly_unchanged
     }
 
     /// Share of the output's words that come from nowhere, with so many that were cut; 0 where it
