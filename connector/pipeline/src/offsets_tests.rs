@@ -253,6 +253,7 @@ proptest! {
                 held.finished += finished;
                 held.unfinished += left.len() - finished;
                 held.ready += left.iter().take_while(|(_, result)| result.is_some()).count();
+                held.outputs += 5 * finished as u64;
                 held.bytes += 10 * left.len() as u64 + 5 * finished as u64;
                 held.tokens += 3 * (left.len() - finished) as u64;
             }
