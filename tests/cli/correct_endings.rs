@@ -74,6 +74,26 @@ fn a_reader_of_stdout_that_went_away_is_a_failure_only_where_another_output_is_c
 }
 
 #[test]
+fn a_reader_of_a_named_pipe_that_went_away_is_a_failure() {
+    let scratch = Scratch::new("correct-fifo");
+    let input = answers(&scratch, 1_000);
+    let pipe = scratch.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("coreutils are there").success());
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        // Opened once somebody writes, and closed at once.
+        move || drop(File::open(pipe).expect("it was made"))
+    });
+    let pipe = pipe.display().to_string();
+    let arguments = ["--input", &input, "--output", &pipe];
+    let done = said(&ended(&mut correct(&arguments), 1));
+    let said = format!("error: --output {pipe} cannot be written: Broken pipe (os error 32); ");
+    assert!(done.contains(&said), "{done}");
+    reader.join().expect("it only opens");
+}
+
+#[test]
 fn a_full_disk_is_told_by_the_output_that_it_stopped_and_how_many_lines_were_done() {
     let scratch = Scratch::new("correct-full");
     let input = answers(&scratch, 3);

@@ -85,7 +85,7 @@ async fn a_refusal_in_the_last_delivery_has_another_try() {
 
 #[tokio::test(start_paused = true)]
 async fn outputs_that_pile_up_leave_records_undecoded_within_the_budget() {
-    let budget = 20_000;
+    let budget = 40_000;
     let mut bench = Bench::start(Settings {
         max_bytes_in_flight: budget,
         // What the Aligner has is decoded already: its outputs come on top.
@@ -135,7 +135,10 @@ async fn records_that_alone_fill_the_budget_are_worked_through_all_the_same() {
         answer.send(Ok(vec![])).expect("the sink waits");
     }
     let batches = bench.progress.snapshot().batches;
-    assert!(batches <= 2, "{batches}: each in as large a batch as may be");
+    assert!(
+        batches <= 2,
+        "{batches}: each in as large a batch as may be"
+    );
 }
 
 #[tokio::test(start_paused = true)]
