@@ -195,7 +195,7 @@ fn partitions_that_are_taken_during_a_drain_are_given_at_once() {
     let log = draining.log();
     let revoked = log.lines().find(|line| line.contains("partitions revoked"));
     let revoked = revoked.unwrap_or_default();
-    assert!(revoked.contains("in_time=true"), "{revoked}");
+    assert!(revoked.contains(r#""in_time":true"#), "{revoked}");
     server.release();
     let status = draining.wait_exit(LIMIT);
     assert!(status.success(), "{status}");

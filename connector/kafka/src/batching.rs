@@ -158,7 +158,9 @@ mod tests {
 
     #[test]
     fn batches_shrink_only_when_all_that_was_refused_together_is_taken_one_by_one() {
-        let cases: [(&str, &[(Sent, Outcome)], u32); 10] = [
+        /// What happened, step by step, and the size that batches have then.
+        type Case = (&'static str, &'static [(Sent, Outcome)], u32);
+        let cases: [Case; 10] = [
             ("nothing was refused", &[(WHOLE, Delivered)], 1_000_000),
             (
                 "the batch is to blame",
