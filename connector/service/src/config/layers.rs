@@ -110,6 +110,20 @@ fn file(path: &Path) -> Result<Config, Problem> {
     let toml = path
         .extension()
         .is_some_and(|extension| extension == "toml");
+    if let Some(line) = text.lines().position(|line| line.contains('\0')) {
+        // YAML's parser takes it for the end, and the rest would be left out without a word.
+        return Err(problem(
+            format!("line {} has a NUL character", line + 1),
+            "remove it; a crash may have cut the file off",
+        ));
+    }
+    let aliases = if toml { 0 } else { aliases(text) };
+    if aliases > MOST_ALIASES {
+        return Err(problem(
+            format!("the file has {aliases} aliases (*name), and {MOST_ALIASES} are the most"),
+            "write out what they stand for",
+        ));
+    }
     let format = if toml {
         FileFormat::Toml
     } else {
@@ -132,6 +146,28 @@ fn file(path: &Path) -> Result<Config, Problem> {
                 },
             )
         })
+}
+
+/// Most aliases of a YAML file. Each may hold many others, so that a hundred of them make a file of
+/// three hundred bytes larger than the memory; so many make it some hundred times as large at most.
+const MOST_ALIASES: usize = 16;
+
+/// Where a value begins with a star, outside of comments.
+fn aliases(yaml: &str) -> usize {
+    let of_line = |line: &str| {
+        let starts = line.char_indices().filter(|&(at, c)| {
+            let before = line[..at].chars().next_back();
+            let after = line[at + c.len_utf8()..].chars().next();
+            c == '*'
+                && before.is_none_or(|c| c.is_whitespace() || "[,:-".contains(c))
+                && after.is_some_and(|c| c.is_alphanumeric() || c == '_')
+        });
+        starts.count()
+    };
+    let lines = yaml
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'));
+    lines.map(of_line).sum()
 }
 
 /// The place and the reason. Between them TOML's parser quotes the line, which may hold a secret.
@@ -260,6 +296,30 @@ mod tests {
             assert!(!problem.message.contains("hunter2"), "{problem:?}");
             assert!(!problem.message.contains('\n'), "{problem:?}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_cut_off_or_would_grow_beyond_all_bounds_is_refused() {
+        let told = |text: &str| {
+            let mut written = tempfile::Builder::new()
+                .suffix(".yaml")
+                .tempfile()
+                .expect("temporary file");
+            written.write_all(text.as_bytes()).expect("written");
+            file(written.path()).map_err(|problem| problem.message)
+        };
+        let cut = told("name: a\nkafka:\0\n  bogus: 1\n").expect_err("cut off");
+        assert_eq!(cut, "line 2 has a NUL character");
+        let levels: String = ('b'..='j')
+            .zip('a'..)
+            .map(|(of, by)| format!("{of}: &{of} [{}]\n", vec![format!("*{by}"); 9].join(", ")))
+            .collect();
+        let bomb = told(&format!("a: &a [x]\n{levels}")).expect_err("nine to the ninth");
+        assert!(bomb.starts_with("the file has 81 aliases"), "{bomb}");
+        // Stars in texts and comments are no aliases.
+        let stars = "*a *b ".repeat(20);
+        let some = format!("# {stars}\nname: 'x*y'\nbase: &base {{a: 1}}\nother: *base\n");
+        assert!(told(&some).is_ok());
     }
 
     #[test]
