@@ -1,7 +1,6 @@
 //! `correct`: JSON Lines in, JSON Lines out, one for each, in order.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
     os::fd::{FromRawFd, OwnedFd},
     process::{Command, Stdio},
     time::Duration,
@@ -17,6 +16,8 @@ use aligner_tests::{
     wait,
 };
 use serde_json::{Value, json};
+
+use crate::interrupted::after_first_line;
 
 /// CRC-32 of it is even, so that the `marker` Aligner marks it.
 const MARKED_ID: &str = "123456789";
@@ -441,39 +442,12 @@ fn ids_of_corrections_tell_files_apart_and_are_the_same_again() {
 
 #[test]
 fn an_interrupted_run_is_130_and_says_what_was_done_and_that_lines_are_missing() {
-    let mut child = Command::new(binary())
-        .args(["correct", "--model", "marker-all"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary can be started");
-    let mut stdin = child.stdin.take().expect("stdin was asked for");
     let line = lines(&[json!({"question": "q", "answer": "a"})]);
-    stdin
-        .write_all(line.as_bytes())
-        .expect("the command reads its input");
-    let mut stdout = BufReader::new(child.stdout.take().expect("stdout was asked for"));
-    let mut first = String::new();
-    stdout
-        .read_line(&mut first)
-        .expect("a correction is written while more lines may follow");
-    assert!(first.contains("[marked]"), "{first}");
-    let pid = libc::pid_t::try_from(child.id()).expect("pids fit their own type");
-    // SAFETY: the child is waited for below, so the pid is still its own.
-    unsafe { libc::kill(pid, libc::SIGINT) };
-    let mut stderr = String::new();
-    child
-        .stderr
-        .take()
-        .expect("stderr was asked for")
-        .read_to_string(&mut stderr)
-        .expect("stderr is text");
-    let status = child.wait().expect("our own child can be waited for");
-    assert_eq!(status.code(), Some(130), "{stderr}");
+    let ended = after_first_line(&["correct", "--model", "marker-all"], &line);
+    assert!(ended.first.contains("[marked]"), "{}", ended.first);
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
     let said = "interrupted: 1 lines were done (1 corrected), the others are not in the output";
-    assert!(stderr.contains(said), "{stderr}");
-    drop(stdin);
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
 }
 
 #[test]

@@ -2,12 +2,13 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Read, Write},
     process::{Command, Stdio},
 };
 
 use aligner_tests::{command::call_with, connector::binary, scratch::Scratch};
 use serde_json::{Value, json};
+
+use crate::interrupted::after_first_line;
 
 /// Few tokens are enough where nobody looks at the text.
 const FLAGS: [&str; 4] = ["correct", "--raw", "--max-new-tokens", "4"];
@@ -51,39 +52,12 @@ fn each_line_has_its_completion_or_its_error_in_its_place() {
 
 #[test]
 fn raw_answers_come_while_more_lines_may_follow_and_an_interrupt_leaves_whole_ones() {
-    let mut child = Command::new(binary())
-        .args(FLAGS)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary can be started");
-    let mut stdin = child.stdin.take().expect("stdin was asked for");
-    stdin
-        .write_all(prompt("why?").as_bytes())
-        .expect("the command reads its input");
-    let mut stdout = BufReader::new(child.stdout.take().expect("stdout was asked for"));
-    let mut first = String::new();
-    stdout
-        .read_line(&mut first)
-        .expect("an answer is written while more lines may follow");
-    let answer: Value = serde_json::from_str(&first).expect("a whole line");
+    let ended = after_first_line(&FLAGS, &prompt("why?"));
+    let answer: Value = serde_json::from_str(&ended.first).expect("a whole line");
     assert_eq!(answer["event_id"], "line-1");
-    let pid = libc::pid_t::try_from(child.id()).expect("pids fit their own type");
-    // SAFETY: the child is waited for below, so the pid is still its own.
-    unsafe { libc::kill(pid, libc::SIGINT) };
-    let mut stderr = String::new();
-    child
-        .stderr
-        .take()
-        .expect("stderr was asked for")
-        .read_to_string(&mut stderr)
-        .expect("stderr is text");
-    let status = child.wait().expect("our own child can be waited for");
-    assert_eq!(status.code(), Some(130), "{stderr}");
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
     let said = "interrupted: 1 lines were done, the others are not in the output";
-    assert!(stderr.contains(said), "{stderr}");
-    drop(stdin);
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
 }
 
 #[test]

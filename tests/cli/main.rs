@@ -13,5 +13,6 @@ mod demo;
 mod eval;
 mod first_steps;
 mod general;
+mod interrupted;
 mod retrain;
 mod train;
