@@ -54,8 +54,13 @@ fn without_a_terminal_it_prints_one_plain_line_for_each_corrected_answer_and_a_s
     for of_its_own_broker in ["group could not be looked at", "AllBrokersDown"] {
         assert!(!done.stderr.contains(of_its_own_broker), "{}", done.stderr);
     }
-    let next = format!("Next:\n  {}\n", proposal());
+    // As it was called, so that it can be typed where it was called.
+    let called = binary().display().to_string();
+    let next = proposal().replacen("aligner-connector", &called, 1);
+    let next = format!("Next:\n  {next}\n");
     assert!(done.stdout.contains(&next), "{}", done.stdout);
+    let run = "run --config config/connector.yaml --set topics.create=true";
+    assert!(done.stdout.contains(run), "{}", done.stdout);
 }
 
 #[test]

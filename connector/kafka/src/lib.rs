@@ -32,6 +32,7 @@ mod handoff;
 mod hanging;
 mod lookout;
 mod membership;
+mod missing_topics;
 mod mock;
 mod native;
 mod outlet;
@@ -55,6 +56,7 @@ mod unended;
 mod unreadable;
 
 pub use connect::{Connected, connect};
+pub use missing_topics::MissingTopics;
 pub use mock::{MockBroker, MockError};
 pub use preflight::StartError;
 pub use properties::{is_secret, named_values, property_fault};

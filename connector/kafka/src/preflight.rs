@@ -23,6 +23,7 @@ use thiserror::Error;
 
 use crate::{
     context::{Fault, Listener, RepeatFilter},
+    missing_topics::MissingTopics,
     properties,
     settings::Connection,
     start_position::Found,
@@ -61,13 +62,8 @@ pub enum StartError {
         cause: String,
     },
     /// Topics are not there.
-    #[error("{}", missing(topics, commands))]
-    MissingTopics {
-        /// Which.
-        topics: Vec<String>,
-        /// What makes them, one command each.
-        commands: Vec<String>,
-    },
+    #[error("{0}")]
+    MissingTopics(MissingTopics),
     /// We may not do what we must.
     #[error("kafka does not permit it: {0}")]
     Forbidden(String),
@@ -77,14 +73,6 @@ pub enum StartError {
     /// The one who asked does not wait any more.
     #[error("the start was given up")]
     GivenUp,
-}
-
-fn missing(topics: &[String], commands: &[String]) -> String {
-    format!(
-        "topics are missing: {}; set topics.create to true for the output topics, or run\n  {}",
-        topics.join(", "),
-        commands.join("\n  ")
-    )
 }
 
 /// Listens to a client that only looks.
@@ -238,18 +226,13 @@ impl<'a> Preflight<'a> {
         if missing_answers.is_empty() && missing_outputs.is_empty() {
             return Ok(answers);
         }
-        let command = |topic: &String| {
-            format!(
-                "kafka-topics.sh --bootstrap-server {} --create --topic {topic} --partitions {}",
-                self.connection.kafka.bootstrap_servers,
-                if partitions == 0 { 6 } else { wanted }
-            )
-        };
-        let topics: Vec<_> = missing_answers.into_iter().chain(missing_outputs).collect();
-        Err(StartError::MissingTopics {
-            commands: topics.iter().map(command).collect(),
-            topics,
-        })
+        Err(StartError::MissingTopics(MissingTopics {
+            answers: missing_answers,
+            outputs: missing_outputs,
+            create: settings.create,
+            servers: self.connection.kafka.bootstrap_servers.clone(),
+            partitions: (partitions > 0).then_some(partitions),
+        }))
     }
 
     fn look_at_topic(&self, topic: &str, deadline: Instant) -> Result<Seen, StartError> {

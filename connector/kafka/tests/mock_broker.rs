@@ -323,7 +323,7 @@ async fn a_missing_topic_is_refused_with_the_command_that_makes_it() {
     let mut connection = connection(&broker, DeliveryGuarantee::ExactlyOnce);
     connection.topics.pairs = "not.there".to_owned();
     match connect(connection).await {
-        Err(error @ StartError::MissingTopics { .. }) => {
+        Err(error @ StartError::MissingTopics(_)) => {
             let told = error.to_string();
             let command = format!(
                 "kafka-topics.sh --bootstrap-server {} --create --topic not.there --partitions 3",

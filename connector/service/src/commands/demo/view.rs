@@ -21,6 +21,8 @@ use crate::{
 /// What to try next, in a file of its own because `tests/cli` tries it: a proposal that the bundled
 /// model does not correct would be a bad start.
 const PROPOSAL: &str = include_str!("proposal.txt");
+/// The program, as the proposal names it.
+const PROGRAM: &str = "aligner-connector";
 
 /// The demo's output.
 pub struct View {
@@ -158,23 +160,26 @@ impl View {
         }
         writeln!(out)?;
         writeln!(out, "Next:")?;
-        writeln!(out, "  {}", PROPOSAL.trim_end())?;
-        if in_process {
-            writeln!(
-                out,
-                "  aligner-connector demo --bootstrap-servers localhost:9092   on your own Kafka"
-            )?;
+        let program = program();
+        let own_kafka = "demo --bootstrap-servers localhost:9092   on your own Kafka";
+        for arguments in [PROPOSAL.trim_end().trim_start_matches(PROGRAM).trim_start()]
+            .into_iter()
+            .chain(in_process.then_some(own_kafka))
+            .chain([
+                "validate --config config/connector.yaml",
+                "run --config config/connector.yaml --set topics.create=true",
+            ])
+        {
+            writeln!(out, "  {program} {arguments}")?;
         }
-        writeln!(
-            out,
-            "  aligner-connector validate --config config/connector.yaml"
-        )?;
-        writeln!(
-            out,
-            "  aligner-connector run --config config/connector.yaml"
-        )?;
         Ok(())
     }
+}
+
+/// What this was called by, so that a proposal can be typed as it stands.
+fn program() -> String {
+    let called = std::env::args().next();
+    called.unwrap_or_else(|| PROGRAM.to_owned())
 }
 
 fn short(duration: Duration) -> String {
