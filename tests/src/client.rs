@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Mutex,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -22,7 +22,7 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use crate::wait;
+use crate::{heard::Heard, reminder::Reminder, wait};
 
 /// How long an admin call may take.
 const ADMIN_LIMIT: Duration = Duration::from_secs(30);
@@ -167,7 +167,7 @@ pub fn delete_records(settings: &ClientConfig, topic: &str, partition: i32, offs
 }
 
 /// Broker ids that lead the partitions of `topic`, -1 where there is none.
-pub fn leaders(consumer: &BaseConsumer<Silent>, topic: &str) -> Option<Vec<i32>> {
+pub fn leaders<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Option<Vec<i32>> {
     let metadata = consumer
         .fetch_metadata(Some(topic), Duration::from_secs(5))
         .ok()?;
@@ -256,33 +256,74 @@ const MARK_HEADER: &str = "harness.mark";
 /// So the reader writes a mark into every partition and reads until it meets them. A mark is
 /// also proof that no transaction hangs: the last stable offset cannot pass an open one.
 pub struct Reader {
-    consumer: BaseConsumer<Silent>,
-    marker: ThreadedProducer<Silent>,
+    consumer: BaseConsumer<Heard>,
+    marker: ThreadedProducer<Heard>,
+    reminder: Reminder,
     partitions: BTreeSet<(String, i32)>,
-    marks: BTreeMap<u64, BTreeSet<(String, i32)>>,
+    marks: Marks,
     next_mark: u64,
     /// Tells its marks from those of other readers of the same topics.
     name: u64,
 }
 
+/// The marks that were written and not yet met, and where.
+#[derive(Debug, Clone, Default)]
+struct Marks(Arc<Mutex<BTreeMap<u64, BTreeSet<(String, i32)>>>>);
+
+impl Marks {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, BTreeSet<(String, i32)>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What stands between a [`Reader`] and its marks, for whoever waits in another thread.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    marks: Marks,
+    marker: Heard,
+    consumer: Heard,
+}
+
+impl Progress {
+    /// The marks that were not met, and what both clients heard last.
+    pub fn told(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (mark, partitions) in self.marks.lock().iter() {
+            let partitions: Vec<_> = partitions
+                .iter()
+                .map(|(topic, partition)| format!("{topic}-{partition}"))
+                .collect();
+            if !partitions.is_empty() {
+                lines.push(format!("mark {mark} not met in {}", partitions.join(" ")));
+            }
+        }
+        for (client, heard) in [("marker", &self.marker), ("reader", &self.consumer)] {
+            lines.extend(heard.lines().iter().map(|line| format!("{client}: {line}")));
+        }
+        lines
+    }
+}
+
 impl Reader {
     /// Reads `topics` from the beginning. Topics that do not exist are an error of the test.
     pub fn open(settings: &ClientConfig, topics: &[&str]) -> Self {
-        let marker = settings
-            .clone()
+        let heard = Heard::default();
+        let marker = heard
+            .about(&mut settings.clone(), "eos,broker")
             .set("enable.idempotence", "true")
             .set("linger.ms", "0")
-            .create_with_context(Silent)
+            .create_with_context(heard)
             .expect("constant settings are valid");
-        let consumer: BaseConsumer<Silent> = settings
-            .clone()
+        let heard = Heard::default();
+        let consumer: BaseConsumer<Heard> = heard
+            .about(&mut settings.clone(), "broker,metadata")
             .set("group.id", "harness-reader")
             .set("isolation.level", "read_committed")
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "earliest")
             .set("fetch.wait.max.ms", "50")
             .set("fetch.message.max.bytes", "4194304")
-            .create_with_context(Silent)
+            .create_with_context(heard)
             .expect("constant settings are valid");
         let mut partitions = BTreeSet::new();
         let mut list = TopicPartitionList::new();
@@ -300,8 +341,9 @@ impl Reader {
         Self {
             consumer,
             marker,
+            reminder: Reminder::of(settings),
             partitions,
-            marks: BTreeMap::new(),
+            marks: Marks::default(),
             next_mark: 0,
             name: rand::random(),
         }
@@ -315,6 +357,7 @@ impl Reader {
             // Brokers come and go under these tests, and the reader outlives them: an error is
             // only a moment without records.
             if let Some(Ok(message)) = self.consumer.poll(left) {
+                self.reminder.postpone();
                 let record = Record::of(&message);
                 match record.header(MARK_HEADER) {
                     None => return Some(record),
@@ -323,6 +366,7 @@ impl Reader {
                         if name == self.name.to_string()
                             && let Some(missing) = self
                                 .marks
+                                .lock()
                                 .get_mut(&mark.parse().expect("marks are numbered"))
                         {
                             missing.remove(&(record.topic, record.partition));
@@ -331,6 +375,10 @@ impl Reader {
                 }
             }
             if left.is_zero() {
+                if self.reminder.is_due() {
+                    self.reminder.remind(self.consumer.client());
+                    self.reminder.remind(self.marker.client());
+                }
                 return None;
             }
         }
@@ -355,13 +403,22 @@ impl Reader {
                 )
                 .unwrap_or_else(|(error, _)| panic!("mark {topic}-{partition}: {error}"));
         }
-        self.marks.insert(mark, self.partitions.clone());
+        self.marks.lock().insert(mark, self.partitions.clone());
         mark
     }
 
     /// Whether everything before `mark` was handed out.
     pub fn passed(&self, mark: u64) -> bool {
-        self.marks.get(&mark).is_none_or(BTreeSet::is_empty)
+        self.marks.lock().get(&mark).is_none_or(BTreeSet::is_empty)
+    }
+
+    /// Where it stands, to be asked by whoever waits for it.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            marks: self.marks.clone(),
+            marker: self.marker.context().as_ref().clone(),
+            consumer: self.consumer.context().as_ref().clone(),
+        }
     }
 
     /// Everything up to the last of `landings`, which must be there. Writes no mark, for topics
@@ -443,6 +500,7 @@ impl ProducerContext for Landings {
 /// An idempotent producer that knows where each record landed.
 pub struct Writer {
     producer: ThreadedProducer<Landings>,
+    reminder: Reminder,
     sent: usize,
 }
 
@@ -453,12 +511,17 @@ impl Writer {
         if settings.get("linger.ms").is_none() {
             settings.set("linger.ms", "5");
         }
+        let reminder = Reminder::of(&settings);
         let producer = settings
             .set("enable.idempotence", "true")
             .set("message.max.bytes", "8388608")
             .create_with_context(Landings::default())
             .expect("constant settings are valid");
-        Self { producer, sent: 0 }
+        Self {
+            producer,
+            reminder,
+            sent: 0,
+        }
     }
 
     /// Sends one record; its index in [`Writer::settle`]'s answer is the order of sending.
@@ -505,7 +568,11 @@ impl Writer {
     /// Waits until everything sent so far has landed, and says where.
     pub fn settle(&mut self, limit: Duration) -> Vec<Landing> {
         let sent = std::mem::take(&mut self.sent);
+        self.reminder.postpone();
         wait::until("input records landed", limit, || {
+            if self.reminder.is_due() {
+                self.reminder.remind(self.producer.client());
+            }
             let landed = self
                 .producer
                 .context()
@@ -532,6 +599,7 @@ impl Writer {
 /// Looks up the stable committed offsets of a group.
 pub struct Committed {
     consumer: BaseConsumer<Silent>,
+    reminder: Reminder,
     topic: String,
 }
 
@@ -547,6 +615,7 @@ impl Committed {
             .expect("constant settings are valid");
         Self {
             consumer,
+            reminder: Reminder::of(settings),
             topic: topic.to_owned(),
         }
     }
@@ -563,6 +632,14 @@ impl Committed {
 
     /// The offsets of the partitions that have one; nothing while the brokers cannot say.
     pub fn fetch(&mut self) -> Option<BTreeMap<i32, i64>> {
+        let found = self.look();
+        if found.is_none() && self.reminder.is_due() {
+            self.reminder.remind(self.consumer.client());
+        }
+        found
+    }
+
+    fn look(&self) -> Option<BTreeMap<i32, i64>> {
         let partitions = leaders(&self.consumer, &self.topic)?.len();
         let mut list = TopicPartitionList::new();
         for partition in 0..i32::try_from(partitions).expect("few partitions") {

@@ -15,6 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use crate::{
     client::{self, Silent},
     kafka::Kafka,
+    reminder::Reminder,
     wait,
 };
 
@@ -30,6 +31,7 @@ pub struct Look {
 /// A group.
 pub struct Group {
     consumer: BaseConsumer<Silent>,
+    reminder: Reminder,
     name: String,
 }
 
@@ -38,16 +40,20 @@ impl Group {
     pub fn of(kafka: &Kafka, name: &str) -> Self {
         Self {
             consumer: client::silent_consumer(kafka.settings()),
+            reminder: Reminder::of(kafka.settings()),
             name: format!("connect-{name}"),
         }
     }
 
     /// Looks at it; nothing if the brokers do not answer.
     pub fn look(&self) -> Option<Look> {
-        let list = self
+        let answer = self
             .consumer
-            .fetch_group_list(Some(&self.name), Duration::from_secs(5))
-            .ok()?;
+            .fetch_group_list(Some(&self.name), Duration::from_secs(5));
+        if answer.is_err() && self.reminder.is_due() {
+            self.reminder.remind(self.consumer.client());
+        }
+        let list = answer.ok()?;
         let group = list
             .groups()
             .iter()

@@ -17,7 +17,7 @@ use std::{
 use rdkafka::ClientConfig;
 
 use crate::{
-    client::{self, Landing, Outgoing, Reader, Writer},
+    client::{self, Landing, Outgoing, Progress, Reader, Writer},
     connector::Topics,
     diagnosis,
     kafka::Kafka,
@@ -41,6 +41,7 @@ pub struct Oracle {
     writer: Mutex<Writer>,
     /// How far the reader's marks have passed, for those who wait on it.
     marks: Arc<Marks>,
+    progress: Progress,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -72,11 +73,13 @@ impl Oracle {
         let stop = Arc::new(AtomicBool::new(false));
         let marks = Arc::new(Marks::default());
         let group = format!("connect-{name}");
+        let reader = Reader::open(
+            settings,
+            &[&topics.corrections, &topics.pairs, &topics.dead_letters],
+        );
+        let progress = reader.progress();
         let watch = Watch {
-            reader: Reader::open(
-                settings,
-                &[&topics.corrections, &topics.pairs, &topics.dead_letters],
-            ),
+            reader,
             committed: client::Committed::of(settings, &group, &topics.answers),
             ledger: Arc::clone(&ledger),
             topics: topics.clone(),
@@ -94,6 +97,7 @@ impl Oracle {
             group,
             writer: Mutex::new(Writer::open(settings)),
             marks,
+            progress,
             stop,
             thread: Some(thread),
         }
@@ -235,7 +239,9 @@ impl Oracle {
     /// What stands between the readers and what is missing, for the message of a failure.
     fn why(&self) -> String {
         let missing = self.lock().still_missing();
-        diagnosis::of(&self.settings, &self.topics, missing).join("\n  ")
+        let mut lines = diagnosis::of(&self.settings, &self.topics, missing);
+        lines.extend(self.progress.told());
+        lines.join("\n  ")
     }
 
     /// The books, for questions that only one test asks.

@@ -12,6 +12,7 @@
 //!
 //! Plaintext only; a secured broker is tested without it.
 
+mod codec;
 mod wire;
 
 use std::{
@@ -60,6 +61,8 @@ pub enum Fault {
     LateResponse(Duration),
     /// The request is not sent; the client is answered with this error code.
     Refuse(i16),
+    /// The answer, which must be metadata, names no broker at all, as where none keeps its session.
+    NoBrokers,
     /// The request is not sent until [`Held::release`].
     HoldRequest,
     /// The broker applies the request; its answer waits for [`Held::release`].
@@ -434,6 +437,7 @@ impl Line {
                     Fault::LoseResponse
                     | Fault::SwallowResponse
                     | Fault::LateResponse(_)
+                    | Fault::NoBrokers
                     | Fault::HoldResponse => on_answer = Some(rule),
                 }
             }
@@ -444,7 +448,7 @@ impl Line {
 
     async fn responses(self: Arc<Self>, mut from: OwnedReadHalf) -> io::Result<()> {
         loop {
-            let frame = read_frame(&mut from).await?;
+            let mut frame = read_frame(&mut from).await?;
             self.shared.wait_open().await?;
             let correlation = wire::correlation(&frame).map_err(malformed)?;
             let Some((header, rule)) = lock(&self.in_flight).remove(&correlation) else {
@@ -460,6 +464,9 @@ impl Line {
                     Fault::SwallowResponse => continue,
                     Fault::LateResponse(delay) => tokio::time::sleep(delay).await,
                     Fault::HoldResponse => rule.wait_released().await,
+                    Fault::NoBrokers => {
+                        frame = wire::without_brokers(header, &frame).map_err(malformed)?;
+                    }
                     _ => {}
                 }
             }

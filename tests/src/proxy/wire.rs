@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use super::codec::{Answer, Cursor, Edit};
+
 /// Requests that rules can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ApiKey {
@@ -93,7 +95,7 @@ impl ApiKey {
         }
     }
 
-    fn is_flexible(self, version: i16) -> bool {
+    pub(super) fn is_flexible(self, version: i16) -> bool {
         version >= self.first_flexible()
     }
 }
@@ -119,7 +121,7 @@ pub struct RequestHeader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
-type Result<T> = std::result::Result<T, Malformed>;
+pub(super) type Result<T> = std::result::Result<T, Malformed>;
 
 /// Reads a request's header; `frame` is without its length.
 pub fn request_header(frame: &[u8]) -> Result<RequestHeader> {
@@ -217,6 +219,49 @@ fn rewrite_metadata(
         if version >= 1 {
             edit.copy_string()?;
         }
+        edit.copy_tags()?;
+    }
+    Ok(edit.finish())
+}
+
+/// The same metadata of a cluster that has no broker at the moment, and so no leaders. From the first
+/// version on that has all of this in it.
+pub fn without_brokers(header: RequestHeader, frame: &[u8]) -> Result<Vec<u8>> {
+    const LEADER_NOT_AVAILABLE: i16 = 5;
+    if header.api != ApiKey::Metadata || header.version < 10 {
+        return Err(Malformed);
+    }
+    let mut edit = Edit::response(header.api, header.version, frame)?;
+    edit.copy_bytes(4)?;
+    for _ in 0..edit.from.array()? {
+        edit.from.take(4)?;
+        edit.from.string()?;
+        edit.from.take(4)?;
+        edit.from.string()?;
+        edit.from.tags()?;
+    }
+    edit.to.array(0);
+    edit.copy_string()?;
+    edit.from.i32()?;
+    edit.to.i32(-1);
+    for _ in 0..edit.copy_array()? {
+        edit.copy_bytes(2)?;
+        edit.copy_string()?;
+        edit.copy_bytes(16 + 1)?;
+        for _ in 0..edit.copy_array()? {
+            edit.from.i16()?;
+            edit.to.i16(LEADER_NOT_AVAILABLE);
+            edit.copy_bytes(4)?;
+            edit.from.i32()?;
+            edit.to.i32(-1);
+            edit.copy_bytes(4)?;
+            for _replicas_in_sync_offline in 0..3 {
+                let nodes = edit.copy_array()?;
+                edit.copy_bytes(4 * nodes)?;
+            }
+            edit.copy_tags()?;
+        }
+        edit.copy_bytes(4)?;
         edit.copy_tags()?;
     }
     Ok(edit.finish())
@@ -394,219 +439,6 @@ fn request_body(frame: &[u8]) -> Result<(RequestHeader, Cursor<'_>)> {
     Ok((header, cursor))
 }
 
-struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    flexible: bool,
-}
-
-impl<'a> Cursor<'a> {
-    fn new(bytes: &'a [u8], flexible: bool) -> Self {
-        Self {
-            bytes,
-            at: 0,
-            flexible,
-        }
-    }
-
-    fn take(&mut self, count: usize) -> Result<&'a [u8]> {
-        let end = self.at.checked_add(count).ok_or(Malformed)?;
-        let taken = self.bytes.get(self.at..end).ok_or(Malformed)?;
-        self.at = end;
-        Ok(taken)
-    }
-
-    fn i16(&mut self) -> Result<i16> {
-        let bytes = self.take(2)?;
-        Ok(i16::from_be_bytes([bytes[0], bytes[1]]))
-    }
-
-    fn i32(&mut self) -> Result<i32> {
-        let bytes = self.take(4)?;
-        Ok(i32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-    }
-
-    fn varint(&mut self) -> Result<usize> {
-        let mut value = 0;
-        for shift in (0..35).step_by(7) {
-            let byte = self.take(1)?[0];
-            value |= usize::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(Malformed)
-    }
-
-    /// A length; `None` is null. Compact lengths are one more than they say.
-    fn length(&mut self, classic: fn(&mut Self) -> Result<i32>) -> Result<Option<usize>> {
-        if self.flexible {
-            return Ok(self.varint()?.checked_sub(1));
-        }
-        Ok(usize::try_from(classic(self)?).ok())
-    }
-
-    fn array(&mut self) -> Result<usize> {
-        Ok(self.length(Self::i32)?.unwrap_or(0))
-    }
-
-    fn string(&mut self) -> Result<Option<&'a [u8]>> {
-        let length = self.length(|cursor| cursor.i16().map(i32::from))?;
-        length.map(|length| self.take(length)).transpose()
-    }
-
-    fn records(&mut self) -> Result<()> {
-        if let Some(length) = self.length(Self::i32)? {
-            self.take(length)?;
-        }
-        Ok(())
-    }
-
-    fn tags(&mut self) -> Result<()> {
-        if self.flexible {
-            for _ in 0..self.varint()? {
-                self.varint()?;
-                let length = self.varint()?;
-                self.take(length)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// An answer in the making.
-struct Answer {
-    bytes: Vec<u8>,
-    flexible: bool,
-}
-
-impl Answer {
-    fn new(correlation: i32, flexible: bool) -> Self {
-        let mut answer = Self {
-            bytes: correlation.to_be_bytes().to_vec(),
-            flexible,
-        };
-        answer.tags();
-        answer
-    }
-
-    fn i16(&mut self, value: i16) {
-        self.bytes.extend(value.to_be_bytes());
-    }
-
-    fn i32(&mut self, value: i32) {
-        self.bytes.extend(value.to_be_bytes());
-    }
-
-    fn i64(&mut self, value: i64) {
-        self.bytes.extend(value.to_be_bytes());
-    }
-
-    fn varint(&mut self, mut value: usize) {
-        while value >= 0x80 {
-            self.bytes
-                .push(u8::try_from(value & 0x7f).expect("seven bits") | 0x80);
-            value >>= 7;
-        }
-        self.bytes.push(u8::try_from(value).expect("seven bits"));
-    }
-
-    fn array(&mut self, length: usize) {
-        if self.flexible {
-            self.varint(length + 1);
-        } else {
-            self.i32(i32::try_from(length).expect("few elements"));
-        }
-    }
-
-    fn string(&mut self, text: Option<&[u8]>) {
-        match (self.flexible, text) {
-            (true, None) => self.varint(0),
-            (true, Some(text)) => {
-                self.varint(text.len() + 1);
-                self.bytes.extend(text);
-            }
-            (false, None) => self.i16(-1),
-            (false, Some(text)) => {
-                self.i16(i16::try_from(text.len()).expect("a short string"));
-                self.bytes.extend(text);
-            }
-        }
-    }
-
-    fn tags(&mut self) {
-        if self.flexible {
-            self.varint(0);
-        }
-    }
-}
-
-/// Copies an answer, changing addresses on the way.
-struct Edit<'a> {
-    from: Cursor<'a>,
-    to: Answer,
-}
-
-impl<'a> Edit<'a> {
-    fn response(api: ApiKey, version: i16, frame: &'a [u8]) -> Result<Self> {
-        let flexible = api.is_flexible(version);
-        let mut from = Cursor::new(frame, flexible);
-        let correlation = from.i32()?;
-        from.tags()?;
-        Ok(Self {
-            from,
-            to: Answer::new(correlation, flexible),
-        })
-    }
-
-    fn copy_bytes(&mut self, count: usize) -> Result<()> {
-        let bytes = self.from.take(count)?;
-        self.to.bytes.extend(bytes);
-        Ok(())
-    }
-
-    fn copy_array(&mut self) -> Result<usize> {
-        let length = self.from.array()?;
-        self.to.array(length);
-        Ok(length)
-    }
-
-    fn copy_string(&mut self) -> Result<()> {
-        let text = self.from.string()?;
-        self.to.string(text);
-        Ok(())
-    }
-
-    fn copy_tags(&mut self) -> Result<()> {
-        let start = self.from.at;
-        self.from.tags()?;
-        let tags = &self.from.bytes[start..self.from.at];
-        self.to.bytes.extend(tags);
-        Ok(())
-    }
-
-    fn map_address(&mut self, route: &mut dyn FnMut(&str, i32) -> (String, i32)) -> Result<()> {
-        let host = self.from.string()?.unwrap_or_default();
-        let port = self.from.i32()?;
-        let host = std::str::from_utf8(host).map_err(|_| Malformed)?;
-        // An answer that names nobody says so with an empty host and port -1.
-        let (host, port) = if host.is_empty() || port < 0 {
-            (host.to_owned(), port)
-        } else {
-            route(host, port)
-        };
-        self.to.string(Some(host.as_bytes()));
-        self.to.i32(port);
-        Ok(())
-    }
-
-    fn finish(mut self) -> Vec<u8> {
-        let rest = &self.from.bytes[self.from.at..];
-        self.to.bytes.extend(rest);
-        self.to.bytes
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -635,8 +467,8 @@ mod tests {
         assert_eq!(cursor.at, edited.len());
     }
 
-    #[test]
-    fn addresses_in_a_flexible_metadata_answer_are_mapped_and_the_rest_is_kept() {
+    /// A flexible metadata answer with two brokers, `a` and `b`, and one partition.
+    fn metadata() -> Answer {
         let mut frame = Answer::new(7, true);
         frame.i32(0);
         frame.array(2);
@@ -648,23 +480,65 @@ mod tests {
             frame.tags();
         }
         frame.string(Some(b"cluster"));
-        frame.i32(1);
-        let edited = rewrite(ApiKey::Metadata, 12, &frame.bytes, &mut to_proxy).unwrap();
-        let mut cursor = Cursor::new(&edited, true);
-        cursor.take(4).unwrap();
-        cursor.tags().unwrap();
-        cursor.take(4).unwrap();
-        assert_eq!(cursor.array(), Ok(2));
-        for (id, host) in [(1, &b"proxy-of-a"[..]), (2, &b"proxy-of-b"[..])] {
-            assert_eq!(cursor.i32(), Ok(id));
-            assert_eq!(cursor.string(), Ok(Some(host)));
-            assert_eq!(cursor.i32(), Ok(9093));
-            assert_eq!(cursor.string(), Ok(None));
-            cursor.tags().unwrap();
+        topics(&mut frame, 1, 0);
+        frame
+    }
+
+    /// The controller's id, and the topics.
+    fn topics(frame: &mut Answer, leader: i32, error: i16) {
+        frame.i32(leader);
+        frame.array(1);
+        frame.i16(0);
+        frame.string(Some(b"topic"));
+        frame.bytes.extend([9; 16 + 1]);
+        frame.array(1);
+        frame.i16(error);
+        frame.i32(3);
+        frame.i32(leader);
+        frame.i32(11);
+        for nodes in [&[1, 2][..], &[1], &[]] {
+            frame.array(nodes.len());
+            nodes.iter().for_each(|&node| frame.i32(node));
         }
-        assert_eq!(cursor.string(), Ok(Some(&b"cluster"[..])));
-        assert_eq!(cursor.i32(), Ok(1));
-        assert_eq!(cursor.at, edited.len());
+        frame.tags();
+        frame.i32(i32::MIN);
+        frame.tags();
+        frame.tags();
+    }
+
+    #[test]
+    fn brokers_and_leaders_are_left_out_of_metadata_and_the_rest_is_kept() {
+        let header = RequestHeader {
+            api: ApiKey::Metadata,
+            version: 12,
+            correlation: 7,
+        };
+        let mut expected = Answer::new(7, true);
+        expected.i32(0);
+        expected.array(0);
+        expected.string(Some(b"cluster"));
+        topics(&mut expected, -1, 5);
+        let edited = without_brokers(header, &metadata().bytes).unwrap();
+        assert_eq!(edited, expected.bytes);
+    }
+
+    #[test]
+    fn addresses_in_a_flexible_metadata_answer_are_mapped_and_the_rest_is_kept() {
+        let frame = metadata();
+        let edited = rewrite(ApiKey::Metadata, 12, &frame.bytes, &mut to_proxy).unwrap();
+        let mut expected = Answer::new(7, true);
+        expected.i32(0);
+        expected.array(2);
+        for (id, host) in [(1, &b"proxy-of-a"[..]), (2, &b"proxy-of-b"[..])] {
+            expected.i32(id);
+            expected.string(Some(host));
+            expected.i32(9093);
+            expected.string(None);
+            expected.tags();
+        }
+        expected.string(Some(b"cluster"));
+        topics(&mut expected, 1, 0);
+        assert_eq!(edited, expected.bytes);
     }
 
     #[test]
