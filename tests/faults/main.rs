@@ -12,6 +12,7 @@ mod machine;
 mod matrix;
 mod metrics;
 mod overload;
+mod shown_empty;
 mod sigterm;
 mod topics;
 mod unreadable;

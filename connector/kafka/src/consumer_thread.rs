@@ -138,6 +138,7 @@ impl ConsumerThread {
                 tracing::error!(%error, "the group went on without us");
                 membership.tenures.end(&membership.tenures.current());
             }
+            self.remind();
         }
         self.close();
     }
@@ -159,8 +160,13 @@ impl ConsumerThread {
                 Step::Suspend => self.suspend(true),
                 Step::Resume => self.suspend(false),
             }
+            self.remind();
         }
         Ok(())
+    }
+
+    fn remind(&self) {
+        self.membership().listener.remind(self.consumer.client());
     }
 
     fn membership(&self) -> &Membership {

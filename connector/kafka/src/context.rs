@@ -11,12 +11,13 @@ use std::{
 };
 
 use rdkafka::{
-    ClientContext,
+    ClientConfig, ClientContext,
+    client::Client,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
 };
 
-use crate::stats::ReportingClient;
+use crate::{reminder::Reminder, stats::ReportingClient};
 
 /// The same thing is not logged again within this time.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(10);
@@ -88,6 +89,7 @@ impl Fault {
 pub(crate) struct Listener {
     client: &'static str,
     reports: Option<ReportingClient>,
+    reminder: Reminder,
     heard: Mutex<Heard>,
 }
 
@@ -98,10 +100,16 @@ struct Heard {
 }
 
 impl Listener {
-    pub(crate) fn new(client: &'static str, reports: Option<ReportingClient>) -> Self {
+    /// For a client that is made with these properties.
+    pub(crate) fn new(
+        client: &'static str,
+        reports: Option<ReportingClient>,
+        config: &ClientConfig,
+    ) -> Self {
         Self {
             client,
             reports,
+            reminder: Reminder::of(config),
             heard: Mutex::default(),
         }
     }
@@ -114,6 +122,11 @@ impl Listener {
             .unwrap_or_else(PoisonError::into_inner)
             .fault
             .clone()
+    }
+
+    /// To be called again and again by those who use the client; see [`Reminder`].
+    pub(crate) fn remind<C: ClientContext>(&self, client: &Client<C>) {
+        self.reminder.remind(client);
     }
 
     fn admit(&self, thing: &str) -> Option<u64> {
@@ -182,6 +195,7 @@ impl ClientContext for Listener {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
+        self.reminder.take_report(statistics);
         if let Some(reports) = &self.reports {
             reports.take_report(statistics);
         }
@@ -249,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_refused_password_outlives_the_broken_connections_after_it() {
-        let listener = Listener::new("consumer", None);
+        let listener = Listener::new("consumer", None, &ClientConfig::new());
         listener.error(
             KafkaError::Global(RDKafkaErrorCode::Authentication),
             "refused",

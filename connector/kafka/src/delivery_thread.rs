@@ -525,8 +525,9 @@ mod tests {
         let meter = opentelemetry::global::meter("test");
         let absence = Absence::new(Duration::ZERO, true);
         let stats = ClientStats::new(Arc::clone(&tenures), absence, &meter);
+        let config = properties::consumer(connection);
         let membership = Membership {
-            listener: Listener::new("consumer", None),
+            listener: Listener::new("consumer", None, &config),
             tenures: Arc::clone(&tenures),
             courses: Mutex::default(),
             handoff: Arc::new(Handoff::new(1 << 20)),
@@ -539,7 +540,6 @@ mod tests {
             suspended: AtomicBool::new(false),
             changes: AtomicU64::new(0),
         };
-        let config = properties::consumer(connection);
         let (_, consumer) = ConsumerThread::create(config, membership, 1, Duration::ZERO)
             .expect("these properties are usable");
         OutletParts {

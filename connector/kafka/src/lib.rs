@@ -41,6 +41,7 @@ mod producer_thread;
 mod properties;
 mod recovery;
 mod rejection;
+mod reminder;
 mod reports;
 mod settings;
 mod sink;

@@ -15,7 +15,7 @@ use rdkafka::{
     error::{KafkaError, KafkaResult},
 };
 
-use crate::{properties, settings::Connection};
+use crate::{properties, reminder::Reminder, settings::Connection};
 
 /// How long one look may take.
 pub(crate) const LOOK_TIMEOUT: Duration = Duration::from_secs(4);
@@ -44,6 +44,7 @@ pub(crate) trait Lookout {
             for client in self.clients() {
                 // Errors wait for somebody who polls.
                 let _ = client.0.poll(Duration::ZERO);
+                client.0.context().0.remind(client.0.client());
             }
             if Instant::now() >= next_look {
                 self.look();
@@ -64,7 +65,8 @@ impl LogEnds {
             .remove("group.id")
             .set("isolation.level", isolation)
             .set_log_level(RDKafkaLogLevel::Emerg);
-        BaseConsumer::from_config_and_context(&config, Quiet).map(Self)
+        let quiet = Quiet(Reminder::of(&config));
+        BaseConsumer::from_config_and_context(&config, quiet).map(Self)
     }
 
     /// The partitions of a topic that have a leader. One without would keep the answers about all
@@ -113,10 +115,15 @@ impl LogEnds {
 }
 
 /// Says nothing: what these clients meet, the others meet as well.
-struct Quiet;
+struct Quiet(Reminder);
 
 impl ClientContext for Quiet {
     fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.0.take_report(statistics);
+    }
+
     fn error(&self, _: KafkaError, _: &str) {}
 }
 

@@ -1,11 +1,11 @@
 //! The few calls that need librdkafka itself, and the only unsafe code of this crate.
 //!
-//! Six reasons bring us here. The wrapper keeps a group's generation and member id to itself,
+//! Seven reasons bring us here. The wrapper keeps a group's generation and member id to itself,
 //! and a broker that is sent generation −1 switches fencing off, so that both must be looked at in
 //! the very object that is sent. The wrapper's commit flushes in steps of 100 ms. What failed a
 //! transaction it leaves to be asked for. It panics at a header whose key is not UTF-8, which any
-//! client may write. And neither the epoch of a record's leader nor the mock broker's rebalance
-//! delay has a wrapper at all.
+//! client may write. And neither naming brokers to a client at work, nor the epoch of a record's
+//! leader, nor the mock broker's rebalance delay has a wrapper at all.
 //!
 //! Every pointer comes from a live client that the caller holds a reference to for the length of
 //! the call, and librdkafka's handles may be used from any thread.
@@ -13,7 +13,7 @@
 #![allow(unsafe_code)]
 
 use std::{
-    ffi::CStr,
+    ffi::{CStr, CString},
     fmt,
     ptr::{self, NonNull},
     slice,
@@ -155,6 +155,15 @@ pub(crate) fn send_offsets<C: ClientContext>(
             milliseconds(timeout),
         )
     })
+}
+
+/// Names brokers that the client may ask, `host:port` separated by commas; how many of them it did not
+/// know.
+pub(crate) fn add_brokers<C: ClientContext>(client: &Client<C>, servers: &str) -> i32 {
+    // A configured list came through the same conversion when the client was made.
+    let servers = CString::new(servers).unwrap_or_default();
+    // SAFETY: the client lives as long as the reference to it; librdkafka copies the list.
+    unsafe { bindings::rd_kafka_brokers_add(client.native_ptr(), servers.as_ptr()) }
 }
 
 /// Commits. Delivery reports must be served by another thread meanwhile.

@@ -97,7 +97,7 @@ impl Outlet {
             config.set("batch.num.messages", "1");
         }
         let reports = Reports {
-            listener: Listener::new("producer", Some(parts.stats.client())),
+            listener: Listener::new("producer", Some(parts.stats.client()), &config),
             tally: Tally::default(),
         };
         let producer = ThreadedProducer::from_config_and_context(&config, reports)?;
@@ -110,6 +110,7 @@ impl Outlet {
 
     /// Claims the transactional id, which ends whatever an earlier holder left open.
     pub(crate) fn claim(&self, timeout: Duration) -> Result<(), TransactionError> {
+        self.remind();
         if self.parts.transactional {
             native::init_transactions(self.producer.client(), timeout)
         } else {
@@ -137,7 +138,13 @@ impl Outlet {
         transaction::end_again(attempt).map_or_else(EndedAgain::Failed, |()| EndedAgain::Done)
     }
 
+    fn remind(&self) {
+        let client = self.producer.client();
+        self.producer.context().listener.remind(client);
+    }
+
     fn attempt<'a>(&'a self, work: &'a Work, phase: &'a Phase) -> Attempt<'a> {
+        self.remind();
         Attempt {
             outlet: self,
             deliveries: &work.deliveries,
@@ -469,7 +476,8 @@ impl TransactionalClient for Attempt<'_> {
 
 impl Attempt<'_> {
     fn wait_for_reports(&self) -> Result<(), WriteFailure> {
-        match self.outlet.tally().wait(self.write_deadline) {
+        let outlet = self.outlet;
+        match outlet.tally().wait(self.write_deadline, || outlet.remind()) {
             Ok(()) => Ok(()),
             Err(RoundFailure::Undelivered(undelivered)) => {
                 Err(self.judge(&undelivered, self.outlet.one_by_one))

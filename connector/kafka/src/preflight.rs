@@ -83,6 +83,10 @@ impl ClientContext for Looker {
         self.0.log(level, facility, message);
     }
 
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.0.stats_raw(statistics);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         self.0.error(error, reason);
     }
@@ -110,7 +114,7 @@ impl<'a> Preflight<'a> {
     ) -> Result<Self, StartError> {
         let mut config = properties::preflight(connection);
         config.set_log_level(RDKafkaLogLevel::Info);
-        let looker = Looker(Listener::new("preflight", None));
+        let looker = Looker(Listener::new("preflight", None, &config));
         let client = BaseConsumer::from_config_and_context(&config, looker)
             .map_err(|error| StartError::Other(error.to_string()))?;
         Ok(Self {
@@ -140,6 +144,7 @@ impl<'a> Preflight<'a> {
     }
 
     fn check(&self) -> Result<(), StartError> {
+        self.client.context().0.remind(self.client.client());
         if self.given_up.load(Ordering::Acquire) {
             return Err(StartError::GivenUp);
         }

@@ -377,7 +377,6 @@ pub(crate) fn successor(connection: &Connection, transactional_id: &str) -> Clie
 pub(crate) fn preflight(connection: &Connection) -> ClientConfig {
     let mut config = common(connection);
     config
-        .set("statistics.interval.ms", "0")
         .set("group.id", &connection.group_id)
         .set("enable.auto.commit", "false")
         // Committed offsets are asked for only to learn whether we may; one that an open

@@ -20,6 +20,8 @@ use crate::context::Listener;
 /// How long the cause of a failure is waited for once its consequences are known: librdkafka throws
 /// messages away when a transaction has failed, and may never say of which message it was.
 const CAUSE_PATIENCE: Duration = Duration::from_secs(1);
+/// While nothing is reported.
+const MEANWHILE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Labels a produced message with its round and its index within it, in one machine word.
 const INDEX_BITS: u32 = 32;
@@ -116,15 +118,16 @@ impl Tally {
 
     /// Waits until everything is delivered; ends at the first report that says why it was not.
     /// What librdkafka throws away after such a failure says nothing by itself, but that nothing
-    /// will come of this round.
-    pub(crate) fn wait(&self, deadline: Instant) -> Result<(), RoundFailure> {
-        self.wait_with(deadline, CAUSE_PATIENCE)
+    /// will come of this round. Calls `meanwhile` now and then.
+    pub(crate) fn wait(&self, deadline: Instant, meanwhile: impl Fn()) -> Result<(), RoundFailure> {
+        self.wait_with(deadline, CAUSE_PATIENCE, meanwhile)
     }
 
     fn wait_with(
         &self,
         mut deadline: Instant,
         cause_patience: Duration,
+        meanwhile: impl Fn(),
     ) -> Result<(), RoundFailure> {
         let mut round = self.round();
         let mut doomed = false;
@@ -151,11 +154,16 @@ impl Tally {
                     silent.map(|(index, _)| index).collect(),
                 ));
             }
-            round = self
+            let (guard, waited) = self
                 .changed
-                .wait_timeout(round, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+                .wait_timeout(round, left.min(MEANWHILE_INTERVAL))
+                .unwrap_or_else(PoisonError::into_inner);
+            round = guard;
+            if waited.timed_out() {
+                drop(round);
+                meanwhile();
+                round = self.round();
+            }
         }
     }
 
@@ -220,7 +228,7 @@ mod tests {
                 }
             })
         };
-        assert_eq!(tally.wait(soon()), Ok(()));
+        assert_eq!(tally.wait(soon(), || ()), Ok(()));
         reporter.join().expect("the reporter only counts");
     }
 
@@ -234,7 +242,7 @@ mod tests {
         );
         assert!(tally.is_doomed());
         assert_eq!(
-            tally.wait(soon()),
+            tally.wait(soon(), || ()),
             Err(RoundFailure::Undelivered(vec![Undelivered {
                 index: 2,
                 code: RDKafkaErrorCode::MessageSizeTooLarge
@@ -248,7 +256,8 @@ mod tests {
         let round = tally.start(2);
         tally.report(Tally::label(round, 1), Some(RDKafkaErrorCode::PurgeQueue));
         let found = thread::scope(|scope| {
-            let waiting = scope.spawn(|| tally.wait_with(soon(), Duration::from_secs(3_600)));
+            let waiting =
+                scope.spawn(|| tally.wait_with(soon(), Duration::from_secs(3_600), || ()));
             tally.report(
                 Tally::label(round, 0),
                 Some(RDKafkaErrorCode::MessageSizeTooLarge),
@@ -266,7 +275,7 @@ mod tests {
         let tally = Tally::default();
         let round = tally.start(2);
         tally.report(Tally::label(round, 1), Some(RDKafkaErrorCode::PurgeQueue));
-        let found = tally.wait_with(soon(), Duration::ZERO);
+        let found = tally.wait_with(soon(), Duration::ZERO, || ());
         assert_eq!(
             found,
             Err(RoundFailure::Undelivered(vec![Undelivered {
@@ -284,10 +293,10 @@ mod tests {
         tally.report(Tally::label(old, 0), Some(RDKafkaErrorCode::PurgeQueue));
         tally.report(Tally::label(old, 0), None);
         assert_eq!(
-            tally.wait(Instant::now()),
+            tally.wait(Instant::now(), || ()),
             Err(RoundFailure::Outstanding(vec![0]))
         );
         tally.report(Tally::label(new, 0), None);
-        assert_eq!(tally.wait(soon()), Ok(()));
+        assert_eq!(tally.wait(soon(), || ()), Ok(()));
     }
 }

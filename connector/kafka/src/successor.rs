@@ -129,7 +129,7 @@ impl Successor {
     ) -> KafkaResult<Self> {
         let mut config = properties::preflight(&connection);
         config.set_log_level(RDKafkaLogLevel::Error);
-        let looker = Looker(Listener::new("successor", None));
+        let looker = Looker(Listener::new("successor", None, &config));
         let client = BaseConsumer::from_config_and_context(&config, looker)?;
         Ok(Self {
             neighbours: Neighbours::new(&connection.name, &connection.identity),
@@ -147,6 +147,7 @@ impl Successor {
         while !self.is_over() {
             // Errors and log lines wait for somebody who polls.
             let _ = self.client.poll(Duration::ZERO);
+            self.client.context().0.remind(self.client.client());
             if Instant::now() >= next_look {
                 next_look = Instant::now() + LOOK_INTERVAL;
                 if let Some(members) = self.members() {
@@ -279,7 +280,7 @@ impl Successor {
         let mut config = properties::successor(&self.connection, id);
         config.set_log_level(RDKafkaLogLevel::Error);
         let reports = Reports {
-            listener: Listener::new("successor", None),
+            listener: Listener::new("successor", None, &config),
             tally: Tally::default(),
         };
         let producer: ThreadedProducer<Reports> =
