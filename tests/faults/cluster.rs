@@ -22,6 +22,8 @@ use aligner_tests::{
 
 /// Generous, because three brokers and a connector share what cores there are.
 const LIMIT: Duration = Duration::from_secs(180);
+/// Longer than a broker's session with its controller.
+const FREEZE: Duration = Duration::from_secs(10);
 /// Events per second; a cluster on one machine takes some hundred milliseconds a transaction.
 const PER_SECOND: usize = 100;
 
@@ -110,6 +112,23 @@ fn three_brokers_stopped_one_after_another_lose_and_double_nothing() {
     });
     assert!(connector.sigterm().success());
     connector.assert_log_is_clean();
+}
+
+#[test]
+fn three_brokers_frozen_at_once_for_longer_than_their_sessions_lose_and_double_nothing() {
+    let kafka = cluster();
+    let story = Story::new(&kafka, "frozen-cluster", 3);
+    let mut connector = Connector::ready(&story.name, &story.config);
+    under_load(&story, |some_more| {
+        some_more();
+        for _ in 0..2 {
+            (1..=3).for_each(|broker| kafka.sigstop(broker));
+            thread::sleep(FREEZE);
+            (1..=3).for_each(|broker| kafka.sigcont(broker));
+            some_more();
+        }
+    });
+    assert!(connector.sigterm().success());
 }
 
 #[test]

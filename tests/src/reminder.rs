@@ -1,7 +1,7 @@
 //! Names the brokers again to clients that outlive them.
 //!
-//! Where a cluster shows no broker for a moment, librdkafka drops all that it knows, and up to 2.12 it
-//! may then ask nobody any more. Tests hurt brokers, and their own clients must not be what fails.
+//! Where a cluster shows no broker for a moment, librdkafka drops all that it knows, and may
+//! then ask nobody any more (seen with 2.12.1). Tests hurt brokers, and their own clients must not be what fails.
 
 use std::{
     ffi::CString,

@@ -27,7 +27,6 @@ pub struct MockError {
 /// A broker that lives as long as this value.
 pub struct MockBroker {
     /// The client that carries the mock and takes it along when dropped.
-    #[cfg_attr(not(test), expect(dead_code, reason = "held for what its drop ends"))]
     carrier: ThreadedProducer<DefaultProducerContext>,
     bootstrap_servers: String,
 }
@@ -40,6 +39,20 @@ impl std::fmt::Debug for MockBroker {
     }
 }
 
+fn failed(step: String) -> impl FnOnce(KafkaError) -> MockError {
+    move |source| MockError {
+        step,
+        source: Some(source),
+    }
+}
+
+fn nowhere() -> MockError {
+    MockError {
+        step: "be found behind its client".to_owned(),
+        source: None,
+    }
+}
+
 impl MockBroker {
     /// Starts a broker with these topics and numbers of partitions.
     ///
@@ -47,12 +60,6 @@ impl MockBroker {
     ///
     /// When the port or the topics cannot be had.
     pub fn start(topics: &[(&str, i32)]) -> Result<Self, MockError> {
-        let failed = |step: String| {
-            move |source| MockError {
-                step,
-                source: Some(source),
-            }
-        };
         let mut config = ClientConfig::new();
         config
             .set("test.mock.num.brokers", "1")
@@ -60,27 +67,30 @@ impl MockBroker {
         let carrier: ThreadedProducer<DefaultProducerContext> =
             ThreadedProducer::from_config(&config).map_err(failed("be started".to_owned()))?;
         if !native::set_mock_rebalance_delay(carrier.client(), Duration::ZERO) {
-            return Err(MockError {
-                step: "be found behind its client".to_owned(),
-                source: None,
-            });
+            return Err(nowhere());
         }
-        let bootstrap_servers = {
-            let cluster = carrier.client().mock_cluster().ok_or_else(|| MockError {
-                step: "be found behind its client".to_owned(),
-                source: None,
-            })?;
-            for (topic, partitions) in topics {
-                cluster
-                    .create_topic(topic, *partitions, 1)
-                    .map_err(failed(format!("make topic \"{topic}\"")))?;
-            }
-            cluster.bootstrap_servers()
-        };
-        Ok(Self {
+        let cluster = carrier.client().mock_cluster();
+        let bootstrap_servers = cluster.ok_or_else(nowhere)?.bootstrap_servers();
+        let broker = Self {
             carrier,
             bootstrap_servers,
-        })
+        };
+        for (topic, partitions) in topics {
+            broker.add_topic(topic, *partitions)?;
+        }
+        Ok(broker)
+    }
+
+    /// Makes a topic.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be had.
+    pub fn add_topic(&self, topic: &str, partitions: i32) -> Result<(), MockError> {
+        let cluster = self.carrier.client().mock_cluster().ok_or_else(nowhere)?;
+        cluster
+            .create_topic(topic, partitions, 1)
+            .map_err(failed(format!("make topic \"{topic}\"")))
     }
 
     /// Where clients find it.

@@ -33,6 +33,9 @@ use crate::{
 /// How long one question to a broker may take. Short, so that errors reported on the side are
 /// looked at soon.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a topic may be unknown to whichever broker is asked before it is missing: brokers learn of
+/// a new one, and a broker that has just started of all of them, a little later than others.
+const ABSENCE_PATIENCE: Duration = Duration::from_secs(3);
 /// Between questions to a broker that does not answer.
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
 
@@ -201,10 +204,11 @@ impl<'a> Preflight<'a> {
         runtime: &tokio::runtime::Handle,
     ) -> Result<BTreeMap<String, i32>, StartError> {
         let settings = &self.connection.topics;
+        let believed = Instant::now() + ABSENCE_PATIENCE;
         let mut missing_answers = Vec::new();
         let mut answers = BTreeMap::new();
         for topic in &settings.answers {
-            match self.look_at_topic(topic, deadline)? {
+            match self.look_at_topic(topic, believed, deadline)? {
                 Seen::Partitions(count) => {
                     answers.insert(topic.clone(), count);
                 }
@@ -214,7 +218,13 @@ impl<'a> Preflight<'a> {
         let partitions = most_partitions(&answers);
         let mut missing_outputs = Vec::new();
         for (_, topic) in settings.outputs() {
-            if let Seen::Missing = self.look_at_topic(topic, deadline)? {
+            // To make one that is there does no harm.
+            let believed = if settings.create {
+                Instant::now()
+            } else {
+                believed
+            };
+            if let Seen::Missing = self.look_at_topic(topic, believed, deadline)? {
                 missing_outputs.push(topic.to_owned());
             }
         }
@@ -240,7 +250,13 @@ impl<'a> Preflight<'a> {
         }))
     }
 
-    fn look_at_topic(&self, topic: &str, deadline: Instant) -> Result<Seen, StartError> {
+    /// Asks until a broker tells of the topic; one that is unknown after `believed` is missing.
+    fn look_at_topic(
+        &self,
+        topic: &str,
+        believed: Instant,
+        deadline: Instant,
+    ) -> Result<Seen, StartError> {
         loop {
             let problem = match self.client.fetch_metadata(Some(topic), QUESTION_TIMEOUT) {
                 Ok(metadata) => {
@@ -252,7 +268,11 @@ impl<'a> Preflight<'a> {
                         }
                         Some((Some(code), _)) => match RDKafkaErrorCode::from(code) {
                             RDKafkaErrorCode::UnknownTopicOrPartition
-                            | RDKafkaErrorCode::UnknownTopic => return Ok(Seen::Missing),
+                            | RDKafkaErrorCode::UnknownTopic
+                                if Instant::now() >= believed =>
+                            {
+                                return Ok(Seen::Missing);
+                            }
                             RDKafkaErrorCode::TopicAuthorizationFailed => {
                                 return Err(StartError::Forbidden(format!(
                                     "topic \"{topic}\" may not be used by this user; allow READ \

@@ -3,8 +3,8 @@
 //! Where no broker keeps its session with the controller (one that was frozen, or a cluster that starts
 //! anew), those that still answer tell, for a moment, of a cluster without brokers. librdkafka then
 //! drops all brokers that it knows, and begins anew with the bootstrap servers once it counts them as
-//! gone. Up to 2.12 it can miscount: it does not begin anew, has nobody to ask, and stays so for ever,
-//! without an error. Its reports go on, and tell.
+//! gone. It can miscount, or hold on to one that it has dropped (seen with 2.12.1): then it has nobody to
+//! ask, and stays so for ever, without an error. Its reports go on, and tell.
 
 use std::{
     collections::HashMap,

@@ -336,6 +336,21 @@ async fn a_missing_topic_is_refused_with_the_command_that_makes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_brokers_know_a_moment_later_is_not_missing() {
+    let broker = MockBroker::start(&TOPICS).expect("the mock starts");
+    let mut connection = connection(&broker, DeliveryGuarantee::AtLeastOnce);
+    connection.topics.pairs = "made.just.now".to_owned();
+    let start = tokio::spawn(connect(connection));
+    // It has asked by then, and been told of none.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    broker
+        .add_topic("made.just.now", 3)
+        .expect("a name for a topic");
+    let connected = start.await.expect("a start does not panic");
+    close(connected.expect("every topic is there by now")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_start_without_a_broker_can_be_given_up() {
     let kafka = KafkaSettings {
         bootstrap_servers: "127.0.0.1:9".to_owned(),
