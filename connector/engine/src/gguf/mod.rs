@@ -6,10 +6,12 @@
 //! asked for.
 
 mod ends;
+mod keys;
 mod sample;
 mod text;
+mod types;
 
-use std::{borrow::Cow, cell::RefCell, fs::File, io::BufReader, ops::RangeInclusive, path::Path};
+use std::{borrow::Cow, cell::RefCell, fs::File, io::BufReader, path::Path};
 
 use aligner_checkpoint::{
     ATTENTION_SOFTCAP, Activation, CheckpointError, Config, FINAL_SOFTCAP, Layer, Rope, SIZES,
@@ -24,10 +26,7 @@ use candle_core::{
 };
 
 pub(crate) use self::sample::Sample;
-use self::{
-    ends::ends,
-    text::{integer, number, shown},
-};
+use self::{ends::ends, text::integer, types::unreadable};
 use crate::{
     LoadError,
     rows::{Rows, Stored},
@@ -456,79 +455,6 @@ impl GgufFile {
         shape.ok_or_else(|| self.tensor_problem(tensor, "is missing".to_owned()))
     }
 
-    /// A key as the file spells it.
-    fn key(&self, key: &str) -> String {
-        format!("{}.{key}", self.architecture)
-    }
-
-    /// A number as [`Json`](aligner_checkpoint::Json) takes it, if the key is there.
-    fn number(&self, key: &str) -> Result<Option<f64>, LoadError> {
-        let key = self.key(key);
-        let Some(value) = self.content.metadata.get(&key) else {
-            return Ok(None);
-        };
-        match number(value).filter(|number| number.is_finite() && *number >= 0.0) {
-            Some(number) => Ok(Some(number)),
-            None => {
-                let problem = format!("is {}; it must be a number from 0 on", shown(value));
-                Err(self.problem(key, problem))
-            }
-        }
-    }
-
-    fn positive(&self, key: &str) -> Result<Option<f64>, LoadError> {
-        match self.number(key)? {
-            Some(number) if number <= 0.0 => {
-                let problem = format!("is {number}; it must be a number above 0");
-                Err(self.problem(self.key(key), problem))
-            }
-            number => Ok(number),
-        }
-    }
-
-    /// A whole number within `allowed`, if the key is there.
-    fn count(&self, key: &str, allowed: RangeInclusive<usize>) -> Result<Option<usize>, LoadError> {
-        let key = self.key(key);
-        let Some(value) = self.content.metadata.get(&key) else {
-            return Ok(None);
-        };
-        let count = integer(value).and_then(|count| usize::try_from(count).ok());
-        match count.filter(|count| allowed.contains(count)) {
-            Some(count) => Ok(Some(count)),
-            None => {
-                let (least, most) = (allowed.start(), allowed.end());
-                let expected = format!("expected a whole number of {least} to {most}");
-                Err(self.problem(key, format!("is {}; {expected}", shown(value))))
-            }
-        }
-    }
-
-    fn optional_size(&self, key: &str) -> Result<Option<usize>, LoadError> {
-        self.count(key, SIZES)
-    }
-
-    fn size(&self, key: &str) -> Result<usize, LoadError> {
-        let size = self.optional_size(key)?;
-        size.ok_or_else(|| self.problem(self.key(key), "is missing".to_owned()))
-    }
-
-    fn text(&self, key: &str) -> Result<String, LoadError> {
-        self.content
-            .metadata
-            .get(key)
-            .and_then(|value: &Value| value.to_string().ok().cloned())
-            .ok_or_else(|| self.problem(key.to_owned(), "is missing or no text".to_owned()))
-    }
-
-    fn problem(&self, key: String, problem: String) -> LoadError {
-        CheckpointError::Key {
-            file: self.origin.clone(),
-            key,
-            problem,
-        }
-        .into()
-    }
-
     fn tensor_problem(&self, name: &str, problem: String) -> LoadError {
         LoadError::Tensor {
             origin: self.origin.clone(),
@@ -536,53 +462,6 @@ impl GgufFile {
             problem,
         }
     }
-}
-
-/// Types of tensors that are read, as ggml calls them.
-const TYPES: &str = "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K";
-
-/// Why a file is not read: candle gives the number of a type that it does not know, and no more.
-fn unreadable(file: &str, error: &candle_core::Error) -> LoadError {
-    let problem = error.to_string();
-    let file = file.to_owned();
-    let number: Option<u32> = problem
-        .strip_prefix("unknown dtype for tensor ")
-        .and_then(|rest| rest.lines().next()?.parse().ok());
-    match number {
-        Some(number) => CheckpointError::Unsupported {
-            file,
-            key: "the type of a tensor".to_owned(),
-            value: ggml_type(number).map_or_else(|| number.to_string(), str::to_owned),
-            supported: TYPES,
-        },
-        None => CheckpointError::Malformed { file, problem },
-    }
-    .into()
-}
-
-/// ggml's name of a type that candle does not know.
-fn ggml_type(number: u32) -> Option<&'static str> {
-    Some(match number {
-        16 => "IQ2_XXS",
-        17 => "IQ2_XS",
-        18 => "IQ3_XXS",
-        19 => "IQ1_S",
-        20 => "IQ4_NL",
-        21 => "IQ3_S",
-        22 => "IQ2_S",
-        23 => "IQ4_XS",
-        24 => "I8",
-        25 => "I16",
-        26 => "I32",
-        27 => "I64",
-        28 => "F64",
-        29 => "IQ1_M",
-        34 => "TQ1_0",
-        35 => "TQ2_0",
-        39 => "MXFP4",
-        40 => "NVFP4",
-        _ => return None,
-    })
 }
 
 #[cfg(test)]
