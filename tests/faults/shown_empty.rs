@@ -12,8 +12,10 @@ use aligner_tests::{
 };
 
 const LIMIT: Duration = Duration::from_secs(90);
-/// Long enough for each client to ask more than once.
+/// Long enough for those to ask that read and write: twice a second.
 const MOMENT: Duration = Duration::from_secs(3);
+/// What the log says of a client that was told again where to begin.
+const REMINDED: &str = "knew no broker of the cluster any more";
 
 #[test]
 fn a_cluster_that_shows_no_broker_for_a_moment_strands_no_client() {
@@ -32,6 +34,7 @@ fn a_cluster_that_shows_no_broker_for_a_moment_strands_no_client() {
     let mut connector = Connector::ready("shown-empty", &through);
     story.send(&mut events, 200);
     story.oracle.settled(LIMIT);
+    assert!(!connector.log().contains(REMINDED), "nothing is the matter");
     for _ in 0..3 {
         let empty = proxy
             .on(ApiKey::Metadata)
@@ -43,5 +46,7 @@ fn a_cluster_that_shows_no_broker_for_a_moment_strands_no_client() {
         story.send(&mut events, 200);
         story.oracle.settled(LIMIT);
     }
+    // At the latest the third time: whether a client helps itself is a matter of moments.
+    assert!(connector.log().contains(REMINDED), "they helped themselves");
     assert!(connector.sigterm().success());
 }

@@ -63,7 +63,10 @@ impl Heard {
 
 impl ClientContext for Heard {
     fn log(&self, _: RDKafkaLogLevel, fac: &str, message: &str) {
-        self.note(&format!("{fac}: {message}"));
+        // Said over and over: by a broker that was dropped a thousand times a second.
+        if !matches!(fac, "TERMINATE" | "NOINFO" | "QRYLEADER") {
+            self.note(&format!("{fac}: {message}"));
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

@@ -109,7 +109,7 @@ impl Listener {
         Self {
             client,
             reports,
-            reminder: Reminder::of(config),
+            reminder: Reminder::new(client, config),
             heard: Mutex::default(),
         }
     }
@@ -127,6 +127,11 @@ impl Listener {
     /// To be called again and again by those who use the client; see [`Reminder`].
     pub(crate) fn remind<C: ClientContext>(&self, client: &Client<C>) {
         self.reminder.remind(client);
+    }
+
+    /// The same for those who get no answer, and keep reports from coming meanwhile.
+    pub(crate) fn remind_anyway<C: ClientContext>(&self, client: &Client<C>) {
+        self.reminder.remind_anyway(client);
     }
 
     fn admit(&self, thing: &str) -> Option<u64> {

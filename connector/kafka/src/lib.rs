@@ -28,6 +28,7 @@ mod course;
 mod delivery_thread;
 mod ends;
 mod fetching;
+mod first_of_each;
 mod handoff;
 mod hanging;
 mod lookout;

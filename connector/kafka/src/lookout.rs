@@ -65,7 +65,7 @@ impl LogEnds {
             .remove("group.id")
             .set("isolation.level", isolation)
             .set_log_level(RDKafkaLogLevel::Emerg);
-        let quiet = Quiet(Reminder::of(&config));
+        let quiet = Quiet(Reminder::new("lookout", &config));
         BaseConsumer::from_config_and_context(&config, quiet).map(Self)
     }
 
@@ -114,7 +114,7 @@ impl LogEnds {
     }
 }
 
-/// Says nothing: what these clients meet, the others meet as well.
+/// Says nothing of its own: what these clients meet, the others meet as well.
 struct Quiet(Reminder);
 
 impl ClientContext for Quiet {

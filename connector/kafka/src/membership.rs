@@ -104,7 +104,7 @@ impl Membership {
         match (assigned, positions) {
             (Ok(()), Some(positions)) => {
                 self.stats.asking(|| {
-                    positions.pin(consumer, self.offsets_patience, || self.is_over(consumer));
+                    positions.pin(consumer, self.offsets_patience, || self.gives_up(consumer));
                 });
                 let topics = tenures.iter().map(|tenure| &*tenure.partition.topic);
                 self.beginning.begun(topics);
@@ -131,11 +131,11 @@ impl Membership {
         list: &TopicPartitionList,
         tenures: &[Arc<PartitionEpoch>],
     ) -> Option<Positions> {
-        let is_over = || self.is_over(consumer);
+        let gives_up = || self.gives_up(consumer);
         let patience = self.offsets_patience;
         let found = self
             .stats
-            .asking(|| start_position::find(consumer, list, &self.beginning, patience, is_over));
+            .asking(|| start_position::find(consumer, list, &self.beginning, patience, gives_up));
         match found {
             Ok(positions) => {
                 positions.tell(&self.stats);
@@ -143,7 +143,7 @@ impl Membership {
             }
             Err(cause) => {
                 self.tenures.end(tenures);
-                if !is_over() {
+                if !self.is_over(consumer) {
                     self.handoff.end(Some(SourceError {
                         message: format!(
                             "committed offsets of {} were not to be had: {cause}; if the brokers \
@@ -183,6 +183,13 @@ impl Membership {
         self.closing.load(Ordering::Acquire)
             || self.handoff.is_stopped()
             || consumer.assignment_lost()
+    }
+
+    /// Asked after each question that has no answer. Nobody polls meanwhile, and no report comes that
+    /// could tell whether the client has lost all brokers.
+    fn gives_up(&self, consumer: &BaseConsumer<Self>) -> bool {
+        self.listener.remind_anyway(consumer.client());
+        self.is_over(consumer)
     }
 
     fn courses(&self) -> MutexGuard<'_, Courses> {
@@ -253,14 +260,14 @@ impl Membership {
         };
         if let Some(offset) = offset {
             self.stats.begins(partition, offset);
-            let is_over = || self.is_over(consumer);
+            let gives_up = || self.gives_up(consumer);
             let patience = self.offsets_patience;
             let moved = self.stats.asking(|| {
-                start_position::move_group(consumer, partition, offset, patience, is_over)
+                start_position::move_group(consumer, partition, offset, patience, gives_up)
             });
             if let Err(cause) = moved {
                 self.tenures.end(&tenures);
-                if is_over() {
+                if self.is_over(consumer) {
                     return Ok(());
                 }
                 return Err(SourceError {

@@ -157,13 +157,13 @@ pub(crate) fn send_offsets<C: ClientContext>(
     })
 }
 
-/// Names brokers that the client may ask, `host:port` separated by commas; how many of them it did not
-/// know.
-pub(crate) fn add_brokers<C: ClientContext>(client: &Client<C>, servers: &str) -> i32 {
+/// Names brokers that the client may ask, `host:port` separated by commas. Those that it knows stay as
+/// they are.
+pub(crate) fn add_brokers<C: ClientContext>(client: &Client<C>, servers: &str) {
     // A configured list came through the same conversion when the client was made.
     let servers = CString::new(servers).unwrap_or_default();
     // SAFETY: the client lives as long as the reference to it; librdkafka copies the list.
-    unsafe { bindings::rd_kafka_brokers_add(client.native_ptr(), servers.as_ptr()) }
+    unsafe { bindings::rd_kafka_brokers_add(client.native_ptr(), servers.as_ptr()) };
 }
 
 /// Commits. Delivery reports must be served by another thread meanwhile.

@@ -110,7 +110,6 @@ impl Outlet {
 
     /// Claims the transactional id, which ends whatever an earlier holder left open.
     pub(crate) fn claim(&self, timeout: Duration) -> Result<(), TransactionError> {
-        self.remind();
         if self.parts.transactional {
             native::init_transactions(self.producer.client(), timeout)
         } else {

@@ -218,12 +218,6 @@ impl<'a> Preflight<'a> {
         let partitions = most_partitions(&answers);
         let mut missing_outputs = Vec::new();
         for (_, topic) in settings.outputs() {
-            // To make one that is there does no harm.
-            let believed = if settings.create {
-                Instant::now()
-            } else {
-                believed
-            };
             if let Seen::Missing = self.look_at_topic(topic, believed, deadline)? {
                 missing_outputs.push(topic.to_owned());
             }

@@ -21,6 +21,7 @@ use serde::Deserialize;
 use crate::{
     absence::Absence,
     connections::{self, ClientId, Connections},
+    first_of_each::first_of_each,
     tenure::Tenures,
 };
 
@@ -484,7 +485,7 @@ impl Figures {
 
 #[derive(Deserialize)]
 struct Report {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "first_of_each")]
     brokers: HashMap<String, BrokerReport>,
     #[serde(default)]
     topics: HashMap<String, TopicReport>,
@@ -627,6 +628,20 @@ mod tests {
         drop(consumer);
         let state = stats.state();
         assert_eq!((state.brokers_up, state.request_timeouts), (0, 2));
+    }
+
+    #[test]
+    fn of_two_brokers_by_one_name_the_newer_counts() {
+        let (_, stats) = stats();
+        let consumer = stats.client();
+        let broker = |state: &str| {
+            format!(
+                r#""a:9092/1": {{"nodeid": 1, "nodename": "a:9092", "state": "{state}", "req_timeouts": 0}}"#
+            )
+        };
+        let (newer, dropped) = (broker("UP"), broker("INIT"));
+        consumer.take_report(format!(r#"{{"brokers": {{{newer}, {dropped}}}}}"#).as_bytes());
+        assert_eq!(stats.state().brokers_up, 1);
     }
 
     #[test]

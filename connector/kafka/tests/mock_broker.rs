@@ -341,7 +341,7 @@ async fn a_topic_that_brokers_know_a_moment_later_is_not_missing() {
     let mut connection = connection(&broker, DeliveryGuarantee::AtLeastOnce);
     connection.topics.pairs = "made.just.now".to_owned();
     let start = tokio::spawn(connect(connection));
-    // It has asked by then, and been told of none.
+    // Time to ask and to be told of none. Who is slower finds it at once.
     tokio::time::sleep(Duration::from_secs(1)).await;
     broker
         .add_topic("made.just.now", 3)

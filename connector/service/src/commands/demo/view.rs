@@ -176,10 +176,15 @@ impl View {
     }
 }
 
-/// What this was called by, so that a proposal can be typed as it stands.
+/// What this was called by, so that a proposal can be typed as it stands; its name where a shell would
+/// take that for something else.
 fn program() -> String {
-    let called = std::env::args().next();
-    called.unwrap_or_else(|| PROGRAM.to_owned())
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    std::env::args_os()
+        .next()
+        .and_then(|called| called.into_string().ok())
+        .filter(|called| called.chars().all(is_plain))
+        .unwrap_or_else(|| PROGRAM.to_owned())
 }
 
 fn short(duration: Duration) -> String {
