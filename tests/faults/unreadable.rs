@@ -28,7 +28,9 @@ fn a_batch_that_cannot_be_read_ends_the_connector_by_name_and_is_not_skipped() {
             kafka
                 .settings()
                 .clone()
+                // One batch for each round, sent as soon as it is whole.
                 .set("linger.ms", "60000")
+                .set("batch.num.messages", ROUND.to_string())
                 .set("compression.type", compression),
         );
         let mut events = Events::new(events::seed(name), name);
