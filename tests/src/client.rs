@@ -268,10 +268,13 @@ pub struct Reader {
 
 /// The marks that were written and not yet met, and where.
 #[derive(Debug, Clone, Default)]
-struct Marks(Arc<Mutex<BTreeMap<u64, BTreeSet<(String, i32)>>>>);
+struct Marks(Arc<Mutex<Unmet>>);
+
+/// By mark, where it was not met.
+type Unmet = BTreeMap<u64, BTreeSet<(String, i32)>>;
 
 impl Marks {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, BTreeSet<(String, i32)>>> {
+    fn lock(&self) -> MutexGuard<'_, Unmet> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
