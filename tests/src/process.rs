@@ -33,10 +33,12 @@ fn spawn_bound_to_this_process(mut command: Command) -> io::Result<Child> {
             .expect("a thread can be started");
         orders
     });
-    // SAFETY: between fork and exec only prctl is called, which is async-signal-safe and takes
-    // no memory of ours.
+    // SAFETY: between fork and exec only signal and prctl are called, which are async-signal-safe and
+    // take no memory of ours.
     unsafe {
         command.pre_exec(|| {
+            // A shell that runs the tests in its background has its children ignore it.
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0 {
                 Ok(())
             } else {
