@@ -1,11 +1,8 @@
 //! A command that is interrupted with its first line done, while more may follow.
 
-use std::{
-    io::{BufRead, BufReader, Read, Write},
-    process::{Command, Stdio},
-};
+use std::io::{BufRead, BufReader, Read, Write};
 
-use aligner_tests::connector::binary;
+use aligner_tests::command::spawn;
 
 /// What became of it.
 pub struct Interrupted {
@@ -19,13 +16,7 @@ pub struct Interrupted {
 /// has ended.
 #[track_caller]
 pub fn after_first_line(arguments: &[&str], input: &str) -> Interrupted {
-    let mut child = Command::new(binary())
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary can be started");
+    let mut child = spawn(&[], arguments);
     let mut stdin = child.stdin.take().expect("stdin was asked for");
     stdin
         .write_all(input.as_bytes())

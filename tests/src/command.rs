@@ -2,7 +2,7 @@
 
 use std::{
     io::Write,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -52,6 +52,19 @@ impl Done {
     }
 }
 
+/// Starts `aligner-connector` with pipes, for those who talk with it while it runs.
+#[track_caller]
+pub fn spawn(environment: &[(&str, &str)], arguments: &[&str]) -> Child {
+    Command::new(binary())
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary can be started")
+}
+
 /// Calls `aligner-connector` with `arguments` and no stdin.
 #[track_caller]
 pub fn call(arguments: &[&str]) -> Done {
@@ -68,14 +81,7 @@ pub fn call_with(arguments: &[&str], input: impl AsRef<[u8]>) -> Done {
 #[track_caller]
 pub fn call_in(environment: &[(&str, &str)], arguments: &[&str], input: impl AsRef<[u8]>) -> Done {
     let started = Instant::now();
-    let mut child = Command::new(binary())
-        .args(arguments)
-        .envs(environment.iter().copied())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary can be started");
+    let mut child = spawn(environment, arguments);
     let mut stdin = child.stdin.take().expect("stdin was asked for");
     let pid = libc::pid_t::try_from(child.id()).expect("pids fit their own type");
     let input = input.as_ref().to_vec();
