@@ -17,7 +17,7 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
 };
 
-use crate::{reminder::Reminder, stats::ReportingClient};
+use crate::{reminder::Reminder, report::Report, stats::ReportingClient};
 
 /// The same thing is not logged again within this time.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(10);
@@ -200,9 +200,12 @@ impl ClientContext for Listener {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        self.reminder.take_report(statistics);
+        let Some(report) = Report::read(statistics) else {
+            return;
+        };
+        self.reminder.take_report(&report);
         if let Some(reports) = &self.reports {
-            reports.take_report(statistics);
+            reports.take_report(report);
         }
     }
 

@@ -15,7 +15,7 @@ use rdkafka::{
     error::{KafkaError, KafkaResult},
 };
 
-use crate::{properties, reminder::Reminder, settings::Connection};
+use crate::{properties, reminder::Reminder, report::Report, settings::Connection};
 
 /// How long one look may take.
 pub(crate) const LOOK_TIMEOUT: Duration = Duration::from_secs(4);
@@ -121,7 +121,9 @@ impl ClientContext for Quiet {
     fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
 
     fn stats_raw(&self, statistics: &[u8]) {
-        self.0.take_report(statistics);
+        if let Some(report) = Report::read(statistics) {
+            self.0.take_report(&report);
+        }
     }
 
     fn error(&self, _: KafkaError, _: &str) {}

@@ -146,7 +146,9 @@ impl<'a> Preflight<'a> {
         Ok(found)
     }
 
-    fn check(&self) -> Result<(), StartError> {
+    /// Between two questions: errors are reported to whoever polls, and some end the start.
+    fn pause(&self) -> Result<(), StartError> {
+        let _ = self.client.poll(RETRY_PAUSE);
         self.client.context().0.remind(self.client.client());
         if self.given_up.load(Ordering::Acquire) {
             return Err(StartError::GivenUp);
@@ -177,9 +179,7 @@ impl<'a> Preflight<'a> {
             match answer {
                 Ok(_) => return Ok(()),
                 Err(error) => {
-                    // Errors are reported to whoever polls.
-                    let _ = self.client.poll(RETRY_PAUSE);
-                    self.check()?;
+                    self.pause()?;
                     if repeats.admit("unreachable", Instant::now()).is_some() {
                         let reason = self
                             .client
@@ -281,8 +281,7 @@ impl<'a> Preflight<'a> {
                 }
                 Err(error) => error.to_string(),
             };
-            let _ = self.client.poll(RETRY_PAUSE);
-            self.check()?;
+            self.pause()?;
             if Instant::now() >= deadline {
                 return Err(StartError::Other(format!(
                     "nothing could be learned about topic \"{topic}\": {problem}"
@@ -307,8 +306,7 @@ impl<'a> Preflight<'a> {
                     self.connection.group_id
                 )));
             }
-            let _ = self.client.poll(RETRY_PAUSE);
-            self.check()?;
+            self.pause()?;
             if Instant::now() >= deadline {
                 return Err(StartError::Other(format!(
                     "the coordinator of consumer group \"{}\" does not answer: {problem}",

@@ -7,7 +7,6 @@
 //! ask, and stays so for ever, without an error. Its reports go on, and tell.
 
 use std::{
-    collections::HashMap,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -16,9 +15,11 @@ use std::{
 };
 
 use rdkafka::{ClientConfig, ClientContext, client::Client};
-use serde::Deserialize;
 
-use crate::{first_of_each::first_of_each, native};
+use crate::{
+    native,
+    report::{BrokerReport, Report},
+};
 
 /// So many reports in a row make a client lost, one a second.
 const LOST_REPORTS: u32 = 2;
@@ -54,12 +55,9 @@ impl Reminder {
         }
     }
 
-    /// Takes in a report of librdkafka; one that cannot be read is left out.
-    pub(crate) fn take_report(&self, json: &[u8]) {
-        let Ok(report) = serde_json::from_slice::<Report>(json) else {
-            return;
-        };
-        if report.brokers.values().any(Broker::is_known) {
+    /// Takes in a report.
+    pub(crate) fn take_report(&self, report: &Report) {
+        if report.brokers.values().any(is_known) {
             self.lost_reports.store(0, Ordering::Release);
         } else {
             self.lost_reports.fetch_add(1, Ordering::AcqRel);
@@ -126,34 +124,18 @@ impl Pauses {
     }
 }
 
-#[derive(Deserialize)]
-struct Report {
-    #[serde(default, deserialize_with = "first_of_each")]
-    brokers: HashMap<String, Broker>,
-}
-
-#[derive(Deserialize)]
-struct Broker {
-    source: String,
-    state: String,
-    /// Microseconds in this state; of one that has just begun it may be below 0.
-    stateage: i64,
-}
-
-impl Broker {
-    /// Beside brokers that are named or were learned, librdkafka lists two that lead nowhere by
-    /// themselves: one for partitions without a leader, and the coordinator, an alias of another one.
-    /// One that was dropped stays in the list for as long as anything refers to it.
-    fn is_known(&self) -> bool {
-        let age = Duration::from_micros(self.stateage.try_into().unwrap_or(0));
-        let leads_somewhere = matches!(&*self.source, "configured" | "learned");
-        leads_somewhere
-            && match &*self.state {
-                "INIT" => age < LONGEST_INIT,
-                "TRY_CONNECT" => age < LONGEST_TRY_CONNECT,
-                _ => true,
-            }
-    }
+/// Beside brokers that are named or were learned, librdkafka lists two that lead nowhere by themselves:
+/// one for partitions without a leader, and the coordinator, an alias of another one. One that was
+/// dropped stays in the list for as long as anything refers to it.
+fn is_known(broker: &BrokerReport) -> bool {
+    let age = Duration::from_micros(broker.stateage.try_into().unwrap_or(0));
+    let leads_somewhere = matches!(&*broker.source, "configured" | "learned");
+    leads_somewhere
+        && match &*broker.state {
+            "INIT" => age < LONGEST_INIT,
+            "TRY_CONNECT" => age < LONGEST_TRY_CONNECT,
+            _ => true,
+        }
 }
 
 #[cfg(test)]
@@ -170,7 +152,9 @@ mod tests {
 
     impl ClientContext for Reminded {
         fn stats_raw(&self, statistics: &[u8]) {
-            self.0.take_report(statistics);
+            if let Some(report) = Report::read(statistics) {
+                self.0.take_report(&report);
+            }
         }
     }
 
@@ -189,17 +173,24 @@ mod tests {
             .expect("a usable configuration")
     }
 
-    fn report(brokers: &[(&str, &str, i64)]) -> String {
+    fn report(brokers: &[(&str, &str, i64)]) -> Report {
         let broker = |(source, state, stateage): &(&str, &str, i64)| {
-            let told =
-                serde_json::json!({ "source": source, "state": state, "stateage": stateage });
+            let told = serde_json::json!({
+                "nodeid": 1,
+                "nodename": "a:9092",
+                "source": source,
+                "state": state,
+                "stateage": stateage,
+                "req_timeouts": 0,
+            });
             format!(r#""a:9092/1": {told}"#)
         };
         let brokers: Vec<_> = brokers.iter().map(broker).collect();
-        format!(
+        let json = format!(
             r#"{{"type": "consumer", "brokers": {{{}}}}}"#,
             brokers.join(", ")
-        )
+        );
+        Report::read(json.as_bytes()).expect("a whole report")
     }
 
     #[test]
@@ -224,7 +215,7 @@ mod tests {
             let reminder = Reminder::new("tried", &ClientConfig::new());
             for _ in 0..LOST_REPORTS {
                 assert!(!reminder.is_lost(), "after one report: {brokers:?}");
-                reminder.take_report(report(brokers).as_bytes());
+                reminder.take_report(&report(brokers));
             }
             assert_eq!(reminder.is_lost(), is_lost, "{brokers:?}");
         }
@@ -234,11 +225,11 @@ mod tests {
     fn a_report_that_cannot_be_read_changes_nothing_and_one_with_a_broker_all() {
         let reminder = Reminder::new("tried", &ClientConfig::new());
         for _ in 0..LOST_REPORTS {
-            reminder.take_report(report(&[]).as_bytes());
+            reminder.take_report(&report(&[]));
         }
-        reminder.take_report(b"[not a report");
+        assert!(Report::read(b"[not a report").is_none());
         assert!(reminder.is_lost());
-        reminder.take_report(report(&[("learned", "UP", 1)]).as_bytes());
+        reminder.take_report(&report(&[("learned", "UP", 1)]));
         assert!(!reminder.is_lost());
     }
 

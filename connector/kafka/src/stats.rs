@@ -16,12 +16,11 @@ use opentelemetry::{
     KeyValue,
     metrics::{Counter, Histogram, Meter},
 };
-use serde::Deserialize;
 
 use crate::{
     absence::Absence,
     connections::{self, ClientId, Connections},
-    first_of_each::first_of_each,
+    report::Report,
     tenure::Tenures,
 };
 
@@ -123,12 +122,9 @@ pub(crate) struct ReportingClient {
 }
 
 impl ReportingClient {
-    /// Takes in a report of librdkafka; one that cannot be read is left out.
-    pub(crate) fn take_report(&self, json: &[u8]) {
-        match serde_json::from_slice::<Report>(json) {
-            Ok(report) => self.stats.take(self.id, report),
-            Err(error) => tracing::debug!(%error, "statistics of librdkafka were not understood"),
-        }
+    /// Takes in a report.
+    pub(crate) fn take_report(&self, report: Report) {
+        self.stats.take(self.id, report);
     }
 }
 
@@ -483,51 +479,6 @@ impl Figures {
     }
 }
 
-#[derive(Deserialize)]
-struct Report {
-    #[serde(default, deserialize_with = "first_of_each")]
-    brokers: HashMap<String, BrokerReport>,
-    #[serde(default)]
-    topics: HashMap<String, TopicReport>,
-    cgrp: Option<GroupReport>,
-}
-
-#[derive(Deserialize)]
-struct BrokerReport {
-    nodeid: i64,
-    nodename: String,
-    state: String,
-    req_timeouts: u64,
-}
-
-#[derive(Deserialize)]
-struct TopicReport {
-    topic: String,
-    #[serde(default)]
-    partitions: HashMap<String, PartitionReport>,
-}
-
-#[derive(Deserialize)]
-struct PartitionReport {
-    partition: i32,
-    committed_offset: i64,
-    #[serde(default = "unknown_offset")]
-    lo_offset: i64,
-    ls_offset: i64,
-}
-
-/// librdkafka's own sign for an offset it does not know.
-fn unknown_offset() -> i64 {
-    -1001
-}
-
-#[derive(Deserialize)]
-struct GroupReport {
-    state: String,
-    join_state: String,
-    rebalance_cnt: u64,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -549,9 +500,9 @@ mod tests {
 
     const CONSUMER: &[u8] = br#"{
         "brokers": {
-            "a:1/bootstrap": {"nodeid": -1, "nodename": "a:1", "state": "UP", "req_timeouts": 9},
-            "a:1/1": {"nodeid": 1, "nodename": "a:1", "state": "UP", "req_timeouts": 2},
-            "b:1/2": {"nodeid": 2, "nodename": "b:1", "state": "DOWN", "req_timeouts": 0}
+            "a:1/bootstrap": {"nodeid": -1, "nodename": "a:1", "source": "configured", "state": "UP", "stateage": 7, "req_timeouts": 9},
+            "a:1/1": {"nodeid": 1, "nodename": "a:1", "source": "learned", "state": "UP", "stateage": 7, "req_timeouts": 2},
+            "b:1/2": {"nodeid": 2, "nodename": "b:1", "source": "learned", "state": "DOWN", "stateage": 7, "req_timeouts": 0}
         },
         "topics": {"answers": {"topic": "answers", "partitions": {
             "0": {"partition": 0, "committed_offset": 40, "ls_offset": 100},
@@ -561,12 +512,16 @@ mod tests {
         "cgrp": {"state": "up", "join_state": "steady", "rebalance_cnt": 3}
     }"#;
 
+    fn read(json: &[u8]) -> Report {
+        Report::read(json).expect("a whole report")
+    }
+
     #[test]
     fn lag_counts_from_the_delivered_position_and_only_for_our_partitions() {
         let (tenures, stats) = stats();
         let consumer = stats.client();
         tenures.begin([partition(0), partition(1)]);
-        consumer.take_report(CONSUMER);
+        consumer.take_report(read(CONSUMER));
         let lag = |stats: &ClientStats| -> Vec<_> {
             stats.lags().iter().map(PartitionLag::lag).collect()
         };
@@ -584,7 +539,7 @@ mod tests {
         let consumer = stats.client();
         tenures.begin([partition(0), partition(2)]);
         stats.begins(&partition(2), 7);
-        consumer.take_report(CONSUMER);
+        consumer.take_report(read(CONSUMER));
         assert_eq!(stats.unfollowed(), []);
         stats.set_paused(true);
         assert_eq!(stats.unfollowed().len(), 2);
@@ -592,15 +547,15 @@ mod tests {
         let lag = |stats: &ClientStats| -> Vec<_> {
             stats.lags().iter().map(PartitionLag::lag).collect()
         };
-        consumer.take_report(CONSUMER);
+        consumer.take_report(read(CONSUMER));
         assert_eq!(lag(&stats), [Some(260), Some(2)]);
         // Fetching goes on, and a report says something new, be it less.
         stats.set_paused(false);
-        consumer.take_report(CONSUMER);
+        consumer.take_report(read(CONSUMER));
         assert_eq!(lag(&stats), [Some(260), Some(2)]);
         let text = std::str::from_utf8(CONSUMER).expect("JSON is text");
         let cut = text.replace("\"ls_offset\": 100", "\"ls_offset\": 90");
-        consumer.take_report(cut.as_bytes());
+        consumer.take_report(read(cut.as_bytes()));
         assert_eq!(lag(&stats), [Some(50), Some(2)]);
     }
 
@@ -611,9 +566,9 @@ mod tests {
         assert!(!stats.is_out_of_group());
         let text = std::str::from_utf8(CONSUMER).expect("JSON is text");
         let away = text.replace("\"up\", \"join_state\"", "\"wait-coord\", \"join_state\"");
-        consumer.take_report(away.as_bytes());
+        consumer.take_report(read(away.as_bytes()));
         assert!(stats.is_out_of_group());
-        consumer.take_report(CONSUMER);
+        consumer.take_report(read(CONSUMER));
         assert!(!stats.is_out_of_group());
     }
 
@@ -621,7 +576,7 @@ mod tests {
     fn a_client_is_connected_to_brokers_of_a_report_until_it_is_gone() {
         let (_, stats) = stats();
         let consumer = stats.client();
-        consumer.take_report(CONSUMER);
+        consumer.take_report(read(CONSUMER));
         let state = stats.state();
         assert_eq!((state.brokers_up, state.request_timeouts), (1, 2));
         assert_eq!(state.rebalances, 3);
@@ -636,11 +591,13 @@ mod tests {
         let consumer = stats.client();
         let broker = |state: &str| {
             format!(
-                r#""a:9092/1": {{"nodeid": 1, "nodename": "a:9092", "state": "{state}", "req_timeouts": 0}}"#
+                r#""a:9092/1": {{"nodeid": 1, "nodename": "a:9092", "source": "learned", "state": "{state}", "stateage": 7, "req_timeouts": 0}}"#
             )
         };
         let (newer, dropped) = (broker("UP"), broker("INIT"));
-        consumer.take_report(format!(r#"{{"brokers": {{{newer}, {dropped}}}}}"#).as_bytes());
+        consumer.take_report(read(
+            format!(r#"{{"brokers": {{{newer}, {dropped}}}}}"#).as_bytes(),
+        ));
         assert_eq!(stats.state().brokers_up, 1);
     }
 
