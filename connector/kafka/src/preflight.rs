@@ -228,8 +228,10 @@ impl<'a> Preflight<'a> {
                 .iter()
                 .map(|topic| (topic.as_str(), wanted))
                 .collect();
-            runtime.block_on(topics::create(self.connection, &specs))?;
-            tracing::info!(topics = ?missing_outputs, partitions = wanted, "output topics made");
+            let made = runtime.block_on(topics::create(self.connection, &specs))?;
+            if !made.is_empty() {
+                tracing::info!(topics = ?made, partitions = wanted, "output topics made");
+            }
             return Ok(answers);
         }
         if missing_answers.is_empty() && missing_outputs.is_empty() {

@@ -16,12 +16,16 @@ const CREATE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Lets the broker choose the replication factor.
 const BROKER_DEFAULT: i32 = -1;
 
-/// Makes topics with these numbers of partitions; one that is there already is left as it is.
+/// Makes topics with these numbers of partitions, and tells which it made: one that is there
+/// already is left as it is.
 ///
 /// # Errors
 ///
 /// When the broker refuses one, with the topic and its reason.
-pub async fn create(connection: &Connection, topics: &[(&str, i32)]) -> Result<(), StartError> {
+pub async fn create(
+    connection: &Connection,
+    topics: &[(&str, i32)],
+) -> Result<Vec<String>, StartError> {
     let mut config = properties::preflight(connection);
     config.set_log_level(RDKafkaLogLevel::Error);
     let admin: AdminClient<DefaultClientContext> = config
@@ -36,13 +40,15 @@ pub async fn create(connection: &Connection, topics: &[(&str, i32)]) -> Result<(
     let options = AdminOptions::new()
         .operation_timeout(Some(CREATE_TIMEOUT))
         .request_timeout(Some(CREATE_TIMEOUT));
-    let made = admin
+    let results = admin
         .create_topics(&wanted, &options)
         .await
         .map_err(|error| StartError::Other(format!("topics could not be made: {error}")))?;
-    for result in made {
+    let mut made = Vec::new();
+    for result in results {
         match result {
-            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Ok(topic) => made.push(topic),
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((
                 topic,
                 RDKafkaErrorCode::TopicAuthorizationFailed
@@ -60,5 +66,5 @@ pub async fn create(connection: &Connection, topics: &[(&str, i32)]) -> Result<(
             }
         }
     }
-    Ok(())
+    Ok(made)
 }
