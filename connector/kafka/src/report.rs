@@ -50,7 +50,6 @@ pub(crate) struct TopicReport {
 #[derive(Debug, Deserialize)]
 pub(crate) struct PartitionReport {
     pub(crate) partition: i32,
-    pub(crate) committed_offset: i64,
     #[serde(default = "unknown_offset")]
     pub(crate) lo_offset: i64,
     pub(crate) ls_offset: i64,

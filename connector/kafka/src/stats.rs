@@ -1,9 +1,9 @@
 //! What the two clients know about themselves, for metrics and for probes.
 //!
-//! librdkafka reports once a second; only what is used is read from its report. Its own lag is of
-//! no use here, because offsets committed by a transaction are unknown to the consumer: the
-//! position is the last offset that we delivered, or the committed one it started from. Where a
-//! partition ends, a report repeats for as long as nothing is fetched, and [`crate::ends`] asks.
+//! librdkafka reports once a second; only what is used is read from its report. Its own lag and its
+//! committed offset are of no use here: the consumer does not know what a transaction committed, and
+//! still says of a partition that comes back what it once committed there itself. The position is the
+//! last offset that we delivered, or the committed one that our tenure began at. Where a partition ends, a report repeats for as long as nothing is fetched, and [`crate::ends`] asks.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -103,7 +103,8 @@ struct Figures {
     /// The ends that were reported last.
     reported_ends: HashMap<Partition, i64>,
     starts: HashMap<Partition, i64>,
-    committed: HashMap<Partition, i64>,
+    /// Where our tenures began.
+    begins: HashMap<Partition, i64>,
     delivered: HashMap<Partition, i64>,
     connections: Connections,
     rebalances: u64,
@@ -267,11 +268,11 @@ impl ClientStats {
             .filter_map(|tenure| {
                 let partition = &tenure.partition;
                 let delivered = figures.delivered.get(partition).copied();
-                let committed = figures.committed.get(partition).copied();
+                let began = figures.begins.get(partition).copied();
                 Some(PartitionLag {
                     partition: partition.clone(),
                     position: delivered
-                        .max(committed)
+                        .max(began)
                         .or_else(|| figures.starts.get(partition).copied()),
                     end: *figures.ends.get(partition)?,
                 })
@@ -387,14 +388,14 @@ impl ClientStats {
 
     /// A tenure begins at this committed offset.
     pub(crate) fn begins(&self, partition: &Partition, offset: i64) {
-        self.figures().committed.insert(partition.clone(), offset);
+        self.figures().begins.insert(partition.clone(), offset);
     }
 
     /// A new tenure starts from what is committed, whatever we delivered in an earlier one.
     pub(crate) fn forget(&self, partition: &Partition) {
         let mut figures = self.figures();
         figures.delivered.remove(partition);
-        figures.committed.remove(partition);
+        figures.begins.remove(partition);
         figures.ends.remove(partition);
         figures.reported_ends.remove(partition);
         figures.starts.remove(partition);
@@ -459,10 +460,6 @@ impl Figures {
                         topic: Arc::clone(&name),
                         number: found.partition,
                     };
-                    if found.committed_offset >= 0 {
-                        self.committed
-                            .insert(partition.clone(), found.committed_offset);
-                    }
                     if found.lo_offset >= 0 {
                         self.starts.insert(partition.clone(), found.lo_offset);
                     }
@@ -505,7 +502,7 @@ mod tests {
             "b:1/2": {"nodeid": 2, "nodename": "b:1", "source": "learned", "state": "DOWN", "stateage": 7, "req_timeouts": 0}
         },
         "topics": {"answers": {"topic": "answers", "partitions": {
-            "0": {"partition": 0, "committed_offset": 40, "ls_offset": 100},
+            "0": {"partition": 0, "committed_offset": 20, "ls_offset": 100},
             "1": {"partition": 1, "committed_offset": -1001, "lo_offset": 5, "ls_offset": 50},
             "-1": {"partition": -1, "committed_offset": -1001, "ls_offset": -1001}
         }}},
@@ -521,6 +518,8 @@ mod tests {
         let (tenures, stats) = stats();
         let consumer = stats.client();
         tenures.begin([partition(0), partition(1)]);
+        stats.begins(&partition(0), 40);
+        // What it says is committed is of an earlier time.
         consumer.take_report(read(CONSUMER));
         let lag = |stats: &ClientStats| -> Vec<_> {
             stats.lags().iter().map(PartitionLag::lag).collect()
@@ -538,6 +537,7 @@ mod tests {
         let (tenures, stats) = stats();
         let consumer = stats.client();
         tenures.begin([partition(0), partition(2)]);
+        stats.begins(&partition(0), 40);
         stats.begins(&partition(2), 7);
         consumer.take_report(read(CONSUMER));
         assert_eq!(stats.unfollowed(), []);
