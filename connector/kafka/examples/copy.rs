@@ -104,7 +104,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             event = source.next() => match event {
                 None => return Ok(()),
                 Some(Err(error) | Ok(SourceEvent::Unreadable(error))) => return Err(error.into()),
-                Some(Ok(SourceEvent::Assigned(_))) => {}
+                Some(Ok(SourceEvent::Assigned(_) | SourceEvent::Exhausted)) => {}
                 Some(Ok(SourceEvent::Records(records))) => {
                     for record in records {
                         let entry = finished

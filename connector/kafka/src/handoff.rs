@@ -8,6 +8,7 @@
 
 use std::{
     collections::VecDeque,
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -33,7 +34,7 @@ struct State {
     batches: VecDeque<Batch>,
     waiting_bytes: usize,
     flow: Flow,
-    /// No records come behind those that wait.
+    /// No records come behind those that wait, which is still to be told once they are taken.
     exhausted: bool,
     /// No more records will be handed out.
     stopped: bool,
@@ -185,10 +186,17 @@ impl Handoff {
             state.waiting_bytes -= batch.bytes;
             return Taken::Event(Ok(SourceEvent::Records(batch.records)));
         }
-        if (state.ended || state.exhausted) && state.batches.is_empty() {
-            return Taken::Finished;
+        if !state.batches.is_empty() {
+            return Taken::Empty;
         }
-        Taken::Empty
+        if mem::take(&mut state.exhausted) {
+            return Taken::Event(Ok(SourceEvent::Exhausted));
+        }
+        if state.ended {
+            Taken::Finished
+        } else {
+            Taken::Empty
+        }
     }
 
     /// The next event; `None` once nothing will come. Loses nothing when dropped.
@@ -349,6 +357,18 @@ mod tests {
             Taken::Event(Ok(SourceEvent::Lost(_)))
         ));
         assert_eq!(offsets(handoff.take()), [7]);
+        assert!(matches!(
+            handoff.take(),
+            Taken::Event(Ok(SourceEvent::Exhausted))
+        ));
+        assert!(matches!(handoff.take(), Taken::Empty));
+        // We are still a member of the group, which goes on.
+        handoff.put_news(SourceEvent::Lost(vec![tenure(0, 1)]));
+        assert!(matches!(
+            handoff.take(),
+            Taken::Event(Ok(SourceEvent::Lost(_)))
+        ));
+        handoff.end(None);
         assert!(matches!(handoff.take(), Taken::Finished));
     }
 

@@ -81,7 +81,10 @@ pub(crate) struct Coordinator {
     instruments: Instruments,
     progress: Progress,
     phase: Phase,
+    /// The source has nothing more to report.
     source_over: bool,
+    /// It has no more records to hand out.
+    records_over: bool,
     pub error: Option<PipelineError>,
 }
 
@@ -119,6 +122,7 @@ impl Coordinator {
             progress,
             phase: Phase::Running,
             source_over: false,
+            records_over: false,
             error: None,
         }
     }
@@ -128,6 +132,7 @@ impl Coordinator {
             Event::Shutdown => self.drain(source, now),
             Event::Delivered(Some(answer)) => self.delivered(answer, source, now),
             Event::Delivered(None) => {
+                self.deliveries.without_a_sink();
                 let cause = "the sink's task ended unexpectedly".to_owned();
                 self.stop(PipelineError::Task(cause), source, now);
             }
@@ -282,6 +287,7 @@ impl Coordinator {
                 let drain = Duration::from_millis(self.settings.drain_timeout_ms);
                 self.finish_what_was_read(Some(now + drain));
             }
+            SourceEvent::Exhausted => self.records_over = true,
         }
     }
 
@@ -310,6 +316,8 @@ impl Coordinator {
                     self.finish(ticket, finished);
                 }
             }
+            // Calls are over then: what a late one left unanswered is read again.
+            Report::Ended { .. } if matches!(self.phase, Phase::Closing { .. }) => {}
             Report::Ended {
                 call,
                 asked,
@@ -420,7 +428,9 @@ impl Coordinator {
         match self.phase {
             Phase::Running => false,
             Phase::Finishing(_) | Phase::Draining(_) => {
-                let taken = self.source_over || matches!(self.phase, Phase::Draining(_));
+                let taken = self.source_over
+                    || self.records_over
+                    || matches!(self.phase, Phase::Draining(_));
                 taken && self.intake.is_empty() && self.calls.is_empty() && delivered && idle
             }
             Phase::Closing { until, tries_again } => {

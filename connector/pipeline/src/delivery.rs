@@ -33,9 +33,14 @@ const MAX_REFUSALS: u32 = 4;
 
 struct InFlight {
     portions: Vec<Portion>,
+    /// How the records of each portion ended: a tenure may be forgotten while it is delivered.
+    outcomes: Vec<Outcomes>,
     records: usize,
     since: Instant,
 }
+
+/// Numbers of records by disposition and reason.
+type Outcomes = Vec<((Disposition, Option<&'static str>), u64)>;
 
 /// Tenures that end.
 struct Ending {
@@ -167,13 +172,21 @@ impl Deliveries {
     }
 
     fn begin(&mut self, portions: Vec<Portion>, offsets: &Offsets<Finished>, now: Instant) {
+        let mut outcomes = Vec::with_capacity(portions.len());
         let deliveries = portions
             .iter()
             .map(|portion| {
                 let mut outputs = Vec::with_capacity(2 * portion.records);
+                let mut counted = Outcomes::new();
                 for result in offsets.results(portion) {
                     outputs.extend(result.outputs.iter().cloned());
+                    let outcome = (result.disposition, result.reason);
+                    match counted.iter_mut().find(|(found, _)| *found == outcome) {
+                        Some((_, records)) => *records += 1,
+                        None => counted.push((outcome, 1)),
+                    }
                 }
+                outcomes.push(counted);
                 Delivery {
                     partition: Arc::clone(&portion.partition),
                     next_offset: portion.next_offset,
@@ -187,8 +200,14 @@ impl Deliveries {
         self.in_flight = Some(InFlight {
             records: portions.iter().map(|portion| portion.records).sum(),
             portions,
+            outcomes,
             since: now,
         });
+    }
+
+    /// Nobody will answer the delivery that is under way.
+    pub(crate) fn without_a_sink(&mut self) {
+        self.in_flight = None;
     }
 
     fn next_budget(&self) -> Budget {
@@ -210,6 +229,7 @@ impl Deliveries {
     ) -> Settled {
         let Some(InFlight {
             portions,
+            outcomes,
             records,
             since,
         }) = self.in_flight.take()
@@ -220,7 +240,12 @@ impl Deliveries {
         match answer {
             Ok(ended) => {
                 offsets.forget(&ended);
-                count(&portions, offsets, progress);
+                for (portion, counted) in portions.iter().zip(outcomes) {
+                    if !ended.contains(&portion.partition) {
+                        offsets.settle(portion);
+                        progress.count(counted);
+                    }
+                }
                 instruments.delivered(now - since);
                 progress.add(Gauge::Deliveries, 1);
                 progress.set_moment(Gauge::ProgressAt, now);
@@ -330,20 +355,4 @@ fn record_of(portion: &Portion, output: usize, offsets: &Offsets<Finished>) -> O
         end += result.outputs.iter().count();
         output < end
     })
-}
-
-/// Settles what was delivered.
-fn count(portions: &[Portion], offsets: &mut Offsets<Finished>, progress: &Progress) {
-    type Count = ((Disposition, Option<&'static str>), u64);
-    let mut counts: Vec<Count> = Vec::new();
-    for portion in portions {
-        offsets.settle(portion, |finished, _| {
-            let outcome = (finished.disposition, finished.reason);
-            match counts.iter_mut().find(|(counted, _)| *counted == outcome) {
-                Some((_, records)) => *records += 1,
-                None => counts.push((outcome, 1)),
-            }
-        });
-    }
-    progress.count(counts);
 }

@@ -320,9 +320,8 @@ impl<T> Offsets<T> {
         }
     }
 
-    /// Forgets a portion that was delivered, handing each result and its time of admission to
-    /// `each`. Does nothing if the tenure has ended.
-    pub(crate) fn settle(&mut self, portion: &Portion, mut each: impl FnMut(T, Instant)) {
+    /// Forgets a portion that was delivered. Does nothing if the tenure has ended.
+    pub(crate) fn settle(&mut self, portion: &Portion) {
         let Some(tenure) = self.tenures.get_mut(&portion.tenure) else {
             return;
         };
@@ -333,9 +332,6 @@ impl<T> Offsets<T> {
         for slot in tenure.slots.drain(..portion.records) {
             self.held.bytes -= slot.bytes;
             self.held.outputs -= slot.outputs;
-            if let Some(result) = slot.result {
-                each(result, slot.admitted);
-            }
         }
         tenure.base += portion.records as u64;
         tenure.prefix -= portion.records;

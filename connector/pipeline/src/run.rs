@@ -162,6 +162,7 @@ impl<S: Source, K: Sink> Pipeline<S, K> {
 
         tokio::pin!(shutdown);
         let mut asked_to_stop = false;
+        let mut sink_answers = true;
         loop {
             let now = Instant::now();
             let more = coordinator.advance(&mut source, now);
@@ -173,7 +174,7 @@ impl<S: Source, K: Sink> Pipeline<S, K> {
             let event = tokio::select! {
                 biased;
                 () = &mut shutdown, if !asked_to_stop => Event::Shutdown,
-                answer = answers.recv() => Event::Delivered(answer),
+                answer = answers.recv(), if sink_answers => Event::Delivered(answer),
                 Some(report) = reports.recv() => Event::Report(report),
                 ended = coordinator.calls.joined() => Event::TaskEnded(ended),
                 fetched = coordinator.intake.fetched() => Event::DecoderFetched(fetched),
@@ -182,6 +183,7 @@ impl<S: Source, K: Sink> Pipeline<S, K> {
                 () = sleep_until(until) => Event::Tick,
             };
             asked_to_stop |= matches!(event, Event::Shutdown);
+            sink_answers &= !matches!(event, Event::Delivered(None));
             coordinator.handle(event, &mut source, Instant::now());
         }
 

@@ -93,10 +93,13 @@ pub enum SourceEvent {
     },
     /// These partitions are gone already; nothing of them may be delivered any more.
     Lost(Vec<Arc<PartitionEpoch>>),
-    /// Reading goes no further, and waiting does not help. The records that were read before follow,
-    /// and then nothing. They are still ours: what can be done of them within `drain_timeout` is
-    /// delivered, and the pipeline ends with this.
+    /// Reading goes no further, and waiting does not help. The records that were read before follow.
+    /// They are still ours: what can be done of them within `drain_timeout` is delivered, and the
+    /// pipeline ends with this.
     Unreadable(SourceError),
+    /// All that was read before something unreadable has come. What becomes of partitions meanwhile
+    /// goes on being reported.
+    Exhausted,
 }
 
 /// Whether the source should hand out more records.

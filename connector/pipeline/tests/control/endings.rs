@@ -147,12 +147,14 @@ async fn what_was_read_before_something_unreadable_is_delivered_and_that_is_how_
     let (p0, p1) = (tenure(0, 1), tenure(1, 2));
     bench.assign(&[&p0, &p1]).await;
     bench.tell(unreadable()).await;
-    // What waits at the source follows, and partitions may be taken meanwhile.
+    // What waits at the source follows, and partitions may be taken meanwhile, also once it has come.
     bench.records(&p0, 0, &["q", "q"]).await;
+    let (delivery, answer) = bench.next().await;
+    bench.tell(SourceEvent::Exhausted).await;
     let released = bench.revoke(&p1, MINUTE).await;
     released.await.expect_err("dropped once it is forgotten");
-    bench.end_source();
-    let mut end = 0;
+    answer.send(Ok(vec![])).expect("the sink waits");
+    let mut end = delivery[0].next_offset;
     while let Some((delivery, answer)) = bench.deliveries.recv().await {
         end = delivery[0].next_offset;
         answer.send(Ok(vec![])).expect("the sink waits");
@@ -176,6 +178,20 @@ async fn something_unreadable_ends_it_in_time_whatever_the_aligner_does() {
     assert_eq!(begin.elapsed(), drain);
     let error = bench.run.await.expect("no panic").expect_err("it ends");
     assert_eq!(error.to_string(), "source: a broken batch");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_panics_ends_it_at_once() {
+    let mut bench = Bench::start(single());
+    let p0 = tenure(0, 1);
+    bench.assign(&[&p0]).await;
+    bench.records(&p0, 0, &["q"]).await;
+    let (_, answer) = bench.next().await;
+    let begin = Instant::now();
+    drop(answer);
+    let error = bench.run.await.expect("no panic").expect_err("it ends");
+    assert!(matches!(error, PipelineError::Task(_)), "{error}");
+    assert!(begin.elapsed() < Duration::from_secs(1));
 }
 
 fn unreadable() -> SourceEvent {
