@@ -182,6 +182,46 @@ fn a_broker_killed_under_an_open_transaction_aborts_it_in_every_partition() {
 }
 
 #[test]
+fn a_commit_that_is_lost_with_its_broker_is_settled_though_the_partitions_have_left_meanwhile() {
+    // The commit never reaches the broker, which is away for longer than the session: when it is
+    // back, the partitions begin anew, and what it forgets to abort must not be committed with them.
+    let kafka = Kafka::start();
+    let mut story = Story::new(&kafka, "lost-commit", 12);
+    story.config = story
+        .config
+        .clone()
+        .set(&["kafka", "session_timeout_ms"], 3_000)
+        .set(&["kafka", "heartbeat_interval_ms"], 800)
+        .set(&["kafka", "transaction_timeout_ms"], 5_000)
+        .property("socket.timeout.ms", "2500");
+    let mut events = Events::new(events::seed("lost-commit"), "lost");
+    let proxy = Proxy::before(&kafka.addresses());
+    let through = story
+        .config
+        .clone()
+        .set(&["kafka", "bootstrap_servers"], proxy.bootstrap());
+    let mut connector = Connector::ready("lost-commit", &through);
+    story.send(&mut events, 200);
+    story.oracle.wait_done(200, LIMIT);
+    for round in 1..=4 {
+        let held = proxy.on(ApiKey::EndTxn).commits().does(Fault::HoldRequest);
+        story.send(&mut events, 200);
+        held.wait_hit(LIMIT);
+        kafka.kill(1);
+        thread::sleep(Duration::from_secs(9));
+        held.release();
+        kafka.restart(1);
+        wait::until("the events around the crash", LIMIT, || {
+            story.oracle.assert_clean();
+            story.oracle.missing() == 0
+        });
+        eprintln!("lost-commit: round {round}: {} done", story.oracle.done());
+    }
+    assert_eq!(story.oracle.settled(LIMIT).inputs, 1_000);
+    assert!(connector.sigterm().success());
+}
+
+#[test]
 fn offsets_under_an_open_transaction_are_waited_for_while_the_group_changes() {
     // A client that takes "not stable yet" for "none" reads partitions again from their beginning.
     let kafka = Kafka::shared();

@@ -156,6 +156,7 @@ fn connect_blocking(
         parts,
         connection.transaction_timeout(),
         connection.news_of_a_duplicate(),
+        Arc::clone(&handoff),
         Arc::clone(&sink_closing),
     );
     claim(&mut deliveries, connection, &given_up)?;

@@ -21,7 +21,7 @@ use crate::{reminder::Reminder, report::Report, stats::ReportingClient};
 
 /// The same thing is not logged again within this time.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(10);
-/// More different things than this within the interval share one allowance.
+/// Of more different things than this within the interval, the others are not said.
 const MAX_DIFFERENT_THINGS: usize = 64;
 
 /// Decides what is logged again.

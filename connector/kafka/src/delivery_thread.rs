@@ -6,6 +6,7 @@
 //! be there already.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,16 +15,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aligner_pipeline::{Delivery, DeliveryError, PartitionEpoch};
-use rdkafka::{Offset, TopicPartitionList, consumer::Consumer};
+use aligner_pipeline::{Delivery, DeliveryError, Partition, PartitionEpoch, SourceError};
+use rdkafka::{Offset, TopicPartitionList, consumer::Consumer, metadata::MetadataTopic};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     batching::Batches,
     context::RepeatFilter,
+    handoff::Handoff,
     outlet::OutletParts,
     producer_thread::{NoProducer, ProducerThread},
-    recovery::{Fencings, Settlement, settle},
+    recovery::{Committed, Fencings, Settlement, settle},
     stats::DeliveryEnd,
     transaction::{End, EndedAgain, Failure},
     unended::Unended,
@@ -35,6 +37,10 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one look at the committed offsets may take.
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one look at a topic's leaders may take.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Where brokers keep what groups commit. Users who may not see it see no partitions.
+const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// Attempts within one call, for failures that are repaired on our side.
 const ATTEMPTS_PER_CALL: u32 = 4;
 
@@ -56,7 +62,8 @@ pub(crate) struct Call {
 enum Settled {
     Delivered,
     NotDelivered,
-    /// Every partition has left meanwhile; whoever has it now goes on from what was committed.
+    /// Every partition has left meanwhile, and nobody waits for an answer; whoever has them now goes on
+    /// from what was committed.
     NotOurs,
 }
 
@@ -74,6 +81,8 @@ pub(crate) struct DeliveryThread {
     repeats: RepeatFilter,
     /// Why delivery cannot go on, found between two calls.
     stopped: Option<String>,
+    /// For that to be heard before the next call.
+    handoff: Arc<Handoff>,
     /// How long the group takes to tell that another process has our instance id; `None` without
     /// one.
     news_of_a_duplicate: Option<Duration>,
@@ -86,6 +95,7 @@ impl DeliveryThread {
         parts: OutletParts,
         timeout: Duration,
         news_of_a_duplicate: Option<Duration>,
+        handoff: Arc<Handoff>,
         closing: Arc<AtomicBool>,
     ) -> Self {
         let fencings = Fencings::new(parts.identity.clone(), news_of_a_duplicate.is_some());
@@ -100,6 +110,7 @@ impl DeliveryThread {
             unended: Unended::default(),
             repeats: RepeatFilter::default(),
             stopped: None,
+            handoff,
             news_of_a_duplicate,
         }
     }
@@ -136,6 +147,10 @@ impl DeliveryThread {
                 tracing::warn!(%error, unsaid, "what a failed delivery left open is not ended yet");
             }
             if let DeliveryError::Stopped(cause) = error {
+                tracing::error!(cause, "delivery cannot go on");
+                self.handoff.end(Some(SourceError {
+                    message: format!("nothing can be delivered any more: {cause}"),
+                }));
                 self.stopped = Some(cause);
                 break;
             }
@@ -196,6 +211,9 @@ impl DeliveryThread {
                 }
                 End::Failed(Failure::Aborted(why)) => {
                     tracing::info!(cause = %why, "delivery aborted, results are kept");
+                    if self.may_lack_markers(&chosen) {
+                        self.left_open(&chosen);
+                    }
                     self.aborted();
                     // Partitions that left meanwhile explain it, and the rest can go at once.
                     if self.split(&deliveries).0.len() == live.len() {
@@ -241,7 +259,10 @@ impl DeliveryThread {
                             self.after_success(&chosen);
                             Ok(ended)
                         }
-                        Settled::NotOurs => Ok(self.split(&deliveries).1),
+                        Settled::NotOurs => {
+                            self.unended.remember_in_doubt(&chosen);
+                            Ok(self.split(&deliveries).1)
+                        }
                         Settled::NotDelivered => {
                             self.left_open(&chosen);
                             Err(DeliveryError::Aborted(why))
@@ -265,9 +286,30 @@ impl DeliveryThread {
         }
     }
 
+    /// Whether the broker may have left the end of a transaction out of a partition, although it says
+    /// that it has ended: one is without a leader, or nobody tells.
+    fn may_lack_markers(&self, deliveries: &[Delivery]) -> bool {
+        let Some(consumer) = self.parts.consumer.get() else {
+            return true;
+        };
+        let outputs = deliveries.iter().flat_map(|delivery| &delivery.outputs);
+        let mut topics: BTreeSet<_> = outputs
+            .map(|output| self.parts.topic(output.kind))
+            .collect();
+        topics.insert(OFFSETS_TOPIC);
+        topics.into_iter().any(|topic| {
+            let Ok(metadata) = consumer.fetch_metadata(Some(topic), LOOK_TIMEOUT) else {
+                return true;
+            };
+            let mut partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
+            partitions.any(|partition| partition.leader() < 0)
+        })
+    }
+
     /// Before anything is committed: see [`crate::unended`].
     fn end_again(&mut self) -> Result<(), DeliveryError> {
-        let Some(deliveries) = self.unended.attempt() else {
+        self.end_doubt()?;
+        let Some(deliveries) = self.unended.next() else {
             return Ok(());
         };
         let started = Instant::now();
@@ -275,15 +317,19 @@ impl DeliveryThread {
             EndedAgain::Done => {
                 let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
                 tracing::info!(took_ms, "ended again what a failed delivery had left open");
-                self.unended.ended();
-                return Ok(());
+                self.unended.has_ended();
+                return self.end_again();
             }
-            EndedAgain::NotTried(cause) => {
-                // The group may be without us for long, and what was left open stays open.
-                self.unended.not_tried();
-                return Err(DeliveryError::Aborted(cause));
+            // The group may be without us for long, and what was left open stays open.
+            EndedAgain::NotTried(cause) => return Err(DeliveryError::Aborted(cause)),
+            EndedAgain::Waits(failure) => {
+                self.unended.was_not_taken();
+                failure
             }
-            EndedAgain::Failed(failure) => failure,
+            EndedAgain::Failed(failure) => {
+                self.unended.failed();
+                failure
+            }
         };
         Err(match failure {
             // Aborted, or a producer that is finished: what was left open stays to be ended.
@@ -293,10 +339,10 @@ impl DeliveryThread {
                 DeliveryError::Aborted(cause)
             }
             Failure::Refused { cause, .. } | Failure::RefusedTogether(cause) => {
-                // That batch was not taken the first time either, and its gap would stall the
-                // next transaction of this producer.
+                // It was not taken the first time either, and never will be; its gap would stall the
+                // next transaction of this producer. What was beside it has been written and aborted.
                 tracing::debug!(%cause, "an output of a failed delivery is refused");
-                self.unended.ended();
+                self.unended.has_ended();
                 self.producer = None;
                 DeliveryError::Aborted(cause)
             }
@@ -306,6 +352,32 @@ impl DeliveryThread {
                 DeliveryError::Aborted(cause)
             }
         })
+    }
+
+    /// Finds out what became of a commit in doubt, one attempt only. Our producer is one that claimed
+    /// the id since: offsets are decided by now, or about to be.
+    fn end_doubt(&mut self) -> Result<(), DeliveryError> {
+        let Some(deliveries) = self.unended.in_doubt() else {
+            return Ok(());
+        };
+        let committed = self.committed(&deliveries).map_err(|cause| {
+            DeliveryError::Aborted(format!(
+                "an unanswered commit waits for committed offsets: {cause}"
+            ))
+        })?;
+        let settlement = settle(&targets(deliveries.iter()), |partition| {
+            self.found(&committed, partition)
+        });
+        tracing::info!(
+            ?settlement,
+            "unanswered commit of partitions that left settled"
+        );
+        match settlement {
+            Settlement::NotDelivered => self.unended.was_not_committed(),
+            // The offsets of a partition may have been moved back since.
+            Settlement::Delivered | Settlement::Torn { .. } => self.unended.forget(),
+        }
+        Ok(())
     }
 
     /// Indexes of deliveries whose tenure goes on, and the tenures of the others.
@@ -346,7 +418,8 @@ impl DeliveryThread {
 
     fn after_success(&mut self, delivered: &[Delivery]) {
         self.aborts = 0;
-        for delivery in delivered {
+        let (live, _) = self.split(delivered);
+        for delivery in live.into_iter().map(|index| &delivered[index]) {
             self.parts
                 .stats
                 .delivered(&delivery.partition.partition, delivery.next_offset);
@@ -454,24 +527,14 @@ impl DeliveryThread {
         chosen: &[Delivery],
         committed: &TopicPartitionList,
     ) -> Result<Settled, DeliveryError> {
-        // Only what is still ours after the look counts: nobody else can have moved it.
-        let targets: Vec<_> = chosen
-            .iter()
-            .filter(|delivery| self.parts.tenures.is_current(&delivery.partition))
-            .map(|delivery| (delivery.partition.partition.clone(), delivery.next_offset))
-            .collect();
-        if targets.is_empty() {
+        // Only what is still ours after the look counts: nobody else can have moved it, unless the group
+        // went on without us and we have not heard of it yet.
+        let (live, _) = self.split(chosen);
+        if live.is_empty() {
             return Ok(Settled::NotOurs);
         }
-        let settlement = settle(&targets, |partition| {
-            match committed
-                .find_partition(&partition.topic, partition.number)?
-                .offset()
-            {
-                Offset::Offset(offset) => Some(offset),
-                _ => None,
-            }
-        });
+        let targets = targets(live.into_iter().map(|index| &chosen[index]));
+        let settlement = settle(&targets, |partition| self.found(committed, partition));
         tracing::info!(?settlement, "unanswered commit settled");
         match settlement {
             Settlement::Delivered => Ok(Settled::Delivered),
@@ -481,6 +544,18 @@ impl DeliveryThread {
                  {missing:?} were not; please report this with the broker's version"
             ))),
         }
+    }
+
+    /// What an answer says of a partition.
+    fn found(&self, committed: &TopicPartitionList, partition: &Partition) -> Option<Committed> {
+        let found = committed.find_partition(&partition.topic, partition.number)?;
+        let Offset::Offset(offset) = found.offset() else {
+            return None;
+        };
+        Some(Committed {
+            offset,
+            by_us: found.metadata() == self.parts.identity,
+        })
     }
 
     fn committed(&self, chosen: &[Delivery]) -> Result<TopicPartitionList, String> {
@@ -504,6 +579,14 @@ impl DeliveryThread {
     }
 }
 
+/// Where the group stands in each partition once these are delivered.
+fn targets<'a>(deliveries: impl IntoIterator<Item = &'a Delivery>) -> Vec<(Partition, i64)> {
+    deliveries
+        .into_iter()
+        .map(|delivery| (delivery.partition.partition.clone(), delivery.next_offset))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
@@ -514,7 +597,7 @@ mod tests {
     use super::*;
     use crate::{
         Connection, DeliveryGuarantee, MockBroker, StartFrom, absence::Absence,
-        client_errors_tests, consumer_thread::ConsumerThread, context::Listener, handoff::Handoff,
+        client_errors_tests, consumer_thread::ConsumerThread, context::Listener,
         membership::Membership, properties, start_position::Beginning, stats::ClientStats,
         tenure::Tenures,
     };
@@ -560,7 +643,8 @@ mod tests {
         let connection = client_errors_tests::connection(&broker, delivery, None);
         let parts = out_of_the_group(&connection);
         let timeout = connection.transaction_timeout();
-        let mut thread = DeliveryThread::open(parts, timeout, None, Arc::default());
+        let handoff = Arc::new(Handoff::new(1 << 20));
+        let mut thread = DeliveryThread::open(parts, timeout, None, handoff, Arc::default());
         thread.prepare().expect("the mock gives the id");
         thread.unended.remember(&Arc::new(Vec::new()));
         // More often than outputs are written in vain.

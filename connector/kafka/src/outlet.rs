@@ -61,6 +61,17 @@ pub(crate) struct OutletParts {
     pub(crate) stats: Arc<ClientStats>,
 }
 
+impl OutletParts {
+    /// Where outputs of this kind go.
+    pub(crate) fn topic(&self, kind: OutputKind) -> &str {
+        match kind {
+            OutputKind::Correction => &self.topics.corrections,
+            OutputKind::Pair => &self.topics.pairs,
+            OutputKind::DeadLetter => &self.topics.dead_letters,
+        }
+    }
+}
+
 /// What one transaction is made of, and the time that it has.
 pub(crate) struct Work {
     deliveries: Arc<Vec<Delivery>>,
@@ -134,7 +145,7 @@ impl Outlet {
         if let Err(cause) = attempt.standing() {
             return EndedAgain::NotTried(cause);
         }
-        transaction::end_again(attempt).map_or_else(EndedAgain::Failed, |()| EndedAgain::Done)
+        transaction::end_again(attempt)
     }
 
     fn remind(&self) {
@@ -154,11 +165,7 @@ impl Outlet {
     }
 
     fn topic(&self, kind: OutputKind) -> &str {
-        match kind {
-            OutputKind::Correction => &self.parts.topics.corrections,
-            OutputKind::Pair => &self.parts.topics.pairs,
-            OutputKind::DeadLetter => &self.parts.topics.dead_letters,
-        }
+        self.parts.topic(kind)
     }
 
     fn tally(&self) -> &Tally {
@@ -481,36 +488,43 @@ impl Attempt<'_> {
             Err(RoundFailure::Undelivered(undelivered)) => {
                 Err(self.judge(&undelivered, self.outlet.one_by_one))
             }
-            Err(RoundFailure::Outstanding(indexes)) => {
-                Err(WriteFailure::Passing(self.unacknowledged(&indexes)))
-            }
+            Err(RoundFailure::Outstanding(indexes)) => Err(self.unacknowledged(&indexes)),
         }
     }
 
     /// Which topics did not take their outputs, and what the brokers say about them: a topic that
     /// was deleted is waited for by the client in silence.
-    fn unacknowledged(&self, indexes: &[usize]) -> String {
+    fn unacknowledged(&self, indexes: &[usize]) -> WriteFailure {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for index in indexes {
             *counts.entry(self.topic_of(*index)).or_default() += 1;
         }
         let looks_end = Instant::now() + LOOK_TIMEOUT;
+        let mut is_missing = false;
         let topics: Vec<_> = counts
             .iter()
             .map(|(topic, count)| {
                 let left = looks_end.saturating_duration_since(Instant::now());
                 let remark = match self.look_at(topic, left) {
-                    Some(Flaw::Missing) => ", which is not there: create it".to_owned(),
+                    Some(Flaw::Missing) => {
+                        is_missing = true;
+                        ", which is not there: create it".to_owned()
+                    }
                     Some(Flaw::Other(remark)) => format!(", {remark}"),
                     None => String::new(),
                 };
                 format!("{count} of topic \"{topic}\"{remark}")
             })
             .collect();
-        format!(
+        let cause = format!(
             "outputs were not acknowledged in time: {}",
             topics.join("; ")
-        )
+        );
+        if is_missing {
+            WriteFailure::Passing(cause)
+        } else {
+            WriteFailure::Unacknowledged(cause)
+        }
     }
 
     /// What is to be done about a topic that the client takes to be gone. A single answer without it is

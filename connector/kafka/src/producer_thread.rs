@@ -2,8 +2,9 @@
 //!
 //! `send_offsets` waits for a silent coordinator long past the timeout it is given. Such a call
 //! cannot be interrupted, so the thread is abandoned with its producer: from then on it cannot
-//! begin a commit, a new producer with the same transactional id fences it, and it ends by
-//! itself when the call returns.
+//! begin to commit a transaction, a new producer with the same transactional id fences it, and it
+//! ends by itself when the call returns. Without transactions it may still commit the offsets of
+//! what it wrote, which harms nobody.
 
 use std::{
     sync::{

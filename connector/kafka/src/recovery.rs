@@ -30,27 +30,33 @@ pub(crate) enum Settlement {
     },
 }
 
-/// Decides from stable committed offsets. Both lists hold only partitions that were ours
-/// without a break since the transaction, so that nobody else can have moved the offsets.
+/// What the group has committed in a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Committed {
+    pub(crate) offset: i64,
+    /// Whether a transaction of ours did: its identity is written beside the offset.
+    pub(crate) by_us: bool,
+}
+
+/// Decides from stable committed offsets, before anything else is committed. An offset that somebody
+/// else committed behind the target tells nothing: they may have begun before it or at it. Where all
+/// are of that kind, others have written the outputs, or found them written.
 pub(crate) fn settle(
     targets: &[(Partition, i64)],
-    committed: impl Fn(&Partition) -> Option<i64>,
+    committed: impl Fn(&Partition) -> Option<Committed>,
 ) -> Settlement {
-    let (delivered, missing): (Vec<_>, Vec<_>) = targets.iter().partition(|(partition, target)| {
-        committed(partition).is_some_and(|offset| offset >= *target)
-    });
-    let names = |of: Vec<&(Partition, i64)>| -> Vec<Partition> {
-        of.into_iter()
-            .map(|(partition, _)| partition.clone())
-            .collect()
-    };
+    let (mut delivered, mut missing) = (Vec::new(), Vec::new());
+    for (partition, target) in targets {
+        match committed(partition).filter(|found| found.offset >= *target) {
+            Some(found) if found.by_us => delivered.push(partition.clone()),
+            Some(_) => {}
+            None => missing.push(partition.clone()),
+        }
+    }
     match (delivered.is_empty(), missing.is_empty()) {
         (_, true) => Settlement::Delivered,
         (true, false) => Settlement::NotDelivered,
-        (false, false) => Settlement::Torn {
-            delivered: names(delivered),
-            missing: names(missing),
-        },
+        (false, false) => Settlement::Torn { delivered, missing },
     }
 }
 
@@ -155,7 +161,21 @@ mod tests {
         }
     }
 
-    fn settled(targets: &[i64], committed: &[Option<i64>]) -> Settlement {
+    fn by_us(offset: i64) -> Option<Committed> {
+        Some(Committed {
+            offset,
+            by_us: true,
+        })
+    }
+
+    fn by_others(offset: i64) -> Option<Committed> {
+        Some(Committed {
+            offset,
+            by_us: false,
+        })
+    }
+
+    fn settled(targets: &[i64], committed: &[Option<Committed>]) -> Settlement {
         let targets: Vec<_> = targets
             .iter()
             .zip(0..)
@@ -171,25 +191,42 @@ mod tests {
         for (targets, committed, expected) in [
             (
                 vec![10, 20],
-                vec![Some(10), Some(20)],
+                vec![by_us(10), by_us(20)],
                 Settlement::Delivered,
             ),
             (
                 vec![10, 20],
-                vec![Some(7), Some(15)],
+                vec![by_us(7), by_us(15)],
                 Settlement::NotDelivered,
             ),
             (vec![10, 20], vec![None, None], Settlement::NotDelivered),
-            (vec![10], vec![Some(11)], Settlement::Delivered),
+            (vec![10], vec![by_us(11)], Settlement::Delivered),
             (vec![], vec![], Settlement::Delivered),
             (
                 vec![10, 20],
-                vec![Some(10), None],
+                vec![by_us(10), None],
                 Settlement::Torn {
                     delivered: vec![partition(0)],
                     missing: vec![partition(1)],
                 },
             ),
+            // Others have taken a partition and gone on.
+            (
+                vec![10, 20],
+                vec![by_others(30), by_us(15)],
+                Settlement::NotDelivered,
+            ),
+            (
+                vec![10, 20],
+                vec![by_others(30), by_us(20)],
+                Settlement::Delivered,
+            ),
+            (
+                vec![10, 20],
+                vec![by_others(30), by_others(7)],
+                Settlement::NotDelivered,
+            ),
+            (vec![10], vec![by_others(30)], Settlement::Delivered),
         ] {
             assert_eq!(settled(&targets, &committed), expected);
         }
@@ -206,8 +243,7 @@ mod tests {
                 before.iter().zip(&steps).map(|(offset, step)| offset + step).collect();
             let committed: Vec<_> = if took_place { &targets } else { &before }
                 .iter()
-                .copied()
-                .map(Some)
+                .map(|offset| by_us(*offset))
                 .collect();
             let expected =
                 if took_place { Settlement::Delivered } else { Settlement::NotDelivered };

@@ -74,7 +74,7 @@ impl Neighbours {
         }
     }
 
-    /// Remembers who is there. A list without ourselves is one that cannot be trusted.
+    /// Remembers who is there, the first few hundred of them.
     pub(crate) fn remember(&mut self, members: &BTreeSet<String>) {
         for member in members {
             if self.is_one_of_us(member) && self.seen.len() < MAX_REMEMBERED {

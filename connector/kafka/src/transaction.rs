@@ -55,6 +55,8 @@ pub(crate) enum WriteFailure {
     RefusedTogether(String),
     /// It may work another time.
     Passing(String),
+    /// Nobody took them: brokers are away, or a partition has no leader.
+    Unacknowledged(String),
     /// It will not work until a person changes something.
     Lasting(String),
 }
@@ -101,7 +103,9 @@ impl From<WriteFailure> for Failure {
                 cause,
             },
             WriteFailure::RefusedTogether(cause) => Self::RefusedTogether(cause),
-            WriteFailure::Passing(cause) => Self::Aborted(cause),
+            WriteFailure::Passing(cause) | WriteFailure::Unacknowledged(cause) => {
+                Self::Aborted(cause)
+            }
             WriteFailure::Lasting(cause) => Self::Stopped(cause),
         }
     }
@@ -126,6 +130,8 @@ pub(crate) enum EndedAgain {
     Done,
     /// Nothing was sent: we are not in a position to.
     NotTried(String),
+    /// Nobody took the outputs; what was left open is open still.
+    Waits(Failure),
     /// What was left open may be open still.
     Failed(Failure),
 }
@@ -140,26 +146,35 @@ pub(crate) fn run<C: TransactionalClient>(client: C) -> End {
 
 /// Writes the outputs of a transaction that never ended once more, brings in the group's offsets, and
 /// aborts: where its own abort was lost, this one counts for both.
-///
-/// # Errors
-///
-/// Why it came to nothing.
-pub(crate) fn end_again<C: TransactionalClient>(client: C) -> Result<(), Failure> {
-    let Written(mut client) = Opened::begin(client).and_then(Opened::write)?;
+pub(crate) fn end_again<C: TransactionalClient>(client: C) -> EndedAgain {
+    let mut client = match Opened::begin(client) {
+        Ok(Opened(client)) => client,
+        Err(failure) => return EndedAgain::Failed(failure),
+    };
+    match client.write() {
+        Ok(()) => {}
+        Err(failure @ WriteFailure::Unacknowledged(_)) => {
+            return EndedAgain::Waits(abort(client, failure.into()));
+        }
+        Err(failure) => return EndedAgain::Failed(abort(client, failure.into())),
+    }
     match client.touch_offsets() {
         Ok(()) => {}
         Err(OffsetsFailure::NotOurs(cause)) => {
-            return Err(abort(client, Failure::Aborted(cause)));
+            return EndedAgain::Failed(abort(client, Failure::Aborted(cause)));
         }
         Err(OffsetsFailure::Failed(error)) if error.fatal => {
-            return Err(broken("send_offsets", &error));
+            return EndedAgain::Failed(broken("send_offsets", &error));
         }
         // They are part of the transaction by now, and shall not be taken anyway.
         Err(OffsetsFailure::Failed(_)) => {}
     }
-    client
-        .abort()
-        .map_err(|error| stopped(&error).unwrap_or_else(|| broken("abort", &error)))
+    match client.abort() {
+        Ok(()) => EndedAgain::Done,
+        Err(error) => {
+            EndedAgain::Failed(stopped(&error).unwrap_or_else(|| broken("abort", &error)))
+        }
+    }
 }
 
 /// A transaction without outputs yet.

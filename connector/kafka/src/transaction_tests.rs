@@ -121,30 +121,45 @@ fn a_transaction_that_is_ended_again_touches_everything_and_aborts() {
     use RDKafkaErrorCode as Code;
     let run = |script: Script| {
         let calls = Rc::clone(&script.calls);
-        let end = end_again(script).map_err(|failure| kind_of_failure(&failure));
+        let end = match end_again(script) {
+            EndedAgain::Done => "done",
+            EndedAgain::NotTried(_) => "not tried",
+            EndedAgain::Waits(failure) => match kind_of_failure(&failure) {
+                "aborted" => "waits",
+                "broken" => "waits, broken",
+                other => other,
+            },
+            EndedAgain::Failed(failure) => kind_of_failure(&failure),
+        };
         (end, calls.borrow().clone())
     };
     let all = vec!["begin", "write", "touch", "abort"];
-    assert_eq!(run(Script::smooth()), (Ok(()), all.clone()));
+    assert_eq!(run(Script::smooth()), ("done", all.clone()));
     let refused = error(Code::IllegalGeneration, Kind::Abortable);
     let script = Script {
         offsets: Err(OffsetsFailure::Failed(refused)),
         ..Script::smooth()
     };
-    assert_eq!(run(script), (Ok(()), all.clone()));
+    assert_eq!(run(script), ("done", all.clone()));
     let script = Script {
         offsets: Err(OffsetsFailure::NotOurs("not joined".to_owned())),
         ..Script::smooth()
     };
-    assert_eq!(run(script), (Err("aborted"), all));
-    let script = Script {
-        write: Err(WriteFailure::Passing("timed out".to_owned())),
+    assert_eq!(run(script), ("aborted", all));
+    let unwritten = vec!["begin", "write", "abort"];
+    let failing = |write| Script {
+        write: Err(write),
         ..Script::smooth()
     };
-    assert_eq!(
-        run(script),
-        (Err("aborted"), vec!["begin", "write", "abort"])
-    );
+    let script = failing(WriteFailure::Passing("refused for now".to_owned()));
+    assert_eq!(run(script), ("aborted", unwritten.clone()));
+    let unacknowledged = || failing(WriteFailure::Unacknowledged("no leader".to_owned()));
+    assert_eq!(run(unacknowledged()), ("waits", unwritten.clone()));
+    let script = Script {
+        abort: Err(error(Code::OperationTimedOut, Kind::Retriable)),
+        ..unacknowledged()
+    };
+    assert_eq!(run(script), ("waits, broken", unwritten));
 }
 
 #[test]

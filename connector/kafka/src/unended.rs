@@ -7,10 +7,17 @@
 //! transactional id would commit it too: outputs twice. Offsets of the group that it held stay
 //! undecided as well, and no partition can begin at them. So the outputs of such a transaction are
 //! written once more, to the same partitions, the group's offsets are brought in, and all is aborted,
-//! before anything else is committed.
+//! before anything else is committed. An abort that the broker has answered may lack a marker, too: where
+//! a partition has no leader right behind it, that transaction is ended again like the others.
 //!
-//! Bounded: outputs that cannot be written, as to a topic that is gone, hold nothing up for long. Only
-//! attempts that wrote are counted: without a broker, or a place in the group, nothing is given up.
+//! Where a commit was not answered, it is not known yet whether there is anything to end: the committed
+//! offsets tell, and are asked first. They are waited for without a bound, as the next commit could
+//! take along what nobody meant to commit.
+//!
+//! Otherwise bounded: outputs that will not be written, as to a topic that is gone, hold nothing up for
+//! long. Only attempts that failed by themselves are counted: without a broker, a leader that takes the
+//! outputs, or a place in the group, nothing is given up. What is not taken in one transaction's time is
+//! parted, and ended by one transaction after the other: a log may have become slower since.
 
 use std::sync::Arc;
 
@@ -26,21 +33,47 @@ pub(crate) struct Unended(Option<LeftOpen>);
 
 #[derive(Debug)]
 struct LeftOpen {
-    deliveries: Arc<Vec<Delivery>>,
+    /// What was to be delivered, in parts; the last one is next.
+    parts: Vec<Arc<Vec<Delivery>>>,
     attempts: u32,
+    /// Whether it may have been committed after all.
+    in_doubt: bool,
 }
 
 impl Unended {
     /// Remembers one that was not committed, and may not have been aborted everywhere.
     pub(crate) fn remember(&mut self, deliveries: &Arc<Vec<Delivery>>) {
+        self.keep(deliveries, false);
+    }
+
+    /// Remembers one whose commit was not answered.
+    pub(crate) fn remember_in_doubt(&mut self, deliveries: &Arc<Vec<Delivery>>) {
+        self.keep(deliveries, true);
+    }
+
+    fn keep(&mut self, deliveries: &Arc<Vec<Delivery>>, in_doubt: bool) {
         debug_assert!(
             self.is_empty(),
             "what was left open is ended before the next"
         );
         self.0 = Some(LeftOpen {
-            deliveries: Arc::clone(deliveries),
+            parts: vec![Arc::clone(deliveries)],
             attempts: 0,
+            in_doubt,
         });
+    }
+
+    /// The one of which it is not known whether it was committed, if it is of that kind.
+    pub(crate) fn in_doubt(&self) -> Option<Arc<Vec<Delivery>>> {
+        let left = self.0.as_ref().filter(|left| left.in_doubt)?;
+        left.parts.last().cloned()
+    }
+
+    /// It was not committed.
+    pub(crate) fn was_not_committed(&mut self) {
+        if let Some(left) = &mut self.0 {
+            left.in_doubt = false;
+        }
     }
 
     /// Whether there is none.
@@ -48,9 +81,37 @@ impl Unended {
         self.0.is_none()
     }
 
-    /// The one to end again, counting the attempt; one that was attempted too often is given up.
-    pub(crate) fn attempt(&mut self) -> Option<Arc<Vec<Delivery>>> {
-        let left = self.0.as_mut()?;
+    /// What to end again next, once nothing is in doubt.
+    pub(crate) fn next(&self) -> Option<Arc<Vec<Delivery>>> {
+        let left = self.0.as_ref()?;
+        debug_assert!(!left.in_doubt, "what was committed is not to be aborted");
+        left.parts.last().cloned()
+    }
+
+    /// That has ended; there may be more.
+    pub(crate) fn has_ended(&mut self) {
+        if let Some(left) = &mut self.0 {
+            left.parts.pop();
+            if left.parts.is_empty() {
+                self.0 = None;
+            }
+        }
+    }
+
+    /// That was not taken in time: there is half as much of it in each of the next two.
+    pub(crate) fn was_not_taken(&mut self) {
+        if let Some(left) = &mut self.0
+            && let Some((first, second)) = left.parts.last().and_then(|last| halves(last))
+        {
+            left.parts.pop();
+            left.parts.extend([Arc::new(second), Arc::new(first)]);
+        }
+    }
+
+    /// An attempt failed, and not for want of a broker. One too many is the last.
+    pub(crate) fn failed(&mut self) {
+        let Some(left) = &mut self.0 else { return };
+        left.attempts += 1;
         if left.attempts >= MAX_ATTEMPTS {
             tracing::warn!(
                 attempts = left.attempts,
@@ -58,28 +119,113 @@ impl Unended {
                  meanwhile, look for hanging transactions with kafka-transactions.sh"
             );
             self.0 = None;
-            return None;
-        }
-        left.attempts += 1;
-        Some(Arc::clone(&left.deliveries))
-    }
-
-    /// Nothing was sent for the last attempt, which therefore does not count.
-    pub(crate) fn not_tried(&mut self) {
-        if let Some(left) = &mut self.0 {
-            left.attempts = left.attempts.saturating_sub(1);
         }
     }
 
-    /// It has ended.
-    pub(crate) fn ended(&mut self) {
+    /// There is nothing to end, or it cannot be.
+    pub(crate) fn forget(&mut self) {
         self.0 = None;
     }
 }
 
+/// Parts deliveries of more than one output. Both halves name the offset to go on from, which is never
+/// committed.
+fn halves(deliveries: &[Delivery]) -> Option<(Vec<Delivery>, Vec<Delivery>)> {
+    let outputs = |of: &[Delivery]| of.iter().map(|one| one.outputs.len()).sum::<usize>();
+    let mut room = outputs(deliveries) / 2;
+    if room == 0 {
+        return None;
+    }
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for delivery in deliveries {
+        let (here, there) = delivery.outputs.split_at(room.min(delivery.outputs.len()));
+        room -= here.len();
+        for (half, outputs) in [(&mut first, here), (&mut second, there)] {
+            if !outputs.is_empty() {
+                half.push(Delivery {
+                    outputs: outputs.to_vec(),
+                    ..delivery.clone()
+                });
+            }
+        }
+    }
+    Some((first, second))
+}
+
 #[cfg(test)]
 mod tests {
+    use aligner_pipeline::{Outbound, OutputKind, Partition, PartitionEpoch};
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn delivery(number: i32, outputs: usize) -> Delivery {
+        let output = Arc::new(Outbound {
+            kind: OutputKind::Correction,
+            key: None,
+            value: None,
+            headers: Vec::new(),
+        });
+        Delivery {
+            partition: Arc::new(PartitionEpoch {
+                partition: Partition {
+                    topic: "answers".into(),
+                    number,
+                },
+                epoch: 1,
+            }),
+            next_offset: 7,
+            outputs: vec![output; outputs],
+        }
+    }
+
+    /// Partition and number of outputs of each delivery.
+    fn sizes(deliveries: &[Delivery]) -> Vec<(i32, usize)> {
+        deliveries
+            .iter()
+            .map(|one| (one.partition.partition.number, one.outputs.len()))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_not_taken_in_time_is_ended_in_parts() {
+        let mut unended = Unended::default();
+        unended.remember(&Arc::new(vec![delivery(0, 3), delivery(1, 2)]));
+        let next = |unended: &Unended| unended.next().map(|next| sizes(&next));
+        unended.was_not_taken();
+        assert_eq!(next(&unended), Some(vec![(0, 2)]));
+        unended.was_not_taken();
+        assert_eq!(next(&unended), Some(vec![(0, 1)]));
+        unended.was_not_taken();
+        assert_eq!(next(&unended), Some(vec![(0, 1)]), "one is not parted");
+        unended.has_ended();
+        assert_eq!(next(&unended), Some(vec![(0, 1)]));
+        unended.has_ended();
+        assert_eq!(next(&unended), Some(vec![(0, 1), (1, 2)]));
+        unended.has_ended();
+        assert!(unended.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn halves_hold_all_outputs_and_are_as_large_as_each_other(
+            counts in prop::collection::vec(1..6_usize, 1..6),
+        ) {
+            let deliveries: Vec<_> = (0..).zip(&counts).map(|(n, count)| delivery(n, *count)).collect();
+            let all: usize = counts.iter().sum();
+            let Some((first, second)) = halves(&deliveries) else {
+                prop_assert_eq!(all, 1);
+                return Ok(());
+            };
+            let of = |half: &[Delivery]| half.iter().map(|one| one.outputs.len()).sum::<usize>();
+            prop_assert_eq!((of(&first), of(&second)), (all / 2, all - all / 2));
+            let mut both = vec![0; counts.len()];
+            for (number, count) in sizes(&first).into_iter().chain(sizes(&second)) {
+                both[usize::try_from(number).expect("counted up from zero")] += count;
+            }
+            prop_assert_eq!(both, counts);
+        }
+    }
 
     fn left_open() -> (Arc<Vec<Delivery>>, Unended) {
         let deliveries = Arc::new(Vec::new());
@@ -92,38 +238,38 @@ mod tests {
     fn what_was_left_open_is_attempted_until_it_has_ended() {
         let (deliveries, mut unended) = left_open();
         for _ in 0..2 {
-            let next = unended.attempt().expect("it is left");
+            let next = unended.next().expect("it is left");
             assert!(Arc::ptr_eq(&next, &deliveries));
         }
-        unended.ended();
+        unended.has_ended();
         assert!(unended.is_empty());
-        assert!(unended.attempt().is_none());
+        assert!(unended.next().is_none());
     }
 
     #[test]
-    fn it_is_attempted_a_bounded_number_of_times_and_the_next_one_as_often() {
+    fn it_fails_a_bounded_number_of_times_and_the_next_one_as_often() {
         let (deliveries, mut unended) = left_open();
         for _ in 0..2 {
             for _ in 0..MAX_ATTEMPTS {
-                assert!(unended.attempt().is_some());
+                assert!(unended.next().is_some());
+                unended.failed();
             }
-            assert!(unended.attempt().is_none());
+            assert!(unended.next().is_none());
             assert!(unended.is_empty());
             unended.remember(&deliveries);
         }
     }
 
     #[test]
-    fn an_attempt_for_which_nothing_was_sent_does_not_count() {
-        let (_, mut unended) = left_open();
-        for _ in 1..MAX_ATTEMPTS {
-            assert!(unended.attempt().is_some());
-        }
-        for _ in 0..3 * MAX_ATTEMPTS {
-            assert!(unended.attempt().is_some());
-            unended.not_tried();
-        }
-        assert!(unended.attempt().is_some());
-        assert!(unended.attempt().is_none());
+    fn one_in_doubt_is_ended_only_if_it_was_not_committed() {
+        let (deliveries, mut unended) = left_open();
+        assert!(unended.in_doubt().is_none());
+        unended.forget();
+        unended.remember_in_doubt(&deliveries);
+        let doubtful = unended.in_doubt().expect("it is in doubt");
+        assert!(Arc::ptr_eq(&doubtful, &deliveries));
+        unended.was_not_committed();
+        assert!(unended.in_doubt().is_none());
+        assert!(unended.next().is_some());
     }
 }
