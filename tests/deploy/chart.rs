@@ -10,8 +10,8 @@ use aligner_tidy::root;
 use serde_json::{Value, json};
 
 use crate::tools::{
-    chart, container, item, lint, objects, only, pod, rendered, template, template_of, text,
-    value_sets, values,
+    chart, container, item, lint, objects, only, pod, rendered, template, template_in, template_of,
+    text, value_sets, values,
 };
 
 const HUB_MODEL: &str = "acme/aligner-2b@0123456789abcdef0123456789abcdef01234567";
@@ -317,9 +317,32 @@ fn a_changed_configuration_restarts_the_pods_and_nothing_else_does() {
 fn namespace_and_release_name_the_connector_unless_the_values_do() {
     let named =
         |given: Value, name: &str| config(&rendered(&given)).contains(&format!("\nname: {name}\n"));
-    assert!(named(json!({}), "ml-prod-aligner-connector"));
+    assert!(named(json!({}), "ml.prod-aligner-connector"));
     let given = json!({"config": {"name": "moderation"}});
     assert!(named(given, "moderation"));
+}
+
+#[test]
+fn no_two_releases_have_one_name_by_default_whatever_their_namespaces() {
+    let defaults = values(&json!({}));
+    let name = |namespace: &str, release: &str| {
+        let manifests =
+            template_in(namespace, release, defaults.path()).expect("the values render");
+        let name = manifests
+            .lines()
+            .find_map(|line| line.strip_prefix("    name: "));
+        name.expect("the configuration names the connector")
+            .to_owned()
+    };
+    // Joined by a hyphen, both would be the first with one.
+    assert_eq!(name("ml", "prod"), "ml.prod-aligner-connector");
+    assert_eq!(
+        name("ml-prod", "aligner-connector"),
+        "ml-prod.aligner-connector"
+    );
+    // Neither may hold what joins them: Kubernetes refuses such a namespace, and the chart:
+    let dotted = template_of("ml.prod", defaults.path()).expect_err("it has a dot");
+    assert!(dotted.contains("fullnameOverride"), "{dotted}");
 }
 
 #[test]

@@ -96,10 +96,15 @@ pub fn template(values: &Path) -> Result<String, String> {
 
 /// The same for a release of this name.
 pub fn template_of(release: &str, values: &Path) -> Result<String, String> {
+    template_in("ml", release, values)
+}
+
+/// The same for a release in this namespace.
+pub fn template_in(namespace: &str, release: &str, values: &Path) -> Result<String, String> {
     let output = tool("helm")
         .args(["template", release])
         .arg(chart())
-        .args(["--namespace", "ml", "--values"])
+        .args(["--namespace", namespace, "--values"])
         .arg(values)
         .output()
         .expect("helm runs");

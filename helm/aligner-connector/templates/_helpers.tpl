@@ -69,9 +69,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
 {{/* The name in the configuration, which group and transactional ids are made of. With the namespace: two of them may
-have releases of one name, and one Kafka. */}}
+have releases of one name, and one Kafka. Joined by what neither of the two may hold: with a hyphen, ml and prod-x would
+be ml-prod and x. */}}
 {{- define "aligner-connector.connectorName" -}}
-{{- default (printf "%s-%s" .Release.Namespace (include "aligner-connector.fullname" .)) .Values.config.name -}}
+{{- default (printf "%s.%s" .Release.Namespace (include "aligner-connector.fullname" .)) .Values.config.name -}}
 {{- end -}}
 
 {{- define "aligner-connector.groupId" -}}
