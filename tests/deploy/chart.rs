@@ -180,7 +180,9 @@ fn texts_that_look_like_numbers_or_hold_a_comment_stay_as_they_are() {
         "nameOverride": "2024",
         "model": {"existingClaim": "123", "mountPath": "/models #1"},
         "secretFiles": [{"secretName": "2024", "mountPath": "/run/secrets #1"}],
-        "secretEnv": [{"name": "ALIGNER__NAME", "secretName": "123", "key": "1"}],
+        "secretEnv": [{
+            "name": "ALIGNER__KAFKA__PROPERTIES__SASL_PASSWORD", "secretName": "123", "key": "1",
+        }],
         "runtimeClassName": "1",
         "priorityClassName": "on",
         "serviceAccount": {"name": "2024"},
@@ -334,7 +336,7 @@ fn no_two_releases_have_one_name_by_default_whatever_their_namespaces() {
         name.expect("the configuration names the connector")
             .to_owned()
     };
-    // Joined by a hyphen, both would be the first with one.
+    // With a hyphen both would be ml-prod-aligner-connector.
     assert_eq!(name("ml", "prod"), "ml.prod-aligner-connector");
     assert_eq!(
         name("ml-prod", "aligner-connector"),

@@ -13,3 +13,4 @@ mod options;
 mod schema;
 mod scripts;
 mod tools;
+mod variables;

@@ -119,3 +119,26 @@ be ml-prod and x. */}}
 true
 {{- end -}}
 {{- end -}}
+
+{{/* Refuses variables that would overrule what the chart sets or counts on: they win over the file. Their names are read
+as connector/service/src/config/layers.rs does, in small letters or large. What extraEnvFrom holds is not known here. */}}
+{{- define "aligner-connector.refuseVariables" -}}
+{{- $instead := dict
+  "ALIGNER__KAFKA__INSTANCE_ID" "the chart gives each pod its own; choose from what with instanceId"
+  "ALIGNER__SERVICE__LISTEN" "probes and Services look for the address that the chart sets; choose the Service's port with service.port"
+  "ALIGNER__PIPELINE__DRAIN_TIMEOUT_MS" "set config.pipeline.drain_timeout_ms instead, which terminationGracePeriodSeconds is checked against"
+  "ALIGNER__PIPELINE__CLOSE_TIMEOUT_MS" "set config.pipeline.close_timeout_ms instead, which terminationGracePeriodSeconds is checked against"
+-}}
+{{- if .Values.keda.enabled -}}
+{{- $_ := set $instead "ALIGNER__NAME" "set config.name instead, which names the group whose lag KEDA watches" -}}
+{{- $_ := set $instead "ALIGNER__KAFKA__GROUP_ID" "set config.kafka.group_id instead, the group whose lag KEDA watches" -}}
+{{- end -}}
+{{- range $list := list "secretEnv" "extraEnv" -}}
+{{- range index $.Values $list -}}
+{{- $name := toString .name -}}
+{{- with get $instead ($name | upper | replace "." "__") -}}
+{{- fail (printf "%s sets %s: %s" $list $name .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
