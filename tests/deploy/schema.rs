@@ -1,10 +1,10 @@
 //! The chart's schema of its values, and their documentation.
 
-use std::fs;
+use std::{fs, os::unix::fs::symlink};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::tools::chart;
+use crate::tools::{chart, template_parent, values};
 
 /// Where users put objects of Kubernetes or of the connector: what is unknown there is refused by
 /// the API server and by the connector, not by the chart.
@@ -81,7 +81,8 @@ fn every_value_is_in_the_readme() {
     let readme = fs::read_to_string(chart().join("README.md")).expect("the chart has a README");
     let schema = schema();
     for (name, node) in schema["properties"].as_object().expect("an object") {
-        if name == "global" {
+        // Helm's own.
+        if ["enabled", "global"].contains(&name.as_str()) {
             continue;
         }
         let documented = |key: &str| readme.contains(&format!("`{key}"));
@@ -125,4 +126,33 @@ fn the_schema_knows_every_section_of_the_connectors_configuration() {
             "values.schema.json does not know config.{section}"
         );
     }
+}
+
+/// A chart that installs ours where its values say so, as Helm has it: the key of the condition comes
+/// among our values.
+const PARENT: &str = "\
+apiVersion: v2
+name: parent
+version: 1.0.0
+dependencies:
+  - {name: aligner-connector, version: '>=0.0.0', condition: aligner-connector.enabled}
+";
+
+#[test]
+fn the_chart_can_be_a_dependency_with_a_condition() {
+    let parent = tempfile::tempdir().expect("a temporary folder can be made");
+    fs::write(parent.path().join("Chart.yaml"), PARENT).expect("written");
+    let charts = parent.path().join("charts");
+    fs::create_dir(&charts).expect("made");
+    symlink(chart(), charts.join("aligner-connector")).expect("linked");
+    let with = |enabled: Value| {
+        let given = json!({"aligner-connector": {"enabled": enabled}});
+        template_parent(parent.path(), values(&given).path())
+    };
+    let on = with(json!(true)).expect("the values render");
+    assert!(on.contains("kind: StatefulSet"), "{on}");
+    let off = with(json!(false)).expect("the values render");
+    assert!(!off.contains("kind: "), "{off}");
+    let error = with(json!("yes")).expect_err("a text is no switch");
+    assert!(error.contains("/enabled"), "{error}");
 }

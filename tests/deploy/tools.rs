@@ -101,9 +101,23 @@ pub fn template_of(release: &str, values: &Path) -> Result<String, String> {
 
 /// The same for a release in this namespace.
 pub fn template_in(namespace: &str, release: &str, values: &Path) -> Result<String, String> {
+    template_with(&chart(), namespace, release, values)
+}
+
+/// The same for a chart that has ours in its folder `charts`.
+pub fn template_parent(parent: &Path, values: &Path) -> Result<String, String> {
+    template_with(parent, "ml", "prod", values)
+}
+
+fn template_with(
+    chart: &Path,
+    namespace: &str,
+    release: &str,
+    values: &Path,
+) -> Result<String, String> {
     let output = tool("helm")
         .args(["template", release])
-        .arg(chart())
+        .arg(chart)
         .args(["--namespace", namespace, "--values"])
         .arg(values)
         .output()
