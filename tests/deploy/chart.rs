@@ -15,6 +15,8 @@ use crate::tools::{
 };
 
 const HUB_MODEL: &str = "acme/aligner-2b@0123456789abcdef0123456789abcdef01234567";
+/// What the process may take to end after drain and closing: HTTP, the runtime, and the last spans.
+const END_MS: u64 = 1_000 + 1_000 + 5_000;
 const CACHE_VARIABLES: [&str; 2] = ["HF_HOME", "HF_HUB_CACHE"];
 
 fn config(objects: &[Value]) -> &str {
@@ -89,16 +91,16 @@ fn unknown_and_impossible_values_are_refused_by_name() {
         (
             json!({
                 "config": {"pipeline": {"drain_timeout_ms": null}},
-                "terminationGracePeriodSeconds": 50,
+                "terminationGracePeriodSeconds": 57,
             }),
-            "50000 ms",
+            "57000 ms",
         ),
         (
             json!({
                 "config": {"pipeline": {"drain_timeout_ms": 0}},
-                "terminationGracePeriodSeconds": 20,
+                "terminationGracePeriodSeconds": 27,
             }),
-            "20000 ms",
+            "27000 ms",
         ),
         (json!({"modelCache": {"sizeLimit": 20}}), "sizeLimit"),
         (json!({"modelCache": {"sizeLimit": "20 GB"}}), "sizeLimit"),
@@ -236,10 +238,40 @@ fn a_node_can_be_drained_while_no_worker_is_ready() {
 fn a_drain_that_waits_for_none_takes_no_time_of_the_grace_period() {
     let objects = rendered(&json!({
         "config": {"pipeline": {"drain_timeout_ms": 0}},
-        "terminationGracePeriodSeconds": 21,
+        "terminationGracePeriodSeconds": 28,
     }));
-    assert_eq!(pod(&objects)["terminationGracePeriodSeconds"], 21);
+    assert_eq!(pod(&objects)["terminationGracePeriodSeconds"], 28);
     assert!(config(&objects).contains("drain_timeout_ms: 0\n"));
+}
+
+#[test]
+fn the_grace_period_is_held_to_the_timeouts_that_the_connector_has_by_default() {
+    let example = fs::read_to_string(root().join("config/connector.yaml"))
+        .expect("config/connector.yaml documents every default");
+    let pipeline = example
+        .lines()
+        .skip_while(|line| !line.starts_with("pipeline:"));
+    let default = |key: &str| -> u64 {
+        let value = pipeline
+            .clone()
+            .find_map(|line| line.trim_start().strip_prefix(key)?.strip_prefix(": "));
+        let digits = value.and_then(|value| value.split_whitespace().next());
+        digits
+            .and_then(|digits| digits.parse().ok())
+            .unwrap_or_else(|| panic!("pipeline.{key} has a number"))
+    };
+    let (drain, close) = (default("drain_timeout_ms"), default("close_timeout_ms"));
+    let refused_with = |pipeline: Value, sum: u64| {
+        let given = json!({
+            "config": {"pipeline": pipeline}, "terminationGracePeriodSeconds": 1,
+        });
+        let error = template(values(&given).path()).expect_err("a second is too short");
+        let said = format!("{} ms that a drain may take", sum + END_MS);
+        assert!(error.contains(&said), "{pipeline}: {error}");
+    };
+    refused_with(Value::Null, drain + 2 * close);
+    refused_with(json!({"drain_timeout_ms": 5000}), 5000 + 2 * close);
+    refused_with(json!({"close_timeout_ms": 5000}), drain + 2 * 5000);
 }
 
 #[test]
