@@ -139,6 +139,11 @@ fn unknown_and_impossible_values_are_refused_by_name() {
             "serviceMonitor.scrapeTimeout 10s is above serviceMonitor.interval 9s",
         ),
         (json!({"nameOverride": "two words"}), "nameOverride"),
+        // Cut to what names have room for, it would end with a dot.
+        (
+            json!({"nameOverride": format!("{}.x", "a".repeat(51))}),
+            "nameOverride",
+        ),
         (json!({"fullnameOverride": "2024"}), "fullnameOverride"),
         (
             json!({"podLabels": {"app.kubernetes.io/name": "x"}}),
