@@ -10,8 +10,8 @@ use aligner_tidy::root;
 use serde_json::{Value, json};
 
 use crate::tools::{
-    chart, container, item, lint, objects, only, pod, rendered, template, template_in, template_of,
-    text, value_sets, values,
+    container, item, lint, objects, only, pod, rendered, template, template_in, template_of, text,
+    value_sets, values,
 };
 
 const HUB_MODEL: &str = "acme/aligner-2b@0123456789abcdef0123456789abcdef01234567";
@@ -563,13 +563,6 @@ fn objects_and_strings_are_templates_and_braces_can_be_kept() {
         let text = &object.expect("it was rendered")["data"]["kept"];
         assert_eq!(text, "{{ $labels.pod }}", "{name}");
     }
-}
-
-#[test]
-fn the_notes_tell_of_read_committed_and_of_idle_replicas() {
-    let notes = fs::read_to_string(chart().join("templates/NOTES.txt")).expect("notes exist");
-    assert!(notes.contains("isolation.level=read_committed"));
-    assert!(notes.contains("replicas beyond the partitions of the answer topics stay idle"));
 }
 
 /// `ALIGNER_CONNECTOR_BIN`, else what `make build` left.

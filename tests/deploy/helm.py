@@ -2,7 +2,10 @@
 """The two helm commands that the deploy tests use, on Helm's own SDK, for machines without helm.
 
     helm.py lint --strict --values FILE CHART
-    helm.py template NAME CHART --namespace NAMESPACE --values FILE
+    helm.py template NAME CHART --namespace NAMESPACE --values FILE [--notes]
+
+With --notes the notes are printed instead of the objects, which helm does only where it can reach a
+cluster.
 
 Rendering, linting and the values schema are Helm's code; only the command line is imitated. Run it
 with the Python of target/tools/venv.
@@ -32,7 +35,10 @@ def template(arguments, values):
         chart.validate_schema(values)
         rendered = chart.render(values, name=arguments.name, namespace=arguments.namespace)
     for path, text in sorted(rendered.items()):
-        if text.strip() and not path.endswith("/NOTES.txt"):
+        is_notes = path.endswith("/NOTES.txt")
+        if is_notes and arguments.notes:
+            print(text.strip())
+        elif text.strip() and not is_notes and not arguments.notes:
             print(f"---\n# Source: {path}\n{text.strip()}")
     return 0
 
@@ -46,6 +52,7 @@ def main():
     rendering = commands.add_parser("template")
     rendering.add_argument("name")
     rendering.add_argument("--namespace", default="default")
+    rendering.add_argument("--notes", action="store_true")
     rendering.set_defaults(run=template)
     for command in (linting, rendering):
         command.add_argument("chart")

@@ -8,6 +8,7 @@ mod chart;
 mod dashboard;
 mod image;
 mod metrics;
+mod notes;
 mod nulls;
 mod options;
 mod schema;

@@ -129,6 +129,20 @@ fn template_with(
     }
 }
 
+/// What an installation with these values tells its user. By helm.py in any case: helm shows notes
+/// only where it can reach a cluster.
+pub fn notes(given: &Value) -> String {
+    let output = script(&here("helm.py"))
+        .args(["template", "prod"])
+        .arg(chart())
+        .args(["--notes", "--namespace", "ml", "--values"])
+        .arg(values(given).path())
+        .output()
+        .expect("python runs");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
 /// The rendered objects, each checked against the schemas of the Kubernetes API.
 pub fn objects(values: &Path) -> Vec<Value> {
     let manifests = template(values).expect("the values render");
