@@ -239,6 +239,39 @@ mod tests {
     }
 
     #[test]
+    fn a_restart_is_asked_for_only_where_it_would_help() {
+        const STALL: Duration = Duration::from_secs(100);
+        const NOW: Duration = Duration::ZERO;
+        const MOMENT: Duration = Duration::from_millis(1);
+        let late = HEARTBEAT_LIMIT + MOMENT;
+        let silent = STALL + MOMENT;
+        for (state, since_heartbeat, aligner_silent, reason) in [
+            (State::Running, NOW, NOW, None),
+            (State::Running, HEARTBEAT_LIMIT, STALL, None),
+            (State::Running, late, NOW, Some("coordinator_stuck")),
+            (State::Draining, late, NOW, Some("coordinator_stuck")),
+            // Nothing turns yet while a model is loaded, however long that takes.
+            (State::Starting, late, NOW, None),
+            (State::Running, NOW, STALL - MOMENT, None),
+            (State::Running, NOW, silent, Some("aligner_stuck")),
+            (State::Draining, NOW, silent, Some("aligner_stuck")),
+            // Whoever does not turn hears no Aligner either.
+            (State::Running, late, silent, Some("coordinator_stuck")),
+            (State::Stopped, NOW, NOW, Some("stopped")),
+            (State::Stopped, late, silent, Some("stopped")),
+        ] {
+            let mut snapshot = Progress::default().snapshot();
+            snapshot.state = state;
+            snapshot.since_heartbeat = since_heartbeat;
+            snapshot.aligner_silent = aligner_silent;
+            let case = format!("{state:?}, {since_heartbeat:?}, {aligner_silent:?}");
+            assert_eq!(not_live(&snapshot, STALL), reason, "{case}");
+            let answered = answer(Some(&snapshot), reason).into_response().status();
+            assert_eq!(answered == StatusCode::OK, reason.is_none(), "{case}");
+        }
+    }
+
+    #[test]
     fn brokers_are_not_enough_where_the_group_is_missing() {
         let mut snapshot = Progress::default().snapshot();
         snapshot.state = State::Running;
