@@ -1,17 +1,13 @@
 //! Two instances that come and go while events come in.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::Duration,
-};
+use std::time::Duration;
 
 use aligner_tests::{
     connector::Connector,
     events::{self, Events},
     group::Group,
     kafka::Kafka,
-    story::Story,
+    story::{Story, meanwhile},
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -20,17 +16,13 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn two_instances_joining_and_leaving_share_the_work_exactly_once() {
     let story = Story::new(Kafka::shared(), "members", 6);
     let group = Group::of(story.kafka, &story.name);
-    let enough = AtomicBool::new(false);
+    let mut events = Events::new(events::seed("members"), "members");
+    let some_more = || story.oracle.wait_done(story.oracle.done() + 300, LIMIT);
     let mut second = None;
     let mut first = Connector::ready("first", &story.config);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut events = Events::new(events::seed("members"), "members");
-            story.feed(&mut events, 40_000, 500, &enough);
-        });
-        // A panic in here must end the feeding too, or the scope would wait for it.
-        let told = thread::Builder::new().spawn_scoped(scope, || {
-            let some_more = || story.oracle.wait_done(story.oracle.done() + 300, LIMIT);
+    meanwhile(
+        |enough| story.feed(&mut events, 40_000, 500, enough),
+        || {
             group.wait_stable(1, LIMIT);
             some_more();
             for round in 1..=2 {
@@ -51,13 +43,8 @@ fn two_instances_joining_and_leaving_share_the_work_exactly_once() {
                 group.wait_stable(1, LIMIT);
                 some_more();
             }
-        });
-        let told = told.expect("a thread can be started").join();
-        enough.store(true, Ordering::Relaxed);
-        if let Err(panic) = told {
-            std::panic::resume_unwind(panic);
-        }
-    });
+        },
+    );
     let summary = story.oracle.settled(LIMIT);
     eprintln!("members: {summary:?}");
     assert!(summary.inputs >= 2_000);

@@ -1,11 +1,7 @@
 //! Three brokers, one cluster for all stories: bounced, and robbed of coordinators and leaders.
 
 use std::{
-    panic,
-    sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
     time::Duration,
 };
@@ -16,7 +12,7 @@ use aligner_tests::{
     events::{self, Events},
     kafka::{Kafka, Options},
     proxy::{ApiKey, Fault, Proxy},
-    story::Story,
+    story::{Story, meanwhile},
     wait,
 };
 
@@ -50,28 +46,18 @@ fn cluster() -> MutexGuard<'static, Kafka> {
 }
 
 /// Tells a story while events come in, and wants every one of them exactly once at its end.
-fn under_load(story: &Story<'_>, tell: impl FnOnce(&dyn Fn()) + Send) {
-    let enough = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut events = Events::new(events::seed(&story.name), "event");
-            story.feed(&mut events, 100_000, PER_SECOND, &enough);
-        });
-        let told = scope
-            .spawn(|| {
-                tell(&|| {
-                    story
-                        .oracle
-                        .wait_done(story.oracle.done() + PER_SECOND, LIMIT);
-                });
-            })
-            .join();
-        // A panic must end the feeding too, or the scope would wait for it.
-        enough.store(true, Ordering::Relaxed);
-        if let Err(panic) = told {
-            panic::resume_unwind(panic);
-        }
-    });
+fn under_load(story: &Story<'_>, tell: impl FnOnce(&dyn Fn())) {
+    let mut events = Events::new(events::seed(&story.name), "event");
+    meanwhile(
+        |enough| story.feed(&mut events, 100_000, PER_SECOND, enough),
+        || {
+            tell(&|| {
+                story
+                    .oracle
+                    .wait_done(story.oracle.done() + PER_SECOND, LIMIT);
+            });
+        },
+    );
     let summary = story.oracle.settled(LIMIT);
     eprintln!("{}: {summary:?}", story.name);
 }

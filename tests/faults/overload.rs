@@ -2,7 +2,7 @@
 //! that the configuration names, the membership is kept, and little is fetched twice.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::Ordering,
     thread,
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use aligner_tests::{
     kafka::Kafka,
     ledger::{Expected, Input},
     proxy::{ApiKey, Proxy},
-    story::Story,
+    story::{Story, meanwhile},
     wait,
 };
 
@@ -68,20 +68,18 @@ fn overloaded_for(duration: Duration) {
     let watch = group.watch();
     let idle = connector.resident_bytes().expect("it runs");
 
-    let mut input_bytes = 0;
+    let mut input_bytes = 0_u64;
     let mut highest = idle;
     let mut most_in_flight: f64 = 0.0;
-    let enough = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let fed = scope.spawn(|| {
+    meanwhile(
+        |enough| {
             let per_second = ANSWERS_PER_SECOND as usize * OVERLOAD;
-            let mut bytes = 0_u64;
             let mut number = 0;
             let started = Instant::now();
             while !enough.load(Ordering::Relaxed) {
                 let due = per_second * (started.elapsed().as_millis() as usize) / 1_000;
                 let records: Vec<_> = (number..due).map(long_answer).collect();
-                bytes += records
+                input_bytes += records
                     .iter()
                     .map(|(outgoing, _)| outgoing.value.as_ref().map_or(0, Vec::len) as u64)
                     .sum::<u64>();
@@ -89,19 +87,18 @@ fn overloaded_for(duration: Duration) {
                 story.oracle.send(records);
                 thread::sleep(Duration::from_millis(100));
             }
-            bytes
-        });
-        let started = Instant::now();
-        while started.elapsed() < duration {
-            assert!(connector.exited().is_none(), "the connector ended");
-            highest = highest.max(connector.resident_bytes().unwrap_or(0));
-            let in_flight = connector.metric("aligner_bytes_in_flight_bytes", &[]);
-            most_in_flight = most_in_flight.max(in_flight.unwrap_or(0.0));
-            thread::sleep(Duration::from_millis(200));
-        }
-        enough.store(true, Ordering::Relaxed);
-        input_bytes = fed.join().expect("feeding does not panic");
-    });
+        },
+        || {
+            let started = Instant::now();
+            while started.elapsed() < duration {
+                assert!(connector.exited().is_none(), "the connector ended");
+                highest = highest.max(connector.resident_bytes().unwrap_or(0));
+                let in_flight = connector.metric("aligner_bytes_in_flight_bytes", &[]);
+                most_in_flight = most_in_flight.max(in_flight.unwrap_or(0.0));
+                thread::sleep(Duration::from_millis(200));
+            }
+        },
+    );
     let backlog = story.oracle.missing();
     let paused = connector.metric("aligner_source_paused_time_seconds_total", &[]);
     server.hurry();

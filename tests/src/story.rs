@@ -64,3 +64,23 @@ impl<'a> Story<'a> {
         }
     }
 }
+
+/// Tells a story while `other` goes on, on a thread of its own, until the flag that it is given is set.
+/// Whatever ends the story sets it, a panic too: the story would wait for that thread for ever.
+pub fn meanwhile<T>(other: impl FnOnce(&AtomicBool) + Send, tell: impl FnOnce() -> T) -> T {
+    let enough = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| other(&enough));
+        let _told = SetAtEnd(&enough);
+        tell()
+    })
+}
+
+/// Sets a flag when it is dropped.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
