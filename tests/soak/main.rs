@@ -5,17 +5,17 @@
 //! time. At the end everything heals, and each event must have come out exactly once.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use aligner_tests::{
-    connector::Connector,
+    connector::{Connector, is_error},
     events::{self, Events},
     kafka::Kafka,
+    process::ending,
     proxy::{ApiKey, Fault, Proxy},
-    story::Story,
+    story::{Story, meanwhile},
 };
 use rand::{Rng, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
@@ -32,6 +32,14 @@ const REQUESTS: [ApiKey; 8] = [
     ApiKey::OffsetFetch,
 ];
 
+/// Why a process may end by itself. One whose join or claim was applied and never answered cannot tell its
+/// own trace from another process with its id. It ends and says so; whoever runs it starts it again, as
+/// this test does.
+const MISTAKEN: [&str; 2] = [
+    "runs with the same kafka.instance_id",
+    "duplicate instance id",
+];
+
 fn minutes() -> f64 {
     std::env::var("ALIGNER_SOAK_MINUTES")
         .ok()
@@ -45,6 +53,23 @@ struct Worker {
 }
 
 impl Worker {
+    /// Whether its process has ended by itself. For any other reason than [`MISTAKEN`], it may not.
+    fn has_ended(&mut self) -> bool {
+        let Some(status) = self.connector.exited() else {
+            return false;
+        };
+        let log = self.connector.log();
+        let is_mistaken = log
+            .lines()
+            .any(|line| is_error(line) && MISTAKEN.iter().any(|cause| line.contains(cause)));
+        assert!(
+            status.code() == Some(1) && is_mistaken,
+            "a worker ended with {}:\n{log}",
+            ending(status)
+        );
+        true
+    }
+
     /// Does something to it, and says what.
     fn hurt(&mut self, random: &mut ChaCha8Rng) -> String {
         let request = *REQUESTS.choose(random).expect("the list has members");
@@ -56,8 +81,13 @@ impl Worker {
         };
         match random.random_range(0..8) {
             0 => {
+                let what = if self.has_ended() {
+                    "had ended, and was restarted"
+                } else {
+                    "killed and restarted"
+                };
                 self.connector.restart();
-                "killed and restarted".into()
+                what.into()
             }
             1 => {
                 self.connector.sigstop();
@@ -101,44 +131,40 @@ fn random_faults_lose_and_double_nothing() {
                 .set(&["kafka", "bootstrap_servers"], proxy.bootstrap())
                 .instance(&number.to_string());
             let mut connector = Connector::ready(&format!("worker-{number}"), &config);
-            // A process whose join or claim was applied and never answered cannot tell its own
-            // trace from another process with its id. It ends and says so; whoever runs it starts
-            // it again, as this test does with every worker now and then.
-            connector.allow_error("runs with the same kafka.instance_id");
-            connector.allow_error("duplicate instance id");
+            for cause in MISTAKEN {
+                connector.allow_error(cause);
+            }
             Worker { proxy, connector }
         })
         .collect();
-    let enough = AtomicBool::new(false);
+    let mut events = Events::new(seed, "soak");
     let until = Instant::now() + Duration::from_secs_f64(minutes() * 60.0);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut events = Events::new(seed, "soak");
-            story.feed(&mut events, usize::MAX, 200, &enough);
-        });
-        while Instant::now() < until && story.oracle.ledger().complaints().is_empty() {
-            let what = if random.random_bool(0.1) {
-                let id = random.random_range(1..=3);
-                kafka.kill(id);
-                thread::sleep(Duration::from_millis(random.random_range(0..8_000)));
-                kafka.restart(id);
-                format!("broker {id} was killed and restarted")
-            } else {
-                let number = random.random_range(0..workers.len());
-                format!("worker {number}: {}", workers[number].hurt(&mut random))
-            };
-            eprintln!(
-                "soak: {} done, {} open; {what}",
-                story.oracle.done(),
-                story.oracle.missing()
-            );
-            thread::sleep(Duration::from_millis(random.random_range(0..6_000)));
-        }
-        enough.store(true, Ordering::Relaxed);
-    });
+    meanwhile(
+        |enough| story.feed(&mut events, usize::MAX, 200, enough),
+        || {
+            while Instant::now() < until && story.oracle.ledger().complaints().is_empty() {
+                let what = if random.random_bool(0.1) {
+                    let id = random.random_range(1..=3);
+                    kafka.kill(id);
+                    thread::sleep(Duration::from_millis(random.random_range(0..8_000)));
+                    kafka.restart(id);
+                    format!("broker {id} was killed and restarted")
+                } else {
+                    let number = random.random_range(0..workers.len());
+                    format!("worker {number}: {}", workers[number].hurt(&mut random))
+                };
+                eprintln!(
+                    "soak: {} done, {} open; {what}",
+                    story.oracle.done(),
+                    story.oracle.missing()
+                );
+                thread::sleep(Duration::from_millis(random.random_range(0..6_000)));
+            }
+        },
+    );
     for worker in &mut workers {
         worker.proxy.heal();
-        if worker.connector.exited().is_some() {
+        if worker.has_ended() {
             eprintln!("soak: a worker had ended:\n{}", worker.connector.log());
             worker.connector.restart();
         }
