@@ -451,28 +451,31 @@ fn an_interrupted_run_is_130_and_says_what_was_done_and_that_lines_are_missing()
 }
 
 #[test]
-fn an_interrupted_run_does_not_wait_for_what_the_aligner_has() {
+fn a_run_that_is_interrupted_or_terminated_does_not_wait_for_what_the_aligner_has() {
     const LIMIT: Duration = Duration::from_secs(60);
-    let server = Completions::start();
-    server.hold();
-    let scratch = Scratch::new("correct-interrupted");
-    let line = lines(&[json!({"question": "q", "answer": "a"})]);
-    let input = scratch.file("in.jsonl", line);
-    let mut command = Command::new(binary());
-    command
-        .args(["correct", "--model", "remote", "--input"])
-        .arg(&input)
-        .env("ALIGNER__ALIGNER__REMOTE__URL", server.url())
-        .env("ALIGNER__ALIGNER__REMOTE__MODEL", MODEL);
-    let mut process = Process::start("correct", command, &scratch.path().join("log"));
-    wait::until("the line's call", LIMIT, || server.waiting() > 0);
-    process.signal(Signal::Int);
-    // By itself the call would go on for ten minutes.
-    let status = process.wait(LIMIT);
-    let said = process.log();
-    assert_eq!(status.code(), Some(130), "{said}");
-    assert!(said.contains("interrupted: 0 lines were done, "), "{said}");
-    server.release();
+    for signal in [Signal::Int, Signal::Term] {
+        let server = Completions::start();
+        server.hold();
+        let scratch = Scratch::new("correct-interrupted");
+        let line = lines(&[json!({"question": "q", "answer": "a"})]);
+        let input = scratch.file("in.jsonl", line);
+        let mut command = Command::new(binary());
+        command
+            .args(["correct", "--model", "remote", "--input"])
+            .arg(&input)
+            .env("ALIGNER__ALIGNER__REMOTE__URL", server.url())
+            .env("ALIGNER__ALIGNER__REMOTE__MODEL", MODEL);
+        let mut process = Process::start("correct", command, &scratch.path().join("log"));
+        wait::until("the line's call", LIMIT, || server.waiting() > 0);
+        process.signal(signal);
+        // By itself the call would go on for ten minutes.
+        let status = process.wait(LIMIT);
+        let said = process.log();
+        assert_eq!(status.code(), Some(130), "{signal:?}: {said}");
+        let end = "interrupted: 0 lines were done, ";
+        assert!(said.contains(end), "{signal:?}: {said}");
+        server.release();
+    }
 }
 
 #[test]
