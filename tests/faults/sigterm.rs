@@ -6,12 +6,13 @@ use std::{
 };
 
 use aligner_tests::{
+    client::Outgoing,
     completions::{Completions, MODEL},
     connector::{Config, Connector},
     events::{self, Events},
     group::Group,
     kafka::{Kafka, free_port},
-    ledger::Expected,
+    ledger::{Expected, Input},
     proxy::{ApiKey, Fault, Proxy},
     story::Story,
     wait,
@@ -24,6 +25,8 @@ const DRAIN: Duration = Duration::from_secs(4);
 /// what the process itself takes on a busy machine.
 const CLOSE: Duration = Duration::from_secs(3);
 const BOUND: Duration = Duration::from_secs(4 + 2 * 3 + 6);
+/// What "at once" may take on a busy machine.
+const AT_ONCE: Duration = Duration::from_secs(5);
 
 fn bounded(config: &Config) -> Config {
     config
@@ -31,6 +34,31 @@ fn bounded(config: &Config) -> Config {
         .set(&["pipeline", "drain_timeout_ms"], DRAIN.as_millis() as u64)
         .set(&["pipeline", "close_timeout_ms"], CLOSE.as_millis() as u64)
         .set(&["kafka", "close_timeout_ms"], CLOSE.as_millis() as u64)
+}
+
+/// With an Aligner that does as the test says.
+fn asking(server: &Completions, config: Config) -> Config {
+    config
+        .set(&["aligner", "model"], "remote")
+        .set(&["aligner", "remote", "url"], server.url())
+        .set(&["aligner", "remote", "model"], MODEL)
+}
+
+/// With a drain that outlasts every wait of a test.
+fn patient(config: Config) -> Config {
+    config.set(
+        &["pipeline", "drain_timeout_ms"],
+        2 * LIMIT.as_millis() as u64,
+    )
+}
+
+/// Events for that Aligner.
+fn questions(count: usize) -> impl Iterator<Item = (Outgoing, Input)> {
+    (0..count).map(|_| {
+        let (outgoing, mut input) = events::event(None, "why?", "because it is so");
+        input.expected = Expected::AnyCorrection;
+        (outgoing, input)
+    })
 }
 
 #[track_caller]
@@ -44,6 +72,15 @@ fn ends(state: &str, mut connector: Connector) {
     );
     assert!(status.success(), "{state}: {status}");
     assert!(took <= BOUND, "{state}: {took:?}, more than {BOUND:?}");
+}
+
+#[track_caller]
+fn wait_draining(connector: &Connector) {
+    wait::until("it to drain", LIMIT, || {
+        connector
+            .get("/readyz")
+            .is_some_and(|answer| answer.body.contains("draining"))
+    });
 }
 
 #[test]
@@ -85,6 +122,8 @@ fn sigterm_ends_it_idle_at_work_and_with_each_request_of_a_transaction_under_way
     ends("idle", Connector::ready("idle", &config));
     let working = Connector::ready("working", &config);
     story.send(&mut events, 5_000);
+    // Some of them have arrived and are done.
+    story.oracle.wait_done(1, LIMIT);
     ends("at work", working);
 
     let proxy = Proxy::before(&kafka.addresses());
@@ -118,26 +157,16 @@ fn sigterm_ends_it_with_a_busy_aligner_with_a_full_pipeline_and_in_a_rebalance()
     let kafka = Kafka::shared();
     let story = Story::new(kafka, "sigterm-busy", 3);
     let server = Completions::start();
-    let config = bounded(&story.config)
-        .set(&["aligner", "model"], "remote")
-        .set(&["aligner", "remote", "url"], server.url())
-        .set(&["aligner", "remote", "model"], MODEL)
-        .set(&["pipeline", "max_bytes_in_flight"], 200_000);
-    let send = |count: usize| {
-        story.oracle.send((0..count).map(|_| {
-            let (outgoing, mut input) = events::event(None, "why?", "because it is so");
-            input.expected = Expected::AnyCorrection;
-            (outgoing, input)
-        }));
-    };
+    let config =
+        asking(&server, bounded(&story.config)).set(&["pipeline", "max_bytes_in_flight"], 200_000);
     server.hold();
     let busy = Connector::ready("busy", &config);
-    send(5);
+    story.oracle.send(questions(5));
     wait::until("the aligner to be busy", LIMIT, || server.waiting() > 0);
     ends("with an Aligner that does not answer", busy);
 
     let full = Connector::ready("full", &config);
-    send(2_000);
+    story.oracle.send(questions(2_000));
     wait::until("the source to be paused", LIMIT, || {
         full.metric("aligner_bytes_in_flight_bytes", &[])
             .is_some_and(|bytes| bytes >= 160_000.0)
@@ -159,35 +188,42 @@ fn sigterm_ends_it_with_a_busy_aligner_with_a_full_pipeline_and_in_a_rebalance()
 }
 
 #[test]
+fn a_second_signal_ends_it_at_once_and_its_records_are_read_again() {
+    let story = Story::new(Kafka::shared(), "sigterm-twice", 3);
+    let server = Completions::start();
+    let config = patient(asking(&server, story.config.clone()));
+    server.hold();
+    story.oracle.send(questions(30));
+    for again in [Connector::begin_sigterm, Connector::sigint] {
+        // What the one before it has asked waits there still.
+        let asked = server.asked();
+        let mut connector = Connector::ready("twice", &config);
+        wait::until("the aligner to be busy", LIMIT, || server.asked() > asked);
+        connector.begin_sigterm();
+        wait_draining(&connector);
+        again(&mut connector);
+        let status = connector.wait_exit(AT_ONCE);
+        assert_eq!(status.code(), Some(1), "{status}");
+    }
+    server.release();
+    let last = Connector::ready("last", &config);
+    story.oracle.settled(LIMIT);
+    ends("after those that were ended", last);
+}
+
+#[test]
 fn partitions_that_are_taken_during_a_drain_are_given_at_once() {
     let kafka = Kafka::shared();
     let story = Story::new(kafka, "sigterm-taken", 3);
     let server = Completions::start();
-    let config = story
-        .config
-        .clone()
-        .set(&["aligner", "model"], "remote")
-        .set(&["aligner", "remote", "url"], server.url())
-        .set(&["aligner", "remote", "model"], MODEL)
-        .set(
-            &["pipeline", "drain_timeout_ms"],
-            2 * LIMIT.as_millis() as u64,
-        )
-        .set(&["kafka", "revoke_timeout_ms"], 60_000);
+    let config =
+        patient(asking(&server, story.config.clone())).set(&["kafka", "revoke_timeout_ms"], 60_000);
     server.hold();
     let mut draining = Connector::ready("draining", &config);
-    story.oracle.send((0..30).map(|_| {
-        let (outgoing, mut input) = events::event(None, "why?", "because it is so");
-        input.expected = Expected::AnyCorrection;
-        (outgoing, input)
-    }));
+    story.oracle.send(questions(30));
     wait::until("the aligner to be busy", LIMIT, || server.waiting() > 0);
     draining.begin_sigterm();
-    wait::until("it to drain", LIMIT, || {
-        draining
-            .get("/readyz")
-            .is_some_and(|answer| answer.body.contains("draining"))
-    });
+    wait_draining(&draining);
     let newcomer = Connector::start("newcomer", &config);
     wait::until("partitions to be taken", LIMIT, || {
         draining.log().contains("partitions revoked")

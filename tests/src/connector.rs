@@ -336,6 +336,11 @@ impl Connector {
         self.signal(Signal::Term);
     }
 
+    /// Interrupts it, as Ctrl-C does.
+    pub fn sigint(&mut self) {
+        self.signal(Signal::Int);
+    }
+
     /// Waits until it ends by itself.
     #[track_caller]
     pub fn wait_exit(&mut self, limit: Duration) -> ExitStatus {
