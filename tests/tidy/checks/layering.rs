@@ -164,14 +164,34 @@ fn the_product_does_not_depend_on_its_tests() {
     }
 }
 
+/// Where the tests at the end of a file begin. An item that only tests compile may stand anywhere.
+const TESTS: &str = "\n#[cfg(test)]\nmod tests {\n";
+
 /// Code of a file: without comments, and without the tests at its end.
 fn code(file: &SourceFile) -> impl Iterator<Item = (usize, &str)> {
-    file.text
+    let end = file.text.find(TESTS).unwrap_or(file.text.len());
+    file.text[..end]
         .lines()
         .enumerate()
-        .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
         .map(|(index, line)| (index + 1, line))
         .filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+#[test]
+fn code_behind_an_item_for_tests_is_looked_at_and_tests_are_not() {
+    let file = SourceFile {
+        path: String::new(),
+        text: format!("#[cfg(test)]\nmod double;\nmod real; // read\n// said\n{TESTS}left out"),
+    };
+    let seen: Vec<_> = code(&file).collect();
+    assert_eq!(
+        seen,
+        [
+            (1, "#[cfg(test)]"),
+            (2, "mod double;"),
+            (3, "mod real; // read"),
+        ]
+    );
 }
 
 fn mentions(folder: &str, words: &[&str]) -> Vec<String> {
