@@ -5,6 +5,8 @@
 //! default *is* the list of known keys; [`read`] refuses any other, with the nearest known one.
 
 mod check;
+mod fit;
+mod known;
 mod layers;
 mod load;
 mod problem;
