@@ -279,12 +279,10 @@ impl Encoding {
             max_new_tokens: i32::try_from(id.decoding.max_new_tokens).unwrap_or(i32::MAX),
             temperature: id.decoding.temperature,
             top_p: id.decoding.top_p,
-            seed: if greedy {
-                None
-            } else {
-                // The same bits: the record's integers are signed.
-                Some(id.decoding.seed.cast_signed())
-            },
+            seed: (!greedy).then(|| {
+                i64::try_from(id.decoding.seed)
+                    .expect("settings refuse seeds beyond the record's signed integers")
+            }),
             source_topic: Some(source.topic.to_string()),
             source_partition: Some(source.partition),
             source_offset: Some(source.offset),

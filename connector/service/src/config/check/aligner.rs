@@ -164,6 +164,14 @@ impl Found {
                 "write 0",
             );
         }
+        if i64::try_from(aligner.seed).is_err() {
+            self.add(
+                "aligner.seed",
+                aligner.seed.to_string(),
+                format!("corrections record a seed as an integer up to {}", i64::MAX),
+                format!("write one between 0 and {}", i64::MAX),
+            );
+        }
         if let Some(top_p) = aligner.top_p
             && !(top_p > 0.0 && top_p <= 1.0)
         {
@@ -261,5 +269,19 @@ mod tests {
         assert_eq!(problems[0].value.as_deref(), Some("65535"));
         let fix = problems[0].fix.as_deref().unwrap_or_default();
         assert!(fix.contains("cores"), "{fix}");
+    }
+
+    #[test]
+    fn a_seed_that_no_correction_can_record_is_refused() {
+        let mut settings = Settings::default();
+        settings.aligner.seed = i64::MAX.unsigned_abs();
+        assert_eq!(check(&settings), []);
+        settings.aligner.seed += 1;
+        let problems = check(&settings);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].key, "aligner.seed");
+        assert_eq!(problems[0].value.as_deref(), Some("9223372036854775808"));
+        let fix = problems[0].fix.as_deref().unwrap_or_default();
+        assert_eq!(fix, "write one between 0 and 9223372036854775807");
     }
 }
