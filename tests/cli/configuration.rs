@@ -110,6 +110,17 @@ fn a_path_that_holds_no_checkpoint_is_no_model() {
         let done = call(&["validate", "--set", &model]).expect_code(2);
         assert!(done.stderr.contains(problem), "{}", done.stderr);
     }
+    let model = format!("aligner.model={}", folder.display());
+    for (file, problem) in [
+        ("config.json", "a folder without model.safetensors"),
+        ("model.safetensors", "a folder without tokenizer.json"),
+    ] {
+        scratch.file(file, "{}");
+        let done = call(&["validate", "--set", &model]).expect_code(2);
+        assert!(done.stderr.contains(problem), "{}", done.stderr);
+    }
+    scratch.file("tokenizer.json", "{}");
+    call(&["validate", "--set", &model]).expect_code(0);
 }
 
 #[test]

@@ -5,11 +5,17 @@ use std::{
     process::ExitCode,
 };
 
-use crate::{cli, commands};
+use crate::{
+    cli, commands,
+    config::{self, Problems},
+};
 
 /// Runs the command.
 pub fn run(args: &cli::Run) -> anyhow::Result<ExitCode> {
     let settings = commands::settings(args)?;
+    if let Some(problem) = config::no_tokenizer(&settings.aligner) {
+        return Err(Problems(vec![problem]).into());
+    }
     let from = args.config.as_ref().map_or_else(
         || "the defaults".to_owned(),
         |path| path.display().to_string(),

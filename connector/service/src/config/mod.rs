@@ -22,6 +22,7 @@ use aligner_kafka::{DeliveryGuarantee, KafkaSettings, StartFrom, TopicSettings};
 use aligner_records::TimeUnit;
 use serde::{Deserialize, Serialize};
 
+pub use check::no_tokenizer;
 pub use layers::Layers;
 pub use load::{read, read_sections};
 pub use problem::{Problem, Problems};

@@ -6,13 +6,16 @@ use std::{
     path::Path,
 };
 
+use aligner_checkpoint::{CONFIG, INDEX, SINGLE, shards};
 use aligner_engine::{Device, Dtype};
 
-use super::{Found, Settings};
+use super::{Found, Problem, Settings};
 use crate::{
     config::{self, Aligner, ModelChoice, Remote},
     hub::HubId,
 };
+
+const TOKENIZER: &str = "tokenizer.json";
 
 /// More than this is a slip of the pen, which would start them all.
 const MAX_THREADS: u16 = 1024;
@@ -225,14 +228,57 @@ impl Found {
     }
 }
 
+/// What else a model needs that reads and writes texts, other than one that is only measured: a
+/// folder without a tokenizer is no Aligner. A GGUF file may bring its own within.
+pub fn no_tokenizer(aligner: &Aligner) -> Option<Problem> {
+    let ModelChoice::Named(path) = &aligner.model else {
+        return None;
+    };
+    let folder = Path::new(path);
+    if !folder.is_dir() || folder.join(TOKENIZER).is_file() {
+        return None;
+    }
+    Some(Problem {
+        key: "aligner.model".to_owned(),
+        value: Some(path.clone()),
+        message: format!("a folder without {TOKENIZER}"),
+        fix: Some(format!("put the {TOKENIZER} of the model there")),
+    })
+}
+
+fn unreadable(error: io::Error) -> String {
+    format!("cannot be read: {error}")
+}
+
+/// Why a folder holds no weights, as far as their names tell.
+fn no_weights(folder: &Path) -> Option<String> {
+    let exists = |name: &str| folder.join(name).is_file();
+    if exists(SINGLE) {
+        return None;
+    }
+    let path = folder.join(INDEX);
+    match fs::read(&path) {
+        Ok(index) => match shards(&index, &path.display().to_string()) {
+            Ok(names) => names
+                .iter()
+                .find(|name| !exists(name))
+                .map(|name| format!("a folder without {name}, which {INDEX} lists")),
+            Err(error) => Some(error.to_string()),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Some(format!("a folder without {SINGLE} or {INDEX}"))
+        }
+        Err(error) => Some(unreadable(error)),
+    }
+}
+
 /// Why a path that exists cannot be a checkpoint, as far as a glance tells.
 fn no_checkpoint(path: &Path) -> Option<String> {
-    let unreadable = |error: io::Error| format!("cannot be read: {error}");
     if path.is_dir() {
-        return match fs::metadata(path.join("config.json")) {
-            Ok(_) => None,
+        return match fs::metadata(path.join(CONFIG)) {
+            Ok(_) => no_weights(path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Some("a folder without config.json".to_owned())
+                Some(format!("a folder without {CONFIG}"))
             }
             Err(error) => Some(unreadable(error)),
         };
@@ -283,5 +329,46 @@ mod tests {
         assert_eq!(problems[0].value.as_deref(), Some("9223372036854775808"));
         let fix = problems[0].fix.as_deref().unwrap_or_default();
         assert_eq!(fix, "write one between 0 and 9223372036854775807");
+    }
+
+    #[test]
+    fn a_folder_is_a_model_once_it_has_all_files_of_one() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let mut settings = Settings::default();
+        settings.aligner.model = ModelChoice::Named(folder.path().display().to_string());
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(name), text).expect("written");
+        };
+        let refused = || {
+            let problem = check(&settings).into_iter().next();
+            problem
+                .or_else(|| no_tokenizer(&settings.aligner))
+                .map(|problem| problem.message)
+        };
+        let told = |message: &str| Some(message.to_owned());
+        assert_eq!(refused(), told("a folder without config.json"));
+        write("config.json", "{}");
+        assert_eq!(
+            refused(),
+            told("a folder without model.safetensors or model.safetensors.index.json")
+        );
+        write(
+            "model.safetensors.index.json",
+            r#"{"weight_map":{"a":"1.safetensors","b":"2.safetensors"}}"#,
+        );
+        write("1.safetensors", "");
+        assert_eq!(
+            refused(),
+            told("a folder without 2.safetensors, which model.safetensors.index.json lists")
+        );
+        write("2.safetensors", "");
+        assert_eq!(refused(), told("a folder without tokenizer.json"));
+        write("tokenizer.json", "{}");
+        assert_eq!(refused(), None);
+        write("model.safetensors.index.json", "[");
+        assert!(refused().is_some_and(|said| said.contains("is not valid")));
+        // One file of all weights counts before any index.
+        write("model.safetensors", "");
+        assert_eq!(refused(), None);
     }
 }

@@ -13,7 +13,7 @@ mod tls;
 
 use std::net::ToSocketAddrs;
 
-pub use effect::without_effect;
+pub use self::{aligner::no_tokenizer, effect::without_effect};
 
 use super::{Problem, Secret, Settings};
 
