@@ -92,7 +92,7 @@ fn each_mistake_has_its_reason_and_names_its_field() {
             // Half an emoji is no fault: the other one is told.
             br#"{"question":"\ud800","answer":}"#,
             reason::INVALID_JSON,
-            "expected value at line 1 column 31",
+            "a value is missing, at line 1 column 31",
         ),
         (br#"{"answer":[1,}"#, reason::INVALID_JSON, "not JSON"),
         (b"[1,", reason::INVALID_JSON, "not JSON"),

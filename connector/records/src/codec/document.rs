@@ -12,8 +12,8 @@ use serde::de::IgnoredAny;
 
 use super::{
     error::{DecodeError, reason},
-    json::syntax,
     surrogates,
+    syntax::syntax,
     tree::Tree,
 };
 

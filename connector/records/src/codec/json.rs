@@ -16,6 +16,7 @@ use super::{
     draft::{Draft, Kind, OwnNames, Slot},
     error::{DecodeError, reason},
     json_writer, surrogates,
+    syntax::syntax,
 };
 use crate::{AnswerEvent, FieldMap, Record};
 
@@ -117,15 +118,6 @@ fn draft(text: &str) -> Result<Draft, DecodeError> {
             None => Err(error),
         })
         .map_err(|error| syntax(&error))
-}
-
-/// The parser's own words say what it expected and where, never what it found.
-pub(super) fn syntax(error: &serde_json::Error) -> DecodeError {
-    debug_assert!(!error.is_data(), "the visitors take every type");
-    DecodeError::new(
-        reason::INVALID_JSON,
-        format!("the value is not JSON: {error}"),
-    )
 }
 
 fn first_byte(text: &str) -> Option<u8> {

@@ -13,6 +13,7 @@ pub mod json;
 mod json_writer;
 mod pointer;
 pub mod surrogates;
+mod syntax;
 mod time_unit;
 mod tree;
 
