@@ -393,26 +393,124 @@ fn a_nested_avro_log_is_read_through_pointers() {
 
 #[test]
 fn what_json_has_no_value_for_is_no_absence_where_a_pointer_leads_to_it() {
-    let decoded = |kind: &str, reply: Value| {
-        let reply_field = format!(r#"{{"name":"reply","type":"{kind}"}}"#);
+    let decoded = |kind: &str, field: &str, reply: Value| {
+        let reply_field = format!(r#"{{"name":"reply","type":{kind}}}"#);
         let writer = schema(&format!(r#"{{"name":"q","type":"string"}},{reply_field}"#));
-        let fields: FieldMap =
-            serde_json::from_str(r#"{"question":"/q","answer":"/reply"}"#).expect("valid");
+        let mut fields: BTreeMap<String, String> = ["question", "answer"]
+            .map(|field| (field.to_owned(), "/q".to_owned()))
+            .into();
+        fields.insert(field.to_owned(), "/reply".to_owned());
+        let fields = FieldMap::try_from(fields).expect("valid");
         let values = vec![("q", Value::String("Q".into())), ("reply", reply)];
         AnswerReader::new(writer.clone(), Vec::new(), Some(Arc::new(fields)))
             .expect("a usable schema")
             .decode(&datum(&writer, values))
     };
-    let text = decoded("bytes", Value::Bytes(b"A".to_vec()));
+    let text = decoded(r#""bytes""#, "answer", Value::Bytes(b"A".to_vec()));
     assert_eq!(text.expect("a text").answer, "A");
+    let decimal = r#"{"type":"bytes","logicalType":"decimal","precision":9,"scale":0}"#;
+    let date = r#"{"type":"int","logicalType":"date"}"#;
     for (kind, reply, found) in [
-        ("bytes", Value::Bytes(vec![0xff]), "bytes"),
-        ("double", Value::Double(f64::NAN), "not finite"),
-        ("float", Value::Float(f32::INFINITY), "not finite"),
+        (r#""bytes""#, Value::Bytes(vec![0xff]), "bytes"),
+        (r#""double""#, Value::Double(f64::NAN), "not finite"),
+        (r#""float""#, Value::Float(f32::INFINITY), "not finite"),
+        (decimal, Value::Decimal(vec![7_u8].into()), "a number"),
+        (date, Value::Date(20_440), "a number"),
     ] {
-        let error = decoded(kind, reply).expect_err("no text");
-        assert_eq!(error.reason, reason::WRONG_TYPE);
-        assert!(error.message.contains(found), "{error}");
+        for field in ["question", "answer", "event_id", "user_id", "created_at"] {
+            let error = decoded(kind, field, reply.clone()).expect_err("no text");
+            assert_eq!(error.reason, reason::WRONG_TYPE, "{field}: {kind}");
+            assert!(error.message.contains(found), "{error}");
+        }
+    }
+}
+
+#[test]
+fn metadata_of_avro_keeps_decimals_bytes_and_instants_as_they_stand() {
+    let writer = schema(
+        r#"{"name":"q","type":"string"},
+           {"name":"meta","type":{"type":"record","name":"Meta","fields":[
+             {"name":"cost","type":{"type":"bytes","logicalType":"decimal","precision":9,"scale":4}},
+             {"name":"hash","type":{"type":"fixed","name":"Hash","size":3}},
+             {"name":"blob","type":"bytes"},
+             {"name":"text","type":"bytes"},
+             {"name":"at","type":{"type":"long","logicalType":"timestamp-micros"}}]}}"#,
+    );
+    let meta = Value::Record(
+        [
+            ("cost", Value::Decimal(vec![0x04_u8, 0xd2].into())),
+            ("hash", Value::Fixed(3, b"abc".to_vec())),
+            ("blob", Value::Bytes(vec![0xff, 0xfe])),
+            ("text", Value::Bytes(b"plain".to_vec())),
+            ("at", Value::TimestampMicros(1_766_000_068_280_999)),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into(),
+    );
+    let bytes = datum(
+        &writer,
+        vec![("q", Value::String("Q".into())), ("meta", meta)],
+    );
+    for unit in [None, Some(TimeUnit::Seconds)] {
+        let read = |pointer: &str| {
+            let pointers = [
+                ("question", "/q"),
+                ("answer", "/q"),
+                ("created_at", "/meta/at"),
+                ("metadata_json", pointer),
+            ]
+            .map(|(field, pointer)| (field.to_owned(), pointer.to_owned()));
+            let mut fields = FieldMap::try_from(BTreeMap::from(pointers)).expect("a field map");
+            fields.created_at_unit = unit;
+            AnswerReader::new(writer.clone(), Vec::new(), Some(Arc::new(fields)))
+                .expect("a usable schema")
+                .decode(&bytes)
+                .expect("valid")
+        };
+        let event = read("/meta");
+        assert_eq!(
+            event.metadata_json.as_deref(),
+            Some(
+                r#"{"cost":0.1234,"hash":"YWJj","blob":"//4=","text":"plain","at":1766000068280999}"#
+            )
+        );
+        assert_eq!(event.created_at, Some(1_766_000_068_280));
+        for (pointer, written) in [
+            ("/meta/cost", "0.1234"),
+            ("/meta/hash", "YWJj"),
+            ("/meta/at", "1766000068280999"),
+        ] {
+            assert_eq!(read(pointer).metadata_json.as_deref(), Some(written));
+        }
+    }
+}
+
+#[test]
+fn a_timestamp_of_avro_that_counts_another_unit_than_its_type_is_refused() {
+    let writer = schema(
+        r#"{"name":"question","type":"string"},{"name":"answer","type":"string"},
+           {"name":"created_at","type":{"type":"long","logicalType":"timestamp-micros"}}"#,
+    );
+    let bytes = datum(
+        &writer,
+        vec![
+            ("question", Value::String("Q".into())),
+            ("answer", Value::String("A".into())),
+            ("created_at", Value::TimestampMicros(1_766_000_068_280)),
+        ],
+    );
+    let pointers =
+        ["question", "answer", "created_at"].map(|field| (field.to_owned(), format!("/{field}")));
+    let map = FieldMap::try_from(BTreeMap::from(pointers)).expect("a field map");
+    for fields in [None, Some(Arc::new(map))] {
+        let error = AnswerReader::new(writer.clone(), Vec::new(), fields)
+            .expect("a usable schema")
+            .decode(&bytes)
+            .expect_err("milliseconds");
+        assert_eq!(error.reason, reason::OUT_OF_RANGE);
+        let said = "is 1766000068280, most likely milliseconds and not microseconds: write epoch \
+                    microseconds, here 1766000068280000";
+        assert!(error.message.ends_with(said), "{error}");
     }
 }
 

@@ -7,12 +7,16 @@
 //! as milliseconds). The fitting is our own, so that a bad event gets the same reasons as in JSON
 //! and so that no error quotes its text, as those of the library's resolution do.
 
+mod document;
 mod growth;
 
 use std::{io, sync::Arc};
 
 use apache_avro::{
-    Schema, reader::datum::GenericDatumReader, schema::ResolvedSchema, types::Value,
+    Schema,
+    reader::datum::GenericDatumReader,
+    schema::{Name, Names, NamesRef, ResolvedSchema},
+    types::Value,
     util::max_allocation_bytes,
 };
 use serde::de::DeserializeOwned;
@@ -21,7 +25,6 @@ use super::{
     draft::{Draft, Kind, OwnNames, Slot},
     error::{DecodeError, reason},
     time_unit::TimeUnit,
-    tree::Tree,
 };
 use crate::{AnswerEvent, FieldMap, Record};
 
@@ -70,6 +73,8 @@ pub struct AnswerReader {
     writer: Schema,
     /// Schemas that the writer's refers to, each after those that it refers to itself.
     references: Vec<Schema>,
+    /// Every type that they define.
+    names: Names,
     fields: Option<Arc<FieldMap>>,
 }
 
@@ -86,18 +91,22 @@ impl AnswerReader {
         references: Vec<Schema>,
         fields: Option<Arc<FieldMap>>,
     ) -> Result<Self, DecodeError> {
-        let fault =
+        let names =
             match ResolvedSchema::new_with_schemata(references.iter().chain([&writer]).collect()) {
-                Ok(resolved) => growth::fault(&writer, resolved.get_names()),
-                Err(error) => Some(error.to_string()),
+                Ok(resolved) => match growth::fault(&writer, resolved.get_names()) {
+                    None => Ok(owned(resolved.get_names())),
+                    Some(fault) => Err(fault),
+                },
+                Err(error) => Err(error.to_string()),
             };
-        match fault {
-            None => Ok(Self {
+        match names {
+            Ok(names) => Ok(Self {
                 writer,
                 references,
+                names,
                 fields,
             }),
-            Some(fault) => Err(DecodeError::new(
+            Err(fault) => Err(DecodeError::new(
                 reason::INVALID_AVRO,
                 format!("the schema cannot be used: {fault}; write the record with another"),
             )),
@@ -111,7 +120,7 @@ impl AnswerReader {
     pub fn decode(&self, datum: &[u8]) -> Result<AnswerEvent, DecodeError> {
         let mut value = read(datum, &self.writer, &self.references)?;
         if let Some(fields) = &self.fields {
-            return fields.event(&tree(value, fields.created_at_unit));
+            return fields.event(&document::tree(value, &self.writer, None, &self.names));
         }
         if let Value::Union(_, inner) = value {
             value = *inner;
@@ -124,6 +133,11 @@ impl AnswerReader {
         };
         draft(fields).finish(&OwnNames)
     }
+}
+
+fn owned(names: &NamesRef<'_>) -> Names {
+    let owned = |(name, schema): (&Name, &&Schema)| (name.clone(), (*schema).clone());
+    names.iter().map(owned).collect()
 }
 
 /// Reads a whole datum, and nothing but it.
@@ -209,25 +223,28 @@ fn instant(value: Value) -> Slot<i64> {
     if let Value::Union(_, value) = value {
         return instant(*value);
     }
-    match millis(&value) {
-        Some(millis) => Slot::millis(millis),
-        None if value == Value::Null => Slot::Null,
-        None => Slot::Wrong(kind(&value)),
+    if let Some((number, unit)) = timestamp(&value) {
+        return Slot::typed(number, unit);
+    }
+    match value {
+        Value::Null => Slot::Null,
+        Value::Int(millis) => Slot::millis(millis.into()),
+        Value::Long(millis) => Slot::millis(millis),
+        other => Slot::Wrong(kind(&other)),
     }
 }
 
-/// Epoch milliseconds, for an integer (taken as such) or a timestamp of any unit.
-fn millis(value: &Value) -> Option<i64> {
+/// What a timestamp counts, and how many of it.
+fn timestamp(value: &Value) -> Option<(i64, TimeUnit)> {
     match *value {
-        Value::Int(millis) => Some(i64::from(millis)),
-        Value::Long(millis)
-        | Value::TimestampMillis(millis)
-        | Value::LocalTimestampMillis(millis) => Some(millis),
-        Value::TimestampMicros(micros) | Value::LocalTimestampMicros(micros) => {
-            Some(micros.div_euclid(1_000))
+        Value::TimestampMillis(number) | Value::LocalTimestampMillis(number) => {
+            Some((number, TimeUnit::Milliseconds))
         }
-        Value::TimestampNanos(nanos) | Value::LocalTimestampNanos(nanos) => {
-            Some(nanos.div_euclid(1_000_000))
+        Value::TimestampMicros(number) | Value::LocalTimestampMicros(number) => {
+            Some((number, TimeUnit::Microseconds))
+        }
+        Value::TimestampNanos(number) | Value::LocalTimestampNanos(number) => {
+            Some((number, TimeUnit::Nanoseconds))
         }
         _ => None,
     }
@@ -242,43 +259,6 @@ fn kind(value: &Value) -> Kind {
         Value::Array(_) => Kind::Array,
         Value::Map(_) | Value::Record(_) => Kind::Object,
         _ => Kind::Number,
-    }
-}
-
-/// A value for pointers to walk, with timestamps in the unit that plain numbers are in.
-fn tree(value: Value, unit: Option<TimeUnit>) -> Tree<'static> {
-    let text = |text: String| Tree::Text(text.into());
-    let members = |members: Vec<(String, Value)>| {
-        let member = |(name, value): (String, Value)| (name.into(), tree(value, unit));
-        Tree::Object(members.into_iter().map(member).collect())
-    };
-    match value {
-        Value::Union(_, value) => tree(*value, unit),
-        Value::Boolean(value) => Tree::Bool(value),
-        Value::Int(number) => Tree::integer(number.into()),
-        Value::Long(number) => Tree::integer(number),
-        Value::Float(number) => Tree::number(number.into()),
-        Value::Double(number) => Tree::number(number),
-        Value::String(value) | Value::Enum(_, value) => text(value),
-        Value::Uuid(uuid) => text(uuid.to_string()),
-        Value::Bytes(bytes) => String::from_utf8(bytes).map_or(Tree::Foreign(Kind::Bytes), text),
-        Value::Date(days) => Tree::integer(days.into()),
-        Value::TimeMillis(millis) => Tree::integer(millis.into()),
-        Value::TimeMicros(micros) => Tree::integer(micros),
-        Value::Array(items) => {
-            Tree::Array(items.into_iter().map(|item| tree(item, unit)).collect())
-        }
-        Value::Map(entries) => {
-            // A map has no order: the same record gives the same text each time.
-            let mut entries: Vec<_> = entries.into_iter().collect();
-            entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-            members(entries)
-        }
-        Value::Record(fields) => members(fields),
-        Value::Null => Tree::Null,
-        other => millis(&other).map_or(Tree::Foreign(kind(&other)), |millis| {
-            unit.unwrap_or(TimeUnit::Milliseconds).tree(millis)
-        }),
     }
 }
 

@@ -53,15 +53,44 @@ pub(super) enum Slot<T> {
     Is(T),
     Wrong(Kind),
     OutOfRange,
-    /// A number of milliseconds that most likely counts another unit.
-    OtherUnit {
-        number: i64,
-        unit: TimeUnit,
-        /// What it would be in milliseconds.
-        millis: i64,
-    },
+    OtherUnit(OtherUnit),
+    /// A number that would lie early in 1970 if it counts seconds, as nobody said. So many
+    /// milliseconds that makes.
+    Early(i64),
     /// A text that is no instant.
     NoInstant,
+}
+
+/// A number that most likely counts another unit than it was taken for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct OtherUnit {
+    pub number: String,
+    pub taken: TimeUnit,
+    /// Whether its type says what it counts, whatever is configured.
+    pub is_typed: bool,
+    pub likely: TimeUnit,
+    /// What it most likely is in milliseconds.
+    pub millis: i64,
+}
+
+impl OtherUnit {
+    /// What an integer that was taken for a count of a unit is instead, if that is likelier.
+    pub fn of(number: i64, taken: TimeUnit) -> Option<Self> {
+        let (likely, millis) = taken.mistaken(number)?;
+        Some(Self {
+            number: number.to_string(),
+            taken,
+            is_typed: false,
+            likely,
+            millis,
+        })
+    }
+
+    /// How it is written as what it was taken for.
+    pub fn mended(&self) -> String {
+        let unit = self.taken.name();
+        format!("write epoch {unit}, here {}", self.taken.count(self.millis))
+    }
 }
 
 impl<T> Slot<T> {
@@ -76,13 +105,20 @@ impl<T> Slot<T> {
 impl Slot<i64> {
     /// The instant of a number that stands for milliseconds.
     pub fn millis(number: i64) -> Self {
-        match TimeUnit::mistaken(number) {
-            Some((unit, millis)) => Self::OtherUnit {
-                number,
-                unit,
-                millis,
-            },
+        match OtherUnit::of(number, TimeUnit::Milliseconds) {
+            Some(other) => Self::OtherUnit(other),
             None => Self::Is(number),
+        }
+    }
+
+    /// The instant of a number whose type says what it counts.
+    pub fn typed(number: i64, unit: TimeUnit) -> Self {
+        match OtherUnit::of(number, unit) {
+            Some(other) => Self::OtherUnit(OtherUnit {
+                is_typed: true,
+                ..other
+            }),
+            None => unit.of_integer(number).map_or(Self::OutOfRange, Self::Is),
         }
     }
 }
@@ -112,9 +148,9 @@ pub(super) trait Places {
         "an integer of epoch milliseconds, in the years 1 to 9999"
     }
 
-    /// What to do about a `created_at` of another unit, which makes so many milliseconds.
-    fn of_other_unit(&self, _: TimeUnit, millis: i64) -> String {
-        format!("write epoch milliseconds, here {millis}")
+    /// What to do about a `created_at` of another unit.
+    fn of_other_unit(&self, other: &OtherUnit) -> String {
+        other.mended()
     }
 
     /// Whether there are questions and answers without text. What was written for us has none.
@@ -254,17 +290,28 @@ fn optional<T>(
                 places.place(field)
             ),
         )),
-        Slot::OtherUnit {
-            number,
-            unit,
-            millis,
-        } => Err(DecodeError::new(
+        Slot::OtherUnit(other) => {
+            let not = match other.taken {
+                TimeUnit::Milliseconds => String::new(),
+                taken => format!(" and not {}", taken.name()),
+            };
+            Err(DecodeError::new(
+                reason::OUT_OF_RANGE,
+                format!(
+                    "{} is {}, most likely {}{not}: {}",
+                    places.place(field),
+                    other.number,
+                    other.likely.name(),
+                    places.of_other_unit(&other)
+                ),
+            ))
+        }
+        Slot::Early(millis) => Err(DecodeError::new(
             reason::OUT_OF_RANGE,
             format!(
-                "{} is {number}, most likely {}: {}",
+                "{} is {}, in seconds a time early in 1970: write {expected}",
                 places.place(field),
-                unit.name(),
-                places.of_other_unit(unit, millis)
+                TimeUnit::Seconds.count(millis)
             ),
         )),
         Slot::OutOfRange => Err(DecodeError::new(

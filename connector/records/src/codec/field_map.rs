@@ -10,7 +10,8 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::{
-    draft::{Draft, Kind, Places, Slot},
+    content_parts::message,
+    draft::{Draft, OtherUnit, Places, Slot},
     error::DecodeError,
     pointer::{JsonPointer, JsonPointerError},
     time_unit::TimeUnit,
@@ -30,8 +31,13 @@ use crate::AnswerEvent;
 /// and `user_id` may also point to integers, since many logs number their rows. `metadata_json`
 /// may point to anything; what is not a string is written out again as JSON, each number as it
 /// stands. A number at `created_at` counts `created_at_unit`s; where that is not given, one without
-/// fraction and exponent is epoch milliseconds, any other epoch seconds. A text there is an instant
-/// with an offset, as RFC 3339 writes it.
+/// fraction and exponent is epoch milliseconds, any other epoch seconds. One that would be early in
+/// 1970 or beyond the year 9999, and that is likely in another unit, is refused. A text there is an
+/// instant with an offset, as RFC 3339 writes it.
+///
+/// Of Avro, timestamps stand in `metadata_json` as they are, in their own unit, and decimals with
+/// all their digits; durations are objects of `months`, `days` and `milliseconds`. What JSON has no
+/// type for (`fixed`, and `bytes` that are not UTF-8) is base64. NaN and infinities are null.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>")]
 pub struct FieldMap {
@@ -153,10 +159,14 @@ impl Places for FieldMap {
          2026-04-09T23:00:17Z (RFC 3339), in the years 1 to 9999"
     }
 
-    fn of_other_unit(&self, unit: TimeUnit, millis: i64) -> String {
+    fn of_other_unit(&self, other: &OtherUnit) -> String {
+        if other.is_typed {
+            return other.mended();
+        }
         format!(
-            "set input.created_at_unit to {}, or write epoch milliseconds, here {millis}",
-            unit.name()
+            "set input.created_at_unit to {}, or {}",
+            other.likely.name(),
+            other.mended()
         )
     }
 
@@ -215,83 +225,13 @@ impl FieldMap {
     }
 }
 
-fn kind(value: &Tree<'_>) -> Kind {
-    match value {
-        Tree::Null | Tree::Bool(_) => Kind::Bool,
-        Tree::Foreign(kind) => *kind,
-        Tree::Number(_) => Kind::Number,
-        Tree::Text(_) => Kind::Text,
-        Tree::Array(_) => Kind::Array,
-        Tree::Object(_) => Kind::Object,
-    }
-}
-
 /// A text, which is all that some fields take.
 pub(super) fn text(value: Option<&Tree<'_>>) -> Slot<String> {
     match value {
         None => Slot::Absent,
         Some(Tree::Null) => Slot::Null,
         Some(Tree::Text(text)) => Slot::Is(text.to_string()),
-        Some(other) => Slot::Wrong(kind(other)),
-    }
-}
-
-/// A text, or the texts of content parts.
-fn message(value: Option<&Tree<'_>>) -> Slot<String> {
-    let Some(Tree::Array(parts)) = value else {
-        return text(value);
-    };
-    let mut whole = String::new();
-    for part in parts {
-        match part {
-            Tree::Text(text) => append(&mut whole, text),
-            Tree::Object(_) => match part_text(part) {
-                Ok(text) => append(&mut whole, text),
-                Err(kind) => return Slot::Wrong(kind),
-            },
-            _ => return Slot::Wrong(Kind::Array),
-        }
-    }
-    Slot::Is(whole)
-}
-
-/// Appends the text of a part, so that the last word before it and its first one stay two.
-fn append(whole: &mut String, text: &str) {
-    let is_joint = !whole.is_empty() && !text.is_empty();
-    let is_apart = whole.ends_with(char::is_whitespace) || text.starts_with(char::is_whitespace);
-    if is_joint && !is_apart {
-        whole.push('\n');
-    }
-    whole.push_str(text);
-}
-
-/// The text of a content part, empty for parts of other kinds: OpenAI and Anthropic say `text`,
-/// OpenAI's Responses API `input_text` and `output_text`, Google nothing, and `thought` of what a
-/// model only thought, which nobody was told. OpenAI's Assistants API has the text one step further
-/// in, at `value`, beside its annotations.
-///
-/// # Errors
-///
-/// What stands in place of the text, which is never left out without a word.
-fn part_text<'t>(part: &'t Tree<'_>) -> Result<&'t str, Kind> {
-    match part.member("type") {
-        Found::Nothing => {}
-        Found::One(Tree::Text(kind))
-            if matches!(kind.as_ref(), "text" | "input_text" | "output_text") => {}
-        _ => return Ok(""),
-    }
-    if matches!(part.member("thought"), Found::One(Tree::Bool(true))) {
-        return Ok("");
-    }
-    let text = match part.member("text") {
-        Found::One(annotated @ Tree::Object(_)) => annotated.member("value"),
-        text => text,
-    };
-    match text {
-        Found::One(Tree::Text(text)) => Ok(text),
-        Found::Nothing | Found::One(Tree::Null) => Ok(""),
-        Found::One(other) => Err(kind(other)),
-        Found::Twice => Err(Kind::TwoTexts),
+        Some(other) => Slot::Wrong(other.kind()),
     }
 }
 
@@ -303,6 +243,7 @@ fn is_integer(number: &str) -> bool {
 fn id(value: Option<&Tree<'_>>) -> Slot<String> {
     match value {
         Some(Tree::Number(number)) if is_integer(number) => Slot::Is(number.to_string()),
+        Some(Tree::Instant(number, _)) => Slot::Is(number.to_string()),
         other => text(other),
     }
 }
@@ -311,30 +252,52 @@ fn instant(value: Option<&Tree<'_>>, unit: Option<TimeUnit>) -> Slot<i64> {
     match value {
         None => Slot::Absent,
         Some(Tree::Null) => Slot::Null,
-        Some(Tree::Number(number)) => {
-            let unit = unit.unwrap_or(if is_integer(number) {
-                TimeUnit::Milliseconds
-            } else {
-                TimeUnit::Seconds
-            });
-            match unit.millis(number) {
-                None => Slot::OutOfRange,
-                Some(millis) if unit == TimeUnit::Milliseconds => Slot::millis(millis),
-                Some(millis) => Slot::Is(millis),
-            }
-        }
+        Some(Tree::Number(number)) => counted(number, unit),
+        Some(Tree::Instant(number, unit)) => Slot::typed(*number, *unit),
         Some(Tree::Text(text)) => match text.parse::<Timestamp>() {
             Ok(at) => Slot::Is(at.as_millisecond()),
             Err(_) => Slot::NoInstant,
         },
-        Some(other) => Slot::Wrong(kind(other)),
+        Some(other) => Slot::Wrong(other.kind()),
     }
+}
+
+/// The instant of a number that counts what the map says, or else what it looks like.
+fn counted(number: &str, said: Option<TimeUnit>) -> Slot<i64> {
+    let taken = said.unwrap_or(if is_integer(number) {
+        TimeUnit::Milliseconds
+    } else {
+        TimeUnit::Seconds
+    });
+    if let Some(other) = whole(number).and_then(|number| OtherUnit::of(number, taken)) {
+        return Slot::OtherUnit(other);
+    }
+    match taken.millis(number) {
+        None => Slot::OutOfRange,
+        // Whoever names the unit means it, early in 1970 too.
+        Some(millis) if said.is_none() && TimeUnit::Milliseconds.mistaken(millis).is_some() => {
+            Slot::Early(millis)
+        }
+        Some(millis) => Slot::Is(millis),
+    }
+}
+
+/// A number without its fraction, if an `i64` holds it.
+fn whole(number: &str) -> Option<i64> {
+    /// Nearly 2⁶³.
+    const MOST: f64 = 9.2e18;
+    number.parse().ok().or_else(|| {
+        let number = number.parse::<f64>().ok()?;
+        #[expect(clippy::cast_possible_truncation, reason = "the range was checked")]
+        (number.abs() < MOST).then_some(number as i64)
+    })
 }
 
 fn metadata(value: Option<&Tree<'_>>) -> Slot<String> {
     match value {
         None => Slot::Absent,
-        Some(Tree::Null | Tree::Foreign(_)) => Slot::Null,
+        Some(Tree::Null) => Slot::Null,
+        Some(Tree::Foreign(_, written)) => metadata(Some(written)),
         Some(Tree::Text(text)) => Slot::Is(text.to_string()),
         Some(other) => Slot::Is(
             serde_json::to_string(other).expect("a tree has text keys and no other way to fail"),
@@ -346,23 +309,8 @@ fn metadata(value: Option<&Tree<'_>>) -> Slot<String> {
 fn nearest(name: &str) -> &'static str {
     FIELDS
         .into_iter()
-        .min_by_key(|field| edits(name, field))
+        .min_by_key(|field| strsim::levenshtein(name, field))
         .expect("there are fields")
-}
-
-/// Levenshtein distance.
-fn edits(from: &str, to: &str) -> usize {
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in to.bytes().enumerate() {
-            let substitute = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[to.len()]
 }
 
 #[cfg(test)]
@@ -413,83 +361,6 @@ mod tests {
                 metadata_json: Some(r#"{"total_tokens":12}"#.into()),
             }
         );
-    }
-
-    #[test]
-    fn the_texts_of_content_parts_are_taken_one_after_another() {
-        let map = map(r#"{"question":"/q","answer":"/a"}"#);
-        let log = r#"{"q":[{"type":"text","text":"Who is "},
-                {"type":"image_url","image_url":{"url":"https://example.com/cat.png"}},
-                {"type":"input_text","text":"this?"}," Say."],
-            "a":[{"type":"thinking","thinking":"Hm."},{"type":"output_text","text":"A "},
-                {"text":"A dog?","thought":true},{"text":"cat.","thought":false},{"type":"tool_use","name":"t","input":{}}]}"#;
-        let event = read(&map, log).expect("valid");
-        assert_eq!(event.question, "Who is this? Say.");
-        assert_eq!(event.answer, "A cat.");
-    }
-
-    #[test]
-    fn the_text_of_an_annotated_part_is_its_value() {
-        let map = map(r#"{"question":"/q","answer":"/a"}"#);
-        let log = r#"{"q":"Q","a":[{"type":"text","text":{"value":"A.","annotations":[]}}]}"#;
-        assert_eq!(read(&map, log).expect("valid").answer, "A.");
-    }
-
-    #[test]
-    fn a_part_whose_text_is_none_is_refused_and_not_left_out() {
-        let map = map(r#"{"question":"/q","answer":"/a"}"#);
-        for (part, found) in [
-            (r#"{"type":"text","text":7}"#, "a number"),
-            (r#"{"type":"text","text":["A"]}"#, "an array"),
-            (r#"{"type":"text","text":{"value":true}}"#, "a boolean"),
-            (r#"{"text":"A","text":"B"}"#, "two texts"),
-        ] {
-            let log = format!(r#"{{"q":"Q","a":[{{"text":"So."}},{part}]}}"#);
-            let error = read(&map, &log).expect_err(part);
-            assert_eq!(error.reason, reason::WRONG_TYPE);
-            assert!(error.message.contains(found), "{}", error.message);
-        }
-    }
-
-    #[test]
-    fn texts_of_parts_have_white_space_between_them_and_a_line_break_where_they_bring_none() {
-        let map = map(r#"{"question":"/q","answer":"/a"}"#);
-        let image = r#",{"type":"image_url","image_url":{"url":"https://example.com/cat.png"}},"#;
-        for (parts, answer) in [
-            (vec!["Hello", "world"], "Hello\nworld"),
-            (vec!["Hello ", "world"], "Hello world"),
-            (vec!["Hello", " world"], "Hello world"),
-            (vec!["Hello\n\n", "world"], "Hello\n\nworld"),
-            (vec!["", "Hello", "", "world", ""], "Hello\nworld"),
-            (vec!["Hello"], "Hello"),
-        ] {
-            let parts: Vec<_> = parts
-                .iter()
-                .map(|text| serde_json::json!({"type": "text", "text": text}).to_string())
-                .collect();
-            for between in [",", image] {
-                let log = format!(r#"{{"q":"Q","a":[{}]}}"#, parts.join(between));
-                assert_eq!(read(&map, &log).expect("valid").answer, answer, "{log}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_message_without_text_is_an_event_with_an_empty_one_and_an_absent_message_is_none() {
-        let map = map(r#"{"question":"/q","answer":"/a"}"#);
-        for answer in [
-            "null",
-            r#""""#,
-            r#"" \n""#,
-            "[]",
-            r#"[{"type":"tool_use","name":"t","input":{}}]"#,
-            r#"[{"type":"refusal","refusal":"No."}]"#,
-        ] {
-            let event = read(&map, &format!(r#"{{"q":"Q","a":{answer}}}"#)).expect(answer);
-            assert_eq!((event.question.as_str(), event.answer.as_str()), ("Q", ""));
-        }
-        let error = read(&map, r#"{"q":"Q"}"#).expect_err("absent");
-        assert_eq!(error.reason, reason::MISSING_ANSWER);
     }
 
     #[test]
@@ -619,6 +490,62 @@ mod tests {
             "created_at (at /t) is 1766000068, most likely seconds: set input.created_at_unit to \
              seconds, or write epoch milliseconds, here 1766000068000"
         );
+    }
+
+    #[test]
+    fn a_number_of_another_unit_than_the_map_names_is_refused_and_told_whatever_unit_that_is() {
+        let mut map = map(r#"{"question":"/q","answer":"/a","created_at":"/t"}"#);
+        let mut created_at = |unit, number: &str| {
+            map.created_at_unit = unit;
+            let log = format!(r#"{{"q":"Q","a":"A","t":{number}}}"#);
+            read(&map, &log).map(|event| event.created_at)
+        };
+        let (millis, micros) = (Some(TimeUnit::Milliseconds), Some(TimeUnit::Microseconds));
+        let (seconds, nanos) = (Some(TimeUnit::Seconds), Some(TimeUnit::Nanoseconds));
+        for (unit, number, said) in [
+            (micros, "1766000068280", "likely milliseconds and not micro"),
+            (micros, "1766000068", "likely seconds and not microseconds"),
+            (nanos, "1766000068280", "likely milliseconds and not nano"),
+            (
+                nanos,
+                "1766000068280999",
+                "likely microseconds and not nano",
+            ),
+            (seconds, "1766000068280", "likely milliseconds and not sec"),
+            (
+                seconds,
+                "1766000068280.5",
+                "likely milliseconds and not sec",
+            ),
+            (seconds, "1766000068280999999", "likely nanoseconds and not"),
+            (millis, "1766000068280999", "likely microseconds: set"),
+            // Taken for seconds, because of their fraction.
+            (None, "1766000068280.5", "likely milliseconds and not sec"),
+            (
+                None,
+                "1766000.5",
+                "1766000.5, in seconds a time early in 1970",
+            ),
+        ] {
+            let error = created_at(unit, number).expect_err("no likely instant");
+            assert_eq!(error.reason, reason::OUT_OF_RANGE, "{number} {unit:?}");
+            assert!(error.message.contains(said), "{number}: {}", error.message);
+        }
+        let error = created_at(micros, "1766000068280").expect_err("milliseconds");
+        assert_eq!(
+            error.message,
+            "created_at (at /t) is 1766000068280, most likely milliseconds and not microseconds: \
+             set input.created_at_unit to milliseconds, or write epoch microseconds, here \
+             1766000068280000"
+        );
+        // No unit makes more of these.
+        for unit in [None, millis, micros, nanos, seconds] {
+            assert_eq!(created_at(unit, "0"), Ok(Some(0)), "{unit:?}");
+        }
+        assert_eq!(created_at(None, "-5"), Ok(Some(-5)));
+        assert_eq!(created_at(None, "0.5"), Ok(Some(500)));
+        assert_eq!(created_at(seconds, "-86400.5"), Ok(Some(-86_400_500)));
+        assert_eq!(created_at(seconds, "1766000.5"), Ok(Some(1_766_000_500)));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! every record fits its schema by construction.
 
 pub mod avro;
+mod content_parts;
 mod document;
 mod draft;
 pub(crate) mod error;

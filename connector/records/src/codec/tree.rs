@@ -9,18 +9,20 @@ use serde::{
 };
 use serde_json::{Number, value::RawValue};
 
-use super::draft::Kind;
+use super::{draft::Kind, time_unit::TimeUnit};
 
 /// A value; texts without escapes are borrowed from the document.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Tree<'a> {
     Null,
-    /// What JSON has no value for: bytes that are no text, or a number that is not finite. It is
-    /// written as null, but is not taken for an absence.
-    Foreign(Kind),
+    /// What JSON has no type for, such as bytes that are no text, and what is written in its place.
+    /// It is taken for no text, number or absence itself.
+    Foreign(Kind, Box<Tree<'a>>),
     Bool(bool),
     /// As JSON writes it: no type of ours holds every number.
     Number(Cow<'a, str>),
+    /// A number whose type says that it is an instant, and in which unit.
+    Instant(i64, TimeUnit),
     Text(Cow<'a, str>),
     Array(Vec<Tree<'a>>),
     Object(Vec<(Cow<'a, str>, Tree<'a>)>),
@@ -38,13 +40,30 @@ pub(super) enum Found<'t, 'a> {
 impl<'a> Tree<'a> {
     /// A number, of which JSON has only the finite ones.
     pub(super) fn number(number: f64) -> Self {
-        Number::from_f64(number).map_or(Self::Foreign(Kind::NotFinite), |number| {
-            Self::Number(number.to_string().into())
-        })
+        match Number::from_f64(number) {
+            Some(number) => Self::Number(number.to_string().into()),
+            None => Self::foreign(Kind::NotFinite, Self::Null),
+        }
+    }
+
+    pub(super) fn foreign(kind: Kind, written: Self) -> Self {
+        Self::Foreign(kind, Box::new(written))
     }
 
     pub(super) fn integer(number: i64) -> Self {
         Self::Number(number.to_string().into())
+    }
+
+    /// What it is, for whoever wrote it where something else belongs.
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Null | Self::Bool(_) => Kind::Bool,
+            Self::Foreign(kind, _) => *kind,
+            Self::Number(_) | Self::Instant(..) => Kind::Number,
+            Self::Text(_) => Kind::Text,
+            Self::Array(_) => Kind::Array,
+            Self::Object(_) => Kind::Object,
+        }
     }
 
     /// The member of an object.
@@ -64,11 +83,13 @@ impl<'a> Tree<'a> {
 impl Serialize for Tree<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Null | Self::Foreign(_) => serializer.serialize_unit(),
+            Self::Null => serializer.serialize_unit(),
+            Self::Foreign(_, written) => written.serialize(serializer),
             Self::Bool(value) => value.serialize(serializer),
             Self::Number(number) => serde_json::from_str::<&RawValue>(number)
                 .map_err(S::Error::custom)?
                 .serialize(serializer),
+            Self::Instant(number, _) => number.serialize(serializer),
             Self::Text(text) => text.serialize(serializer),
             Self::Array(items) => items.serialize(serializer),
             Self::Object(members) => {
@@ -97,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_has_no_value_for_is_written_as_null() {
+    fn a_number_that_is_not_finite_is_written_as_null() {
         let items = [f64::NAN, f64::INFINITY, 0.1, 1.0].map(Tree::number);
         let written = serde_json::to_string(&Tree::Array(items.into())).expect("a tree");
         assert_eq!(written, "[null,null,0.1,1.0]");
