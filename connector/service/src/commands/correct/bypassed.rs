@@ -11,17 +11,18 @@ const SENTENCES: [(&str, &str); 11] = [
     ),
     (
         reason::TOO_LONG,
-        "longer than pipeline.max_question_chars, pipeline.max_answer_chars or the model's profile \
-         allows",
+        "longer than pipeline.max_question_chars, pipeline.max_answer_chars, the model's profile or its \
+         context allows",
     ),
     (
         reason::UNFAMILIAR_TEXT,
-        "another language, code, or hardly more than addresses and numbers: the model was not asked, \
-         since it cannot know such text",
+        "more tokens to a word than the model's profile allows, as in another language, code, markup, \
+         emoji or addresses: the model was not asked",
     ),
     (
         reason::LENGTH_LIMIT,
-        "the output reached max_new_tokens unfinished: raise it",
+        "the output reached max_new_tokens, or the end of the model's context, unfinished: raise the \
+         first, or take a model with a longer context",
     ),
     (reason::EMPTY_OUTPUT, "the model wrote nothing"),
     (reason::ECHO, "the model gave the question back"),
@@ -82,5 +83,26 @@ mod tests {
     fn each_word_has_its_own_sentence() {
         assert_eq!(because("echo"), Some("the model gave the question back"));
         assert_eq!(because("no_such_word"), None);
+    }
+
+    #[test]
+    fn whatever_limit_may_have_been_met_is_named() {
+        let too_long = [
+            "max_question_chars",
+            "max_answer_chars",
+            "profile",
+            "context",
+        ];
+        let limits: [(&str, &[&str]); 3] = [
+            (reason::TOO_LONG, &too_long),
+            (reason::LENGTH_LIMIT, &["max_new_tokens", "context"]),
+            (reason::UNFAMILIAR_TEXT, &["tokens to a word", "profile"]),
+        ];
+        for (word, limits) in limits {
+            let sentence = because(word).expect("it has one");
+            for limit in limits {
+                assert!(sentence.contains(limit), "{limit}: {sentence}");
+            }
+        }
     }
 }
