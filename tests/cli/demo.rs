@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs::File,
     io::{BufRead, BufReader, Read},
     process::{Command, Stdio},
     time::Duration,
@@ -13,7 +14,7 @@ use aligner_tests::{
     kafka::{self, Kafka},
 };
 
-use crate::first_steps::proposal;
+use crate::{correct::terminal, first_steps::proposal};
 
 /// Every id that a line of stdout calls corrected.
 fn corrected(done: &Done) -> BTreeSet<&str> {
@@ -61,6 +62,28 @@ fn without_a_terminal_it_prints_one_plain_line_for_each_corrected_answer_and_a_s
     assert!(done.stdout.contains(&next), "{}", done.stdout);
     let run = "run --config config/connector.yaml --set topics.create=true";
     assert!(done.stdout.contains(run), "{}", done.stdout);
+}
+
+#[test]
+fn on_a_terminal_that_draws_nothing_there_is_a_line_for_each_corrected_answer_all_the_same() {
+    let (theirs, ours) = terminal();
+    let mut child = Command::new(binary())
+        .args(["demo", "--events", "30"])
+        .env("TERM", "dumb")
+        .env_remove("NO_COLOR")
+        .stdin(Stdio::null())
+        .stdout(theirs)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary can be started");
+    let mut shown = Vec::new();
+    // A terminal that everybody else has left ends with an error.
+    let _ = File::from(ours).read_to_end(&mut shown);
+    let status = child.wait().expect("our own child can be waited for");
+    assert!(status.success(), "{status}");
+    let shown = String::from_utf8_lossy(&shown);
+    assert!(shown.contains("\ncorrected "), "{shown}");
+    assert!(!shown.contains('\u{1b}'), "{shown:?}");
 }
 
 #[test]

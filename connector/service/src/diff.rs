@@ -1,5 +1,11 @@
 //! Word diffs for people: what was taken out, what was put in.
 
+use std::{
+    env,
+    ffi::OsStr,
+    io::{self, IsTerminal},
+};
+
 pub use aligner_evaluation::render::harmless;
 use similar::{ChangeTag, TextDiff};
 
@@ -13,6 +19,27 @@ pub enum Paint {
 }
 
 impl Paint {
+    /// For stdout: colours on a terminal that has them, unless its user wants none.
+    pub fn of_stdout() -> Self {
+        Self::of(
+            io::stdout().is_terminal(),
+            env::var_os("NO_COLOR").as_deref(),
+            env::var_os("TERM").as_deref(),
+        )
+    }
+
+    /// By <https://no-color.org>, an empty `NO_COLOR` asks for nothing. `TERM` is `dumb`, or is not set,
+    /// where nobody obeys escapes.
+    fn of(is_terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> Self {
+        let is_unwanted = no_color.is_some_and(|value| !value.is_empty());
+        let is_dumb = term.is_none_or(|term| term == "dumb");
+        if is_terminal && !is_unwanted && !is_dumb {
+            Self::Colour
+        } else {
+            Self::Plain
+        }
+    }
+
     fn wrap(self, tag: ChangeTag, text: &str, out: &mut String) {
         let (open, close) = match (self, tag) {
             (_, ChangeTag::Equal) => ("", ""),
@@ -116,6 +143,29 @@ mod tests {
                 Paint::Plain
             ),
             "call me at [-555 0100-]{+[phone removed]+} now"
+        );
+    }
+
+    #[test]
+    fn colours_are_for_terminals_that_have_them_and_people_who_want_them() {
+        for (is_terminal, no_color, term, paint) in [
+            (true, None, Some("xterm"), Paint::Colour),
+            (true, Some(""), Some("xterm"), Paint::Colour),
+            (true, Some("0"), Some("xterm"), Paint::Plain),
+            (true, None, Some("dumb"), Paint::Plain),
+            (true, None, None, Paint::Plain),
+            (false, None, Some("xterm"), Paint::Plain),
+        ] {
+            let chosen = Paint::of(is_terminal, no_color.map(OsStr::new), term.map(OsStr::new));
+            assert_eq!(chosen, paint, "{is_terminal} {no_color:?} {term:?}");
+        }
+    }
+
+    #[test]
+    fn line_breaks_of_windows_are_no_marks() {
+        assert_eq!(
+            words("a\r\nb c\r\n", "a\r\nb d\r\n", Paint::Plain),
+            "a\nb [-c-]{+d+}\n"
         );
     }
 

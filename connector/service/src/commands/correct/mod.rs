@@ -268,11 +268,10 @@ fn to_stdout(args: &cli::Correct) -> bool {
     args.output.as_os_str() == "-"
 }
 
-/// Whether changes are coloured: on a terminal. A file would keep the escapes for good.
+/// Whether changes are coloured. A file would keep the escapes for good.
 fn paint(args: &cli::Correct) -> Paint {
-    let terminal = to_stdout(args) && io::stdout().is_terminal();
-    if terminal && std::env::var_os("NO_COLOR").is_none() {
-        Paint::Colour
+    if to_stdout(args) {
+        Paint::of_stdout()
     } else {
         Paint::Plain
     }

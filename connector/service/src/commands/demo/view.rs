@@ -2,7 +2,7 @@
 //! plain line for each corrected answer.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     time::Duration,
 };
 
@@ -35,14 +35,11 @@ pub struct View {
 impl View {
     /// A view for a terminal, or for a pipe.
     pub fn new(args: &cli::Demo, in_process: bool) -> io::Result<Self> {
-        let terminal = io::stdout().is_terminal();
-        let colour = terminal && std::env::var_os("NO_COLOR").is_none();
-        let bar = ProgressBar::new(args.events.into());
-        bar.set_draw_target(if terminal {
-            ProgressDrawTarget::stdout()
-        } else {
-            ProgressDrawTarget::hidden()
-        });
+        let target = ProgressDrawTarget::stdout();
+        // A dumb terminal counts as none: nothing can be drawn over there, and a bar that is not drawn
+        // prints no lines either.
+        let terminal = !target.is_hidden();
+        let bar = ProgressBar::with_draw_target(Some(args.events.into()), target);
         bar.set_style(
             ProgressStyle::with_template("{bar:30.cyan} {pos}/{len} answers  {msg}")
                 .expect("the template is well formed"),
@@ -50,7 +47,7 @@ impl View {
         let view = Self {
             bar,
             terminal,
-            paint: if colour { Paint::Colour } else { Paint::Plain },
+            paint: Paint::of_stdout(),
             begun: Instant::now(),
         };
         let broker = if in_process {
