@@ -1,8 +1,10 @@
 //! What `correct` wrote, as training data: an answer that nobody judged is no example of a good one.
 
+use std::{fs, process::Command};
+
 use aligner_tests::{
     command::{Done, call, call_in, call_with},
-    scratch::Scratch,
+    scratch::{Scratch, workspace},
 };
 use serde_json::{Value, json};
 
@@ -88,4 +90,78 @@ fn corrections_of_the_aligner_that_is_trained_are_counted_in_a_warning() {
         let said = done.stderr.contains(warning);
         assert_eq!(said, warned, "{model}: {}", done.stderr);
     }
+}
+
+/// A script of `docs/retraining.md`, as somebody copies it from there, by its first line.
+fn documented(first: &str) -> String {
+    let document = fs::read_to_string(workspace().join("docs/retraining.md"))
+        .expect("the document is in the repository");
+    let lines = document.lines().skip_while(|line| *line != first);
+    let script = lines.take_while(|line| *line != "```");
+    script.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn conversations_become_prompts_of_plain_texts_and_those_with_calls_of_tools_are_left_out() {
+    let scratch = Scratch::new("retrain-conversations");
+    let parts = json!([
+        {"type": "text", "text": "See"}, {"type": "image_url", "image_url": {"url": "x"}},
+        "that", {"type": "text", "text": "this?"},
+    ]);
+    let plain = json!([
+        {"role": "system", "content": "Be brief."}, {"role": "user", "content": parts},
+    ]);
+    let calling = json!([
+        {"role": "user", "content": "What is the time?"},
+        {"role": "assistant", "content": null, "tool_calls": [{"id": "t", "type": "function"}]},
+        {"role": "tool", "tool_call_id": "t", "content": "noon"},
+    ]);
+    let anthropic = json!([
+        {"role": "user", "content": "What is the time?"},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "clock"}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t"}]},
+    ]);
+    let correction = |id: &str, disposition: &str, messages: &Value| {
+        let correction = json!({
+            "correction_id": id, "disposition": disposition, "metadata_json": messages.to_string(),
+        });
+        format!("{correction}\n")
+    };
+    let corrections = [
+        correction("plain", "corrected", &plain),
+        correction("calling", "corrected", &calling),
+        correction("anthropic", "corrected", &anthropic),
+        correction("well", "unchanged", &plain),
+    ];
+    // What somebody writes in place of the dots may be dots.
+    let pairs = ["plain", "calling", "anthropic"].map(|id| {
+        let pair = json!({
+            "correction_id": id, "upstream_model": "…", "aligner_revision": "…1",
+            "prompt": "this?", "chosen": "better", "rejected": "worse",
+        });
+        format!("{pair}\n")
+    });
+    scratch.file("corrections.jsonl", corrections.concat());
+    scratch.file("pairs.jsonl", pairs.concat());
+    let script = scratch.file("conversations.py", documented("# conversations.py"));
+    let done = Command::new("python3")
+        .arg(&script)
+        .current_dir(scratch.path())
+        .output()
+        .expect("python3 starts");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
+    assert!(said.starts_with("2 of 3 pairs left out: "), "{said}");
+    let row: Value = serde_json::from_slice(&done.stdout).expect("one JSON object");
+    assert_eq!(
+        row,
+        json!({
+            "prompt": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": "See\nthat\nthis?"},
+            ],
+            "chosen": [{"role": "assistant", "content": "better"}],
+            "rejected": [{"role": "assistant", "content": "worse"}],
+        })
+    );
 }
