@@ -90,14 +90,14 @@ fn pairs_go_to_stdout_where_corrections_do_not() {
     assert!(words.join(" ").contains(said), "{}", help.stdout);
 }
 
-#[test]
-fn on_a_terminal_lines_are_all_that_is_drawn() {
+/// What stands on a terminal after `correct`, of two answers.
+fn on_terminal(term: &str, no_color: &str) -> String {
     let (theirs, ours) = terminal();
     let errors = theirs.try_clone().expect("it can be opened twice");
     let mut child = Command::new(binary())
         .args(["correct", "--model", "marker-all"])
-        .env("TERM", "xterm")
-        .env("NO_COLOR", "1")
+        .env("TERM", term)
+        .env("NO_COLOR", no_color)
         .stdin(Stdio::piped())
         .stdout(theirs)
         .stderr(errors)
@@ -114,12 +114,48 @@ fn on_a_terminal_lines_are_all_that_is_drawn() {
     let _ = File::from(ours).read_to_end(&mut shown);
     let status = child.wait().expect("our own child can be waited for");
     assert!(status.success(), "{status}");
-    let shown = String::from_utf8_lossy(&shown).replace("\r\n", "\n");
-    assert_eq!(
-        shown,
-        "corrected line-1\n  Q: why?\n  so{+ [marked]+}\n\n\
-         corrected line-2\n  Q: why?\n  thus{+ [marked]+}\n\n"
+    String::from_utf8_lossy(&shown).replace("\r\n", "\n")
+}
+
+#[test]
+fn on_a_terminal_lines_are_all_that_is_drawn() {
+    for (term, no_color) in [("xterm", "1"), ("dumb", "")] {
+        assert_eq!(
+            on_terminal(term, no_color),
+            "corrected line-1\n  Q: why?\n  so{+ [marked]+}\n\n\
+             corrected line-2\n  Q: why?\n  thus{+ [marked]+}\n\n"
+        );
+    }
+    let coloured = on_terminal("xterm", "");
+    assert!(
+        coloured.contains("so\u{1b}[32;4m [marked]\u{1b}[0m\n"),
+        "{coloured:?}"
     );
+}
+
+#[test]
+fn text_shows_changes_and_reasons_and_no_answer_that_is_unchanged() {
+    let scratch = Scratch::new("correct-text");
+    let config = "aligner: {model: marker}\npipeline: {max_answer_chars: 4}\n";
+    let config = scratch.file("c.yaml", config).display().to_string();
+    // `marker` goes by the CRC-32 of the id.
+    let input: String = [("a", "so"), ("123456789", "so"), ("b", "longer")]
+        .map(|(id, answer)| json!({"event_id": id, "question": "why?", "answer": answer}))
+        .map(|event| format!("{event}\n"))
+        .concat();
+    let arguments = ["correct", "--config", &config];
+    let text = call_with(&[&arguments[..], &["--format", "text"]].concat(), &input);
+    let records = call_with(&arguments, &input).expect_code(0).records();
+    let because = records[2]["message"].as_str().expect("a sentence");
+    assert_eq!(
+        text.expect_code(0).stdout,
+        format!(
+            "unchanged a\n\
+             corrected 123456789\n  Q: why?\n  so{{+ [marked]+}}\n\n\
+             bypassed b (too_long)\n  {because}\n  Q: why?\n  longer\n\n"
+        )
+    );
+    assert_eq!(records[0]["answer"], "so", "JSON has all of it");
 }
 
 #[test]
@@ -202,10 +238,15 @@ fn what_is_no_json_lines_is_2_and_told_how_to_make_it_that() {
     let output = scratch.file("out.jsonl", "kept").display().to_string();
     let pretty = serde_json::to_string_pretty(&json!({"question": "q", "answer": "a"}));
     let pretty = pretty.expect("JSON");
+    let of_powershell: Vec<u8> = "\u{feff}{\"question\": \"q\", \"answer\": \"a\"}\r\n"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
     for (content, said) in [
         (&b"\x1f\x8b\x08\0"[..], "this looks like gzip: `zcat "),
         (pretty.as_bytes(), "`jq -c .`"),
-        (&b"question,answer\nq,a\n"[..], "\"question,answer\""),
+        (&b"question,answer\nq,a\n"[..], "this looks like CSV: "),
+        (&of_powershell[..], "`iconv -f UTF-16 -t UTF-8 "),
     ] {
         let input = scratch.file("in", content).display().to_string();
         let done = correct(&["--input", &input, "--output", &output], "").expect_code(2);
@@ -216,6 +257,15 @@ fn what_is_no_json_lines_is_2_and_told_how_to_make_it_that() {
     }
     let kept = fs::read_to_string(&output).expect("it is still there");
     assert_eq!(kept, "kept");
+}
+
+#[test]
+fn an_error_repeats_nothing_of_an_input_that_is_no_json_lines() {
+    for input in ["ann.lee@example.com,why?,so\n", "ann.lee@example.com\n"] {
+        let done = correct(&[], input).expect_code(2);
+        assert!(done.stderr.contains("this looks like "), "{}", done.stderr);
+        assert!(!done.stderr.contains("ann.lee"), "{}", done.stderr);
+    }
 }
 
 #[test]

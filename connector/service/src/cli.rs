@@ -108,7 +108,9 @@ pub struct Correct {
     /// writes it to topics.pairs; - is stdout where --output names a file.
     #[arg(long, value_name = "FILE", conflicts_with = "raw")]
     pub pairs: Option<PathBuf>,
-    /// json is one correction per line; text is a word diff. By default text on a terminal.
+    /// json is one correction per line, with all that is known; text is for people: a word diff of
+    /// what was changed, why the model was not asked, and one line for an answer that is unchanged.
+    /// By default text on a terminal.
     #[arg(long)]
     pub format: Option<OutputFormat>,
     /// Send each line's `prompt` as it is: no template, no gates; returns token ids, or the line's
@@ -125,7 +127,7 @@ pub struct Correct {
 pub enum OutputFormat {
     /// One correction per line.
     Json,
-    /// A word diff.
+    /// What a person looks for: word diffs and reasons.
     Text,
 }
 

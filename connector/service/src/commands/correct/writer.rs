@@ -263,33 +263,34 @@ fn message(outbound: &Outbound) -> Option<&str> {
     outbound.header(MESSAGE_HEADER)
 }
 
-/// A correction for people.
+/// A correction for people who look for what was changed; JSON has all of it.
 fn text(correction: &Correction, paint: Paint) -> String {
     let answer = correction.answer.as_deref().unwrap_or_default();
-    let because = correction
-        .reason
-        .as_deref()
-        .map(|reason| format!(" ({reason})"));
+    let reason = correction.reason.as_deref();
+    let reason = reason.map(|reason| format!(" ({reason})"));
     let head = format!(
         "{} {}{}",
         correction.disposition.as_str(),
         diff::harmless(&correction.event_id).replace('\n', " "),
-        because.unwrap_or_default()
+        reason.unwrap_or_default()
     );
     let question = correction.question.as_deref();
-    let question = question.map(|text| format!("\n  {}", commands::question_line(text)));
-    let body = match correction.disposition {
-        Disposition::Corrected => diff::words(
-            answer,
-            correction.correction.as_deref().unwrap_or_default(),
-            paint,
-        ),
-        Disposition::Unchanged | Disposition::Bypassed => diff::harmless(answer),
-        Disposition::DeadLettered => correction.message.clone().unwrap_or_default(),
+    let question = question.map(commands::question_line);
+    let (because, body) = match correction.disposition {
+        // Among texts without changes nobody would find those that have some.
+        Disposition::Unchanged => return head,
+        Disposition::Corrected => {
+            let corrected = correction.correction.as_deref().unwrap_or_default();
+            (None, diff::words(answer, corrected, paint))
+        }
+        Disposition::Bypassed => (correction.message.clone(), diff::harmless(answer)),
+        Disposition::DeadLettered => (None, correction.message.clone().unwrap_or_default()),
     };
-    format!(
-        "{head}{}\n  {}\n",
-        question.unwrap_or_default(),
-        body.replace('\n', "\n  ")
-    )
+    let mut text = head;
+    for part in [because, question, Some(body)].into_iter().flatten() {
+        text.push_str("\n  ");
+        text.push_str(&part.replace('\n', "\n  "));
+    }
+    text.push('\n');
+    text
 }
