@@ -18,9 +18,10 @@ pub(crate) fn shown(c: char) -> char {
     }
 }
 
-/// The text without characters that a terminal or a page obeys; line breaks and tabs stay.
+/// The text without characters that a terminal or a page obeys; line breaks and tabs stay. A line
+/// break as Windows writes it is one, too; any other carriage return would overwrite its line.
 pub fn harmless(text: &str) -> String {
-    text.chars().map(shown).collect()
+    text.replace("\r\n", "\n").chars().map(shown).collect()
 }
 
 /// The same on one line.
@@ -44,5 +45,12 @@ mod tests {
         let shown = "a\tb\n größer 日本 😀 שלום\u{200f}!";
         assert_eq!(harmless(shown), shown);
         assert_eq!(harmless_line("a\tb\nc"), "a b c");
+    }
+
+    #[test]
+    fn line_breaks_of_windows_are_line_breaks_and_a_lone_carriage_return_is_shown() {
+        assert_eq!(harmless("a\r\n\r\nb"), "a\n\nb");
+        assert_eq!(harmless("a\rb\r\r\nc\r"), "a\u{fffd}b\u{fffd}\nc\u{fffd}");
+        assert_eq!(harmless_line("a\r\nb"), "a b");
     }
 }

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use aligner_evaluation::{is_gzip, render::harmless_line};
+use aligner_evaluation::is_gzip;
 use aligner_records::FieldMap;
 
 use super::Input;
@@ -21,8 +21,6 @@ pub const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 const MOST_BLANK: usize = 64 << 10;
 /// So much of the first line that is not blank tells what it is.
 const MOST_BEGINNING: usize = 64;
-/// Characters of it that a message repeats.
-const MOST_SHOWN: usize = 20;
 
 /// Opens it, and looks at how it begins: nothing is corrected of what is no JSON Lines throughout,
 /// though the last element of a JSON array may stand on a line of its own.
@@ -56,9 +54,16 @@ pub fn open(args: &cli::Correct, fields: Option<&FieldMap>) -> anyhow::Result<In
     }
 }
 
-/// Why an input that begins so, of a file at `path`, is no JSON Lines.
+/// Why an input that begins so, of a file at `path`, is no JSON Lines. What stands there is described
+/// and never repeated: it may be somebody's address.
 fn misfit(beginning: &[u8], lists: bool, path: &str) -> Option<String> {
     const EXPECTED: &str = "one JSON object a line is expected";
+    if let Some(encoding) = utf_16(beginning) {
+        return Some(format!(
+            "this looks like {encoding}: `iconv -f {encoding} -t UTF-8 {path} | aligner-connector \
+             correct --input -`"
+        ));
+    }
     match beginning {
         [] => None,
         _ if is_gzip(beginning) => Some(format!(
@@ -77,14 +82,35 @@ fn misfit(beginning: &[u8], lists: bool, path: &str) -> Option<String> {
         }
         // One that holds nothing, as consumers print a tombstone, is a line that is told of in its place.
         [b'{', ..] | b"null" | b"null\r" => None,
-        _ => {
-            let text = String::from_utf8_lossy(beginning);
-            let shown: String = text.trim_end().chars().take(MOST_SHOWN).collect();
-            Some(format!(
-                "{EXPECTED}, such as {{\"question\": …, \"answer\": …}}; this begins with \"{}\"",
-                harmless_line(&shown)
-            ))
-        }
+        _ => Some(format!(
+            "{EXPECTED}, such as {{\"question\": …, \"answer\": …}}; this looks like {}",
+            kind(beginning)
+        )),
+    }
+}
+
+/// How iconv calls the encoding of an input that begins so, if it has two bytes a letter: by its byte
+/// order mark, as PowerShell writes it, or else by the empty half of what JSON begins with.
+fn utf_16(beginning: &[u8]) -> Option<&'static str> {
+    match beginning {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
+        [b'{' | b'[', 0, ..] => Some("UTF-16LE"),
+        [0, b'{' | b'[', ..] => Some("UTF-16BE"),
+        _ => None,
+    }
+}
+
+/// What a first line that is no JSON looks like.
+fn kind(line: &[u8]) -> &'static str {
+    let is_written = |byte: &u8| !byte.is_ascii_control() || b"\t\r\x1b".contains(byte);
+    // In prose a blank follows a comma.
+    let is_cut = |pair: &[u8]| matches!(pair, [b',' | b';', next] if !next.is_ascii_whitespace());
+    if !line.iter().all(is_written) {
+        "binary data"
+    } else if line.contains(&b'\t') || line.windows(2).any(is_cut) {
+        "CSV: write each row as an object"
+    } else {
+        "plain text"
     }
 }
 
@@ -240,26 +266,39 @@ mod tests {
         ] {
             assert_eq!(fault(beginning.as_bytes(), lists), None);
         }
-        let cases: [(&[u8], bool, &str); 7] = [
+        let cases: [(&[u8], bool, &str); 14] = [
             (b"\x1f\x8b\x08", true, "`zcat log.gz | "),
             (b"[1]", false, "`jq -c '.[]'`"),
             (b"{", true, "`jq -c .`"),
             (b"{ \r", false, "`jq -c .`"),
-            (b"id,question\r", false, "begins with \"id,question\""),
-            (
-                b"\"a \x1b[2J text",
-                true,
-                "begins with \"\"a \u{fffd}[2J text\"",
-            ),
-            (
-                b"0123456789012345678901",
-                false,
-                "begins with \"01234567890123456789\"",
-            ),
+            (b"id,question\r", false, "this looks like CSV: "),
+            (b"\"id\";\"question\"", false, "this looks like CSV: "),
+            (b"id\tquestion", true, "this looks like CSV: "),
+            (b"Hello, ann.lee\r", false, "this looks like plain text"),
+            (b"\"a \x1b[2J t\xe9xt", true, "this looks like plain text"),
+            (b"PAR1\x15\x04", false, "this looks like binary data"),
+            (b"\xff\xfe{\0", true, "`iconv -f UTF-16 -t UTF-8 log.gz | "),
+            (b"\xfe\xff\0\r", false, "`iconv -f UTF-16 -t"),
+            (b"{\0\"\0", false, "`iconv -f UTF-16LE -t"),
+            (b"\0[\0", true, "`iconv -f UTF-16BE -t"),
         ];
         for (beginning, lists, said) in cases {
             let fault = fault(beginning, lists).expect("no JSON Lines");
             assert!(fault.contains(said), "{said}: {fault}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_what_an_input_begins_with_is_repeated() {
+        for beginning in [
+            "canary,why?",
+            "canary",
+            "\"canary\"",
+            "\u{feff}canary",
+            "\0canary",
+        ] {
+            let fault = misfit(beginning.as_bytes(), false, "log").expect("no JSON Lines");
+            assert!(!fault.contains("canary"), "{fault}");
         }
     }
 
