@@ -174,7 +174,8 @@ pub struct Train {
     /// out, equal rows together.
     #[arg(long, value_name = "FILE")]
     pub validation: Vec<PathBuf>,
-    /// Where to begin, by default bundled: bundled, scratch, or a folder in Hugging Face layout.
+    /// Where to begin, by default bundled: bundled, scratch, or the folder of a Llama in Hugging Face
+    /// layout, the only kind that can be trained.
     #[arg(long)]
     pub from: Option<String>,
     /// Folder for the trained Aligner, its checkpoints and the training curve; one that holds a model
