@@ -148,6 +148,47 @@ fn wrong_words_are_2_and_named_by_their_flags() {
 }
 
 #[test]
+fn a_limit_takes_a_sample_of_the_whole_file_and_says_so() {
+    let scratch = Scratch::new("eval");
+    let row = |id: usize, kind: &str, correction: &str| {
+        let row = json!({
+            "event_id": format!("{id:02}"), "question": "why?", "answer": "because",
+            "correction": correction, "kind": kind,
+        });
+        format!("{row}\n")
+    };
+    // Sorted by kind, so that the first twenty are all clean.
+    let rows: String = (0..40)
+        .map(|id| match id {
+            0..20 => row(id, "clean", "because"),
+            _ => row(id, "unhelpful", "because it is so"),
+        })
+        .collect();
+    let data = scratch.file("v.jsonl", rows).display().to_string();
+    let measured = || {
+        let done = call(&[
+            "eval", "--model", "identity", "--data", &data, "--limit", "20", "--json",
+        ])
+        .expect_code(0);
+        let said = "measuring 20 of 40 rows";
+        assert!(done.stderr.contains(said), "{}", done.stderr);
+        let report: serde_json::Value =
+            serde_json::from_str(&done.stdout).expect("one JSON object");
+        let verdicts = report["verdicts"].as_array().expect("a list");
+        let ids = verdicts.iter().map(|v| v["event_id"].to_string());
+        let ids: Vec<String> = ids.collect();
+        for kind in ["clean", "unhelpful"] {
+            assert!(report["kinds"][kind].is_object(), "{kind}: {report}");
+        }
+        ids
+    };
+    let ids = measured();
+    assert_eq!(ids.len(), 20);
+    assert!(ids.is_sorted(), "not in the order of the file: {ids:?}");
+    assert_eq!(ids, measured(), "another sample");
+}
+
+#[test]
 fn data_that_cannot_be_read_is_named_with_its_option() {
     let done = call(&["eval", "--model", "identity", "--data", "/no/such/file"]).expect_code(1);
     let said = "--data /no/such/file cannot be opened";

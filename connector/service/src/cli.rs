@@ -231,7 +231,7 @@ pub struct Eval {
     /// A second Aligner to compare with.
     #[arg(long, value_name = "MODEL")]
     pub against: Option<String>,
-    /// At most so many triples.
+    /// At most so many triples: of more, a sample of the whole file, the same one each time.
     #[arg(long)]
     pub limit: Option<usize>,
     /// One JSON object on stdout.

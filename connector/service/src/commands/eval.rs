@@ -13,7 +13,7 @@ use std::{
 use aligner::{Aligner, Identity};
 use aligner_evaluation::{
     Class, CompareOptions, Dimension, Options, Progress, Report, Triple, compare, evaluate,
-    parse_decided, render,
+    parse_decided, render, sample,
 };
 use anyhow::{Context, bail};
 use tokio::runtime::Runtime;
@@ -44,8 +44,15 @@ pub fn run(args: &cli::Eval) -> anyhow::Result<ExitCode> {
         None => None,
     };
     refuse_own_files(args, &settings, other.as_ref())?;
-    let mut triples = triples(&args.data)?;
-    triples.truncate(args.limit.unwrap_or(usize::MAX));
+    let triples = triples(&args.data)?;
+    let all = triples.len();
+    let triples = sample(triples, args.limit.unwrap_or(usize::MAX));
+    if triples.len() < all {
+        eprintln!(
+            "measuring {} of {all} rows, a sample as large as --limit",
+            triples.len()
+        );
+    }
     let plain = |triple: &Triple| Class::of(triple) == Class::Unlabelled;
     if triples.iter().all(plain) {
         eprintln!(
