@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{detect::detect, text, triple::Triple};
+use crate::{detect::detect, settled, text, triple::Triple};
 
 /// What is known about an answer before it is corrected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,10 +199,12 @@ pub(crate) fn judge(
 
     let settled = (class == Class::Faulty).then(|| {
         let gone = || match planted.is_empty() {
-            true => wanted.is_some_and(|w| settled_without_faults(&triple.answer, w, output)),
+            true => wanted.is_some_and(|w| settled::by_sentences(&triple.answer, w, output)),
             false => planted_left == 0,
         };
-        !failed && (exact == Some(true) || gone())
+        // What came back as it was is not mended, whatever the row calls its fault.
+        let touched = !text::same(output, &triple.answer);
+        !failed && (exact == Some(true) || (touched && gone()))
     });
     let good = match class {
         Class::Clean => Some(identical),
@@ -249,10 +251,12 @@ pub(crate) fn judge(
 impl Verdict {
     /// A faulty answer whose whole correction is right (see [`Verdict::good`]).
     ///
-    /// The fault counts as gone when the output is the wanted correction; or when none of the
-    /// planted faults is left; or, where none was planted, when no sentence that the wanted
-    /// correction leaves out stands in the output, and every one that it adds does, or, where it
-    /// adds none, the output is no longer.
+    /// The fault counts as gone when the output is the wanted correction; or when it is not the
+    /// answer, and none of the planted faults is left; or, where none was planted, when no sentence
+    /// that the wanted correction leaves out stands in it, every one that it adds does, as often as
+    /// there, those of the answer stand in the order wanted, and, where none is added, the output is
+    /// no longer. Where sentences are only moved it has just those of the wanted correction; where
+    /// nothing but white space between them differs, it is that correction.
     pub fn mended(&self) -> bool {
         self.class == Class::Faulty && self.good == Some(true)
     }
@@ -327,31 +331,6 @@ fn left(triple: &Triple, fault: &str, output: &str) -> bool {
     fault
         .windows(TELLING)
         .any(|part| contains(&output, part) && !free.iter().any(|free| contains(free, part)))
-}
-
-/// Whether an answer without planted faults is mended: no sentence that `wanted` leaves out stands
-/// in the output; and every one that `wanted` adds does or, where it adds none, the output is no
-/// longer.
-fn settled_without_faults(answer: &str, wanted: &str, output: &str) -> bool {
-    let times = |whole: &str, sentence: &str| whole.matches(sentence).count();
-    // Leaving out an item of a list moves the numbers behind it, which harms nobody.
-    let is_number = |sentence: &str| sentence.chars().all(|c| c.is_ascii_digit() || c == '.');
-    let is_left = text::sentences(answer)
-        .into_iter()
-        .filter(|sentence| !is_number(sentence))
-        .filter(|sentence| times(answer, sentence) > times(wanted, sentence))
-        .any(|sentence| times(output, sentence) > times(wanted, sentence));
-    if is_left {
-        return false;
-    }
-    let added: Vec<&str> = text::sentences(wanted)
-        .into_iter()
-        .filter(|sentence| !answer.contains(sentence))
-        .collect();
-    if added.is_empty() {
-        return text::words(output).len() <= text::words(wanted).len();
-    }
-    added.iter().all(|sentence| output.contains(sentence))
 }
 
 fn novel_words(triple: &Triple, output: &str, known: &dyn Fn(&str) -> bool) -> usize {

@@ -24,6 +24,7 @@ pub mod render;
 mod report;
 mod row;
 mod sample;
+mod settled;
 mod share;
 mod text;
 mod triple;

@@ -96,26 +96,42 @@ pub(crate) fn letters(text: &str) -> Vec<char> {
 
 /// Whether `needle` stands in `text` as whole words, whatever its case.
 pub(crate) fn contains_phrase(text: &str, needle: &str) -> bool {
-    let text = text.to_lowercase();
-    let needle = needle.trim().to_lowercase();
-    let (Some(first), Some(last)) = (needle.chars().next(), needle.chars().next_back()) else {
-        return false;
+    let (text, needle) = (text.to_lowercase(), needle.trim().to_lowercase());
+    places(&text, &needle).next().is_some()
+}
+
+/// How often `needle` stands in `text` as whole words, byte for byte.
+pub(crate) fn times(text: &str, needle: &str) -> usize {
+    places(text, needle).count()
+}
+
+/// Where `needle` stands in `text` as whole words; nowhere if it is empty.
+fn places(text: &str, needle: &str) -> impl Iterator<Item = usize> {
+    let joined = |inside: Option<char>, outside: Option<char>| {
+        inside.is_some_and(char::is_alphanumeric) && outside.is_some_and(char::is_alphanumeric)
     };
-    let joined = |inside: char, outside: Option<char>| {
-        inside.is_alphanumeric() && outside.is_some_and(char::is_alphanumeric)
-    };
+    let (first, last) = (needle.chars().next(), needle.chars().next_back());
     let mut from = 0;
-    while let Some(found) = text[from..].find(&needle) {
-        let at = from + found;
-        let before = text[..at].chars().next_back();
-        let after = text[at + needle.len()..].chars().next();
-        if !joined(first, before) && !joined(last, after) {
-            return true;
+    std::iter::from_fn(move || {
+        let step = first?.len_utf8();
+        while let Some(found) = text[from..].find(needle) {
+            let at = from + found;
+            // Not `match_indices`: whole words may begin within a match that is none.
+            from = at + step;
+            let before = text[..at].chars().next_back();
+            let after = text[at + needle.len()..].chars().next();
+            if !joined(first, before) && !joined(last, after) {
+                return Some(at);
+            }
         }
-        // Not `match_indices`: whole words may begin within a match that is none.
-        from = at + first.len_utf8();
-    }
-    false
+        None
+    })
+}
+
+/// Whether the pipeline takes one text for the other: they differ in white space at their ends at
+/// most (see [`aligner::Outcome::normalized`]).
+pub(crate) fn same(one: &str, other: &str) -> bool {
+    one.trim() == other.trim()
 }
 
 #[cfg(test)]
@@ -154,6 +170,21 @@ mod tests {
         assert!(contains_phrase("call 512 12 12", "12 12"));
         assert!(!contains_phrase("call 512 123", "12 12"));
         assert!(!contains_phrase("anything", " "));
+    }
+
+    #[test]
+    fn whole_words_are_counted_byte_for_byte() {
+        assert_eq!(times("No. Nothing, no. No", "No"), 2);
+        assert_eq!(times("2 of 12, or 2", "2"), 2);
+        assert_eq!(times("aaa a", "a"), 1);
+        assert_eq!(times("anything", ""), 0);
+    }
+
+    #[test]
+    fn texts_are_the_same_but_for_white_space_at_their_ends() {
+        assert!(same("a b", "\n a b\t"));
+        assert!(!same("a b", "a  b"));
+        assert!(!same("a b", "a b."));
     }
 
     #[test]
