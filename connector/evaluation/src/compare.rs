@@ -45,7 +45,7 @@ impl Default for CompareOptions {
 pub enum Measure {
     /// Right as a whole (see [`Verdict::good`]); decides the winner where answers are labelled.
     Good,
-    /// The wanted correction, byte for byte.
+    /// The wanted correction, byte for byte but perhaps for white space at its ends.
     Exact,
     /// Word similarity to the wanted correction; 0 where the Aligner failed.
     Similarity,

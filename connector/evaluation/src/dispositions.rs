@@ -11,7 +11,7 @@ use aligner_records::surrogates;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use crate::{Triple, TripleError, parse_triples};
+use crate::{Triple, TripleError, parse_triples, text::same};
 
 /// Of answers that nobody judged, as the records of `connector/records` spell them.
 const UNDECIDED: [&str; 2] = ["bypassed", "dead_lettered"];
@@ -100,6 +100,15 @@ fn is_undecided(row: &str) -> bool {
         #[serde(default)]
         correction: Value,
     }
+    impl Row {
+        /// As [`Triple::keeps_answer`] has it.
+        fn keeps_answer(&self) -> bool {
+            match (self.correction.as_str(), self.answer.as_str()) {
+                (Some(correction), Some(answer)) => same(correction, answer),
+                _ => self.correction == self.answer,
+            }
+        }
+    }
     if !row.contains("\"disposition\"") {
         return false;
     }
@@ -108,7 +117,7 @@ fn is_undecided(row: &str) -> bool {
     serde_json::from_str::<Row>(row).is_ok_and(|row| {
         let disposition = row.disposition.as_str();
         disposition.is_some_and(|word| UNDECIDED.contains(&word))
-            && (row.correction.is_null() || row.correction == row.answer)
+            && (row.correction.is_null() || row.keeps_answer())
     })
 }
 
@@ -148,6 +157,7 @@ mod tests {
         for (texts, undecided) in [
             (r#""answer":"a","correction":"b""#, false),
             (r#""answer":"a","correction":"a""#, true),
+            (r#""answer":"a\n","correction":"a""#, true),
             (r#""answer":"a","correction":null"#, true),
             (r#""answer":"a""#, true),
             // The same text, however it is written.

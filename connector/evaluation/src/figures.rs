@@ -73,7 +73,7 @@ pub struct Clean {
 /// Answers that had to be corrected.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Faulty {
-    /// The output is the wanted correction, byte for byte.
+    /// The output is the wanted correction, byte for byte but perhaps for white space at its ends.
     pub exact: Share,
     /// Mean word similarity of output and wanted correction; where the Aligner failed it is 0.
     pub edit_similarity: Option<f64>,

@@ -13,7 +13,8 @@ use crate::{detect::detect, settled, text, triple::Triple};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
-    /// It must come back untouched: its correction equals it, or its kind begins with `clean`.
+    /// It must come back untouched: its correction is the answer itself (see
+    /// [`Triple::keeps_answer`]), or its kind begins with `clean`.
     Clean,
     /// Something is wrong with it.
     Faulty,
@@ -29,7 +30,7 @@ impl Class {
             .as_deref()
             .is_some_and(|k| k.starts_with("clean"));
         match &triple.correction {
-            Some(correction) if *correction == triple.answer => Self::Clean,
+            Some(_) if triple.keeps_answer() => Self::Clean,
             Some(_) => Self::Faulty,
             None if !triple.faults.is_empty() => Self::Faulty,
             None if named_clean => Self::Clean,
@@ -72,7 +73,8 @@ pub struct Verdict {
     pub decision: Decision,
     /// The answer came back, and byte for byte the same.
     pub identical: bool,
-    /// The output is the wanted correction, byte for byte; absent without one.
+    /// The output is the wanted correction, byte for byte but perhaps for white space at its ends;
+    /// absent without one.
     pub exact: Option<bool>,
     /// Word similarity of output and wanted correction, 0 where the Aligner failed; absent without
     /// one.
@@ -152,7 +154,7 @@ pub(crate) fn judge(
     let wanted = triple.correction.as_deref();
     let failed = matches!(decision, Decision::Failed(_));
     let identical = !failed && output == triple.answer;
-    let exact = wanted.map(|wanted| !failed && output == wanted);
+    let exact = wanted.map(|wanted| !failed && text::same(output, wanted));
 
     let in_wanted = |text: &str| wanted.is_some_and(|w| text::contains_phrase(w, text));
     // A string that the wanted correction holds as well is no fault.
@@ -395,6 +397,7 @@ mod tests {
     #[test]
     fn the_class_follows_correction_faults_and_kind() {
         assert_eq!(Class::of(&triple("a", Some("a"), &[])), Class::Clean);
+        assert_eq!(Class::of(&triple("a\n", Some("a"), &[])), Class::Clean);
         assert_eq!(Class::of(&triple("a", Some("b"), &[])), Class::Faulty);
         assert_eq!(Class::of(&triple("a", None, &["a"])), Class::Faulty);
         assert_eq!(Class::of(&triple("a", None, &[])), Class::Unlabelled);
@@ -465,6 +468,38 @@ mod tests {
             wrong
         );
         assert_eq!(told(polite, "Mars is far away.  Please ask on."), right);
+    }
+
+    #[test]
+    fn an_answer_that_came_back_as_it_was_is_not_mended_whatever_was_wrong() {
+        let cases: [(&str, &str, &[&str]); 10] = [
+            (
+                "Turn it on. Plug it in. Wait.",
+                "Plug it in. Turn it on. Wait.",
+                &[],
+            ),
+            ("12", "2", &[]),
+            ("3.50", "3.5", &[]),
+            ("No", "N", &[]),
+            ("1987.", "1978.", &[]),
+            ("The result is:\n123", "The result is:\n12", &[]),
+            ("Stir. Wait. Serve.", "Stir. Wait. Stir. Serve.", &[]),
+            ("1. Stir.\n3. Wait.", "1. Stir.\n2. Wait.", &[]),
+            ("Open it. Close it.", "Open it.\n\nClose it.", &[]),
+            // A fault that the answer does not hold.
+            ("You fool.", "Hello.", &["idiot"]),
+        ];
+        for (answer, wanted, faults) in cases {
+            let t = triple(answer, Some(wanted), faults);
+            for output in [answer.to_owned(), format!(" {answer}\n")] {
+                let same = verdict(&t, Decision::Copied, &output);
+                let told = (same.exact, same.settled, same.good);
+                assert_eq!(told, (Some(false), Some(false), Some(false)), "{answer:?}");
+            }
+            let right = verdict(&t, Decision::Rewritten, &format!("{wanted}\n"));
+            let told = (right.exact, right.settled, right.good);
+            assert_eq!(told, (Some(true), Some(true), Some(true)), "{answer:?}");
+        }
     }
 
     #[test]

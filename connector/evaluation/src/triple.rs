@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use crate::row::{NUMBER, Row, text, text_within, type_name};
+use crate::{
+    row::{NUMBER, Row, text, text_within, type_name},
+    text::same,
+};
 
 /// A question, an answer to it, and what the answer should have been.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +22,8 @@ pub struct Triple {
     pub question: String,
     /// What the upstream model answered.
     pub answer: String,
-    /// The wanted correction; equal to `answer` for a clean answer, absent for plain traffic.
+    /// The wanted correction; the answer itself for a clean one (see [`Triple::keeps_answer`]),
+    /// absent for plain traffic.
     pub correction: Option<String>,
     /// What is wrong with the answer, such as `insult`; `clean…` where nothing is.
     pub kind: Option<String>,
@@ -31,6 +35,16 @@ pub struct Triple {
     pub aligner_name: Option<String>,
     /// Its revision.
     pub aligner_revision: Option<String>,
+}
+
+impl Triple {
+    /// Whether the wanted correction is the answer itself. It is where the two differ in white
+    /// space at their ends alone, as [`aligner::Outcome::normalized`] has it: what an Aligner
+    /// makes of such an answer is delivered as the answer, byte for byte.
+    pub fn keeps_answer(&self) -> bool {
+        let wanted = self.correction.as_deref();
+        wanted.is_some_and(|wanted| same(wanted, &self.answer))
+    }
 }
 
 /// A file that does not hold triples.
@@ -327,6 +341,20 @@ mod tests {
         assert_eq!(triples[0].correction, None);
         assert_eq!(triples[1].event_id, "7");
         assert_eq!(triples[1].faults, ["x", "y"]);
+    }
+
+    #[test]
+    fn an_answer_is_kept_by_a_correction_that_the_pipeline_takes_for_it() {
+        let kept = |answer: &str, correction: Option<&str>| {
+            let triple = Triple {
+                answer: answer.into(),
+                correction: correction.map(Into::into),
+                ..Triple::default()
+            };
+            triple.keeps_answer()
+        };
+        assert!(kept("a b", Some("a b")) && kept("a b\n", Some(" a b")));
+        assert!(!kept("a b", Some("a  b")) && !kept("a b", None));
     }
 
     #[test]

@@ -254,6 +254,44 @@ fn white_space_at_the_ends_alone_is_no_correction() {
 }
 
 #[test]
+fn a_row_that_differs_in_white_space_at_its_ends_alone_is_a_clean_one() {
+    let lines = [
+        r#"{"question":"q","answer":"Wait here.\n","correction":"Wait here."}"#,
+        r#"{"prompt":"q","rejected":"Go.","chosen":" Go. "}"#,
+    ];
+    let triples = parse_triples(lines.join("\n").as_bytes(), "test").expect("triples");
+    let report = run(Builtin::new(Rule::Identity), &triples);
+    assert_eq!(report.kinds["clean"].clean.identical, share(2, 2));
+    assert_eq!(report.all.faulty.mended, share(0, 0));
+    for verdict in &report.verdicts {
+        assert_eq!((verdict.exact, verdict.good), (Some(true), Some(true)));
+    }
+}
+
+#[test]
+fn what_identity_returns_is_never_called_mended() {
+    let lines: String = [
+        (
+            "Turn it on. Plug it in. Wait.",
+            "Plug it in. Turn it on. Wait.",
+        ),
+        ("12", "2"),
+        ("3.50", "3.5"),
+        ("The result is:\n123", "The result is:\n12"),
+        ("Stir. Wait. Serve.", "Stir. Wait. Stir. Serve."),
+    ]
+    .map(|(answer, correction)| {
+        let row = serde_json::json!({"question": "q", "answer": answer, "correction": correction});
+        format!("{row}\n")
+    })
+    .concat();
+    let triples = parse_triples(lines.as_bytes(), "test").expect("triples");
+    let report = run(Builtin::new(Rule::Identity), &triples);
+    assert_eq!(report.all.faulty.mended, share(0, 5));
+    assert_eq!(report.all.faulty.untouched, share(5, 5));
+}
+
+#[test]
 fn an_answer_of_which_nobody_said_what_is_wrong_is_called_neither_good_nor_bad() {
     let plain = r#"{"question":"q","answer":"You are an idiot."}"#;
     let unnamed = r#"{"question":"q","answer":"You are an idiot.","correction":"I disagree."}"#;

@@ -60,6 +60,10 @@ impl Split {
             }
             (triples, held_out)
         };
+        // Earlier versions taught them as corrections.
+        if training.iter().chain(&held_out).any(differs_at_ends) {
+            digest.extend(b"white space at ends");
+        }
         Ok(Self {
             training,
             held_out,
@@ -108,6 +112,11 @@ fn check(triple: &Triple, origin: &str) -> Result<(), TrainError> {
         Some(text) if text.trim().is_empty() => problem("correction", "blank; remove the triple"),
         Some(_) => Ok(()),
     }
+}
+
+/// Whether the correction is the answer but for white space at its ends.
+fn differs_at_ends(triple: &Triple) -> bool {
+    triple.keeps_answer() && triple.correction.as_ref() != Some(&triple.answer)
 }
 
 /// What the model sees of a triple: rows that are equal in it are one to the model.
@@ -282,6 +291,25 @@ mod tests {
         assert_eq!(first, questions(&read(20, 1).held_out[..20]));
         assert_ne!(first, questions(&read(20, 2).held_out[..20]));
         assert_ne!(whole.digest, sample.digest);
+    }
+
+    #[test]
+    fn rows_that_count_as_clean_by_now_are_not_the_data_of_a_run_that_was_begun_before() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let base = Base::Folder(folder.path().to_owned());
+        let path = folder.path().join("data.jsonl");
+        let options = TrainOptions::new(base, vec![path.clone()], "out");
+        for (answer, appended) in [("a", false), ("a ", true)] {
+            let row =
+                format!("{{\"question\":\"q\",\"answer\":\"{answer}\",\"correction\":\"a\"}}\n");
+            fs::write(&path, &row).expect("writes");
+            let mut expected = Sha256::digest(&row).to_vec();
+            if appended {
+                expected.extend(b"white space at ends");
+            }
+            let read = Split::read(&options).expect("one triple");
+            assert_eq!(read.digest, hex(&Sha256::digest(&expected)), "{answer:?}");
+        }
     }
 
     #[test]

@@ -27,9 +27,10 @@ pub(crate) fn wanted(triple: &Triple) -> &str {
         .expect("Split::read() refuses triples without correction")
 }
 
-/// Whether there is nothing to correct in the answer.
+/// Whether there is nothing to correct in the answer. White space at the ends that the correction
+/// has or lacks is nothing: the connector would not deliver it.
 pub(crate) fn is_clean(triple: &Triple) -> bool {
-    wanted(triple) == triple.answer
+    triple.keeps_answer()
 }
 
 /// Question, answer → correction; for a clean answer the `unchanged` token, where there is one.
@@ -107,11 +108,19 @@ mod tests {
     fn clean_answers_are_answered_with_the_unchanged_token() {
         let tokens = tokens();
         let unchanged = tokens.unchanged.expect("of its own profile");
-        let triples = [triple("q", "a", "a"), triple("q", "bad", "good")];
+        let triples = [
+            triple("q", "a", "a"),
+            triple("q", "bad", "good"),
+            triple("q", "a\n", "a"),
+            triple("q", "a b", "a  b"),
+        ];
         let examples = residual(&triples, &tokens);
         assert_eq!(examples[0].target, [unchanged, tokens.end]);
         assert_eq!(examples[1].target, tokens.correction("good"));
         assert_eq!(examples[1].prompt, tokens.prompt("q", "bad"));
+        // White space at the ends alone is no correction, and elsewhere it is.
+        assert_eq!(examples[2].target, [unchanged, tokens.end]);
+        assert_eq!(examples[3].target, tokens.correction("a  b"));
     }
 
     #[test]
