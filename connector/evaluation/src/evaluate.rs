@@ -36,7 +36,9 @@ pub struct Options {
     pub max_attempts: u32,
     /// Phrases that corrections may use: their words are never words from nowhere.
     pub known_phrases: Vec<String>,
-    /// A word is known too when it stands in at least this many *other* rewritten outputs.
+    /// A word is known too when it stands in at least this many *other* rewritten outputs. So what
+    /// an Aligner puts into every answer is known, whatever it is, as soon as there is one answer more
+    /// than that.
     pub known_from_outputs: u32,
     /// Dimension of a kind whose name does not tell it (see [`Dimension::of_kind`]).
     pub dimensions: BTreeMap<String, Dimension>,

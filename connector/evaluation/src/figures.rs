@@ -26,7 +26,8 @@ pub struct Figures {
     /// What the guard cost, and what it missed.
     pub guarding: Guarding,
     /// Answers that came back garbled: rewritten, not as wanted, and more than 5 % of the words
-    /// from nowhere.
+    /// from nowhere. Words of enough other outputs come from somewhere (see
+    /// [`Options::known_from_outputs`](crate::Options::known_from_outputs)).
     pub garbled: Share,
     /// Words of rewritten answers that come from nowhere.
     pub novel_words: Pooled,

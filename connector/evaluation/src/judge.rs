@@ -126,6 +126,11 @@ pub struct Verdict {
 /// Above this share of novel words a rewritten answer counts as garbled.
 pub(crate) const GARBLED_ABOVE: f64 = 0.05;
 
+/// Stands beside the share of garbled answers in every rendering.
+pub(crate) const GARBLED_NOTE: &str = "\
+garbled: over 5 % of the words stand in neither question, answer, wanted correction nor three other outputs. So it
+depends on the other rows, and text that is put into each of four answers or more is not seen by it";
+
 /// What one request cost.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cost {

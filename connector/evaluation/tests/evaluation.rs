@@ -611,6 +611,10 @@ fn what_a_terminal_or_a_page_obeys_is_shown_instead() {
 fn the_terminal_report_quotes_no_question_or_answer() {
     let text = render::terminal(&run(Builtin::new(Rule::Identity), &triples()));
     assert!(text.contains("personal_data"));
+    assert!(
+        text.contains("nor three other outputs"),
+        "what garbled means"
+    );
     assert!(text.contains("not human judgement"));
     for secret in ["jo@mail.org", "utter fool", "Wait here", "help?"] {
         assert!(!text.contains(secret), "{secret}");

@@ -7,6 +7,7 @@ use super::{
     terminal::tables,
 };
 use crate::{
+    judge::GARBLED_NOTE,
     proxies::NOTE,
     report::{Case, Report},
 };
@@ -35,7 +36,7 @@ pub fn html(report: &Report) -> String {
         cases
     };
     let body = format!(
-        "<h1>{} on {}</h1>\n<p class=\"note\">{} answers in {:.1} s · revision {} · template {}</p>\n{}{}{}{}<p class=\"note\">{NOTE}</p>\n<h2>Worst cases</h2>\n{worst}",
+        "<h1>{} on {}</h1>\n<p class=\"note\">{} answers in {:.1} s · revision {} · template {}</p>\n{}<p class=\"note\">{GARBLED_NOTE}</p>\n{}{}{}<p class=\"note\">{NOTE}</p>\n<h2>Worst cases</h2>\n{worst}",
         escape(&report.aligner.name),
         escape(&report.data),
         report.all.answers,

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::{harmless_line, number, percent, percent_between, table::Table};
-use crate::{figures::Figures, proxies::NOTE, report::Report};
+use crate::{figures::Figures, judge::GARBLED_NOTE, proxies::NOTE, report::Report};
 
 /// The report as plain text of at most about 120 columns; holds no text of questions and
 /// answers.
 pub fn terminal(report: &Report) -> String {
     let [summary, kinds, upstream, proxies] = tables(report);
     format!(
-        "{} on {}: {} answers in {:.1} s ({:.1} a second)\nrevision {}\n\n{}\nby kind\n{}\nby upstream model\n{}\n{NOTE}\n{}",
+        "{} on {}: {} answers in {:.1} s ({:.1} a second)\nrevision {}\n\n{}\n{GARBLED_NOTE}\n\nby kind\n{}\nby upstream model\n{}\n{NOTE}\n{}",
         harmless_line(&report.aligner.name),
         harmless_line(&report.data),
         report.all.answers,
