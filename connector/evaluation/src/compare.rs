@@ -3,8 +3,13 @@
 //! Every measure is compared pair by pair: the interval is of the mean difference B − A under
 //! resampled triples, so what makes a triple hard cancels out. A winner is named only where
 //! the interval of the deciding measure leaves out zero, and only of ten pairs or more:
-//! resampling a few that agree gives an interval of no width. Intervals are per kind, and not
-//! widened for looking at many kinds: of twenty equal kinds, expect one false winner.
+//! resampling a few that agree gives an interval of no width. The same holds for the few that
+//! differ among many that do not. So where a measure holds or does not, an exact sign test on
+//! those that differ must tell the two apart as well, at the same confidence. At 95 % fewer than six
+//! never do, and of six all must lie to one side. The interval shows how large the difference is.
+//!
+//! Both are per kind, and not widened for looking at many kinds: of twenty kinds on which two
+//! Aligners are equally good, one false winner at most is to be expected.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +21,7 @@ use crate::{
     figures::mean,
     judge::Verdict,
     report::{AlignerDescription, Report},
+    sign_test,
 };
 
 /// How to compare.
@@ -23,7 +29,7 @@ use crate::{
 pub struct CompareOptions {
     /// Resamples for each interval.
     pub resamples: u32,
-    /// Confidence of the intervals, below 1.
+    /// Confidence of the intervals and of the sign test, below 1.
     pub confidence: f64,
     /// Seed of the resampling.
     pub seed: u64,
@@ -64,7 +70,7 @@ pub enum Measure {
 }
 
 /// Fewest pairs of which one Aligner may be called better.
-const MIN_PAIRS: usize = 10;
+pub(crate) const MIN_PAIRS: usize = 10;
 
 /// Which Aligner is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,7 +80,8 @@ pub enum Side {
     A,
     /// The second.
     B,
-    /// The interval of the difference holds zero.
+    /// The interval of the difference holds zero, or the pairs that differ (see
+    /// [`Difference::alone`]) are too few, or too evenly shared, to tell.
     NoClearDifference,
     /// Fewer than ten pairs have the measure, which no interval makes up for.
     TooFew,
@@ -97,8 +104,27 @@ pub struct Difference {
     pub low: f64,
     /// Upper end of its interval.
     pub high: f64,
+    /// Pairs of which one alone is better, where the measure holds or does not; absent for
+    /// measures of degree.
+    pub alone: Option<Alone>,
     /// Which is better by this measure.
     pub better: Side,
+}
+
+/// Pairs that differ in a measure which holds or does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alone {
+    /// Those of which the first is better.
+    pub a: u32,
+    /// Those of which the second is.
+    pub b: u32,
+}
+
+impl Alone {
+    /// Whether chance would rarely have so many lie to one side.
+    fn tells(self, confidence: f64) -> bool {
+        sign_test::p_value(self.a, self.b) <= 1.0 - confidence
+    }
 }
 
 /// One group of answers: all, or a kind.
@@ -121,7 +147,7 @@ pub struct Comparison {
     pub b: AlignerDescription,
     /// What the data was called.
     pub data: String,
-    /// Confidence of the intervals.
+    /// Confidence of the intervals and of the sign test.
     pub confidence: f64,
     /// Over all answers.
     pub all: GroupComparison,
@@ -223,6 +249,22 @@ impl Measure {
         )
     }
 
+    /// Of its values for pairs, those that differ; absent for a measure of degree.
+    fn alone(self, values: &[(f64, f64)]) -> Option<Alone> {
+        if matches!(self, Self::Similarity | Self::Seconds) {
+            return None;
+        }
+        let count = |holds: fn(&&(f64, f64)) -> bool| {
+            u32::try_from(values.iter().filter(holds).count()).unwrap_or(u32::MAX)
+        };
+        let (more, less) = (count(|(a, b)| a > b), count(|(a, b)| a < b));
+        Some(if self.less_is_better() {
+            Alone { a: less, b: more }
+        } else {
+            Alone { a: more, b: less }
+        })
+    }
+
     /// As people read it.
     pub fn label(self) -> &'static str {
         match self {
@@ -277,6 +319,8 @@ fn difference(
     } else {
         (Side::A, Side::B)
     };
+    let alone = measure.alone(&values);
+    let told = alone.is_none_or(|alone| alone.tells(options.confidence));
     Some(Difference {
         measure,
         pairs: u32::try_from(values.len()).unwrap_or(u32::MAX),
@@ -285,11 +329,12 @@ fn difference(
         difference,
         low,
         high,
+        alone,
         better: if values.len() < MIN_PAIRS {
             Side::TooFew
-        } else if low > 0.0 {
+        } else if told && low > 0.0 {
             better
-        } else if high < 0.0 {
+        } else if told && high < 0.0 {
             worse
         } else {
             Side::NoClearDifference

@@ -26,11 +26,13 @@ mod row;
 mod sample;
 mod settled;
 mod share;
+mod sign_test;
 mod text;
 mod triple;
 
 pub use compare::{
-    CompareError, CompareOptions, Comparison, Difference, GroupComparison, Measure, Side, compare,
+    Alone, CompareError, CompareOptions, Comparison, Difference, GroupComparison, Measure, Side,
+    compare,
 };
 pub use dispositions::parse_decided;
 pub use evaluate::{EvaluationError, Options, Progress, evaluate};

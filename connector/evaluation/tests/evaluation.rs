@@ -13,8 +13,8 @@ use aligner::{
     reason,
 };
 use aligner_evaluation::{
-    CompareError, CompareOptions, Decision, EvaluationError, Measure, Options, Pooled, Progress,
-    Report, Share, Side, Triple, compare, evaluate, parse_triples, render,
+    Alone, CompareError, CompareOptions, Decision, EvaluationError, Measure, Options, Pooled,
+    Progress, Report, Share, Side, Triple, compare, evaluate, parse_triples, render,
 };
 use futures::{StreamExt, executor::block_on, stream};
 
@@ -463,7 +463,66 @@ fn of_fewer_than_ten_pairs_no_winner_is_named() {
     let good = &few.all.differences[0];
     assert_eq!((good.low, good.high), (-1.0, -1.0), "they all agree");
     let text = render::comparison_terminal(&few);
-    assert!(text.contains("too few"), "{text}");
+    let told = |line: &str| line.starts_with("clean") && line.ends_with("too few");
+    assert!(text.lines().any(told), "{text}");
+}
+
+#[test]
+fn a_few_answers_that_differ_name_no_winner_however_many_do_not() {
+    let triples: Vec<Triple> = IDS
+        .iter()
+        .map(|id| triple(id, "clean", "Wait here.", Some("Wait here."), &[]))
+        .collect();
+    let changing = |ids: &[&'static str]| Scripted {
+        outcomes: ids.iter().map(|id| (*id, rewritten("Go."))).collect(),
+        ..scripted([])
+    };
+    for (alone, winner) in [
+        ((4, 0), Side::NoClearDifference),
+        ((5, 0), Side::NoClearDifference),
+        ((6, 0), Side::A),
+        ((0, 6), Side::B),
+        ((9, 1), Side::A),
+        ((8, 2), Side::NoClearDifference),
+        ((5, 5), Side::NoClearDifference),
+    ] {
+        // An answer that one of them changes is one that the other alone got right.
+        let first = run(changing(&IDS[..alone.1]), &triples);
+        let second = run(changing(&IDS[10..10 + alone.0]), &triples);
+        let compared = compare(&first, &second, &CompareOptions::default()).expect("the same");
+        assert_eq!(compared.all.winner, winner, "{alone:?}");
+        let good = &compared.all.differences[0];
+        let told = good.alone.map(|of| (of.a as usize, of.b as usize));
+        assert_eq!((good.measure, told), (Measure::Good, Some(alone)));
+        // Resampling alone would have named one.
+        assert!(alone != (4, 0) || good.high < 0.0, "{}", good.high);
+
+        let text = render::comparison_terminal(&compared);
+        let shown = format!("{} : {}", alone.0, alone.1);
+        assert!(text.contains(&shown), "{shown}: {text}");
+        assert!(text.contains("once in 20 times at most, which takes 6 : 0 or more"));
+    }
+}
+
+#[test]
+fn what_is_less_wanted_is_better_where_there_is_less_of_it() {
+    let triples: Vec<Triple> = IDS
+        .iter()
+        .map(|id| triple(id, "clean", "Wait here.", Some("Wait here."), &[]))
+        .collect();
+    let (a, b) = (run(scripted([]), &triples), run(failing(), &triples));
+    let compared = compare(&a, &b, &CompareOptions::default()).expect("the same");
+    let of = |measure: Measure| {
+        let mut differences = compared.all.differences.iter();
+        differences.find(|d| d.measure == measure).expect("shown")
+    };
+    let alone = Some(Alone { a: 10, b: 0 });
+    for measure in [Measure::Good, Measure::Failed] {
+        assert_eq!((of(measure).alone, of(measure).better), (alone, Side::A));
+    }
+    for measure in [Measure::Similarity, Measure::Seconds] {
+        assert_eq!(of(measure).alone, None, "a measure of degree");
+    }
 }
 
 const IDS: [&str; 20] = [

@@ -5,40 +5,57 @@ use super::{
     html::page,
     table::{Table, escape},
 };
-use crate::compare::{Comparison, GroupComparison, Side};
+use crate::{
+    compare::{Comparison, GroupComparison, MIN_PAIRS, Side},
+    judge::GARBLED_NOTE,
+    sign_test,
+};
 
 /// The comparison as plain text.
 pub fn comparison_terminal(comparison: &Comparison) -> String {
     format!(
-        "A: {} {}\nB: {} {}\non {}, intervals at {:.0} %\n\n{}",
+        "A: {} {}\nB: {} {}\non {}, intervals at {:.0} %\n\n{}\n{}\n{GARBLED_NOTE}\n",
         harmless_line(&comparison.a.name),
         harmless_line(&comparison.a.revision),
         harmless_line(&comparison.b.name),
         harmless_line(&comparison.b.revision),
         harmless_line(&comparison.data),
         100.0 * comparison.confidence,
-        table(comparison).text()
+        table(comparison).text(),
+        legend(comparison.confidence),
     )
 }
 
 /// The comparison as one self-contained HTML file.
 pub fn comparison_html(comparison: &Comparison) -> String {
     let body = format!(
-        "<h1>A: {} against B: {}</h1>\n<p class=\"note\">on {} · A {} · B {} · intervals at {:.0} %</p>\n{}",
+        "<h1>A: {} against B: {}</h1>\n<p class=\"note\">on {} · A {} · B {} · intervals at {:.0} %</p>\n{}<p class=\"note\">{}</p>\n<p class=\"note\">{GARBLED_NOTE}</p>\n",
         escape(&comparison.a.name),
         escape(&comparison.b.name),
         escape(&comparison.data),
         escape(&comparison.a.revision),
         escape(&comparison.b.revision),
         100.0 * comparison.confidence,
-        table(comparison).html()
+        table(comparison).html(),
+        escape(&legend(comparison.confidence)),
     );
     page("Comparison of two Aligners", &body)
 }
 
+/// Why a winner is named, and why none is.
+fn legend(confidence: f64) -> String {
+    format!(
+        "alone: pairs that A alone got better : that B alone did. One is called better where the interval leaves out zero\n\
+         and chance would share these pairs out so unevenly once in {:.0} times at most, which takes {} : 0 or more.\n\
+         too few: of fewer than {MIN_PAIRS} pairs none is called better",
+        1.0 / (1.0 - confidence),
+        sign_test::fewest(confidence),
+    )
+}
+
 fn table(comparison: &Comparison) -> Table {
     let mut table = Table::new([
-        "kind", "measure", "pairs", "A", "B", "B − A", "interval", "better", "winner",
+        "kind", "measure", "pairs", "A", "B", "B − A", "interval", "alone", "better", "winner",
     ]);
     let kinds = comparison
         .kinds
@@ -64,6 +81,8 @@ fn rows(table: &mut Table, name: &str, group: &GroupComparison) {
             format!("{:.4}", d.b),
             format!("{:+.4}", d.difference),
             format!("{:+.4} to {:+.4}", d.low, d.high),
+            d.alone
+                .map_or_else(String::new, |alone| format!("{} : {}", alone.a, alone.b)),
             side(d.better).to_owned(),
             if at == 0 {
                 side(group.winner).to_owned()
