@@ -213,7 +213,7 @@ pub struct Recipe {
     pub learning_rate: f64,
     /// Learning rate at the end, as a share of the highest.
     pub final_learning_rate_share: f64,
-    /// Steps over which the learning rate rises.
+    /// Steps over which the learning rate rises; a fifth of a run where that is less.
     pub warmup_steps: u64,
     /// AdamW's weight decay, on matrices other than the embeddings.
     pub weight_decay: f64,

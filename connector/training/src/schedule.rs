@@ -28,6 +28,14 @@ impl Schedule {
     }
 }
 
+/// Steps of the rise in a run of so many: those of the recipe, or a fifth of the run where that is
+/// less. A rise that fills a short run never comes to the rate that was asked for, but for its last
+/// step, and lets none of it settle.
+pub(crate) fn warmup_steps(recipe: &Recipe, steps: u64) -> u64 {
+    const LARGEST_PART: u64 = 5;
+    recipe.warmup_steps.min(steps.div_ceil(LARGEST_PART))
+}
+
 /// Steps in all, and those of the identity warm-up.
 pub(crate) fn count_steps(recipe: &Recipe, residual: &[Example]) -> (u64, u64) {
     let steps = recipe.steps.unwrap_or_else(|| {
@@ -102,6 +110,38 @@ mod tests {
         for (step, rate) in table {
             assert!((schedule.rate(step) - rate).abs() < 1e-12, "step {step}");
         }
+    }
+
+    #[test]
+    fn the_rise_takes_a_fifth_of_a_short_run_at_most() {
+        let usual = Recipe::default();
+        for (steps, expected) in [
+            (1, 1),
+            (5, 1),
+            (8, 2),
+            (26, 6),
+            (249, 50),
+            (250, 50),
+            (9000, 50),
+        ] {
+            let warmup_steps = warmup_steps(&usual, steps);
+            assert_eq!(warmup_steps, expected, "of {steps}");
+            let schedule = Schedule {
+                peak: 1.0,
+                final_share: 0.05,
+                warmup_steps,
+                steps,
+            };
+            assert_eq!(schedule.rate(warmup_steps - 1), 1.0, "of {steps}");
+            if steps > 5 {
+                assert!((schedule.rate(steps - 1) - 0.05).abs() < 1e-12, "{steps}");
+            }
+        }
+        let none = Recipe {
+            warmup_steps: 0,
+            ..usual
+        };
+        assert_eq!(warmup_steps(&none, 26), 0);
     }
 
     #[test]

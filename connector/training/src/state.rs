@@ -30,6 +30,9 @@ pub(crate) struct State {
     pub recipe: Recipe,
     /// What the run began with; states of earlier versions do not say.
     pub base: Option<String>,
+    /// Steps of the learning rate's rise. States of earlier versions do not say: theirs are those of
+    /// the recipe, or the whole run where that is shorter.
+    pub warmup_steps: Option<u64>,
     /// Digest of the data.
     pub data: String,
     /// Number format of the weights that are written at the end.
@@ -255,6 +258,7 @@ mod tests {
         State {
             recipe: Recipe::default(),
             base: Some("mine".into()),
+            warmup_steps: Some(5),
             data: "d".into(),
             precision: Precision::F16,
             step,

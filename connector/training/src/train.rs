@@ -23,7 +23,7 @@ use crate::{
     pace::Pace,
     prepare::{self, Prepared, prepare},
     progress::{Ended, Outcome, Phase, Progress, Validation},
-    schedule::{Schedule, count_steps},
+    schedule::{Schedule, count_steps, warmup_steps},
     state::{Checkpoints, State, Stored},
 };
 
@@ -110,6 +110,7 @@ impl<'a> Run<'a> {
         let state = prepared.state.take().unwrap_or(State {
             recipe: recipe.clone(),
             base: Some(options.base.name()),
+            warmup_steps: Some(warmup_steps(recipe, steps)),
             data: prepared.data.clone(),
             precision: prepared.precision,
             step: 0,
@@ -119,6 +120,10 @@ impl<'a> Run<'a> {
             not_better: 0,
             history: History::default(),
         });
+        // A run goes on as it began.
+        let warmup_steps = state
+            .warmup_steps
+            .unwrap_or_else(|| recipe.warmup_steps.min(steps));
         Ok(Self {
             options,
             device,
@@ -129,7 +134,7 @@ impl<'a> Run<'a> {
             schedule: Schedule {
                 peak: recipe.learning_rate,
                 final_share: recipe.final_learning_rate_share,
-                warmup_steps: recipe.warmup_steps.min(steps),
+                warmup_steps,
                 steps,
             },
             identity_steps,
@@ -260,7 +265,7 @@ impl<'a> Run<'a> {
             step: self.state.step + 1,
             loss: stepped.loss,
             learning_rate: self.options.recipe.learning_rate,
-            warmup_steps: self.options.recipe.warmup_steps,
+            warmup_steps: self.schedule.warmup_steps,
         })
     }
 

@@ -234,6 +234,47 @@ fn a_resumed_run_ends_with_the_same_bytes() {
 }
 
 #[test]
+fn a_run_that_an_earlier_version_began_goes_on_with_its_longer_rise() {
+    let bench = Bench::new();
+    let data = bench.lines("data.jsonl", &TRIPLES);
+    // The recipe's rise of 8 steps is more than a fifth of 10.
+    for (output, is_earlier, rates) in [
+        ("new", false, [1.0, 1.0]),
+        ("earlier", true, [4.0 / 8.0, 5.0 / 8.0]),
+    ] {
+        let mut options = bench.options(data.clone(), output);
+        options.recipe.steps = Some(10);
+        options.stop_after_step = Some(3);
+        go(&options);
+        options.resume = true;
+        if is_earlier {
+            let state = bench.path("earlier/checkpoints/step-00000003/state.json");
+            let mut without = json(&state);
+            let removed = without
+                .as_object_mut()
+                .expect("keys")
+                .remove("warmup_steps");
+            assert_eq!(removed, Some(2.into()));
+            fs::write(&state, without.to_string()).expect("writes");
+        }
+        // Interrupted once more: what goes on says no more than what was read.
+        options.stop_after_step = Some(4);
+        let (_, mut seen) = go(&options);
+        options.stop_after_step = None;
+        seen.extend(go(&options).1);
+        let peak = options.recipe.learning_rate;
+        let told = [&seen[0], &seen[1]].map(|progress| progress.learning_rate / peak);
+        for (told, rate) in told.into_iter().zip(rates) {
+            if is_earlier {
+                assert!((told - rate).abs() < 1e-12, "{told} for {rate}");
+            } else {
+                assert!(told < rate, "it falls by now: {told}");
+            }
+        }
+    }
+}
+
+#[test]
 fn continuing_a_checkpoint_lowers_the_loss_on_new_data() {
     let bench = Bench::new();
     let data = bench.lines("data.jsonl", &TRIPLES);
