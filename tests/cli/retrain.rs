@@ -62,6 +62,42 @@ fn answers_without_a_verdict_are_skipped_and_counted() {
 }
 
 #[test]
+fn corrections_alone_hold_what_their_pairs_hold_and_what_to_leave_alone() {
+    let scratch = Scratch::new("retrain-corrections");
+    // Of these ids half are even to the marker.
+    let events: String = (0..8)
+        .map(|number| {
+            let event = json!({
+                "event_id": format!("e{number}"), "question": "Which one is it?",
+                "answer": format!("It is number {number}."),
+            });
+            format!("{event}\n")
+        })
+        .collect();
+    let pairs = scratch.path().join("pairs.jsonl").display().to_string();
+    #[rustfmt::skip]
+    let done = call_with(&["correct", "--model", "marker", "--pairs", &pairs], events)
+        .expect_code(0);
+    let records = done.records();
+    let pairs = std::fs::read_to_string(&pairs).expect("it was written");
+    for pair in pairs.lines() {
+        let pair: Value = serde_json::from_str(pair).expect("one JSON object");
+        let of_pair = |record: &&Value| record["correction_id"] == pair["correction_id"];
+        let record = records.iter().find(of_pair).expect("has the pair's row");
+        assert_eq!(record["question"], pair["prompt"]);
+        assert_eq!(record["answer"], pair["rejected"]);
+        assert_eq!(record["correction"], pair["chosen"]);
+    }
+    assert_eq!(pairs.lines().count(), 4, "{pairs}");
+
+    let judged = json!({"question": "why?", "answer": "so", "correction": "so"}).to_string();
+    let done = train_a_step(&scratch, &done.stdout, &judged);
+    let outcome: Value = serde_json::from_str(&done.stdout).expect("one JSON object");
+    assert_eq!(outcome["triples"], 8, "{outcome}");
+    assert_eq!(outcome["clean_triples"], 4, "{outcome}");
+}
+
+#[test]
 fn data_without_a_verdict_in_it_is_refused() {
     let scratch = Scratch::new("retrain");
     let unjudged: String = corrections()
