@@ -7,7 +7,6 @@ use std::{
 
 use aligner_records::{AnswerEvent, DecodeError, FieldMap, avro::AnswerReader, framing, reason};
 use apache_avro::Schema;
-use schema_registry_converter::schema_registry_common::SchemaType;
 
 use crate::{
     Registry, RegistryError,
@@ -158,12 +157,6 @@ fn parse(
     schema: &SchemaText,
     fields: Option<Arc<FieldMap>>,
 ) -> Result<AnswerReader, DecodeError> {
-    if schema.schema_type != SchemaType::Avro {
-        return Err(DecodeError::new(
-            reason::INVALID_AVRO,
-            format!("schema id {id} is not an Avro schema: write the record in Avro"),
-        ));
-    }
     let (writer, references) = Schema::parse_str_with_list(&schema.text, &schema.references)
         .map_err(|error| {
             DecodeError::new(

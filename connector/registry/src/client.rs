@@ -1,23 +1,14 @@
-//! The few requests that we make, each once; what comes of them is sorted by [`Failure`].
+//! A registry's few operations, each tried once; what comes of them is sorted by [`Failure`].
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use aligner_records::Record;
-use schema_registry_converter::{
-    async_impl::schema_registry::{
-        SrSettings, get_referenced_schema, get_schema_by_id, perform_sr_call, post_schema,
-    },
-    error::SRCError,
-    schema_registry_common::{
-        RegisteredReference, RegisteredSchema, SchemaType, SrCall, SuppliedSchema,
-    },
-};
 
 use crate::{
     RegistryError, RegistrySettings,
     error::Failure,
     outputs::{RegisteredEncoder, subject},
-    tls,
+    requests::{NoAnswer, Reference, Registered, Requests},
 };
 
 /// Most schemas that one schema may refer to, directly and through others.
@@ -26,7 +17,7 @@ const MAX_REFERENCES: usize = 64;
 /// A Schema Registry. Clones share its connections.
 #[derive(Clone)]
 pub struct Registry {
-    client: Arc<SrSettings>,
+    requests: Requests,
     settings: Arc<RegistrySettings>,
 }
 
@@ -38,7 +29,7 @@ impl fmt::Debug for Registry {
 
 /// A step of the walk through a schema's references.
 enum Open {
-    Visit(RegisteredReference),
+    Visit(Reference),
     /// Everything that this text refers to was visited.
     Leave(String),
 }
@@ -54,7 +45,6 @@ pub(crate) enum Lookup {
 
 /// A schema's text and the texts of those that it refers to, each after those that it needs.
 pub(crate) struct SchemaText {
-    pub schema_type: SchemaType,
     pub text: String,
     pub references: Vec<String>,
 }
@@ -102,26 +92,15 @@ impl Registry {
         if settings.password.is_some() && settings.username.is_none() {
             return fault("username", "there is a password but no username");
         }
-        // The client joins paths with a slash of its own.
+        // Paths are added with a slash of their own.
         settings
             .url
             .truncate(settings.url.trim_end_matches('/').len());
 
-        let mut builder = SrSettings::new_builder(settings.url.clone());
-        builder.set_timeout(settings.timeout);
-        if let Some(username) = &settings.username {
-            let password = settings.password.as_ref().map(|password| password.expose());
-            builder.set_basic_authorization(username, password);
-        }
-        let client = builder
-            .build_with(tls::client(&settings)?)
-            .map_err(|error| RegistryError::Settings {
-                field: "url",
-                fault: error.error,
-            })?;
+        let settings = Arc::new(settings);
         Ok(Self {
-            client: Arc::new(client),
-            settings: Arc::new(settings),
+            requests: Requests::new(Arc::clone(&settings))?,
+            settings,
         })
     }
 
@@ -156,23 +135,12 @@ impl Registry {
         let subject = subject(topic);
         let what = format!("schemas/{} for subject {subject}", R::FILE);
         let id = if self.settings.auto_register {
-            let schema = SuppliedSchema::new(None, SchemaType::Avro, R::AVSC.to_owned());
-            post_schema(&self.client, subject.clone(), schema)
-                .await
-                .map(|registered| Some(registered.id))
+            self.requests.register(&subject, R::AVSC).await
         } else {
-            let body = serde_json::json!({ "schema": R::AVSC, "schemaType": "AVRO" }).to_string();
-            perform_sr_call(&self.client, SrCall::PostForVersion(&subject, &body))
-                .await
-                .map(|registered| registered.id)
+            self.requests.find(&subject, R::AVSC).await
         };
-        match id {
-            Ok(Some(id)) => Ok(id),
-            Ok(None) => Err(RegistryError::Unavailable {
-                url: self.settings.url.clone(),
-                cause: format!("it gave no id for {what}"),
-            }),
-            Err(error) => Err(match Failure::of(&error, &self.settings.url, &what) {
+        id.map_err(
+            |error| match Failure::of(error, &self.settings.url, &what) {
                 Failure::Other(error) => error,
                 Failure::UnknownSubject | Failure::UnknownSchema => RegistryError::Refused {
                     url: self.settings.url.clone(),
@@ -181,8 +149,8 @@ impl Registry {
                             formats.schema_registry.auto_register to true"
                         .to_owned(),
                 },
-            }),
-        }
+            },
+        )
     }
 
     /// Looks an id up.
@@ -190,7 +158,7 @@ impl Registry {
         let what = format!("schema id {id}");
         match self.with_references(id).await {
             Ok(lookup) => Ok(lookup),
-            Err(error) => match Failure::of(&error, &self.settings.url, &what) {
+            Err(error) => match Failure::of(error, &self.settings.url, &what) {
                 Failure::UnknownSchema => Ok(Lookup::Nothing),
                 // Only a reference can lead there, and that the registry keeps whole.
                 Failure::UnknownSubject => Err(RegistryError::Refused {
@@ -206,22 +174,26 @@ impl Registry {
     /// Whether the registry has a word of its own for an id, be it that there is no such schema.
     pub(crate) async fn answers_for(&self, id: u32) -> bool {
         let what = format!("schema id {id}");
-        match get_schema_by_id(id, &self.client).await {
+        match self.requests.schema(id).await {
             Ok(_) => true,
             Err(error) => !matches!(
-                Failure::of(&error, &self.settings.url, &what),
+                Failure::of(error, &self.settings.url, &what),
                 Failure::Other(_)
             ),
         }
     }
 
-    async fn with_references(&self, id: u32) -> Result<Lookup, SRCError> {
-        let RegisteredSchema {
+    async fn with_references(&self, id: u32) -> Result<Lookup, NoAnswer> {
+        let Registered {
             schema_type,
-            schema,
+            text,
             references,
-            ..
-        } = get_schema_by_id(id, &self.client).await?;
+        } = self.requests.schema(id).await?;
+        if schema_type.is_some_and(|schema_type| schema_type != "AVRO") {
+            return Ok(Lookup::Unusable(format!(
+                "schema id {id} is not an Avro schema: write the record in Avro"
+            )));
+        }
         let mut texts = Vec::new();
         let mut seen = BTreeSet::new();
         let mut open: Vec<_> = references.into_iter().map(Open::Visit).collect();
@@ -242,13 +214,12 @@ impl Registry {
                      with one that refers to fewer"
                 )));
             }
-            let referenced = get_referenced_schema(&self.client, &reference).await?;
-            open.push(Open::Leave(referenced.schema));
+            let referenced = self.requests.referenced(&reference).await?;
+            open.push(Open::Leave(referenced.text));
             open.extend(referenced.references.into_iter().map(Open::Visit));
         }
         Ok(Lookup::Schema(SchemaText {
-            schema_type,
-            text: schema,
+            text,
             references: texts,
         }))
     }

@@ -1,9 +1,10 @@
 //! Why the registry did not do what was asked, sorted by what the caller does next.
 
-use std::{error::Error as _, iter::successors};
+use std::iter::successors;
 
-use schema_registry_converter::{error::SRCError, schema_registry_common::RawError};
 use thiserror::Error;
+
+use crate::requests::NoAnswer;
 
 /// A request that the registry did not fulfil.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -68,9 +69,12 @@ const UNKNOWN_SUBJECT: u32 = 40_401;
 const UNKNOWN_VERSION: u32 = 40_402;
 const UNKNOWN_SCHEMA: u32 = 40_403;
 
+/// Most characters of what others say: a registry may explain at length what it does not like.
+const MAX_SAID_CHARS: usize = 300;
+
 impl Failure {
-    /// Sorts an error of the client.
-    pub(crate) fn of(error: &SRCError, url: &str, what: &str) -> Self {
+    /// Sorts what kept a request from its answer.
+    pub(crate) fn of(error: NoAnswer, url: &str, what: &str) -> Self {
         let unavailable = |cause: String| {
             Self::Other(RegistryError::Unavailable {
                 url: url.to_owned(),
@@ -84,29 +88,34 @@ impl Failure {
                 cause,
             })
         };
-        let Some(status) = status(error) else {
-            // No answer, or one that is not the registry's.
-            let story = story(&error.error, error);
-            return if is_about_trust(&story) {
-                refused(format!(
-                    "{story}: check ca_file, certificate_file and key_file of \
-                     formats.schema_registry"
-                ))
-            } else {
-                unavailable(story)
-            };
+        let (status, code, said) = match error {
+            NoAnswer::Broken(story) if is_about_trust(&story) => {
+                return refused(format!(
+                    "{}: check ca_file, certificate_file and key_file of formats.schema_registry",
+                    shortened(&story)
+                ));
+            }
+            NoAnswer::Broken(story) => return unavailable(shortened(&story)),
+            // These may end by themselves, like a page that says that there is maintenance.
+            NoAnswer::Foreign => {
+                return unavailable(
+                    "its answer is not a registry's: check the path in \
+                     formats.schema_registry.url"
+                        .to_owned(),
+                );
+            }
+            NoAnswer::Without(field) => {
+                return unavailable(format!(
+                    "it gave no {field} for {what}: check the path in formats.schema_registry.url"
+                ));
+            }
+            NoAnswer::Refusal { status, code, said } => (status, code, said),
         };
-        let answer = error.source().and_then(|source| source.downcast_ref());
-        let (code, said) = answer.map_or(
-            (0, ""),
-            |RawError {
-                 error_code,
-                 message,
-                 ..
-             }| { (*error_code, message.as_str()) },
-        );
-        // Shortened, because a registry may explain at length what it does not like.
-        let said: String = said.chars().take(300).collect();
+        let said = if said.is_empty() {
+            said
+        } else {
+            format!(": {}", shortened(&said))
+        };
         match (status, code) {
             (404, UNKNOWN_SUBJECT) => Self::UnknownSubject,
             (404, UNKNOWN_VERSION | UNKNOWN_SCHEMA) => Self::UnknownSchema,
@@ -119,22 +128,16 @@ impl Failure {
                     .to_owned(),
             ),
             (409, _) => refused(format!(
-                "the schema is not compatible with those before it: {said}"
+                "the schema is not compatible with those before it{said}"
             )),
-            (408 | 425 | 429 | 500.., _) => unavailable(format!("it answered {status}: {said}")),
-            _ => refused(format!("it answered {status}: {said}")),
+            (408 | 425 | 429 | 500.., _) => unavailable(format!("it answered {status}{said}")),
+            _ => refused(format!("it answered {status}{said}")),
         }
     }
 }
 
-/// The client tells the HTTP status in its message only.
-fn status(error: &SRCError) -> Option<u16> {
-    error
-        .error
-        .strip_prefix("HTTP request to schema registry failed with status ")?
-        .get(..3)?
-        .parse()
-        .ok()
+fn shortened(said: &str) -> String {
+    said.chars().take(MAX_SAID_CHARS).collect()
 }
 
 /// Whether TLS failed over a certificate, the registry's or ours: no outage, and no waiting helps.
@@ -151,9 +154,11 @@ fn is_about_trust(story: &str) -> bool {
     .any(|words| story.contains(words))
 }
 
-/// An error in these words, and all that caused it: the innermost causes say what a person wants to
-/// know (connection refused, timed out).
-pub(crate) fn story(words: &str, error: &dyn std::error::Error) -> String {
+/// An error, and all that caused it: the innermost causes say what a person wants to know
+/// (connection refused, timed out).
+pub(crate) fn story(error: &dyn std::error::Error) -> String {
     let causes = successors(error.source(), |&cause| cause.source());
-    causes.fold(words.to_owned(), |story, cause| format!("{story}: {cause}"))
+    causes.fold(error.to_string(), |story, cause| {
+        format!("{story}: {cause}")
+    })
 }

@@ -19,6 +19,7 @@ mod answers;
 mod client;
 mod error;
 mod outputs;
+mod requests;
 mod schemas;
 mod settings;
 mod tls;

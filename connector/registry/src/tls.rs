@@ -12,7 +12,7 @@ pub(crate) fn client(settings: &RegistrySettings) -> Result<ClientBuilder, Regis
     if let Some(path) = &settings.ca_file {
         let pem = read("ca_file", path)?;
         let authorities = Certificate::from_pem_bundle(&pem)
-            .map_err(|error| fault("ca_file", path, &story(&error.to_string(), &error)))?;
+            .map_err(|error| fault("ca_file", path, &story(&error)))?;
         if authorities.is_empty() {
             let none = "it holds no certificate in PEM (-----BEGIN CERTIFICATE-----)";
             return Err(fault("ca_file", path, none));
@@ -31,11 +31,7 @@ pub(crate) fn client(settings: &RegistrySettings) -> Result<ClientBuilder, Regis
                 return Err(fault("key_file", key, other));
             }
             let identity = Identity::from_pkcs8_pem(&chain, &secret).map_err(|error| {
-                let what = format!(
-                    "with {}: {}",
-                    key.display(),
-                    story(&error.to_string(), &error)
-                );
+                let what = format!("with {}: {}", key.display(), story(&error));
                 fault("certificate_file", certificate, &what)
             })?;
             Ok(client.identity(identity))

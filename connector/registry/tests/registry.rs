@@ -621,6 +621,66 @@ async fn a_schema_that_the_registry_does_not_accept_is_refused_not_unavailable()
 }
 
 #[tokio::test]
+async fn an_answer_that_is_no_registrys_is_waited_for_with_a_hint_and_few_words() {
+    let answers: [(Script, &str); 8] = [
+        (|_| (200, "<html>welcome</html>".into()), "not a registry's"),
+        (|_| (200, String::new()), "not a registry's"),
+        (|_| (204, String::new()), "not a registry's"),
+        (|_| (200, "null".into()), "not a registry's"),
+        (|_| (200, "[]".into()), "not a registry's"),
+        (
+            |_| (200, r#"{"id":-1,"schema":5}"#.into()),
+            "not a registry's",
+        ),
+        (|_| (200, r#"{"version":1}"#.into()), "it gave no "),
+        (|_| (200, " ".repeat(9 << 20)), "longer than 8388608 bytes"),
+    ];
+    for (index, (script, part)) in answers.into_iter().enumerate() {
+        let fake = Fake::start(script).await;
+        let decoder = AnswerDecoder::new(fake.registry(), None);
+        let errors = [
+            decoder.fetch(7).await.expect_err("no schema"),
+            fake.registry().outputs("c", "p").await.expect_err("no id"),
+        ];
+        for error in errors {
+            assert!(
+                matches!(error, RegistryError::Unavailable { .. }),
+                "answer {index}: {error}"
+            );
+            let said = error.to_string();
+            for part in [part, "check the path in formats.schema_registry.url"] {
+                assert!(said.contains(part), "answer {index}: {said}");
+            }
+            assert!(said.len() < 300, "answer {index}: {said}");
+        }
+    }
+}
+
+/// A refusal that is explained at length.
+fn refusal_of(length: usize) -> (u16, String) {
+    let explanation = json!({ "error_code": 42_201, "message": "x".repeat(length) });
+    (422, explanation.to_string())
+}
+
+#[tokio::test]
+async fn a_refusal_counts_by_its_status_and_is_cut_however_long_it_is() {
+    let scripts: [(Script, usize); 2] =
+        [(|_| refusal_of(10_000), 300), (|_| refusal_of(9 << 20), 0)];
+    for (script, told) in scripts {
+        let fake = Fake::start(script).await;
+        let error = fake
+            .registry()
+            .outputs("c", "p")
+            .await
+            .expect_err("refused");
+        assert!(matches!(error, RegistryError::Refused { .. }), "{error}");
+        let said = error.to_string();
+        assert!(said.contains("it answered 422"), "{said}");
+        assert_eq!(said.matches('x').count(), told, "{said}");
+    }
+}
+
+#[tokio::test]
 async fn credentials_are_sent_and_never_printed() {
     let fake = Fake::start(|_| (401, error_body(401))).await;
     // A trailing slash is no part of the path.
