@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, RequestBuilder, Response, header::RETRY_AFTER, redirect};
+use reqwest::{
+    Client, RequestBuilder, Response,
+    header::{AUTHORIZATION, HeaderValue, RETRY_AFTER},
+    redirect,
+};
 use serde::Serialize;
 
-use crate::{RemoteError, RemoteSettings, retry, url::url_fault};
+use crate::{ApiKey, RemoteError, RemoteSettings, retry, url::url_fault};
 
 /// Most bytes of an answer; a correction of 16,384 tokens is about 64 kB.
 const MAX_REPLY_BYTES: usize = 16 << 20;
@@ -22,7 +26,7 @@ pub(crate) struct Reply {
 pub(crate) struct Server {
     http: Client,
     url: String,
-    api_key: Option<crate::ApiKey>,
+    authorization: Option<HeaderValue>,
 }
 
 impl Server {
@@ -40,7 +44,7 @@ impl Server {
         Ok(Self {
             http,
             url: url.to_owned(),
-            api_key: settings.api_key.clone(),
+            authorization: settings.api_key.as_ref().map(bearer).transpose()?,
         })
     }
 
@@ -61,8 +65,8 @@ impl Server {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Reply, String> {
-        let request = match &self.api_key {
-            Some(key) => request.bearer_auth(key.expose()),
+        let request = match &self.authorization {
+            Some(authorization) => request.header(AUTHORIZATION, authorization.clone()),
             None => request,
         };
         let mut response = request.send().await.map_err(|error| story(&error))?;
@@ -80,6 +84,19 @@ impl Server {
             body,
         })
     }
+}
+
+/// The header that shows a key; it is printed as little as the key.
+fn bearer(key: &ApiKey) -> Result<HeaderValue, RemoteError> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose())).map_err(|_| {
+        RemoteError::Settings(
+            "aligner.remote.api_key (or the file that holds it) has a line break or another \
+             control character, which cannot be sent: write the key alone, on one line"
+                .to_owned(),
+        )
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 async fn bounded_body(response: &mut Response) -> Result<Vec<u8>, String> {

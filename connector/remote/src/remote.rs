@@ -172,6 +172,9 @@ async fn served_revision(server: &Server, model: &str) -> Result<String, RemoteE
             root: Some(root),
         }) if root != id => Ok(format!("remote:{id}:{root}")),
         Some(Model { id, .. }) => Ok(format!("remote:{id}")),
+        None if models.data.is_empty() => Err(refused(format!(
+            "it serves no model: have it load {model:?}, or check aligner.remote.url"
+        ))),
         None => {
             let served: Vec<_> = models.data.iter().take(10).map(|m| m.id.as_str()).collect();
             Err(refused(format!(

@@ -444,6 +444,9 @@ async fn a_start_that_cannot_succeed_says_which_setting_is_wrong() {
     );
     let error = refusal(200, "<html>").await;
     assert!(error.to_string().contains("aligner.remote.url"), "{error}");
+    let error = refusal(200, r#"{"data":[]}"#).await;
+    assert!(matches!(error, RemoteError::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("serves no model"), "{error}");
     let error = refusal(503, "").await;
     assert!(matches!(error, RemoteError::Unavailable { .. }), "{error}");
 
@@ -471,6 +474,24 @@ async fn a_server_that_is_not_there_is_unavailable_and_named() {
     let error = RemoteAligner::connect(settings).await.expect_err("nobody");
     assert!(matches!(error, RemoteError::Unavailable { .. }));
     assert!(error.to_string().contains(&url), "{error}");
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_sent_is_refused_by_name_before_anybody_is_asked() {
+    let fake = Fake::start(|_| async { completed("x") }).await;
+    for key in ["hunter2\nb", "hunter2\n", "hunter2\0"] {
+        let mut settings = fake.settings();
+        settings.api_key = Some(ApiKey::new(key));
+        let error = RemoteAligner::connect(settings)
+            .await
+            .expect_err("no header");
+        assert!(matches!(error, RemoteError::Settings(_)), "{error}");
+        let said = error.to_string();
+        assert!(said.contains("aligner.remote.api_key"), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    let headers = fake.headers.lock().expect("no panic while locked");
+    assert!(headers.is_empty());
 }
 
 #[tokio::test]
