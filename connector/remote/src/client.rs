@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use reqwest::{
     Client, RequestBuilder, Response,
-    header::{AUTHORIZATION, HeaderValue, RETRY_AFTER},
+    header::{AUTHORIZATION, HeaderValue, LOCATION, RETRY_AFTER},
     redirect,
 };
 use serde::Serialize;
 
-use crate::{ApiKey, RemoteError, RemoteSettings, retry, url::url_fault};
+use crate::{
+    ApiKey, RemoteError, RemoteSettings, retry,
+    url::{redirect_target, url_fault},
+};
 
 /// Most bytes of an answer; a correction of 16,384 tokens is about 64 kB.
 const MAX_REPLY_BYTES: usize = 16 << 20;
@@ -18,7 +21,25 @@ const MAX_REPLY_BYTES: usize = 16 << 20;
 pub(crate) struct Reply {
     pub status: u16,
     pub retry_after: Option<Duration>,
+    /// Base URL that a redirect leads to.
+    pub location: Option<String>,
     pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// What to say of a redirect after the server's name, if this is one. None is followed.
+    pub fn redirection(&self) -> Option<String> {
+        let status = self.status;
+        (300..400).contains(&status).then(|| match &self.location {
+            Some(location) => format!(
+                "answered {status} and redirects to {location}: set aligner.remote.url to where it \
+                 leads"
+            ),
+            None => {
+                format!("answered {status}, and not where to ask instead: check aligner.remote.url")
+            }
+        })
+    }
 }
 
 /// A server and the credentials for it.
@@ -77,10 +98,16 @@ impl Server {
                 .get(RETRY_AFTER)
                 .and_then(|value| value.to_str().ok()),
         );
+        let location = response
+            .headers()
+            .get(LOCATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|location| redirect_target(response.url(), location));
         let body = bounded_body(&mut response).await?;
         Ok(Reply {
             status,
             retry_after,
+            location,
             body,
         })
     }

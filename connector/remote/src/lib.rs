@@ -4,8 +4,8 @@
 //! (never `/chat/completions`, which would wrap it in a chat template that the model was not
 //! trained on), and the text that comes back. Promised: each request is answered once, on its
 //! own; a server that is down, slow or overloaded is waited for within the limits of
-//! [`RemoteSettings`] and then reported as unavailable, and a dropped batch closes its
-//! connections, at which servers abandon the work.
+//! [`RemoteSettings`] and then reported as unavailable, as is one whose answer says nothing of the
+//! request; and a dropped batch closes its connections, at which servers abandon the work.
 //!
 //! What the server cannot be asked stays unknown. It does not tell a digest of its weights, so an
 //! [`Identity`](aligner::Identity)'s revision is the served model's id and root, or what the
@@ -19,6 +19,8 @@
 //! Deliberately absent: tokenizers, tensors, Kafka.
 
 mod client;
+mod completion;
+mod problem;
 mod remote;
 mod reply;
 mod retry;

@@ -147,6 +147,9 @@ async fn served_revision(server: &Server, model: &str) -> Result<String, RemoteE
         .models()
         .await
         .map_err(|cause| RemoteError::Unavailable { url: url(), cause })?;
+    if let Some(cause) = reply.redirection() {
+        return Err(refused(format!("it {cause}")));
+    }
     match reply.status {
         200 => {}
         401 | 403 => {
@@ -252,10 +255,7 @@ impl Shared {
 
     async fn attempt(&self, body: &Request<'_>, asked: Asked<'_>) -> (Verdict, Option<Duration>) {
         match self.server.complete(body).await {
-            Ok(reply) => (
-                reply::read(reply.status, &reply.body, asked),
-                reply.retry_after,
-            ),
+            Ok(reply) => (reply::read(&reply, asked), reply.retry_after),
             Err(cause) => (Verdict::Again(cause), None),
         }
     }

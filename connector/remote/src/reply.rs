@@ -1,4 +1,4 @@
-//! What a server's answer means. Pure: status and body in, verdict out.
+//! What a server's answer means. Pure: an answer in, a verdict out.
 //!
 //! A server's own words may quote the prompt (validation errors do), so no message here repeats
 //! them: only the status and the error's type, where that is a plain word.
@@ -8,8 +8,12 @@ use aligner::{
     guard::{Confidence, Guard},
     reason,
 };
-use serde::Deserialize;
-use serde_json::Value;
+
+use crate::{
+    client::Reply,
+    completion::{self, Completion},
+    problem::Problem,
+};
 
 /// What to do with one answer of the server.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,70 +51,35 @@ pub(crate) struct Asked<'a> {
     pub answer: &'a str,
 }
 
-#[derive(Deserialize)]
-struct Completion {
-    choices: Vec<Choice>,
-    #[serde(default)]
-    usage: Option<Counts>,
-}
-
-#[derive(Deserialize)]
-struct Choice {
-    text: String,
-    #[serde(default)]
-    finish_reason: Option<String>,
-    #[serde(default)]
-    logprobs: Option<Logprobs>,
-}
-
-/// Only there if it was asked for.
-#[derive(Deserialize)]
-struct Logprobs {
-    /// Some servers write null for a token that they did not choose.
-    #[serde(default)]
-    token_logprobs: Vec<Option<f32>>,
-}
-
-impl Logprobs {
-    fn confidence(&self) -> Option<Confidence> {
-        let known: Vec<f32> = self.token_logprobs.iter().copied().flatten().collect();
-        let min_logprob = known.iter().copied().reduce(f32::min)?;
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "texts have fewer than 2^24 tokens"
-        )]
-        let mean_logprob = known.iter().sum::<f32>() / known.len() as f32;
-        Some(Confidence {
-            mean_logprob,
-            min_logprob,
-            // The server tells of the tokens that it chose.
-            unchanged_logprob: None,
-        })
-    }
-}
-
-#[derive(Deserialize, Default, Clone, Copy)]
-struct Counts {
-    #[serde(default)]
-    prompt_tokens: u32,
-    #[serde(default)]
-    completion_tokens: u32,
-}
-
 /// Reads a server's answer.
-pub(crate) fn read(status: u16, body: &[u8], asked: Asked<'_>) -> Verdict {
-    if status == 200 {
-        return completion(body, asked);
-    }
-    let problem = Problem::of(body);
-    let said = problem.word();
+///
+/// A record is given up only for what is said of its request. Anything else that the server answers,
+/// or a proxy before it, it would answer to every request: it is waited for, or stops the service
+/// where settings must be changed.
+pub(crate) fn read(reply: &Reply, asked: Asked<'_>) -> Verdict {
     let url = asked.url;
-    match status {
-        400 | 413 | 422 if status == 413 || problem.is_overflow() => {
-            Verdict::Done(Outcome::Bypassed(reason::TOO_LONG), Usage::default(), None)
-        }
+    if reply.status == 200 {
+        return match completion::read(&reply.body) {
+            Ok(completion) => completed(completion, asked),
+            Err(lack) => Verdict::Again(format!("{url} {lack}")),
+        };
+    }
+    if let Some(cause) = reply.redirection() {
+        return Verdict::Stopped(format!("{url} {cause}"));
+    }
+    let problem = Problem::of(&reply.body);
+    let said = problem.word();
+    match reply.status {
+        413 => too_long(),
+        400 | 422 if problem.is_overflow() => too_long(),
+        400 | 422 => Verdict::Rejected(format!("{url} answered {}{said}", reply.status)),
         401 | 403 => Verdict::Stopped(format!(
-            "{url} answered {status}{said}: check aligner.remote.api_key"
+            "{url} answered {}{said}: check aligner.remote.api_key",
+            reply.status
+        )),
+        402 => Verdict::Stopped(format!(
+            "{url} answered 402{said}: check what the account of aligner.remote.api_key may still \
+             spend"
         )),
         404 if problem.is_readable() => Verdict::Stopped(format!(
             "{url} answered 404{said}: check that it serves the model {:?} of \
@@ -118,41 +87,31 @@ pub(crate) fn read(status: u16, body: &[u8], asked: Asked<'_>) -> Verdict {
             asked.model
         )),
         404 | 405 => Verdict::Stopped(format!(
-            "{url} answered {status} at /completions: check the path in aligner.remote.url, which \
-             ends in /v1 on most servers"
+            "{url} answered {} at /completions: check the path in aligner.remote.url, which \
+             ends in /v1 on most servers",
+            reply.status
         )),
-        408 | 425 | 429 | 500.. => Verdict::Again(format!("{url} answered {status}{said}")),
-        _ => Verdict::Rejected(format!("{url} answered {status}{said}")),
+        status => Verdict::Again(format!("{url} answered {status}{said}")),
     }
 }
 
-fn completion(body: &[u8], asked: Asked<'_>) -> Verdict {
-    let Ok(Completion { choices, usage }) = serde_json::from_slice(body) else {
-        return Verdict::Again(format!(
-            "{} answered 200 with something that is no completion",
-            asked.url
-        ));
-    };
-    let Some(Choice {
+fn too_long() -> Verdict {
+    Verdict::Done(Outcome::Bypassed(reason::TOO_LONG), Usage::default(), None)
+}
+
+fn completed(completion: Completion, asked: Asked<'_>) -> Verdict {
+    let Completion {
         text,
         finish_reason,
-        logprobs,
-    }) = choices.into_iter().next()
-    else {
-        return Verdict::Again(format!("{} answered without a choice", asked.url));
-    };
-    let counts = usage.unwrap_or_default();
-    let usage = Usage {
-        prompt_tokens: counts.prompt_tokens,
-        correction_tokens: counts.completion_tokens,
-    };
-    let confidence = logprobs.and_then(|logprobs| logprobs.confidence());
-    match finish_reason.as_deref() {
-        Some("stop") => Verdict::Done(outcome(&text, confidence, asked), usage, confidence),
-        Some("length") => Verdict::Done(Outcome::Bypassed(reason::LENGTH_LIMIT), usage, confidence),
+        usage,
+        confidence,
+    } = completion;
+    match finish_reason.as_str() {
+        "stop" => Verdict::Done(outcome(&text, confidence, asked), usage, confidence),
+        "length" => Verdict::Done(Outcome::Bypassed(reason::LENGTH_LIMIT), usage, confidence),
         // vLLM's word for a request that it gave up, at its shutdown for instance.
-        Some("abort") | None => Verdict::Again(format!("{} gave the request up", asked.url)),
-        Some(_) => Verdict::Rejected(format!(
+        "abort" => Verdict::Again(format!("{} gave the request up", asked.url)),
+        _ => Verdict::Rejected(format!(
             "{} ended the text for a reason other than stop and length",
             asked.url
         )),
@@ -180,90 +139,11 @@ fn outcome(text: &str, confidence: Option<Confidence>, asked: Asked<'_>) -> Outc
     }
 }
 
-/// The body of an error: OpenAI's form (`{"error": {…}}`), vLLM's older one, flat, or that of Text
-/// Generation Inference (`{"error": "…"}`).
-#[derive(Deserialize, Default)]
-struct Problem {
-    #[serde(default)]
-    message: Option<String>,
-    #[serde(default, rename = "type")]
-    kind: Option<String>,
-    /// A word, or the status again.
-    #[serde(default)]
-    code: Value,
-    #[serde(default)]
-    param: Value,
-}
-
-impl Problem {
-    fn of(body: &[u8]) -> Self {
-        let mut body: Value = serde_json::from_slice(body).unwrap_or_default();
-        let problem = match body.get_mut("error").map(Value::take) {
-            Some(Value::String(message)) => {
-                return Self {
-                    message: Some(message),
-                    ..Self::default()
-                };
-            }
-            Some(error @ Value::Object(_)) => error,
-            _ => body,
-        };
-        serde_json::from_value(problem).unwrap_or_default()
-    }
-
-    /// Whether the server explained itself, as a proxy before it would not.
-    fn is_readable(&self) -> bool {
-        self.message.is_some() || self.kind.is_some()
-    }
-
-    /// Whether the prompt, or the prompt and `max_tokens`, do not fit the model's context.
-    ///
-    /// There is one code for it, and servers that do not use it say it in words: vLLM ("maximum
-    /// context length", "max_tokens must be at least 1", param `input_tokens`), llama.cpp
-    /// ("exceed_context_size_error"), Text Generation Inference ("must be <=").
-    fn is_overflow(&self) -> bool {
-        const WORDS: [&str; 8] = [
-            "context length",
-            "context size",
-            "context window",
-            "maximum input length",
-            "prompt is too long",
-            "too many tokens",
-            "max_tokens must be at least 1",
-            "`max_new_tokens` must be <=",
-        ];
-        let code = self.code.as_str().unwrap_or_default();
-        let kind = self.kind.as_deref().unwrap_or_default();
-        let param = self.param.as_str();
-        let message = self
-            .message
-            .as_deref()
-            .unwrap_or_default()
-            .to_ascii_lowercase();
-        code == "context_length_exceeded"
-            || kind == "exceed_context_size_error"
-            || param == Some("input_tokens")
-            || WORDS.iter().any(|words| message.contains(words))
-    }
-
-    /// The error's type in brackets, if it is a plain word.
-    fn word(&self) -> String {
-        match self.kind.as_deref() {
-            Some(kind)
-                if !kind.is_empty()
-                    && kind.len() <= 40
-                    && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') =>
-            {
-                format!(" ({kind})")
-            }
-            _ => String::new(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::LazyLock;
+
+    use serde_json::Value;
 
     use super::*;
 
@@ -278,8 +158,18 @@ mod tests {
         answer: "A.",
     });
 
+    fn told(status: u16, body: &[u8], asked: Asked<'_>) -> Verdict {
+        let reply = Reply {
+            status,
+            retry_after: None,
+            location: None,
+            body: body.to_vec(),
+        };
+        read(&reply, asked)
+    }
+
     fn done(status: u16, body: &str) -> Outcome {
-        match read(status, body.as_bytes(), *ASKED) {
+        match told(status, body.as_bytes(), *ASKED) {
             Verdict::Done(outcome, ..) => outcome,
             other => panic!("{other:?}"),
         }
@@ -299,7 +189,7 @@ mod tests {
             ..*ASKED
         };
         assert_eq!(
-            read(200, body.as_bytes(), spaced),
+            told(200, body.as_bytes(), spaced),
             Verdict::Done(Outcome::Rewritten("  A.".into()), Usage::default(), None)
         );
     }
@@ -313,7 +203,7 @@ mod tests {
             correction_tokens: 2,
         };
         assert_eq!(
-            read(200, body.as_bytes(), *ASKED),
+            told(200, body.as_bytes(), *ASKED),
             Verdict::Done(Outcome::Rewritten("B".into()), usage, None)
         );
     }
@@ -340,7 +230,7 @@ mod tests {
             unchanged_logprob: None,
         };
         assert_eq!(
-            read(200, body.as_bytes(), *ASKED),
+            told(200, body.as_bytes(), *ASKED),
             Verdict::Done(
                 Outcome::Bypassed(reason::LENGTH_LIMIT),
                 Usage::default(),
@@ -364,7 +254,7 @@ mod tests {
                 guard: &guard,
                 ..*ASKED
             };
-            match read(200, body.as_bytes(), asked) {
+            match told(200, body.as_bytes(), asked) {
                 Verdict::Done(outcome, ..) => outcome,
                 other => panic!("{other:?}"),
             }
@@ -426,24 +316,51 @@ mod tests {
     #[test]
     fn each_refusal_is_sorted_by_what_comes_next() {
         let model = r#"{"error":{"message":"The model `m` does not exist.","type":"NotFoundError","code":404}}"#;
-        let stopped = |status, body: &str| match read(status, body.as_bytes(), *ASKED) {
+        let stopped = |status, body: &str| match told(status, body.as_bytes(), *ASKED) {
             Verdict::Stopped(cause) => cause,
             other => panic!("{status}: {other:?}"),
         };
         assert!(stopped(401, "").contains("api_key"));
         assert!(stopped(403, "{}").contains("api_key"));
+        assert!(stopped(402, "").contains("api_key"));
         assert!(stopped(404, model).contains("aligner.remote.model"));
         assert!(stopped(404, "<html>").contains("aligner.remote.url"));
         assert!(stopped(405, "").contains("aligner.remote.url"));
-        for status in [408, 429, 500, 502, 503, 504] {
+        // None of these speaks of the request, however odd it is.
+        for status in [
+            101, 201, 204, 226, 407, 408, 409, 410, 418, 425, 429, 451, 500, 502, 503, 504, 999,
+        ] {
             assert!(
-                matches!(read(status, b"", *ASKED), Verdict::Again(_)),
+                matches!(told(status, b"", *ASKED), Verdict::Again(_)),
                 "{status}"
             );
         }
         let bad = br#"{"error":{"message":"temperature must be at least 0"}}"#;
-        assert!(matches!(read(400, bad, *ASKED), Verdict::Rejected(_)));
-        assert!(matches!(read(302, b"", *ASKED), Verdict::Rejected(_)));
+        assert!(matches!(told(400, bad, *ASKED), Verdict::Rejected(_)));
+        assert!(matches!(told(422, b"", *ASKED), Verdict::Rejected(_)));
+    }
+
+    #[test]
+    fn a_redirect_stops_with_where_it_leads_to() {
+        for status in [300, 301, 302, 303, 304, 307, 308] {
+            for (location, part) in [
+                (Some("http://new/v1"), "redirects to http://new/v1: set"),
+                (None, "not where"),
+            ] {
+                let reply = Reply {
+                    status,
+                    retry_after: None,
+                    location: location.map(str::to_owned),
+                    body: Vec::new(),
+                };
+                let Verdict::Stopped(cause) = read(&reply, *ASKED) else {
+                    panic!("{status} does not stop");
+                };
+                for part in [part, "http://h/v1 answered", "aligner.remote.url"] {
+                    assert!(cause.contains(part), "{cause}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -457,7 +374,7 @@ mod tests {
             r#"{"choices":[{"text":"B"}]}"#,
         ] {
             assert!(
-                matches!(read(200, body.as_bytes(), *ASKED), Verdict::Again(_)),
+                matches!(told(200, body.as_bytes(), *ASKED), Verdict::Again(_)),
                 "{body}"
             );
         }
@@ -473,13 +390,13 @@ mod tests {
                 "param": CANARY,
                 "code": CANARY,
             }});
-            let verdict = read(status, body.to_string().as_bytes(), *ASKED);
+            let verdict = told(status, body.to_string().as_bytes(), *ASKED);
             assert!(!format!("{verdict:?}").contains(CANARY), "{verdict:?}");
         }
         let body = serde_json::json!({
             "choices": [{ "text": CANARY, "finish_reason": CANARY }],
         });
-        let verdict = read(200, body.to_string().as_bytes(), *ASKED);
+        let verdict = told(200, body.to_string().as_bytes(), *ASKED);
         assert!(!format!("{verdict:?}").contains(CANARY), "{verdict:?}");
     }
 }

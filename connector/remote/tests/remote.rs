@@ -329,6 +329,8 @@ async fn a_server_that_will_never_answer_stops_the_service_with_the_setting_to_c
             "aligner.remote.model",
         ),
         (404, "<html>", "aligner.remote.url"),
+        (402, "", "aligner.remote.api_key"),
+        (304, "", "aligner.remote.url"),
     ] {
         let fake = Fake::start(move |_| async move { reply(status, body.to_owned()) }).await;
         let aligner = fake.aligner().await;
@@ -337,6 +339,60 @@ async fn a_server_that_will_never_answer_stops_the_service_with_the_setting_to_c
         assert!(error.to_string().contains(setting), "{error}");
         assert_eq!(fake.asked().len(), 1, "asked once");
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_says_nothing_of_the_record_is_waited_for_and_never_its_fault() {
+    for status in [201, 204, 407, 409, 418, 451] {
+        let fake = Fake::start(move |_| async move { reply(status, String::new()) }).await;
+        let mut settings = fake.settings();
+        settings.max_attempts = NonZeroU32::new(2).expect("not zero");
+        let aligner = RemoteAligner::connect(settings).await.expect("served");
+        let error = align_one(&aligner).await.expect_err("no completion");
+        assert_eq!(error.next_step(), NextStep::Retry, "{error}");
+        assert!(error.to_string().contains(&status.to_string()), "{error}");
+        assert_eq!(fake.asked().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_stops_the_service_and_tells_where_to_without_what_is_secret() {
+    let login = "http://ada:hunter2@login:80/v1/completions?token=hunter2#hunter2";
+    for status in [301, 302, 307, 308] {
+        let fake = Fake::start(move |_| async move {
+            let status = StatusCode::from_u16(status).expect("a status");
+            (status, [("location", login)]).into_response()
+        })
+        .await;
+        let aligner = fake.aligner().await;
+        let error = align_one(&aligner).await.expect_err("elsewhere");
+        assert_eq!(error.next_step(), NextStep::Stop);
+        let said = error.to_string();
+        let hint = "redirects to http://login/v1: set aligner.remote.url to where it leads";
+        assert!(said.contains(hint), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+        assert_eq!(fake.asked().len(), 1, "not followed, and not asked again");
+    }
+}
+
+#[tokio::test]
+async fn a_completion_counts_whatever_stands_in_its_counters() {
+    let fake = Fake::start(|_| async {
+        let choice = json!({
+            "text": " Since.", "finish_reason": "stop", "logprobs": { "token_logprobs": null },
+        });
+        let usage = json!({ "prompt_tokens": null, "completion_tokens": -1 });
+        reply(
+            200,
+            json!({ "choices": [choice], "usage": usage }).to_string(),
+        )
+    })
+    .await;
+    let alignment = align_one(&fake.aligner().await).await.expect("answered");
+    assert_eq!(alignment.outcome, Outcome::Rewritten("Since.".into()));
+    assert_eq!(alignment.usage.prompt_tokens, 0);
+    assert_eq!(alignment.usage.correction_tokens, 0);
+    assert_eq!(fake.asked().len(), 1);
 }
 
 #[tokio::test]
@@ -443,6 +499,9 @@ async fn a_start_that_cannot_succeed_says_which_setting_is_wrong() {
         "{error}"
     );
     let error = refusal(200, "<html>").await;
+    assert!(error.to_string().contains("aligner.remote.url"), "{error}");
+    let error = refusal(302, "").await;
+    assert!(matches!(error, RemoteError::Refused { .. }), "{error}");
     assert!(error.to_string().contains("aligner.remote.url"), "{error}");
     let error = refusal(200, r#"{"data":[]}"#).await;
     assert!(matches!(error, RemoteError::Refused { .. }), "{error}");
