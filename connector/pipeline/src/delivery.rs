@@ -136,6 +136,7 @@ impl Deliveries {
         let ready = offsets.held().ready;
         if idle
             && ready > 0
+            && !self.to_sink.is_closed()
             && self
                 .earliest(haste, ready)
                 .is_none_or(|moment| moment <= now)
@@ -195,7 +196,7 @@ impl Deliveries {
             })
             .collect();
         self.pacing.begins(now, offsets.held().ready);
-        // One delivery at a time, and a place for it; without a sink, its end is reported.
+        // One delivery at a time, and a place for it; a sink that ends just now is reported.
         let _ = self.to_sink.try_send(deliveries);
         self.in_flight = Some(InFlight {
             records: portions.iter().map(|portion| portion.records).sum(),

@@ -224,7 +224,7 @@ mod tests {
     fn how_sure_the_server_was_is_told_whatever_the_outcome() {
         let body = r#"{"choices":[{"text":"B","finish_reason":"length",
             "logprobs":{"token_logprobs":[-0.5,null,-1.0]}}]}"#;
-        let told = Confidence {
+        let confidence = Confidence {
             mean_logprob: -0.75,
             min_logprob: -1.0,
             unchanged_logprob: None,
@@ -234,7 +234,7 @@ mod tests {
             Verdict::Done(
                 Outcome::Bypassed(reason::LENGTH_LIMIT),
                 Usage::default(),
-                Some(told)
+                Some(confidence)
             )
         );
     }

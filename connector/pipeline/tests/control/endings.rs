@@ -152,8 +152,8 @@ async fn what_was_read_before_something_unreadable_is_delivered_and_that_is_how_
     let (delivery, answer) = bench.next().await;
     bench.tell(SourceEvent::Exhausted).await;
     let released = bench.revoke(&p1, MINUTE).await;
-    released.await.expect_err("dropped once it is forgotten");
     answer.send(Ok(vec![])).expect("the sink waits");
+    released.await.expect_err("dropped once it is forgotten");
     let mut end = delivery[0].next_offset;
     while let Some((delivery, answer)) = bench.deliveries.recv().await {
         end = delivery[0].next_offset;

@@ -67,7 +67,6 @@ fn part_text<'t>(part: &'t Tree<'_>) -> Result<&'t str, Kind> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::{AnswerEvent, DecodeError, FieldMap, codec::json::decode_mapped, reason};
 
     fn read(log: &str) -> Result<AnswerEvent, DecodeError> {
