@@ -146,8 +146,7 @@ fn connect_blocking(
     let parts = OutletParts {
         config: properties::producer(connection),
         transactional: exactly_once,
-        identity: connection.identity.clone(),
-        topics: connection.topics.clone(),
+        connection: connection.clone(),
         consumer: handle,
         tenures,
         stats: Arc::clone(&stats),

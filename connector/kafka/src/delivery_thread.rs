@@ -29,6 +29,7 @@ use crate::{
     stats::DeliveryEnd,
     transaction::{End, EndedAgain, Failure},
     unended::Unended,
+    verdict::{self, Verdict, Witnesses},
 };
 
 /// Between attempts to get a producer or an answer while brokers are away.
@@ -98,7 +99,8 @@ impl DeliveryThread {
         handoff: Arc<Handoff>,
         closing: Arc<AtomicBool>,
     ) -> Self {
-        let fencings = Fencings::new(parts.identity.clone(), news_of_a_duplicate.is_some());
+        let identity = parts.connection.identity.clone();
+        let fencings = Fencings::new(identity, news_of_a_duplicate.is_some());
         Self {
             parts,
             timeout,
@@ -252,15 +254,16 @@ impl DeliveryThread {
                 End::Failed(Failure::Stopped(why)) => return Err(DeliveryError::Stopped(why)),
                 End::Ambiguous { cause: why, fenced } => {
                     tracing::warn!(cause = %why, fenced, "commit not answered, asking for offsets");
+                    let witnesses = Arc::new(self.witnesses(&chosen));
                     self.producer = None;
                     self.judge_fencing(fenced, took)?;
-                    return match self.settle(&chosen)? {
+                    return match self.settle(&chosen, &witnesses)? {
                         Settled::Delivered => {
                             self.after_success(&chosen);
                             Ok(ended)
                         }
                         Settled::NotOurs => {
-                            self.unended.remember_in_doubt(&chosen);
+                            self.unended.remember_in_doubt(&chosen, witnesses);
                             Ok(self.split(&deliveries).1)
                         }
                         Settled::NotDelivered => {
@@ -357,27 +360,77 @@ impl DeliveryThread {
     /// Finds out what became of a commit in doubt, one attempt only. Our producer is one that claimed
     /// the id since: offsets are decided by now, or about to be.
     fn end_doubt(&mut self) -> Result<(), DeliveryError> {
-        let Some(deliveries) = self.unended.in_doubt() else {
+        let Some((deliveries, witnesses)) = self.unended.in_doubt() else {
             return Ok(());
         };
-        let committed = self.committed(&deliveries).map_err(|cause| {
-            DeliveryError::Aborted(format!(
-                "an unanswered commit waits for committed offsets: {cause}"
-            ))
-        })?;
-        let settlement = settle(&targets(deliveries.iter()), |partition| {
-            self.found(&committed, partition)
-        });
+        let verdict = match self.committed(&deliveries) {
+            Ok(committed) => {
+                let settlement = settle(&targets(deliveries.iter()), |partition| {
+                    self.found(&committed, partition)
+                });
+                match settlement {
+                    Settlement::NotDelivered => Verdict::Aborted,
+                    // The offsets of a partition may have been moved back since.
+                    Settlement::Delivered | Settlement::Torn { .. } => Verdict::Committed,
+                }
+            }
+            Err(cause) => self.ask_outputs(&deliveries, &witnesses).ok_or_else(|| {
+                DeliveryError::Aborted(format!(
+                    "an unanswered commit waits for committed offsets: {cause}"
+                ))
+            })?,
+        };
         tracing::info!(
-            ?settlement,
+            ?verdict,
             "unanswered commit of partitions that left settled"
         );
-        match settlement {
-            Settlement::NotDelivered => self.unended.was_not_committed(),
-            // The offsets of a partition may have been moved back since.
-            Settlement::Delivered | Settlement::Torn { .. } => self.unended.forget(),
+        match verdict {
+            Verdict::Aborted => self.unended.was_not_committed(),
+            Verdict::Committed => self.unended.forget(),
         }
         Ok(())
+    }
+
+    /// What became of a transaction in doubt whose offsets nobody tells, by what it wrote. Where it was
+    /// committed, its offsets are committed once more.
+    fn ask_outputs(
+        &self,
+        deliveries: &Arc<Vec<Delivery>>,
+        witnesses: &Witnesses,
+    ) -> Option<Verdict> {
+        let connection = &self.parts.connection;
+        if !verdict::is_missing(connection, &targets(deliveries.iter())) {
+            return None;
+        }
+        let verdict = verdict::find(connection, witnesses)?;
+        tracing::warn!(
+            ?verdict,
+            "the broker lost the decision on offsets; what was written beside them shows it"
+        );
+        if verdict == Verdict::Committed {
+            let producer = self.producer.as_ref()?;
+            if let Err(cause) = producer.commit_again(Arc::clone(deliveries), self.timeout) {
+                tracing::warn!(%cause, "offsets that were committed were not committed again yet");
+                return None;
+            }
+        }
+        Some(verdict)
+    }
+
+    /// Where the last delivery wrote, one output in each partition.
+    fn witnesses(&self, deliveries: &[Delivery]) -> Witnesses {
+        let places = self.producer().take_places();
+        let outputs = deliveries.iter().flat_map(|delivery| &delivery.outputs);
+        let mut found = Witnesses::new();
+        for (output, place) in outputs.zip(places) {
+            let Some(place) = place else { continue };
+            let partition = Partition {
+                topic: self.parts.topic(output.kind).into(),
+                number: place.partition,
+            };
+            found.entry(partition).or_insert(place.offset);
+        }
+        found
     }
 
     /// Indexes of deliveries whose tenure goes on, and the tenures of the others.
@@ -490,7 +543,11 @@ impl DeliveryThread {
 
     /// Finds out whether an unanswered commit took place. A new producer comes first: it makes
     /// the broker finish or abort the old transaction, and offsets are stable after that.
-    fn settle(&mut self, chosen: &[Delivery]) -> Result<Settled, DeliveryError> {
+    fn settle(
+        &mut self,
+        chosen: &Arc<Vec<Delivery>>,
+        witnesses: &Witnesses,
+    ) -> Result<Settled, DeliveryError> {
         loop {
             if self.split(chosen).0.is_empty() {
                 return Ok(Settled::NotOurs);
@@ -514,10 +571,14 @@ impl DeliveryThread {
             }
             match self.committed(chosen) {
                 Ok(committed) => return self.settled(chosen, &committed),
-                Err(cause) => {
-                    tracing::warn!(%cause, "an unanswered commit waits for committed offsets");
-                    thread::sleep(RETRY_PAUSE);
-                }
+                Err(cause) => match self.ask_outputs(chosen, witnesses) {
+                    Some(Verdict::Committed) => return Ok(Settled::Delivered),
+                    Some(Verdict::Aborted) => return Ok(Settled::NotDelivered),
+                    None => {
+                        tracing::warn!(%cause, "an unanswered commit waits for committed offsets");
+                        thread::sleep(RETRY_PAUSE);
+                    }
+                },
             }
         }
     }
@@ -554,7 +615,7 @@ impl DeliveryThread {
         };
         Some(Committed {
             offset,
-            by_us: found.metadata() == self.parts.identity,
+            by_us: found.metadata() == self.parts.connection.identity,
         })
     }
 
@@ -628,8 +689,7 @@ mod tests {
         OutletParts {
             config: properties::producer(connection),
             transactional: true,
-            identity: connection.identity.clone(),
-            topics: connection.topics.clone(),
+            connection: connection.clone(),
             consumer,
             tenures,
             stats,

@@ -56,6 +56,7 @@ mod topics;
 mod transaction;
 mod unended;
 mod unreadable;
+mod verdict;
 
 pub use connect::{Connected, connect};
 pub use missing_topics::MissingTopics;

@@ -27,7 +27,7 @@ use crate::{
     native::{self, GroupStanding, TransactionError},
     recovery::Phase,
     reports::{Reports, RoundFailure, Tally, Undelivered},
-    settings::TopicSettings,
+    settings::Connection,
     stats::ClientStats,
     tenure::Tenures,
     transaction::{
@@ -54,8 +54,7 @@ const LEAST_ABORT_TIME: Duration = Duration::from_millis(250);
 pub(crate) struct OutletParts {
     pub(crate) config: ClientConfig,
     pub(crate) transactional: bool,
-    pub(crate) identity: String,
-    pub(crate) topics: TopicSettings,
+    pub(crate) connection: Connection,
     pub(crate) consumer: ConsumerHandle,
     pub(crate) tenures: Arc<Tenures>,
     pub(crate) stats: Arc<ClientStats>,
@@ -65,9 +64,9 @@ impl OutletParts {
     /// Where outputs of this kind go.
     pub(crate) fn topic(&self, kind: OutputKind) -> &str {
         match kind {
-            OutputKind::Correction => &self.topics.corrections,
-            OutputKind::Pair => &self.topics.pairs,
-            OutputKind::DeadLetter => &self.topics.dead_letters,
+            OutputKind::Correction => &self.connection.topics.corrections,
+            OutputKind::Pair => &self.connection.topics.pairs,
+            OutputKind::DeadLetter => &self.connection.topics.dead_letters,
         }
     }
 }
@@ -146,6 +145,13 @@ impl Outlet {
             return EndedAgain::NotTried(cause);
         }
         transaction::end_again(attempt)
+    }
+
+    /// Commits the offsets of a transaction once more of which it is known that it was committed.
+    pub(crate) fn commit_again(&self, work: &Work, phase: &Phase) -> Result<(), String> {
+        let attempt = self.attempt(work, phase);
+        attempt.standing()?;
+        transaction::commit_again(attempt)
     }
 
     fn remind(&self) {
@@ -390,7 +396,7 @@ impl Attempt<'_> {
             let mut entry = list.add_partition(&partition.topic, partition.number);
             entry.set_offset(Offset::Offset(delivery.next_offset))?;
             // Whoever gets the partition after us learns whose transaction may still be open.
-            entry.set_metadata(&self.outlet.parts.identity);
+            entry.set_metadata(&self.outlet.parts.connection.identity);
         }
         Ok(list)
     }
@@ -465,7 +471,7 @@ impl TransactionalClient for Attempt<'_> {
     }
 
     fn may_commit(&mut self) -> bool {
-        self.phase.enter_commit()
+        self.phase.enter_commit(self.outlet.tally().take_places())
     }
 
     fn commit(&mut self) -> Result<(), TransactionError> {

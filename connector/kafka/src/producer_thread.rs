@@ -22,6 +22,7 @@ use crate::{
     native::TransactionError,
     outlet::{Outlet, OutletParts, Work},
     recovery::Phase,
+    reports::Place,
     transaction::{End, EndedAgain, Failure, is_fenced, stopping_cause},
 };
 
@@ -47,6 +48,11 @@ enum Job {
     EndAgain {
         work: Work,
         reply: mpsc::SyncSender<EndedAgain>,
+    },
+    /// The offsets of one that was committed.
+    CommitAgain {
+        work: Work,
+        reply: mpsc::SyncSender<Result<(), String>>,
     },
 }
 
@@ -91,6 +97,9 @@ impl ProducerThread {
                         }
                         Job::EndAgain { work, reply } => {
                             reply.send(outlet.end_again(&work, &its_phase)).is_ok()
+                        }
+                        Job::CommitAgain { work, reply } => {
+                            reply.send(outlet.commit_again(&work, &its_phase)).is_ok()
                         }
                     };
                     if !waited_for {
@@ -145,6 +154,23 @@ impl ProducerThread {
                     fenced: false,
                 })
             })
+    }
+
+    /// Commits the offsets of a transaction again that was committed, or gives up in the same way.
+    pub(crate) fn commit_again(
+        &self,
+        deliveries: Arc<Vec<Delivery>>,
+        timeout: Duration,
+    ) -> Result<(), String> {
+        let (reply, end) = mpsc::sync_channel(1);
+        let work = Work::new(deliveries, timeout);
+        self.run(Job::CommitAgain { work, reply }, &end, timeout)
+            .unwrap_or_else(|cause| Err(cause.to_owned()))
+    }
+
+    /// Where the outputs of the last delivery were written, by index, if its commit was tried.
+    pub(crate) fn take_places(&self) -> Vec<Option<Place>> {
+        self.phase.take_places()
     }
 
     /// Hands the thread a job and waits for its reply; an error says why there is none.

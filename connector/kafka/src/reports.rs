@@ -4,12 +4,13 @@
 //! those of an aborted round may come late and must not count for the next.
 
 use std::{
+    mem,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use rdkafka::{
-    ClientContext,
+    ClientContext, Message,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     producer::{DeliveryResult, ProducerContext},
@@ -29,6 +30,13 @@ const _: () = assert!(
     usize::BITS == 64,
     "round and index of a message share one word of 64 bits"
 );
+
+/// Where an output was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+}
 
 /// A report that an output was not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +81,8 @@ struct Round {
     outstanding: usize,
     /// By index, whether it was reported.
     reported: Vec<bool>,
+    /// By index, where it was written.
+    places: Vec<Option<Place>>,
     undelivered: Vec<Undelivered>,
 }
 
@@ -89,6 +99,7 @@ impl Tally {
             number: round.number.wrapping_add(1),
             outstanding: outputs,
             reported: vec![false; outputs],
+            places: vec![None; outputs],
             undelivered: Vec::new(),
         };
         round.number
@@ -99,7 +110,12 @@ impl Tally {
         ((round as usize) << INDEX_BITS) | (index & u32::MAX as usize)
     }
 
-    fn report(&self, label: usize, error: Option<RDKafkaErrorCode>) {
+    /// Where the outputs of the present round were written, by index; gone then.
+    pub(crate) fn take_places(&self) -> Vec<Option<Place>> {
+        mem::take(&mut self.round().places)
+    }
+
+    fn report(&self, label: usize, written: Result<Place, RDKafkaErrorCode>) {
         let mut round = self.round();
         if label >> INDEX_BITS != round.number as usize {
             return;
@@ -107,10 +123,15 @@ impl Tally {
         let index = label & u32::MAX as usize;
         round.outstanding = round.outstanding.saturating_sub(1);
         round.reported[index] = true;
-        if let Some(code) = error {
-            round.undelivered.push(Undelivered { index, code });
+        match written {
+            Ok(place) => {
+                if let Some(found) = round.places.get_mut(index) {
+                    *found = Some(place);
+                }
+            }
+            Err(code) => round.undelivered.push(Undelivered { index, code }),
         }
-        if round.outstanding == 0 || error.is_some() {
+        if round.outstanding == 0 || written.is_err() {
             drop(round);
             self.changed.notify_all();
         }
@@ -198,11 +219,14 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, label: usize) {
-        let error = result
-            .as_ref()
-            .err()
-            .map(|(error, _)| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail));
-        self.tally.report(label, error);
+        let written = match result {
+            Ok(message) => Ok(Place {
+                partition: message.partition(),
+                offset: message.offset(),
+            }),
+            Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
+        };
+        self.tally.report(label, written);
     }
 }
 
@@ -211,6 +235,11 @@ mod tests {
     use std::{sync::Arc, thread, time::Duration};
 
     use super::*;
+
+    const PLACE: Place = Place {
+        partition: 0,
+        offset: 7,
+    };
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(60)
@@ -224,7 +253,7 @@ mod tests {
             let tally = Arc::clone(&tally);
             thread::spawn(move || {
                 for index in 0..1_000 {
-                    tally.report(Tally::label(round, index), None);
+                    tally.report(Tally::label(round, index), Ok(PLACE));
                 }
             })
         };
@@ -238,7 +267,7 @@ mod tests {
         let round = tally.start(3);
         tally.report(
             Tally::label(round, 2),
-            Some(RDKafkaErrorCode::MessageSizeTooLarge),
+            Err(RDKafkaErrorCode::MessageSizeTooLarge),
         );
         assert!(tally.is_doomed());
         assert_eq!(
@@ -254,13 +283,13 @@ mod tests {
     fn the_cause_is_waited_for_when_its_consequences_come_first() {
         let tally = Tally::default();
         let round = tally.start(2);
-        tally.report(Tally::label(round, 1), Some(RDKafkaErrorCode::PurgeQueue));
+        tally.report(Tally::label(round, 1), Err(RDKafkaErrorCode::PurgeQueue));
         let found = thread::scope(|scope| {
             let waiting =
                 scope.spawn(|| tally.wait_with(soon(), Duration::from_secs(3_600), || ()));
             tally.report(
                 Tally::label(round, 0),
-                Some(RDKafkaErrorCode::MessageSizeTooLarge),
+                Err(RDKafkaErrorCode::MessageSizeTooLarge),
             );
             waiting.join().expect("the other thread only waits")
         });
@@ -274,7 +303,7 @@ mod tests {
     fn a_cause_that_never_comes_is_not_waited_for_to_the_deadline() {
         let tally = Tally::default();
         let round = tally.start(2);
-        tally.report(Tally::label(round, 1), Some(RDKafkaErrorCode::PurgeQueue));
+        tally.report(Tally::label(round, 1), Err(RDKafkaErrorCode::PurgeQueue));
         let found = tally.wait_with(soon(), Duration::ZERO, || ());
         assert_eq!(
             found,
@@ -290,13 +319,13 @@ mod tests {
         let tally = Tally::default();
         let old = tally.start(1);
         let new = tally.start(1);
-        tally.report(Tally::label(old, 0), Some(RDKafkaErrorCode::PurgeQueue));
-        tally.report(Tally::label(old, 0), None);
+        tally.report(Tally::label(old, 0), Err(RDKafkaErrorCode::PurgeQueue));
+        tally.report(Tally::label(old, 0), Ok(PLACE));
         assert_eq!(
             tally.wait(Instant::now(), || ()),
             Err(RoundFailure::Outstanding(vec![0]))
         );
-        tally.report(Tally::label(new, 0), None);
+        tally.report(Tally::label(new, 0), Ok(PLACE));
         assert_eq!(tally.wait(soon(), || ()), Ok(()));
     }
 }

@@ -11,8 +11,9 @@
 //! a partition has no leader right behind it, that transaction is ended again like the others.
 //!
 //! Where a commit was not answered, it is not known yet whether there is anything to end: the committed
-//! offsets tell, and are asked first. They are waited for without a bound, as the next commit could
-//! take along what nobody meant to commit.
+//! offsets tell, and are asked first; where the decision did not reach them, the outputs tell
+//! ([`crate::verdict`]). That is waited for without a bound, as the next commit could take along what
+//! nobody meant to commit.
 //!
 //! Otherwise bounded: outputs that will not be written, as to a topic that is gone, hold nothing up for
 //! long. Only attempts that failed by themselves are counted: without a broker, a leader that takes the
@@ -22,6 +23,8 @@
 use std::sync::Arc;
 
 use aligner_pipeline::Delivery;
+
+use crate::verdict::Witnesses;
 
 /// Attempts to end it.
 const MAX_ATTEMPTS: u32 = 60;
@@ -36,22 +39,26 @@ struct LeftOpen {
     /// What was to be delivered, in parts; the last one is next.
     parts: Vec<Arc<Vec<Delivery>>>,
     attempts: u32,
-    /// Whether it may have been committed after all.
-    in_doubt: bool,
+    /// What its outputs are to be found by, where it may have been committed after all.
+    in_doubt: Option<Arc<Witnesses>>,
 }
 
 impl Unended {
     /// Remembers one that was not committed, and may not have been aborted everywhere.
     pub(crate) fn remember(&mut self, deliveries: &Arc<Vec<Delivery>>) {
-        self.keep(deliveries, false);
+        self.keep(deliveries, None);
     }
 
     /// Remembers one whose commit was not answered.
-    pub(crate) fn remember_in_doubt(&mut self, deliveries: &Arc<Vec<Delivery>>) {
-        self.keep(deliveries, true);
+    pub(crate) fn remember_in_doubt(
+        &mut self,
+        deliveries: &Arc<Vec<Delivery>>,
+        witnesses: Arc<Witnesses>,
+    ) {
+        self.keep(deliveries, Some(witnesses));
     }
 
-    fn keep(&mut self, deliveries: &Arc<Vec<Delivery>>, in_doubt: bool) {
+    fn keep(&mut self, deliveries: &Arc<Vec<Delivery>>, in_doubt: Option<Arc<Witnesses>>) {
         debug_assert!(
             self.is_empty(),
             "what was left open is ended before the next"
@@ -64,15 +71,15 @@ impl Unended {
     }
 
     /// The one of which it is not known whether it was committed, if it is of that kind.
-    pub(crate) fn in_doubt(&self) -> Option<Arc<Vec<Delivery>>> {
-        let left = self.0.as_ref().filter(|left| left.in_doubt)?;
-        left.parts.last().cloned()
+    pub(crate) fn in_doubt(&self) -> Option<(Arc<Vec<Delivery>>, Arc<Witnesses>)> {
+        let left = self.0.as_ref()?;
+        Some((left.parts.last().cloned()?, left.in_doubt.clone()?))
     }
 
     /// It was not committed.
     pub(crate) fn was_not_committed(&mut self) {
         if let Some(left) = &mut self.0 {
-            left.in_doubt = false;
+            left.in_doubt = None;
         }
     }
 
@@ -84,7 +91,10 @@ impl Unended {
     /// What to end again next, once nothing is in doubt.
     pub(crate) fn next(&self) -> Option<Arc<Vec<Delivery>>> {
         let left = self.0.as_ref()?;
-        debug_assert!(!left.in_doubt, "what was committed is not to be aborted");
+        debug_assert!(
+            left.in_doubt.is_none(),
+            "what was committed is not to be aborted"
+        );
         left.parts.last().cloned()
     }
 
@@ -265,8 +275,8 @@ mod tests {
         let (deliveries, mut unended) = left_open();
         assert!(unended.in_doubt().is_none());
         unended.forget();
-        unended.remember_in_doubt(&deliveries);
-        let doubtful = unended.in_doubt().expect("it is in doubt");
+        unended.remember_in_doubt(&deliveries, Arc::default());
+        let (doubtful, _) = unended.in_doubt().expect("it is in doubt");
         assert!(Arc::ptr_eq(&doubtful, &deliveries));
         unended.was_not_committed();
         assert!(unended.in_doubt().is_none());
