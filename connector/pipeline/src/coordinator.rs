@@ -77,7 +77,7 @@ pub(crate) struct Coordinator {
     offsets: Offsets<Finished>,
     pub intake: Intake,
     pub calls: Calls,
-    deliveries: Deliveries,
+    pub deliveries: Deliveries,
     instruments: Instruments,
     progress: Progress,
     phase: Phase,

@@ -15,11 +15,12 @@ use tokio::{
 use crate::{
     encode::Encoding,
     metrics::Instruments,
+    notices::Notices,
     offsets::{Budget, Offsets, Portion},
     pacing::Pacing,
     progress::{Gauge, Progress},
     settings::{Backoff, Settings},
-    sink::{Delivery, DeliveryError},
+    sink::{Delivery, DeliveryError, Outbound},
     source::PartitionEpoch,
     work::Finished,
 };
@@ -34,13 +35,18 @@ const MAX_REFUSALS: u32 = 4;
 struct InFlight {
     portions: Vec<Portion>,
     /// How the records of each portion ended: a tenure may be forgotten while it is delivered.
-    outcomes: Vec<Outcomes>,
+    outcomes: Vec<Vec<Alike>>,
     records: usize,
     since: Instant,
 }
 
-/// Numbers of records by disposition and reason.
-type Outcomes = Vec<((Disposition, Option<&'static str>), u64)>;
+/// Records of a portion that ended with one disposition and reason.
+struct Alike {
+    outcome: (Disposition, Option<&'static str>),
+    records: u64,
+    /// The last of them, where they are dead letters.
+    letter: Option<Arc<Outbound>>,
+}
 
 /// Tenures that end.
 struct Ending {
@@ -84,6 +90,7 @@ pub(crate) struct Deliveries {
     aborts: u32,
     not_before: Option<Instant>,
     endings: Vec<Ending>,
+    notices: Notices,
 }
 
 impl Deliveries {
@@ -102,6 +109,7 @@ impl Deliveries {
             aborts: 0,
             not_before: None,
             endings: Vec::new(),
+            notices: Notices::default(),
         }
     }
 
@@ -127,6 +135,7 @@ impl Deliveries {
         haste: Haste,
         now: Instant,
     ) -> bool {
+        self.notices.tell(now);
         // A tenure without results left waits for the delivery that is under way all the same: a
         // group that changes meanwhile would abort it.
         let idle = self.in_flight.is_none();
@@ -178,13 +187,22 @@ impl Deliveries {
             .iter()
             .map(|portion| {
                 let mut outputs = Vec::with_capacity(2 * portion.records);
-                let mut counted = Outcomes::new();
+                let mut counted: Vec<Alike> = Vec::new();
                 for result in offsets.results(portion) {
                     outputs.extend(result.outputs.iter().cloned());
                     let outcome = (result.disposition, result.reason);
-                    match counted.iter_mut().find(|(found, _)| *found == outcome) {
-                        Some((_, records)) => *records += 1,
-                        None => counted.push((outcome, 1)),
+                    let letter = (result.disposition == Disposition::DeadLettered)
+                        .then(|| Arc::clone(&result.outputs.0));
+                    match counted.iter_mut().find(|alike| alike.outcome == outcome) {
+                        Some(alike) => {
+                            alike.records += 1;
+                            alike.letter = letter;
+                        }
+                        None => counted.push(Alike {
+                            outcome,
+                            records: 1,
+                            letter,
+                        }),
                     }
                 }
                 outcomes.push(counted);
@@ -244,7 +262,8 @@ impl Deliveries {
                 for (portion, counted) in portions.iter().zip(outcomes) {
                     if !ended.contains(&portion.partition) {
                         offsets.settle(portion);
-                        progress.count(counted);
+                        progress.count(counted.iter().map(|alike| (alike.outcome, alike.records)));
+                        self.notice(&counted, now);
                     }
                 }
                 instruments.delivered(now - since);
@@ -271,6 +290,19 @@ impl Deliveries {
             }
             Err(DeliveryError::Stopped(cause)) => Settled::Stop(cause),
         }
+    }
+
+    fn notice(&mut self, delivered: &[Alike], now: Instant) {
+        for alike in delivered {
+            if let (Some(letter), Some(reason)) = (&alike.letter, alike.outcome.1) {
+                self.notices.delivered(reason, alike.records, letter, now);
+            }
+        }
+    }
+
+    /// Nothing is delivered any more: tells what was not told of dead letters.
+    pub(crate) fn tell_rest(&mut self) {
+        self.notices.tell_rest();
     }
 
     fn retry(&mut self, cause: &str, now: Instant) {

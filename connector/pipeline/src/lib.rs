@@ -21,6 +21,7 @@ mod gate;
 mod intake;
 pub mod memory;
 mod metrics;
+mod notices;
 mod offsets;
 mod pacing;
 pub mod progress;
@@ -30,6 +31,7 @@ mod settings;
 mod similarity;
 mod sink;
 mod source;
+mod tally;
 mod trace;
 mod turns;
 mod work;
@@ -39,9 +41,11 @@ pub use encode::{
     Encoder, HEADERS_OMITTED_HEADER, JsonEncoder, KEY_OMITTED_HEADER, VALUE_OMITTED_HEADER,
     WallClock, dead_letter_reason,
 };
+pub use notices::DEAD_LETTER_TARGET;
 pub use run::{Parts, Pipeline, PipelineError, Summary, system_clock};
 pub use settings::{Problem, Settings};
 pub use sink::{Delivery, DeliveryError, Outbound, OutputKind, Sink};
 pub use source::{
     Flow, Header, Partition, PartitionEpoch, Source, SourceError, SourceEvent, SourceRecord,
 };
+pub use tally::Tally;

@@ -187,6 +187,7 @@ impl<S: Source, K: Sink> Pipeline<S, K> {
             coordinator.handle(event, &mut source, Instant::now());
         }
 
+        coordinator.deliveries.tell_rest();
         let summary = coordinator.summary();
         let error = coordinator.error.take();
         // Without its sender the sink closes; it must be closed before the source leaves, and both

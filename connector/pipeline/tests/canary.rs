@@ -118,6 +118,7 @@ async fn no_text_of_a_record_is_in_logs_counts_or_causes() {
     let logged = logged.0.lock().expect("no panic").clone();
     let logged = String::from_utf8(logged).expect("text");
     assert!(logged.contains("left records unanswered"), "{logged}");
+    assert!(logged.contains("are dead letters now"), "{logged}");
     assert!(!logged.contains(CANARY), "{logged}");
     assert!(!format!("{summary:?} {:?}", progress.snapshot()).contains(CANARY));
     let mut letters = log.outputs();

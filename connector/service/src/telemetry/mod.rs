@@ -9,7 +9,12 @@ mod traces;
 
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
-use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    Layer,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 pub use metrics::Metrics;
 
@@ -64,8 +69,15 @@ fn resource(settings: &Settings) -> Resource {
 pub fn install_quiet() {
     // A second installation, as in tests, keeps the first.
     let _ = tracing_subscriber::registry()
-        .with(logs::layer(LogFormat::Auto).with_filter(tracing::level_filters::LevelFilter::WARN))
+        .with(logs::layer(LogFormat::Auto).with_filter(quiet()))
         .try_init();
+}
+
+/// Warnings; but of dead letters these commands tell in their output.
+fn quiet() -> Targets {
+    Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_target(aligner_pipeline::DEAD_LETTER_TARGET, LevelFilter::OFF)
 }
 
 impl Installed {
@@ -82,6 +94,7 @@ impl Installed {
 #[cfg(test)]
 mod tests {
     use opentelemetry::Key;
+    use tracing::Level;
 
     use crate::config::InstanceId;
 
@@ -105,5 +118,18 @@ mod tests {
         settings.telemetry.service_name = Some("moderation".to_owned());
         let name = says(&settings, "service.name");
         assert_eq!(name.as_deref(), Some("moderation"));
+    }
+
+    #[test]
+    fn commands_that_tell_of_dead_letters_in_their_output_do_not_warn_of_them_too() {
+        let filter = quiet();
+        for (target, level, is_logged) in [
+            ("aligner_pipeline::dead_letters", Level::WARN, false),
+            ("aligner_pipeline::delivery", Level::WARN, true),
+            ("aligner_engine::worker", Level::ERROR, true),
+            ("aligner_engine::worker", Level::INFO, false),
+        ] {
+            assert_eq!(filter.would_enable(target, &level), is_logged, "{target}");
+        }
     }
 }

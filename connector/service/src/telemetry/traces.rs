@@ -1,11 +1,11 @@
 //! Spans, sent to a collector over OTLP/HTTP in the background.
 
 use std::{
-    mem,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use aligner_pipeline::Tally;
 use anyhow::Context;
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::{
@@ -38,7 +38,7 @@ pub fn provider(endpoint: &str, resource: Resource) -> anyhow::Result<SdkTracerP
     Ok(SdkTracerProvider::builder()
         .with_batch_exporter(Telling {
             exporter,
-            losses: Mutex::default(),
+            losses: Mutex::new(Tally::every(BETWEEN_LINES)),
         })
         .with_resource(resource)
         .build())
@@ -48,16 +48,17 @@ pub fn provider(endpoint: &str, resource: Resource) -> anyhow::Result<SdkTracerP
 #[derive(Debug)]
 struct Telling<E> {
     exporter: E,
-    losses: Mutex<Losses>,
+    /// Spans that were lost.
+    losses: Mutex<Tally>,
 }
 
 impl<E> Telling<E> {
-    fn losses(&self) -> MutexGuard<'_, Losses> {
+    fn losses(&self) -> MutexGuard<'_, Tally> {
         self.losses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lost(&self, spans: usize, error: &OTelSdkError) {
-        let due = self.losses().add(Instant::now(), spans);
+        let due = self.losses().add(spans as u64, Instant::now());
         if let Some(spans) = due {
             tracing::warn!(
                 %error,
@@ -79,7 +80,7 @@ impl<E: SpanExporter> SpanExporter for Telling<E> {
     }
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        let spans = mem::take(&mut self.losses().untold);
+        let spans = self.losses().rest();
         if spans > 0 {
             tracing::warn!(
                 spans,
@@ -98,45 +99,9 @@ impl<E: SpanExporter> SpanExporter for Telling<E> {
     }
 }
 
-/// Spans that were lost, and when somebody was last told.
-#[derive(Debug, Default)]
-struct Losses {
-    untold: usize,
-    told: Option<Instant>,
-}
-
-impl Losses {
-    /// Adds spans. Where it is time for another line: how many there were since the last one.
-    fn add(&mut self, now: Instant, spans: usize) -> Option<usize> {
-        self.untold += spans;
-        if self
-            .told
-            .is_some_and(|told| now.duration_since(told) < BETWEEN_LINES)
-        {
-            return None;
-        }
-        self.told = Some(now);
-        Some(mem::take(&mut self.untold))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lost_spans_are_told_at_once_then_once_a_minute_and_every_one_is_counted() {
-        let begin = Instant::now();
-        let mut losses = Losses::default();
-        let mut add = |seconds, spans| losses.add(begin + Duration::from_secs(seconds), spans);
-        assert_eq!(add(0, 3), Some(3));
-        assert_eq!(add(5, 10), None);
-        assert_eq!(add(59, 20), None);
-        assert_eq!(add(60, 1), Some(31));
-        assert_eq!(add(61, 7), None);
-        assert_eq!(add(600, 0), Some(7));
-        assert_eq!(losses.untold, 0);
-    }
 
     /// A collector that is away.
     #[derive(Debug)]
@@ -152,14 +117,14 @@ mod tests {
     async fn what_was_not_told_when_sending_ends_is_told_then() {
         let exporter = Telling {
             exporter: Away,
-            losses: Mutex::default(),
+            losses: Mutex::new(Tally::every(BETWEEN_LINES)),
         };
         exporter.export(Vec::new()).await.expect_err("it is away");
-        let told = exporter.losses().told;
-        assert!(told.is_some(), "the first loss is told at once");
+        exporter.lost(3, &OTelSdkError::AlreadyShutdown);
+        let later = Instant::now() + BETWEEN_LINES;
+        assert_eq!(exporter.losses().due(later), None, "told at once");
         exporter.lost(4, &OTelSdkError::AlreadyShutdown);
-        assert_eq!(exporter.losses().untold, 4);
         exporter.shutdown().expect("it has nothing to close");
-        assert_eq!(exporter.losses().untold, 0);
+        assert_eq!(exporter.losses().rest(), 0, "told when sending ended");
     }
 }
