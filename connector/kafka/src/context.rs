@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aligner_pipeline::Tally;
 use rdkafka::{
     ClientConfig, ClientContext,
     client::Client,
@@ -26,39 +27,28 @@ const MAX_DIFFERENT_THINGS: usize = 64;
 
 /// Decides what is logged again.
 #[derive(Debug, Default)]
-pub(crate) struct RepeatFilter(HashMap<String, Said>);
-
-#[derive(Debug)]
-struct Said {
-    at: Instant,
-    since: u64,
-}
+pub(crate) struct RepeatFilter(HashMap<String, Tally>);
 
 impl RepeatFilter {
     /// Whether to say this now, and if so, how often it was left unsaid.
     pub(crate) fn admit(&mut self, thing: &str, now: Instant) -> Option<u64> {
         if self.0.len() >= MAX_DIFFERENT_THINGS && !self.0.contains_key(thing) {
-            self.0
-                .retain(|_, said| now.duration_since(said.at) < REPEAT_INTERVAL);
+            self.0.retain(|_, said| !said.is_past(now));
             if self.0.len() >= MAX_DIFFERENT_THINGS {
                 return None;
             }
         }
-        match self.0.get_mut(thing) {
+        let times = match self.0.get_mut(thing) {
+            Some(said) => said.add(1, now),
             None => {
-                self.0.insert(thing.to_owned(), Said { at: now, since: 0 });
-                Some(0)
+                let mut said = Tally::every(REPEAT_INTERVAL);
+                let times = said.add(1, now);
+                self.0.insert(thing.to_owned(), said);
+                times
             }
-            Some(said) if now.duration_since(said.at) < REPEAT_INTERVAL => {
-                said.since += 1;
-                None
-            }
-            Some(said) => {
-                let unsaid = said.since;
-                *said = Said { at: now, since: 0 };
-                Some(unsaid)
-            }
-        }
+        };
+        // This time is said.
+        times.map(|times| times - 1)
     }
 }
 
@@ -143,12 +133,14 @@ impl Listener {
     }
 }
 
-/// Whether a fault says more than that a connection is not there.
-fn is_telling(code: RDKafkaErrorCode) -> bool {
-    !matches!(
-        code,
-        RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure
-    )
+/// How much a fault tells. That all brokers are down follows from every other one, and the end of a
+/// connection at least names its broker and what happened there.
+fn weight(code: RDKafkaErrorCode) -> u8 {
+    match code {
+        RDKafkaErrorCode::AllBrokersDown => 0,
+        RDKafkaErrorCode::BrokerTransportFailure => 1,
+        _ => 2,
+    }
 }
 
 /// Said again by the error callback, with a code.
@@ -215,11 +207,8 @@ impl ClientContext for Listener {
         };
         {
             let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = heard
-                .fault
-                .as_ref()
-                .is_some_and(|fault| is_telling(fault.code));
-            if is_telling(code) || !known {
+            let known = heard.fault.as_ref().map(|fault| weight(fault.code));
+            if known.is_none_or(|known| weight(code) >= known) {
                 heard.fault = Some(Fault {
                     code,
                     reason: reason.to_owned(),
@@ -270,14 +259,37 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_password_outlives_the_broken_connections_after_it() {
-        let listener = Listener::new("consumer", None, &ClientConfig::new());
-        listener.error(
-            KafkaError::Global(RDKafkaErrorCode::Authentication),
-            "refused",
-        );
-        listener.error(KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "down");
-        let fault = listener.fault().expect("two faults were reported");
-        assert_eq!(fault.code, RDKafkaErrorCode::Authentication);
+    fn the_fault_that_tells_most_is_kept_and_of_those_that_tell_as_much_the_last() {
+        use RDKafkaErrorCode::{
+            AllBrokersDown, Authentication, BrokerTransportFailure, Resolve, SSL,
+        };
+        let refused = (BrokerTransportFailure, "Connection refused");
+        let down = (AllBrokersDown, "1/1 brokers are down");
+        let password = (Authentication, "wrong password");
+        let certificate = (SSL, "certificate expired");
+        for (faults, kept) in [
+            (vec![down], down),
+            (vec![down, refused], refused),
+            // Waiting for a broker, with the cause at first and then again and again without.
+            (vec![refused, down, down], refused),
+            (
+                vec![(BrokerTransportFailure, "Disconnected"), refused],
+                refused,
+            ),
+            (vec![password, refused, down], password),
+            (vec![refused, password, down], password),
+            (vec![password, certificate], certificate),
+            (
+                vec![(Resolve, "no such host"), down],
+                (Resolve, "no such host"),
+            ),
+        ] {
+            let listener = Listener::new("consumer", None, &ClientConfig::new());
+            for (code, reason) in &faults {
+                listener.error(KafkaError::Global(*code), reason);
+            }
+            let fault = listener.fault().expect("it heard some");
+            assert_eq!((fault.code, &*fault.reason), kept, "{faults:?}");
+        }
     }
 }

@@ -189,7 +189,8 @@ impl<'a> Preflight<'a> {
                             .map_or_else(|| error.to_string(), |fault| fault.reason);
                         tracing::warn!(
                             servers = %self.connection.kafka.bootstrap_servers,
-                            "kafka is not reachable, waiting for it: {reason}"
+                            "kafka is not reachable, waiting for it: {reason}; check \
+                             kafka.bootstrap_servers and kafka.properties.security.protocol"
                         );
                     }
                 }
