@@ -1,4 +1,7 @@
 //! Signals: the first asks a command to stop, a second one ends the process.
+//!
+//! Whoever stops a group of processes may signal one of them twice at once: GNU `timeout` signals its
+//! child and then the group. So what comes right after the first is the same request.
 
 use std::{
     sync::{
@@ -6,12 +9,48 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 /// The exit code that shells give for a program that Ctrl-C ended.
 pub const INTERRUPTED: u8 = 130;
+
+/// A signal that comes within this time of the first says nothing new. Machines send both at once, and
+/// no person is so quick in losing patience.
+const SAME_REQUEST: Duration = Duration::from_millis(500);
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Request {
+    /// Finish what was begun, and stop.
+    Stop,
+    /// What the first asked for.
+    Same,
+    /// Do not finish it.
+    EndAtOnce,
+}
+
+/// The signals so far.
+#[derive(Debug, Default)]
+struct Signals {
+    first: Option<Instant>,
+}
+
+impl Signals {
+    /// What the one that comes now asks for.
+    fn hear(&mut self, now: Instant) -> Request {
+        match self.first {
+            None => {
+                self.first = Some(now);
+                Request::Stop
+            }
+            Some(first) if now.duration_since(first) < SAME_REQUEST => Request::Same,
+            Some(_) => Request::EndAtOnce,
+        }
+    }
+}
 
 /// Ready at the first SIGTERM or SIGINT. At a second one the process ends at once, with `code`.
 pub fn stop_signal(code: u8) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
@@ -20,18 +59,20 @@ pub fn stop_signal(code: u8) -> anyhow::Result<impl Future<Output = ()> + Send +
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (stop, stopped) = oneshot::channel::<()>();
     tokio::spawn(async move {
+        let mut signals = Signals::default();
         let mut stop = Some(stop);
         loop {
             let name = tokio::select! {
                 _ = terminate.recv() => "SIGTERM",
                 _ = interrupt.recv() => "SIGINT",
             };
-            match stop.take() {
-                Some(stop) => {
+            match signals.hear(Instant::now()) {
+                Request::Stop => {
                     tracing::info!(signal = name, "stopping; a second signal ends at once");
-                    let _ = stop.send(());
+                    let _ = stop.take().map(|stop| stop.send(()));
                 }
-                None => {
+                Request::Same => tracing::debug!(signal = name, "the same request again"),
+                Request::EndAtOnce => {
                     tracing::warn!(
                         signal = name,
                         "ended at once; records in flight will be read again"
@@ -56,11 +97,16 @@ pub fn interrupt_flag() -> anyhow::Result<Arc<AtomicBool>> {
         .build()?;
     thread::spawn(move || {
         runtime.block_on(async {
+            let mut signals = Signals::default();
             while tokio::signal::ctrl_c().await.is_ok() {
-                if raised.swap(true, Ordering::Relaxed) {
-                    end_at_once(INTERRUPTED);
+                match signals.hear(Instant::now()) {
+                    Request::Stop => {
+                        raised.store(true, Ordering::Relaxed);
+                        eprintln!("finishing this step; interrupt again to end at once");
+                    }
+                    Request::Same => {}
+                    Request::EndAtOnce => end_at_once(INTERRUPTED),
                 }
-                eprintln!("finishing this step; interrupt again to end at once");
             }
         });
     });
@@ -75,4 +121,31 @@ pub fn interrupt_flag() -> anyhow::Result<Arc<AtomicBool>> {
 )]
 pub fn end_at_once(code: u8) -> ! {
     std::process::exit(code.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_signal_ends_at_once_unless_it_comes_with_the_first() {
+        let begin = Instant::now();
+        for (later_ms, requests) in [
+            (vec![], vec![]),
+            (vec![0], vec![Request::Same]),
+            (vec![1, 499], vec![Request::Same; 2]),
+            (vec![500], vec![Request::EndAtOnce]),
+            // The time counts from the first, so that someone who goes on is heard.
+            (vec![300, 600], vec![Request::Same, Request::EndAtOnce]),
+            (vec![3_600_000], vec![Request::EndAtOnce]),
+        ] {
+            let mut signals = Signals::default();
+            assert_eq!(signals.hear(begin), Request::Stop);
+            let heard: Vec<_> = later_ms
+                .iter()
+                .map(|&later| signals.hear(begin + Duration::from_millis(later)))
+                .collect();
+            assert_eq!(heard, requests, "{later_ms:?}");
+        }
+    }
 }
