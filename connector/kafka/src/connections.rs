@@ -31,6 +31,8 @@ struct Client {
 pub(crate) struct Connections {
     clients: HashMap<ClientId, Client>,
     began: ClientId,
+    /// Whether any client has said anything yet.
+    told: bool,
     /// Of brokers that clients knew before, and of clients that are gone.
     earlier_timeouts: u64,
 }
@@ -52,6 +54,7 @@ impl Connections {
         let Some(client) = self.clients.get_mut(&client) else {
             return;
         };
+        self.told = true;
         client.up.clear();
         for (id, broker) in brokers {
             if broker.is_up {
@@ -70,6 +73,11 @@ impl Connections {
         if let Some(client) = self.clients.remove(&client) {
             self.earlier_timeouts += client.timeouts.values().sum::<u64>();
         }
+    }
+
+    /// Whether it is known to which brokers clients are connected: the first report takes a second.
+    pub(crate) fn is_known(&self) -> bool {
+        self.told
     }
 
     /// Brokers that any client is connected to.
@@ -117,6 +125,20 @@ mod tests {
         assert_eq!(connections.brokers_up(), 2);
         connections.report(producer, report([("a", false, 0)]));
         assert_eq!(connections.brokers_up(), 1);
+    }
+
+    #[test]
+    fn nothing_is_known_before_the_first_report_and_a_client_that_is_gone_is_not_forgotten() {
+        let mut connections = Connections::default();
+        let producer = connections.begin();
+        assert!(!connections.is_known());
+        connections.report(producer + 1, report([("a", true, 0)]));
+        assert!(!connections.is_known(), "nobody said that");
+        connections.report(producer, report([("a", false, 0)]));
+        assert!(connections.is_known());
+        assert_eq!(connections.brokers_up(), 0);
+        connections.end(producer);
+        assert!(connections.is_known());
     }
 
     #[test]

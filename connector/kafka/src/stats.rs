@@ -77,6 +77,8 @@ impl DeliveryEnd {
 /// State of the clients at the last report.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientState {
+    /// Whether any client has reported yet; before that, nothing is known of brokers.
+    pub has_reported: bool,
     /// Brokers that a client is connected to.
     pub brokers_up: usize,
     /// Requests that were never answered, since the start.
@@ -286,6 +288,7 @@ impl ClientStats {
     pub fn state(&self) -> ClientState {
         let figures = self.figures();
         ClientState {
+            has_reported: figures.connections.is_known(),
             brokers_up: figures.connections.brokers_up(),
             request_timeouts: figures.connections.request_timeouts(),
             rebalances: figures.rebalances,
@@ -576,8 +579,10 @@ mod tests {
     fn a_client_is_connected_to_brokers_of_a_report_until_it_is_gone() {
         let (_, stats) = stats();
         let consumer = stats.client();
+        assert!(!stats.state().has_reported);
         consumer.take_report(read(CONSUMER));
         let state = stats.state();
+        assert!(state.has_reported);
         assert_eq!((state.brokers_up, state.request_timeouts), (1, 2));
         assert_eq!(state.rebalances, 3);
         drop(consumer);

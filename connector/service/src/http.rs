@@ -146,8 +146,9 @@ async fn readyz(extract::State(watched): extract::State<Watched>) -> impl IntoRe
         return answer(None, Some(reason));
     };
     let snapshot = snapshot(running);
+    let state = running.kafka.state();
     let kafka = Kafka {
-        brokers_up: running.kafka.state().brokers_up,
+        brokers_up: state.has_reported.then_some(state.brokers_up),
         out_of_group: running.kafka.is_out_of_group(),
         undecided_offsets: running.kafka.has_undecided_offsets(),
     };
@@ -191,7 +192,8 @@ fn not_live(snapshot: &Snapshot, stall_timeout: Duration) -> Option<&'static str
 /// How the connection to Kafka is.
 #[derive(Debug, Clone, Copy)]
 struct Kafka {
-    brokers_up: usize,
+    /// Unknown until the clients have said it for the first time.
+    brokers_up: Option<usize>,
     out_of_group: bool,
     undecided_offsets: bool,
 }
@@ -202,7 +204,8 @@ fn not_ready(snapshot: &Snapshot, kafka: Kafka, stall_timeout: Duration) -> Opti
         State::Starting => Some("starting"),
         State::Draining => Some("draining"),
         State::Stopped => Some("stopped"),
-        State::Running if kafka.brokers_up == 0 => Some("kafka_unreachable"),
+        State::Running if kafka.brokers_up.is_none() => Some("connecting"),
+        State::Running if kafka.brokers_up == Some(0) => Some("kafka_unreachable"),
         State::Running if kafka.out_of_group => Some("group_unreachable"),
         State::Running if kafka.undecided_offsets => Some("offsets_undecided"),
         State::Running if snapshot.decoder_waits => Some("schema_registry_unavailable"),
@@ -281,16 +284,18 @@ mod tests {
             undecided_offsets,
         };
         for (kafka, reason) in [
-            (kafka(1, false, false), None),
-            (kafka(1, true, false), Some("group_unreachable")),
-            (kafka(1, false, true), Some("offsets_undecided")),
+            (kafka(Some(1), false, false), None),
+            (kafka(Some(1), true, false), Some("group_unreachable")),
+            (kafka(Some(1), false, true), Some("offsets_undecided")),
             // Without brokers there is no group either: they are what is to be mended.
-            (kafka(0, true, true), Some("kafka_unreachable")),
+            (kafka(Some(0), true, true), Some("kafka_unreachable")),
+            // Nothing is wrong yet: every start passes through this.
+            (kafka(None, false, false), Some("connecting")),
         ] {
             assert_eq!(not_ready(&snapshot, kafka, Duration::MAX), reason);
         }
         snapshot.state = State::Draining;
-        let draining = not_ready(&snapshot, kafka(1, true, false), Duration::MAX);
+        let draining = not_ready(&snapshot, kafka(Some(1), true, false), Duration::MAX);
         assert_eq!(draining, Some("draining"), "whoever leaves misses no group");
     }
 }
