@@ -33,6 +33,7 @@ mod hanging;
 mod lookout;
 mod membership;
 mod missing_topics;
+mod misspelt;
 mod mock;
 mod native;
 mod outlet;

@@ -8,10 +8,13 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use rdkafka::{ClientConfig, error::KafkaError, types::RDKafkaConfRes};
 
-use crate::settings::{Connection, DeliveryGuarantee, KafkaSettings, Problem};
+use crate::{
+    misspelt,
+    settings::{Connection, DeliveryGuarantee, KafkaSettings, Problem},
+};
 
 /// Properties that are not for a person to set, each with what to do instead.
-const REFUSED: &[(&str, &str)] = &[
+pub(crate) const REFUSED: &[(&str, &str)] = &[
     ("acks", "exactly once needs all of them; remove it"),
     (
         "allow.auto.create.topics",
@@ -80,7 +83,7 @@ const REFUSED: &[(&str, &str)] = &[
 ];
 
 /// The values of properties that have names for them; librdkafka only says that it has others.
-const NAMED_VALUES: [(&str, &str); 9] = [
+pub(crate) const NAMED_VALUES: [(&str, &str); 9] = [
     ("broker.address.family", "any, v4, v6"),
     (
         "client.dns.lookup",
@@ -113,11 +116,16 @@ pub fn property_fault(name: &str) -> Option<String> {
     if let Some((_, fix)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
         return Some(format!("cannot be set here: {fix}"));
     }
+    if let Some(instead) = misspelt::of_java(name) {
+        return Some(format!("it is for Java clients only; use {instead}"));
+    }
     let mut alone = ClientConfig::new();
     alone.set(name, "");
     match alone.create_native_config() {
         Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, message, ..)) => {
-            Some(format!("librdkafka says: {message}"))
+            let meant = misspelt::meant(name)
+                .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+            Some(format!("librdkafka says: {message}{meant}"))
         }
         _ => None,
     }
@@ -518,12 +526,33 @@ mod tests {
     }
 
     #[test]
-    fn a_property_that_librdkafka_does_not_know_is_refused() {
-        let found = problems(&given("sasl.pasword", "x"));
-        assert!(
-            found[0].message.contains("No such configuration property"),
-            "{}",
-            found[0].message
+    fn a_property_that_librdkafka_does_not_know_is_refused_with_the_one_that_was_likely_meant() {
+        for (name, meant) in [
+            ("sasl.pasword", "; did you mean sasl.password?"),
+            ("security.protocl", "; did you mean security.protocol?"),
+            ("key.deserializer", ""),
+        ] {
+            let found = problems(&given(name, "x"));
+            let message = &found[0].message;
+            assert!(
+                message.contains("No such configuration property"),
+                "{message}"
+            );
+            assert!(message.ends_with(meant), "{message}");
+            assert_eq!(
+                message.contains("did you mean"),
+                !meant.is_empty(),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_property_of_java_clients_is_refused_with_what_is_used_here() {
+        let found = problems(&given("sasl.jaas.config", "a.b.PlainLoginModule required;"));
+        assert_eq!(
+            found[0].message,
+            "it is for Java clients only; use sasl.mechanism, sasl.username and sasl.password"
         );
     }
 
