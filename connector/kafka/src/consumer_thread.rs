@@ -77,6 +77,7 @@ pub(crate) struct ConsumerThread {
     changes: u64,
     repeats: RepeatFilter,
     rejection: Rejection,
+    session_timeout: Duration,
 }
 
 impl ConsumerThread {
@@ -99,6 +100,7 @@ impl ConsumerThread {
                 changes: 0,
                 repeats: RepeatFilter::default(),
                 rejection: Rejection::new(session_timeout),
+                session_timeout,
             },
             handle,
         ))
@@ -117,6 +119,8 @@ impl ConsumerThread {
         if let Err(End::Over(error) | End::Unreadable(error)) = &ended {
             tracing::error!(%error, "reading from kafka ended");
         }
+        // Whatever is heard after that follows from it, and is not worth a line.
+        let is_over = matches!(ended, Err(End::Over(_)));
         match ended {
             Ok(()) => membership.handoff.end(None),
             Err(End::Over(error)) => {
@@ -135,7 +139,9 @@ impl ConsumerThread {
             if let Some(Err(error)) = self.consumer.poll(POLL_INTERVAL)
                 && let Err(End::Over(error)) = self.judge(&error)
             {
-                tracing::error!(%error, "the group went on without us");
+                if !is_over {
+                    tracing::error!(%error, "the group went on without us");
+                }
                 membership.tenures.end(&membership.tenures.current());
             }
             self.remind();
@@ -351,34 +357,7 @@ impl ConsumerThread {
         if !fatal && let Some(error) = self.unreadable(code) {
             return Err(End::Unreadable(error));
         }
-        let cause = match code {
-            RDKafkaErrorCode::FencedInstanceId => Some(
-                "another process runs with the same kafka.instance_id and has taken this one's \
-                 place; give each process its own (where there is none, the broker's answer to a \
-                 join was lost, and starting again is enough)"
-                    .to_owned(),
-            ),
-            RDKafkaErrorCode::InvalidSessionTimeout => Some(
-                "the broker does not allow this kafka.session_timeout_ms; keep between its \
-                 group.min.session.timeout.ms and group.max.session.timeout.ms"
-                    .to_owned(),
-            ),
-            RDKafkaErrorCode::GroupAuthorizationFailed => {
-                Some("this user may not read with the consumer group; allow READ on it".to_owned())
-            }
-            RDKafkaErrorCode::TopicAuthorizationFailed => Some(
-                "this user may not read the answer topics; allow READ and DESCRIBE on them"
-                    .to_owned(),
-            ),
-            RDKafkaErrorCode::InconsistentGroupProtocol => Some(
-                "the consumer group is used by members that balance differently; give this \
-                 pipeline a kafka.group_id of its own"
-                    .to_owned(),
-            ),
-            _ if fatal => Some(format!("the kafka client cannot go on: {code}")),
-            _ => None,
-        };
-        match cause {
+        match end(code, fatal, self.session_timeout) {
             Some(message) => Err(End::Over(SourceError { message })),
             None => Ok(()),
         }
@@ -424,6 +403,38 @@ impl ConsumerThread {
     }
 }
 
+/// Why an error ends reading, and what to do about it; none where it does not.
+fn end(code: RDKafkaErrorCode, fatal: bool, session_timeout: Duration) -> Option<String> {
+    let cause = match code {
+        RDKafkaErrorCode::FencedInstanceId => {
+            "another process runs with the same kafka.instance_id and has taken this one's place; \
+             give each process its own (where there is none, the broker's answer to a join was \
+             lost, and starting again is enough)"
+        }
+        RDKafkaErrorCode::InvalidSessionTimeout => {
+            return Some(format!(
+                "the broker does not allow this kafka.session_timeout_ms: {}; stock brokers grant \
+                 6000 and more; keep between its group.min.session.timeout.ms and \
+                 group.max.session.timeout.ms",
+                session_timeout.as_millis()
+            ));
+        }
+        RDKafkaErrorCode::GroupAuthorizationFailed => {
+            "this user may not read with the consumer group; allow READ on it"
+        }
+        RDKafkaErrorCode::TopicAuthorizationFailed => {
+            "this user may not read the answer topics; allow READ and DESCRIBE on them"
+        }
+        RDKafkaErrorCode::InconsistentGroupProtocol => {
+            "the consumer group is used by members that balance differently; give this pipeline a \
+             kafka.group_id of its own"
+        }
+        _ if fatal => return Some(format!("the kafka client cannot go on: {code}")),
+        _ => return None,
+    };
+    Some(cause.to_owned())
+}
+
 fn copied(message: &BorrowedMessage<'_>, partition: Arc<PartitionEpoch>) -> SourceRecord {
     SourceRecord {
         partition,
@@ -432,5 +443,44 @@ fn copied(message: &BorrowedMessage<'_>, partition: Arc<PartitionEpoch>) -> Sour
         value: message.payload().map(Bytes::copy_from_slice),
         headers: native::headers(message),
         timestamp: message.timestamp().to_millis(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_reading_is_told_with_the_value_or_the_setting_that_is_at_fault() {
+        for (code, fatal, said) in [
+            (
+                RDKafkaErrorCode::InvalidSessionTimeout,
+                false,
+                Some("kafka.session_timeout_ms: 3000; stock brokers grant 6000 and more"),
+            ),
+            (
+                RDKafkaErrorCode::FencedInstanceId,
+                true,
+                Some("the same kafka.instance_id"),
+            ),
+            (
+                RDKafkaErrorCode::GroupAuthorizationFailed,
+                false,
+                Some("allow READ on it"),
+            ),
+            (
+                RDKafkaErrorCode::InconsistentGroupProtocol,
+                false,
+                Some("a kafka.group_id of its own"),
+            ),
+            (RDKafkaErrorCode::Fatal, true, Some("cannot go on")),
+            // The client repairs it.
+            (RDKafkaErrorCode::RequestTimedOut, false, None),
+        ] {
+            let cause = end(code, fatal, Duration::from_secs(3));
+            assert_eq!(cause.is_some(), said.is_some(), "{code:?}");
+            let cause = cause.unwrap_or_default();
+            assert!(cause.contains(said.unwrap_or_default()), "{cause}");
+        }
     }
 }
