@@ -222,6 +222,14 @@ fn a_log_of_another_layout_is_told_where_layouts_are_described() {
     let log = "{\"prompt\": \"why?\"}\n{\"question\": \"why?\"}\n";
     let done = correct(&[], log).expect_code(1);
     assert!(done.stderr.contains(hint), "{}", done.stderr);
+    for (record, field) in done.records().iter().zip(["question", "answer"]) {
+        let message = record["message"].as_str().expect("a sentence");
+        let said = format!("or say where it is with input.fields.{field}");
+        assert!(message.ends_with(&said), "{message}");
+    }
+    // A line that was cut off says nothing about the layout of the others.
+    let done = correct(&[], &format!("{log}{{\"pro")).expect_code(1);
+    assert!(done.stderr.contains(hint), "{}", done.stderr);
     // One line of ours tells that the layout is the right one.
     let done = correct(&[], &format!("{log}{}", line("so"))).expect_code(1);
     assert!(!done.stderr.contains(hint), "{}", done.stderr);
@@ -230,6 +238,13 @@ fn a_log_of_another_layout_is_told_where_layouts_are_described() {
     let mapping = scratch.file("m.yaml", mapping).display().to_string();
     let done = correct(&["--config", &mapping], log).expect_code(1);
     assert!(!done.stderr.contains(hint), "{}", done.stderr);
+    let hint = "mend input.fields, see config/existing-log.yaml";
+    assert!(done.stderr.contains(hint), "{}", done.stderr);
+    let message = done.records()[0]["message"].to_string();
+    assert!(
+        message.contains("or mend input.fields.question"),
+        "{message}"
+    );
 }
 
 #[test]

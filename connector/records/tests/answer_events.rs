@@ -107,12 +107,13 @@ fn each_mistake_has_its_reason_and_names_its_field() {
         (
             br#"{"question":"q"}"#,
             reason::MISSING_ANSWER,
-            "\"answer\" is missing",
+            "\"answer\" is missing: write a string there, or say where it is with \
+             input.fields.answer",
         ),
         (
             br#"{"question":null,"answer":"a"}"#,
             reason::MISSING_QUESTION,
-            "null",
+            "\"question\" is null: write a string there",
         ),
         (
             br#"{"question":" \n","answer":"a"}"#,

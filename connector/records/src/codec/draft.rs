@@ -143,6 +143,9 @@ pub(super) trait Places {
     /// Such as `field "answer"`.
     fn place(&self, field: &'static str) -> String;
 
+    /// What else may be done about a question or an answer that is not there than to write it.
+    fn instead_of_writing(&self, field: &'static str) -> String;
+
     /// What `created_at` is, for whoever wrote something else.
     fn instant(&self) -> &'static str {
         "an integer of epoch milliseconds, in the years 1 to 9999"
@@ -165,6 +168,10 @@ pub(super) struct OwnNames;
 impl Places for OwnNames {
     fn place(&self, field: &'static str) -> String {
         format!("field \"{field}\"")
+    }
+
+    fn instead_of_writing(&self, field: &'static str) -> String {
+        format!("say where it is with input.fields.{field}")
     }
 }
 
@@ -250,18 +257,22 @@ fn required(
     } else {
         (reason::MISSING_ANSWER, reason::EMPTY_ANSWER)
     };
-    let found = match &slot {
-        Slot::Absent => "missing",
-        Slot::Null => "null",
-        _ => "",
-    };
-    let may_be_empty = slot != Slot::Absent && places.texts_may_be_empty();
+    let is_absent = slot == Slot::Absent;
+    let may_be_empty = !is_absent && places.texts_may_be_empty();
     match optional(slot, field, "a string", places)? {
         Some(text) if !text.trim().is_empty() => Ok(text),
         _ if may_be_empty => Ok(String::new()),
+        None if is_absent => Err(DecodeError::new(
+            missing,
+            format!(
+                "{} is missing: write a string there, or {}",
+                places.place(field),
+                places.instead_of_writing(field)
+            ),
+        )),
         None => Err(DecodeError::new(
             missing,
-            format!("{} is {found}: write a string there", places.place(field)),
+            format!("{} is null: write a string there", places.place(field)),
         )),
         Some(_) => Err(DecodeError::new(
             empty,

@@ -154,6 +154,10 @@ impl Places for FieldMap {
         }
     }
 
+    fn instead_of_writing(&self, field: &'static str) -> String {
+        format!("mend input.fields.{field}")
+    }
+
     fn instant(&self) -> &'static str {
         "a number in the unit that input.created_at_unit names, or date, time and offset as in \
          2026-04-09T23:00:17Z (RFC 3339), in the years 1 to 9999"
@@ -374,7 +378,9 @@ mod tests {
             error(r#"{"messages":[{"role":"user","content":"Q"}]}"#),
             (
                 reason::MISSING_ANSWER,
-                "answer (at /choices/0/message/content) is missing: write a string there".into()
+                "answer (at /choices/0/message/content) is missing: write a string there, or mend \
+                 input.fields.answer"
+                    .into()
             )
         );
         for content in [r#"{"text":"Q"}"#, "[[1]]"] {

@@ -128,10 +128,16 @@ pub fn run(args: &cli::Correct, matches: &ArgMatches) -> anyhow::Result<ExitCode
          \"message\" says why",
         ending.dead_lettered, summary.received
     );
-    if !is_mapped && lacks_our_fields(&summary) {
+    if lacks_fields(&summary) {
         eprintln!(
-            "if the log has another layout, say where question and answer lie: --config with \
-             input.fields, see config/existing-log.yaml"
+            "{}",
+            if is_mapped {
+                "if question and answer lie elsewhere in the log, mend input.fields, see \
+                 config/existing-log.yaml"
+            } else {
+                "if the log has another layout, say where question and answer lie: --config with \
+                 input.fields, see config/existing-log.yaml"
+            }
         );
     }
     Ok(ExitCode::FAILURE)
@@ -222,12 +228,17 @@ fn in_brackets(items: &[String]) -> String {
     format!(" ({})", items.join(", "))
 }
 
-/// Whether no line has both question and answer where we look for them, so that most likely they
-/// lie elsewhere.
-fn lacks_our_fields(summary: &Summary) -> bool {
+/// Whether most lines lack question or answer where we look for them, and none has both, so that most
+/// likely they lie elsewhere. A line that is cut off or no JSON says nothing about the others.
+fn lacks_fields(summary: &Summary) -> bool {
     let missing = [reason::MISSING_QUESTION, reason::MISSING_ANSWER];
-    let mut outcomes = summary.outcomes.iter();
-    outcomes.all(|outcome| outcome.reason.is_some_and(|word| missing.contains(&word)))
+    let outcomes = || summary.outcomes.iter();
+    let lacking: u64 = outcomes()
+        .filter(|outcome| outcome.reason.is_some_and(|word| missing.contains(&word)))
+        .map(|outcome| outcome.records)
+        .sum();
+    outcomes().all(|outcome| outcome.disposition == Disposition::DeadLettered)
+        && lacking > summary.received / 2
 }
 
 type Input = Box<dyn BufRead + Send>;
