@@ -1,21 +1,17 @@
 //! `aligner`: the model and how it decodes.
 
-use std::{
-    fs::{self, File},
-    io::{self, Read},
-    path::Path,
-};
+use std::path::Path;
 
-use aligner_checkpoint::{CONFIG, INDEX, SINGLE, shards};
 use aligner_engine::{Device, Dtype};
 
-use super::{Found, Problem, Settings};
+use super::{Found, Settings, checkpoint};
 use crate::{
-    config::{self, Aligner, ModelChoice, Remote},
+    config::{self, Aligner, ModelChoice, Remote, Secret},
     hub::HubId,
 };
 
-const TOKENIZER: &str = "tokenizer.json";
+/// What devices there are.
+const DEVICES: &str = "use cpu, cuda:0, or a list such as [cuda:0, cuda:1]";
 
 /// More than this is a slip of the pen, which would start them all.
 const MAX_THREADS: u16 = 1024;
@@ -60,17 +56,18 @@ impl Found {
                 }
             }
             ModelChoice::Named(path) if Path::new(path).exists() => {
-                if let Some(problem) = no_checkpoint(Path::new(path)) {
-                    self.add(
-                        "aligner.model",
-                        path.clone(),
-                        problem,
-                        "name a folder in Hugging Face layout or a GGUF file, which this user may \
-                         read",
-                    );
+                if let Some((message, fix)) = checkpoint::fault(Path::new(path)) {
+                    self.add("aligner.model", path.clone(), message, fix);
                 }
             }
             ModelChoice::Named(id) if id.parse::<HubId>().is_ok() => {}
+            ModelChoice::Named(id) if format!("{id}@main").parse::<HubId>().is_ok() => self.add(
+                "aligner.model",
+                id.clone(),
+                "no file or folder that exists, and a model of the Hugging Face hub needs a \
+                 revision",
+                format!("write {id}@<commit>, or the path of a folder or file that is there"),
+            ),
             ModelChoice::Named(other) => self.add(
                 "aligner.model",
                 other.clone(),
@@ -85,6 +82,9 @@ impl Found {
     /// Where the model runs, and whether its weights can be held there as they are asked for.
     fn devices(&mut self, aligner: &Aligner) {
         let names = aligner.device.values();
+        if names.is_empty() {
+            self.add("aligner.device", "[]".to_owned(), "no device", DEVICES);
+        }
         let (mut on_cpu, mut on_cuda) = (false, false);
         for name in names {
             match name.parse::<Device>() {
@@ -100,12 +100,7 @@ impl Found {
                         );
                     }
                 }
-                Err(_) => self.add(
-                    "aligner.device",
-                    name.clone(),
-                    "not a device",
-                    "use cpu, cuda:0, or a list such as [cuda:0, cuda:1]",
-                ),
+                Err(_) => self.add("aligner.device", name.clone(), "not a device", DEVICES),
             }
         }
         if on_cpu && on_cuda {
@@ -175,8 +170,9 @@ impl Found {
                 format!("write one between 0 and {}", i64::MAX),
             );
         }
+        // Sampling rounds it to an f32: one that is 0 there would leave no token to draw.
         if let Some(top_p) = aligner.top_p
-            && !(top_p > 0.0 && top_p <= 1.0)
+            && !(top_p as f32 > 0.0 && top_p <= 1.0)
         {
             self.add(
                 "aligner.top_p",
@@ -214,8 +210,19 @@ impl Found {
                 "write 60000",
             );
         }
+        if remote.api_key.as_ref().is_some_and(breaks_header) {
+            self.add("aligner.remote.api_key", None, BREAKS_HEADER, KEY_ALONE);
+        }
         if let Some(path) = &remote.api_key_file {
-            self.secret("aligner.remote.api_key_file", path);
+            let key = self.secret("aligner.remote.api_key_file", path);
+            if key.as_ref().is_some_and(breaks_header) {
+                self.add(
+                    "aligner.remote.api_key_file",
+                    path.clone(),
+                    BREAKS_HEADER,
+                    KEY_ALONE,
+                );
+            }
             if remote.api_key.is_some() {
                 self.add(
                     "aligner.remote.api_key_file",
@@ -228,77 +235,82 @@ impl Found {
     }
 }
 
-/// What else a model needs that reads and writes texts, other than one that is only measured: a
-/// folder without a tokenizer is no Aligner. A GGUF file may bring its own within.
-pub fn no_tokenizer(aligner: &Aligner) -> Option<Problem> {
-    let ModelChoice::Named(path) = &aligner.model else {
-        return None;
-    };
-    let folder = Path::new(path);
-    if !folder.is_dir() || folder.join(TOKENIZER).is_file() {
-        return None;
-    }
-    Some(Problem {
-        key: "aligner.model".to_owned(),
-        value: Some(path.clone()),
-        message: format!("a folder without {TOKENIZER}"),
-        fix: Some(format!("put the {TOKENIZER} of the model there")),
-    })
-}
+const BREAKS_HEADER: &str =
+    "the key has a line break or another control character, which no header takes";
+const KEY_ALONE: &str = "give the key alone, on one line";
 
-fn unreadable(error: io::Error) -> String {
-    format!("cannot be read: {error}")
-}
-
-/// Why a folder holds no weights, as far as their names tell.
-fn no_weights(folder: &Path) -> Option<String> {
-    let exists = |name: &str| folder.join(name).is_file();
-    if exists(SINGLE) {
-        return None;
-    }
-    let path = folder.join(INDEX);
-    match fs::read(&path) {
-        Ok(index) => match shards(&index, &path.display().to_string()) {
-            Ok(names) => names
-                .iter()
-                .find(|name| !exists(name))
-                .map(|name| format!("a folder without {name}, which {INDEX} lists")),
-            Err(error) => Some(error.to_string()),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Some(format!("a folder without {SINGLE} or {INDEX}"))
-        }
-        Err(error) => Some(unreadable(error)),
-    }
-}
-
-/// Why a path that exists cannot be a checkpoint, as far as a glance tells.
-fn no_checkpoint(path: &Path) -> Option<String> {
-    if path.is_dir() {
-        return match fs::metadata(path.join(CONFIG)) {
-            Ok(_) => no_weights(path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Some(format!("a folder without {CONFIG}"))
-            }
-            Err(error) => Some(unreadable(error)),
-        };
-    }
-    // Opening a pipe would wait for its other end.
-    if !path.is_file() {
-        return Some("neither a file nor a folder".to_owned());
-    }
-    let mut magic = [0; 4];
-    match File::open(path).and_then(|mut file| file.read_exact(&mut magic)) {
-        Ok(()) if magic == *b"GGUF" => None,
-        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Some(unreadable(error)),
-        _ => Some("a file that is no GGUF file".to_owned()),
-    }
+/// Whether no request could be sent with this key.
+fn breaks_header(key: &Secret) -> bool {
+    let mut characters = key.expose().chars();
+    characters.any(|c| c.is_ascii_control() && c != '\t')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::check::{check, tests::keys};
+    use crate::config::{
+        OneOrMany,
+        check::{check, tests::keys},
+    };
+
+    #[test]
+    fn a_model_of_the_hub_without_a_revision_is_told_to_have_one() {
+        let mut settings = Settings::default();
+        let mut told = |model: &str| {
+            settings.aligner.model = ModelChoice::Named(model.to_owned());
+            let problem = check(&settings).remove(0);
+            (problem.message, problem.fix.unwrap_or_default())
+        };
+        let (message, fix) = told("acme/aligner");
+        assert!(message.ends_with("needs a revision"), "{message}");
+        assert!(fix.starts_with("write acme/aligner@<commit>"), "{fix}");
+        for path in ["nonsense", "/no/such", "./no/such", "a/b/c"] {
+            let (message, _) = told(path);
+            assert!(message.starts_with("neither a built-in"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_list_without_devices_is_refused() {
+        let mut settings = Settings::default();
+        settings.aligner.device = OneOrMany::Many(Vec::new());
+        assert_eq!(keys(&settings), ["aligner.device"]);
+    }
+
+    #[test]
+    fn a_threshold_that_leaves_no_token_to_draw_is_refused() {
+        let mut settings = Settings::default();
+        settings.aligner.temperature = 0.5;
+        for refused in [0.0, -0.5, 1.0e-46, 1.1, f64::NAN] {
+            settings.aligner.top_p = Some(refused);
+            assert_eq!(keys(&settings), ["aligner.top_p"], "{refused}");
+        }
+        for taken in [1.0e-30, 0.95, 1.0] {
+            settings.aligner.top_p = Some(taken);
+            assert_eq!(check(&settings), [], "{taken}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_no_header_takes_is_refused_and_not_repeated() {
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
+        std::fs::write(file.path(), "hunter2\nhunter3\n").expect("written");
+        let file = file.path().display().to_string();
+        let mut settings = Settings::default();
+        for (key, path, refused) in [
+            (Some("hunter2\0"), None, Some("aligner.remote.api_key")),
+            (Some("hunter2\r\n"), None, Some("aligner.remote.api_key")),
+            (None, Some(file), Some("aligner.remote.api_key_file")),
+            (Some("hünter 2"), None, None),
+        ] {
+            settings.aligner.remote.api_key = key.map(Secret::new);
+            settings.aligner.remote.api_key_file = path;
+            let problems = check(&settings);
+            let found = problems.first().map(|problem| problem.key.as_str());
+            assert_eq!(found, refused);
+            assert!(!format!("{problems:?}").contains("hunter"), "{problems:?}");
+        }
+    }
 
     #[test]
     fn as_many_threads_as_cores_are_taken_and_thousands_are_not() {
@@ -329,46 +341,5 @@ mod tests {
         assert_eq!(problems[0].value.as_deref(), Some("9223372036854775808"));
         let fix = problems[0].fix.as_deref().unwrap_or_default();
         assert_eq!(fix, "write one between 0 and 9223372036854775807");
-    }
-
-    #[test]
-    fn a_folder_is_a_model_once_it_has_all_files_of_one() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let mut settings = Settings::default();
-        settings.aligner.model = ModelChoice::Named(folder.path().display().to_string());
-        let write = |name: &str, text: &str| {
-            std::fs::write(folder.path().join(name), text).expect("written");
-        };
-        let refused = || {
-            let problem = check(&settings).into_iter().next();
-            problem
-                .or_else(|| no_tokenizer(&settings.aligner))
-                .map(|problem| problem.message)
-        };
-        let told = |message: &str| Some(message.to_owned());
-        assert_eq!(refused(), told("a folder without config.json"));
-        write("config.json", "{}");
-        assert_eq!(
-            refused(),
-            told("a folder without model.safetensors or model.safetensors.index.json")
-        );
-        write(
-            "model.safetensors.index.json",
-            r#"{"weight_map":{"a":"1.safetensors","b":"2.safetensors"}}"#,
-        );
-        write("1.safetensors", "");
-        assert_eq!(
-            refused(),
-            told("a folder without 2.safetensors, which model.safetensors.index.json lists")
-        );
-        write("2.safetensors", "");
-        assert_eq!(refused(), told("a folder without tokenizer.json"));
-        write("tokenizer.json", "{}");
-        assert_eq!(refused(), None);
-        write("model.safetensors.index.json", "[");
-        assert!(refused().is_some_and(|said| said.contains("is not valid")));
-        // One file of all weights counts before any index.
-        write("model.safetensors", "");
-        assert_eq!(refused(), None);
     }
 }

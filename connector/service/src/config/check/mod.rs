@@ -4,6 +4,7 @@
 //! the start a moment later.
 
 mod aligner;
+mod checkpoint;
 mod effect;
 mod formats;
 mod kafka;
@@ -13,7 +14,7 @@ mod tls;
 
 use std::net::ToSocketAddrs;
 
-pub use self::{aligner::no_tokenizer, effect::without_effect};
+pub use self::{checkpoint::no_tokenizer, effect::without_effect};
 
 use super::{Problem, Secret, Settings};
 
