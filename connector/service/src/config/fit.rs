@@ -2,17 +2,19 @@
 
 use serde_json::Value;
 
-use super::{Problem, Settings, known::unknown, layers::set, values::items};
+use super::{Problem, Settings, known::unknown, layers::set, secret::is_shown, values::items};
 
-/// Keys whose values are not repeated in messages.
+/// Keys whose values are not repeated in messages, and the section of properties, of which some are.
 const SECRETS: [&str; 6] = [
-    "kafka.properties.",
+    PROPERTIES,
     "formats.schema_registry.password",
     "aligner.remote.api_key",
     "formats.schema_registry.url",
     "aligner.remote.url",
     "telemetry.otlp_endpoint",
 ];
+
+const PROPERTIES: &str = "kafka.properties.";
 
 /// The value as it fits into the settings at `path`, or what is wrong with it.
 pub(super) fn fit(defaults: &Value, path: &[String], value: &Value) -> Result<Value, Problem> {
@@ -110,14 +112,17 @@ fn candidates(value: &Value) -> Vec<Value> {
 }
 
 fn is_secret(key: &str) -> bool {
-    SECRETS.iter().any(|secret| key.starts_with(secret))
+    match key.strip_prefix(PROPERTIES) {
+        Some(property) => !is_shown(property),
+        None => SECRETS.iter().any(|secret| key.starts_with(secret)),
+    }
 }
 
 /// Whether a value is a secret itself, of which every character counts.
 fn must_be_text(key: &str) -> bool {
     ["formats.schema_registry.password", "aligner.remote.api_key"].contains(&key)
         || key
-            .strip_prefix("kafka.properties.")
+            .strip_prefix(PROPERTIES)
             .is_some_and(aligner_kafka::is_secret)
 }
 

@@ -4,19 +4,33 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Found, Problem, Settings, sasl};
+use super::{Found, Problem, Settings, fixes, sasl};
+use crate::config::secret::is_shown;
 
 impl Found {
     pub(super) fn kafka_and_pipeline(&mut self, settings: &Settings) {
+        let servers = &settings.kafka.bootstrap_servers;
+        if servers
+            .split(',')
+            .any(|server| server.trim().contains(char::is_control))
+        {
+            self.add(
+                "kafka.bootstrap_servers",
+                format!("{servers:?}"),
+                "an address has no control characters",
+                "write host:port of each broker, separated by commas",
+            );
+        }
         let mut from_files = BTreeMap::new();
         for (name, path) in &settings.kafka.property_files {
             let key = format!("kafka.property_files.{name}");
             if let Some(fault) = aligner_kafka::property_fault(name) {
+                let (message, fix) = fixes::parted(&fault);
                 self.0.push(Problem {
+                    fix: fix.or_else(|| fixes::usual(&key).map(str::to_owned)),
                     key: key.clone(),
                     value: None,
-                    message: fault,
-                    fix: None,
+                    message,
                 });
             } else if let Some(value) = self.secret(&key, path) {
                 from_files.insert(name.clone(), value);
@@ -52,7 +66,7 @@ impl Found {
             .map(|problem| (format!("pipeline.{}", problem.key), problem.message));
         let written = serde_json::to_value(settings).expect("settings serialise");
         let judged = self.0.len();
-        for (key, message) in kafka.chain(pipeline) {
+        for (key, sentence) in kafka.chain(pipeline) {
             // Names were judged before, more strictly, and other keys with what to do; and what is
             // refused needs nothing.
             if self.0[..judged].iter().any(|problem| problem.key == key)
@@ -60,36 +74,38 @@ impl Found {
             {
                 continue;
             }
-            let value = key
-                .split(['.', '[', ']'])
-                .filter(|part| !part.is_empty())
-                .try_fold(&written, |value, part| match part.parse::<usize>() {
-                    Ok(index) => value.get(index),
-                    Err(_) => value.get(part),
-                });
+            let value = value(settings, &written, &key);
+            let (message, fix) = fixes::parted(&sentence);
             self.0.push(Problem {
-                fix: fix(&key, value),
-                value: value.map(ToString::to_string),
+                fix: fixes::better(settings, &key, value.as_ref(), &message)
+                    .or(fix)
+                    .or_else(|| fixes::usual(&key).map(str::to_owned)),
+                value: value.map(|value| value.to_string()),
                 key,
-                message,
+                // It may repeat a value as it is written.
+                message: message.replace(char::is_control, "\u{fffd}"),
             });
         }
     }
 }
 
-/// What to write instead, where the crates that judged know less about how it was written.
-fn fix(key: &str, value: Option<&Value>) -> Option<String> {
-    if key.starts_with("topics.answers[") {
-        let topic = value.and_then(Value::as_str)?;
-        return topic.contains(['[', ']', '"', '\'', ';', ' ']).then(|| {
-            "write several topics as [a, b], or as a,b in a variable or after --set".to_owned()
+/// The value at a key; of properties one that may be shown, as it was written.
+fn value(settings: &Settings, written: &Value, key: &str) -> Option<Value> {
+    if let Some(name) = key.strip_prefix("kafka.properties.") {
+        let value = settings.kafka.properties.get(name)?;
+        return Some(if is_shown(name) {
+            value.expose().into()
+        } else {
+            "[redacted]".into()
         });
     }
-    let property = ["kafka.properties.", "kafka.property_files."]
-        .iter()
-        .find_map(|map| key.strip_prefix(map))?;
-    let values = aligner_kafka::named_values(property)?;
-    Some(format!("use one of {values}"))
+    key.split(['.', '[', ']'])
+        .filter(|part| !part.is_empty())
+        .try_fold(written, |value, part| match part.parse::<usize>() {
+            Ok(index) => value.get(index),
+            Err(_) => value.get(part),
+        })
+        .cloned()
 }
 
 #[cfg(test)]
@@ -130,6 +146,25 @@ mod tests {
             {
                 assert_eq!(check(&given(name, value)), [], "{name}: {value}");
             }
+        }
+    }
+
+    #[test]
+    fn a_property_is_shown_unless_it_is_a_secret_or_perhaps_a_misspelt_one() {
+        for (name, value, shown) in [
+            ("acks", "1", "\"1\""),
+            ("isolation.level", "x", "\"x\""),
+            ("fetch.wait.max.ms", "-7", "\"-7\""),
+            ("security.protocol", "nonsense", "\"nonsense\""),
+            ("sasl.jaas.config", "hunter2", "\"[redacted]\""),
+            ("sasl.pasword", "hunter2", "\"[redacted]\""),
+        ] {
+            let problems = check(&given(name, value));
+            let key = format!("kafka.properties.{name}");
+            let problem = problems.iter().find(|problem| problem.key == key);
+            let problem = problem.unwrap_or_else(|| panic!("{name}: {problems:?}"));
+            assert_eq!(problem.value.as_deref(), Some(shown), "{name}");
+            assert!(!format!("{problems:?}").contains("hunter2"), "{problems:?}");
         }
     }
 

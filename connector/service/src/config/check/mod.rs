@@ -6,6 +6,7 @@
 mod aligner;
 mod checkpoint;
 mod effect;
+mod fixes;
 mod formats;
 mod kafka;
 mod sasl;
@@ -90,20 +91,27 @@ impl Found {
         {
             self.add(
                 "kafka.instance_id",
-                id.0.clone(),
+                format!("{:?}", id.0),
                 "an instance id has 1 to 249 of the characters a-z A-Z 0-9 . _ -",
                 "use the StatefulSet ordinal, such as 0",
             );
         }
-        if let Some(group) = &settings.kafka.group_id
-            && group.trim().is_empty()
-        {
-            self.add(
-                "kafka.group_id",
-                format!("{group:?}"),
-                "a group needs a name",
-                "name one, or write null for connect-<name>",
-            );
+        if let Some(group) = &settings.kafka.group_id {
+            let fault = if group.trim().is_empty() {
+                Some("a group needs a name")
+            } else if group.contains(char::is_control) {
+                Some("a group's name has no control characters")
+            } else {
+                None
+            };
+            if let Some(fault) = fault {
+                self.add(
+                    "kafka.group_id",
+                    format!("{group:?}"),
+                    fault,
+                    "name one, or write null for connect-<name>",
+                );
+            }
         }
     }
 
@@ -141,7 +149,7 @@ impl Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ModelChoice, OneOrMany};
+    use crate::config::{InstanceId, ModelChoice, OneOrMany, Problems};
 
     pub(super) fn keys(settings: &Settings) -> Vec<String> {
         check(settings)
@@ -170,6 +178,34 @@ mod tests {
         let mut settings = Settings::default();
         settings.topics.pairs = "llm.answers".to_owned();
         assert_eq!(keys(&settings), ["topics.pairs"]);
+    }
+
+    #[test]
+    fn control_characters_are_refused_by_the_key_that_has_them_and_shown_as_signs() {
+        for (key, value) in [
+            ("kafka.group_id", "a\0b"),
+            ("kafka.instance_id", "a\0b"),
+            ("kafka.bootstrap_servers", "a\0b:9092"),
+            ("topics.answers[0]", "a\0b"),
+            ("topics.pairs", "a\0b"),
+        ] {
+            let mut settings = Settings::default();
+            let written = value.to_owned();
+            match key {
+                "kafka.group_id" => settings.kafka.group_id = Some(written),
+                "kafka.instance_id" => settings.kafka.instance_id = Some(InstanceId(written)),
+                "kafka.bootstrap_servers" => settings.kafka.bootstrap_servers = written,
+                "topics.pairs" => settings.topics.pairs = written,
+                _ => settings.topics.answers = vec![written],
+            }
+            let problems = check(&settings);
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert_eq!(problems[0].key, key);
+            assert!(!Problems(problems).to_string().contains('\0'), "{key}");
+        }
+        let mut settings = Settings::default();
+        settings.kafka.bootstrap_servers = "a:9092,\nb:9092\n".to_owned();
+        assert_eq!(check(&settings), [], "as a block of YAML ends");
     }
 
     #[test]
