@@ -52,22 +52,57 @@ pub(super) fn fit(defaults: &Value, path: &[String], value: &Value) -> Result<Va
             Err(error) => refusal = refusal.or(Some(error.to_string())),
         }
     }
+    let refusal = refusal.expect("there is at least one candidate");
+    let (fault, plain) = match plain(&key, &refusal) {
+        Some((fault, fix)) => (fault, Some(fix)),
+        None => (refusal, None),
+    };
     Err(Problem {
         value: Some(shown(&key, value)),
         message: if is_secret(&key) {
             "a text belongs here".to_owned()
         } else {
-            refusal.expect("there is at least one candidate")
+            fault
         },
-        fix: Some(match default {
+        fix: Some(match (plain, default) {
             _ if key == "kafka.bootstrap_servers" && value.is_array() => {
                 format!("write several brokers as one text: {key}: \"a:9092,b:9092\"")
             }
-            Some(default) if !default.is_null() => format!("write for example {key}: {default}"),
+            (Some(fix), Some(Value::Null)) => format!("{fix}, or null"),
+            (Some(fix), _) => fix,
+            (None, Some(default)) if !default.is_null() => {
+                format!("write for example {key}: {default}")
+            }
             _ => "see config/connector.yaml".to_owned(),
         }),
         key,
     })
+}
+
+/// What is wrong, and what to write, where serde speaks of a type of Rust's. Of these a default is no
+/// example: it may be the opposite of what was meant, or another size.
+fn plain(key: &str, refusal: &str) -> Option<(String, String)> {
+    let told = |fault: &str, fix: &str| Some((fault.to_owned(), fix.to_owned()));
+    let (_, expected) = refusal.rsplit_once("expected ")?;
+    let most = match expected {
+        "a boolean" => return told("this is neither true nor false", "write true or false"),
+        "f64" => return told("this is no number", "write a number, such as 0.7"),
+        "u16" => format!(" from 0 to {}", u16::MAX),
+        "u32" => format!(" from 0 to {}", u32::MAX),
+        "u64" | "usize" => " from 0 up".to_owned(),
+        _ => return None,
+    };
+    let (of, example) = if key.ends_with("_ms") {
+        (" of milliseconds", ", such as 1000 for a second")
+    } else if key.contains("_bytes") {
+        (" of bytes", ", such as 1048576 for a MiB")
+    } else {
+        ("", "")
+    };
+    Some((
+        format!("this is no whole number{of}{most}"),
+        format!("write a whole number{of}{most}{example}"),
+    ))
 }
 
 /// How a key of a section is written: the first that says something by default, or else the first.

@@ -69,7 +69,7 @@ pub struct InstanceId(pub String);
 impl<'de> Deserialize<'de> for InstanceId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged)]
+        #[serde(untagged, expecting = "expected a text or a whole number")]
         enum Written {
             Text(String),
             Number(u64),

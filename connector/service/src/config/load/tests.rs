@@ -215,6 +215,72 @@ fn every_unknown_key_and_wrong_type_is_reported_at_once_with_the_nearest_key() {
 }
 
 #[test]
+fn a_value_of_another_type_is_told_in_words_what_belongs_there_and_not_by_its_default() {
+    for (text, fault, fix) in [
+        (
+            "topics: {create: yes}\n",
+            "this is neither true nor false",
+            "write true or false",
+        ),
+        (
+            "aligner: {remote: {add_special_tokens: 0}}\n",
+            "this is neither true nor false",
+            "write true or false, or null",
+        ),
+        (
+            "pipeline: {record_timeout_ms: 30s}\n",
+            "this is no whole number of milliseconds from 0 up",
+            "write a whole number of milliseconds from 0 up, such as 1000 for a second",
+        ),
+        (
+            "kafka: {session_timeout_ms: 6.5}\n",
+            "this is no whole number of milliseconds from 0 to 4294967295",
+            "write a whole number of milliseconds from 0 to 4294967295, such as 1000 for a second",
+        ),
+        (
+            "aligner: {threads: -1}\n",
+            "this is no whole number from 0 to 65535",
+            "write a whole number from 0 to 65535, or null",
+        ),
+        (
+            "pipeline: {max_bytes_in_flight: 100MB}\n",
+            "this is no whole number of bytes from 0 up",
+            "write a whole number of bytes from 0 up, such as 1048576 for a MiB",
+        ),
+        (
+            "aligner: {temperature: warm}\n",
+            "this is no number",
+            "write a number, such as 0.7",
+        ),
+        (
+            "kafka: {instance_id: [0]}\n",
+            "expected a text or a whole number",
+            "see config/connector.yaml",
+        ),
+    ] {
+        let file = file(".yaml", text);
+        let Problems(problems) = read(&layers(&file)).expect_err(text);
+        assert_eq!(problems.len(), 1, "{text}: {problems:?}");
+        assert_eq!(problems[0].message, fault, "{text}");
+        assert_eq!(problems[0].fix.as_deref(), Some(fix), "{text}");
+    }
+}
+
+#[test]
+fn a_property_of_another_type_is_shown_unless_it_is_a_secret() {
+    for (name, shown) in [
+        ("broker.address.family", "[\"v4\"]"),
+        ("sasl.password", "[redacted]"),
+        ("sasl.pasword", "[redacted]"),
+    ] {
+        let text = format!("kafka: {{properties: {{{name}: [v4]}}}}\n");
+        let file = file(".yaml", &text);
+        let Problems(problems) = read(&layers(&file)).expect_err("a list is no property");
+        assert_eq!(problems[0].value.as_deref(), Some(shown), "{name}");
+    }
+}
+
+#[test]
 fn a_problem_names_the_variable_that_made_it_unless_a_flag_has_the_last_word() {
     let told = |flags: &[(&str, &str)]| {
         let own = |(a, b): &(&str, &str)| ((*a).to_owned(), (*b).to_owned());
