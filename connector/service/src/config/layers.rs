@@ -6,10 +6,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use config::{Config, ConfigError, Environment, File, FileFormat};
+use config::{Config, Environment, File, FileFormat};
 use serde_json::{Map, Value};
 
-use super::{Problem, load::FREE_MAPS};
+use super::{
+    Problem, finite,
+    load::FREE_MAPS,
+    nesting::{MOST_LEVELS, levels},
+    syntax,
+};
 
 /// What our variables begin with.
 pub(super) const PREFIX: &str = "ALIGNER__";
@@ -44,10 +49,11 @@ impl Layers {
             .prefix_separator("__")
             .separator("__")
             .source(Some(variables.into_iter().collect()));
-        let merged = builder
-            .add_source(environment)
-            .build()
-            .and_then(Config::try_deserialize::<Value>);
+        let merged = builder.add_source(environment).build();
+        let merged = merged.and_then(|mut config| {
+            problems.extend(finite::taken_out(&mut config.cache));
+            config.try_deserialize::<Value>()
+        });
         let mut given = merged.unwrap_or_else(|error| {
             problems.push(Problem {
                 key: "ALIGNER__…".to_owned(),
@@ -124,6 +130,14 @@ fn file(path: &Path) -> Result<Config, Problem> {
             "write out what they stand for",
         ));
     }
+    // TOML's parser has a limit of its own.
+    let levels = if toml { 0 } else { levels(text) };
+    if levels > MOST_LEVELS {
+        return Err(problem(
+            format!("the file has {levels} levels of sections, and {MOST_LEVELS} are the most"),
+            "write keys as config/connector.yaml has them, in sections of sections at most",
+        ));
+    }
     let format = if toml {
         FileFormat::Toml
     } else {
@@ -132,19 +146,9 @@ fn file(path: &Path) -> Result<Config, Problem> {
     Config::builder()
         .add_source(File::from_str(text, format))
         .build()
-        .map_err(|error: ConfigError| {
-            let message = unquoted(&error.to_string());
-            let twice = message.contains("duplicate");
-            problem(
-                message,
-                if twice {
-                    "write each key once, with all that belongs under it"
-                } else if toml {
-                    "write TOML there, like config/connector.toml"
-                } else {
-                    "write YAML there, like config/connector.yaml, or name the file .toml"
-                },
-            )
+        .map_err(|error| {
+            let (message, fix) = syntax::fault(&error.to_string(), text, toml);
+            problem(message, fix)
         })
 }
 
@@ -170,16 +174,6 @@ fn aliases(yaml: &str) -> usize {
     lines.map(of_line).sum()
 }
 
-/// The place and the reason. Between them TOML's parser quotes the line, which may hold a secret.
-fn unquoted(message: &str) -> String {
-    let mut lines = message.trim_end().lines();
-    let place = lines.next().unwrap_or_default();
-    match lines.next_back() {
-        Some(reason) => format!("{place}: {reason}"),
-        None => place.to_owned(),
-    }
-}
-
 /// Our variables; other programs' may hold anything.
 fn variables(environment: &[(OsString, OsString)]) -> (Vec<(String, String)>, Vec<Problem>) {
     let mut ours = Vec::new();
@@ -188,6 +182,18 @@ fn variables(environment: &[(OsString, OsString)]) -> (Vec<(String, String)>, Ve
         let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else {
             continue;
         };
+        // Sections are parted by a dot, too.
+        let levels = name[PREFIX.len()..].replace("__", ".").split('.').count();
+        if levels > MOST_LEVELS && property(name).is_none() {
+            let beginning: String = name.chars().take(64).collect();
+            problems.push(Problem {
+                key: format!("{beginning}…"),
+                value: None,
+                message: format!("this names {levels} levels, and {MOST_LEVELS} are the most"),
+                fix: Some("name variables like ALIGNER__KAFKA__BOOTSTRAP_SERVERS".to_owned()),
+            });
+            continue;
+        }
         match value.to_str() {
             Some(value) => ours.push((name.to_owned(), value.to_owned())),
             None => problems.push(Problem {
@@ -320,6 +326,85 @@ mod tests {
         let stars = "*a *b ".repeat(20);
         let some = format!("# {stars}\nname: 'x*y'\nbase: &base {{a: 1}}\nother: *base\n");
         assert!(told(&some).is_ok());
+    }
+
+    #[test]
+    fn levels_beyond_all_sections_are_refused_before_they_take_time() {
+        let nested = |levels: usize| -> String {
+            let line = |level| format!("{}a:\n", " ".repeat(level));
+            (0..levels).map(line).collect()
+        };
+        let mut written = tempfile::Builder::new()
+            .suffix(".yaml")
+            .tempfile()
+            .expect("temporary file");
+        written
+            .write_all(nested(3_000).as_bytes())
+            .expect("written");
+        let problem = file(written.path()).expect_err("3000 levels");
+        let said = "the file has 3000 levels of sections, and 16 are the most";
+        assert_eq!(problem.message, said);
+
+        let variable = |levels: usize| {
+            let name = format!("ALIGNER__{}", vec!["A"; levels].join("__"));
+            variables(&[(name.into(), "x".into())])
+        };
+        let (ours, problems) = variable(3_000);
+        assert!(ours.is_empty());
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].key.len() < 100, "{}", problems[0].key);
+        let (ours, problems) = variable(MOST_LEVELS);
+        assert_eq!((ours.len(), problems.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_named_with_its_line_and_a_number_that_is_none_by_its_key() {
+        let told = |ending: &str, text: &str| {
+            let mut written = tempfile::Builder::new()
+                .suffix(ending)
+                .tempfile()
+                .expect("temporary file");
+            written.write_all(text.as_bytes()).expect("written");
+            let layers = Layers {
+                file: Some(written.path().to_owned()),
+                ..Layers::default()
+            };
+            let problems = read(&layers).expect_err("refused").0;
+            problems
+                .into_iter()
+                .map(|problem| (problem.key, problem.message))
+                .collect::<Vec<_>>()
+        };
+        let twice = "kafka:\n  group_id: a\nname: b\nkafka:\n  group_id: c\nerrors:\n";
+        let found = told(".yaml", twice);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].1, "kafka is there twice (line 4)");
+        for (ending, text, key) in [
+            (".yaml", "kafka: {group_id: 8e400}\n", "kafka.group_id"),
+            (
+                ".yaml",
+                "kafka: {instance_id: 12e999}\n",
+                "kafka.instance_id",
+            ),
+            (".yaml", "aligner: {top_p: -1e400}\n", "aligner.top_p"),
+            (".yaml", "topics: {answers: [a, 1e400]}\n", "topics.answers"),
+            (
+                ".yaml",
+                "kafka: {properties: {sasl.password: 4711e400}}\n",
+                "kafka.properties.sasl.password",
+            ),
+            (".toml", "[aligner]\ntop_p = nan\n", "aligner.top_p"),
+            (
+                ".toml",
+                "[aligner]\ntemperature = inf\n",
+                "aligner.temperature",
+            ),
+        ] {
+            let found = told(ending, text);
+            assert_eq!(found.len(), 1, "{text}: {found:?}");
+            assert_eq!(found[0].0, key);
+            assert!(!found[0].1.contains("4711"), "{found:?}");
+        }
     }
 
     #[test]

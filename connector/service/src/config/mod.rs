@@ -5,14 +5,17 @@
 //! default *is* the list of known keys; [`read`] refuses any other, with the nearest known one.
 
 mod check;
+mod finite;
 mod fit;
 mod known;
 mod layers;
 mod load;
+mod nesting;
 mod problem;
 mod secret;
 mod sections;
 mod strays;
+mod syntax;
 mod values;
 
 use std::collections::BTreeMap;
