@@ -261,6 +261,29 @@ fn a_kind_that_tells_no_dimension_is_named_once() {
 }
 
 #[test]
+fn faults_that_no_answer_has_are_counted_in_a_warning_and_mend_nothing() {
+    let scratch = Scratch::new("eval");
+    let row = |id: &str, fault: &str| {
+        let row = json!({
+            "id": id, "question": "who?", "answer": "You utter fool. It is open.",
+            "correction": "It is open.", "kind": "insult", "faults": [fault],
+        });
+        format!("{row}\n")
+    };
+    let rows = [row("a", "utter fool"), row("b", "utter  fool")].concat();
+    let data = scratch.file("v.jsonl", rows).display().to_string();
+    let done = call(&["eval", "--model", "marker-all", "--data", &data, "--json"]).expect_code(0);
+    let warning =
+        "warning: 1 of 2 faults stand in no answer of their row, the first of them in row b,";
+    assert!(done.stderr.contains(warning), "{}", done.stderr);
+    let report: serde_json::Value = serde_json::from_str(&done.stdout).expect("one JSON object");
+    let absent = [0, 1].map(|at| report["verdicts"][at]["absent"].clone());
+    assert_eq!(absent, [0, 1], "{report}");
+    assert_eq!(report["verdicts"][1]["settled"], false, "{report}");
+    assert_eq!(report["all"]["faulty"]["mended"]["count"], 0, "{report}");
+}
+
+#[test]
 fn data_that_says_nothing_of_its_answers_is_said_to_be_unlabelled() {
     let scratch = Scratch::new("eval");
     let plain = format!("{}\n", json!({"question": "why?", "answer": "because"}));

@@ -16,6 +16,7 @@ mod compare;
 mod detect;
 mod dispositions;
 mod evaluate;
+mod faults;
 mod figures;
 mod gzip;
 mod judge;

@@ -60,7 +60,10 @@ pub fn run(args: &cli::Eval) -> anyhow::Result<ExitCode> {
              \"correction\", the answer itself where nothing is wrong"
         );
     }
-    for warning in untold_kinds(&triples) {
+    for warning in absent_faults(&triples)
+        .into_iter()
+        .chain(untold_kinds(&triples))
+    {
         eprintln!("warning: {warning}");
     }
     let page = page(args)?;
@@ -192,6 +195,23 @@ fn triples(path: &Path) -> anyhow::Result<Vec<Triple>> {
         );
     }
     Ok(triples)
+}
+
+/// That faults are named which no answer has: nothing tells whether they are gone.
+fn absent_faults(triples: &[Triple]) -> Option<String> {
+    let first = triples.iter().find(|triple| triple.absent_faults() > 0)?;
+    let absent: usize = triples.iter().map(Triple::absent_faults).sum();
+    let named: usize = triples
+        .iter()
+        .filter(|triple| Class::of(triple) != Class::Clean)
+        .map(|triple| triple.faults.len())
+        .sum();
+    Some(format!(
+        "{absent} of {named} faults stand in no answer of their row, the first of them in row {}, and \
+         are passed over; copy them from the answer as they stand there, in whole words (--json has \
+         their number in each verdict, as \"absent\")",
+        render::harmless_line(&first.event_id)
+    ))
 }
 
 /// Kinds of fault that count in no dimension, because no word of their names tells one.
