@@ -44,7 +44,7 @@ pub struct Figures {
 /// Answers by what the Aligner decided; they sum to the group's answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decisions {
-    /// Left as they are by the learnt first token.
+    /// Left as they are before any text was decoded: by the learnt first token, where there is one.
     pub unchanged_token: u32,
     /// Decoded again, byte for byte.
     pub copied: u32,
@@ -61,7 +61,8 @@ pub struct Decisions {
 pub struct Clean {
     /// Came back byte for byte the same, for whatever reason.
     pub identical: Share,
-    /// …because the learnt token decided so.
+    /// …because it was decided so before any text was decoded: by the learnt token, where there is
+    /// one.
     pub by_token: Share,
     /// …because the model decoded the same text.
     pub by_copy: Share,

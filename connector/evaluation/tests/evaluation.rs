@@ -169,6 +169,10 @@ fn identity_keeps_every_clean_answer_and_mends_none() {
     assert_eq!(all.proxies.honest.after, share(4, 4));
     assert_eq!(report.kinds["insult"].faulty.fault_left, share(1, 1));
     assert_eq!(report.upstream_models["x"].detected.after, share(1, 2));
+    // It has no token that could have decided.
+    let text = render::terminal(&report);
+    let told = |line: &str| line.starts_with("  decided to leave it (no text decoded)  ");
+    assert!(text.lines().any(told), "{text}");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! there was something.
 
 /// The character to show for `c`.
-pub(crate) fn shown(c: char) -> char {
+fn shown(c: char) -> char {
     match c {
         '\n' | '\t' => c,
         // They move a terminal's cursor or change its state.

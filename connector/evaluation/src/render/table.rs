@@ -1,6 +1,6 @@
 //! A table of strings, as aligned text or as HTML.
 
-use super::harmless::{harmless_line, shown};
+use super::harmless::{harmless, harmless_line};
 
 /// First column left, others right.
 pub(crate) struct Table {
@@ -69,20 +69,29 @@ impl Table {
     }
 }
 
-/// Text that is safe in HTML, in attributes too, and shown in the order in which it is read.
+/// Text that is safe in HTML, in attributes too, and as harmless as on a terminal.
 pub(crate) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
+    for c in harmless(text).chars() {
         match c {
             '&' => safe.push_str("&amp;"),
             '<' => safe.push_str("&lt;"),
             '>' => safe.push_str("&gt;"),
             '"' => safe.push_str("&quot;"),
             '\'' => safe.push_str("&#39;"),
-            // A page takes it for the end of a line, and logs of Windows are full of it.
-            '\r' => safe.push('\r'),
-            other => safe.push(shown(other)),
+            other => safe.push(other),
         }
     }
     safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_break_of_windows_is_one_in_html_too() {
+        assert_eq!(escape("<a>\r\n'b'"), "&lt;a&gt;\n&#39;b&#39;");
+        assert_eq!(escape("a\rb\u{1b}"), "a\u{fffd}b\u{fffd}");
+    }
 }

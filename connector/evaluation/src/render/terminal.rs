@@ -44,7 +44,10 @@ fn summary(all: &Figures) -> Table {
         ]);
     };
     share("clean answers returned byte-identical", all.clean.identical);
-    share("  decided by the learnt token", all.clean.by_token);
+    share(
+        "  decided to leave it (no text decoded)",
+        all.clean.by_token,
+    );
     share("  decoded as the same text", all.clean.by_copy);
     share("  bypassed", all.clean.by_bypass);
     share("clean answers that got a fault", all.clean.with_added_fault);
