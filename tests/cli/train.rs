@@ -229,7 +229,11 @@ fn wrong_words_are_2_and_named_by_their_flags() {
     let (data, mine) = data_and_output(&scratch, triples(0..2));
     let cases: [(&str, &[&str], &str); 4] = [
         (&data, &[], "is a file: name a folder"),
-        (&mine, &["--from", "nope"], "--from nope is no folder"),
+        (
+            &mine,
+            &["--from", "nope"],
+            "--from nope is no folder, expected bundled, scratch, or the folder of a Llama",
+        ),
         (
             &mine,
             &["--learning-rate", "-1"],

@@ -189,7 +189,8 @@ fn options(args: &cli::Train) -> anyhow::Result<TrainOptions> {
         // A run that is resumed goes on without the folder that it began with.
         folder if args.resume || Path::new(folder).is_dir() => Base::Folder(PathBuf::from(folder)),
         other => {
-            let takes = "expected bundled, scratch, or a folder in Hugging Face layout";
+            let takes =
+                "expected bundled, scratch, or the folder of a Llama in Hugging Face layout";
             return Err(Usage(format!("--from {other} is no folder, {takes}")).into());
         }
     };
