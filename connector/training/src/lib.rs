@@ -19,6 +19,7 @@ mod error;
 mod examples;
 mod files;
 mod fit;
+mod generation;
 mod history;
 mod kernels;
 mod model;

@@ -17,6 +17,7 @@ use crate::{
     examples::{self, Example},
     files::{self, BaseFiles},
     fit,
+    generation::as_trained,
     options::{Base, Precision, Scratch, TrainOptions},
     shape::{Shape, small_config},
     state::{Checkpoints, State},
@@ -50,7 +51,8 @@ pub(crate) struct Prepared {
     pub own_triples: usize,
     /// Name of the Aligner that the run begins with; none from scratch, or when resumed.
     pub base_name: Option<String>,
-    /// Keys of the base's `generation_config.json` that are left behind; none when resumed.
+    /// Keys of the base's `generation_config.json` that are left behind and change outputs; none
+    /// when resumed.
     pub dropped_keys: Vec<String>,
     /// Of all files: too long, or without a verdict.
     pub skipped: usize,
@@ -72,7 +74,7 @@ pub(crate) struct Parts {
     end: u32,
     /// Name and bytes of files that are written as they are.
     others: Vec<(String, Vec<u8>)>,
-    /// Keys of the base's `generation_config.json` that are not among them.
+    /// Keys of the base's `generation_config.json` that are not among them and change outputs.
     dropped_keys: Vec<String>,
 }
 
@@ -486,60 +488,10 @@ pub(crate) fn write_profile(profile: &Profile, output: &Path) -> Result<(), Trai
     files::write(&output.join(files::PROFILE), &pretty(&json))
 }
 
-/// What the `generation_config.json` of a base says about a model trained from it, and the keys
-/// that change outputs otherwise.
-///
-/// Training measures what greedy decoding gives by the weights alone, and fits the guard to it: a
-/// penalty or a beam of the base's would decode something else.
-fn as_trained(base: &Value) -> (Value, Vec<String>) {
-    const KEPT: [&str; 3] = ["bos_token_id", "eos_token_id", "pad_token_id"];
-    // Read when sampling, replaced by settings, or said by who wrote the file.
-    const WITHOUT_EFFECT: [&str; 8] = [
-        "do_sample",
-        "max_length",
-        "max_new_tokens",
-        "temperature",
-        "top_k",
-        "top_p",
-        "transformers_version",
-        "_from_model_config",
-    ];
-    let mut kept = json!({"do_sample": false});
-    let mut dropped = Vec::new();
-    let entries = base.as_object().into_iter().flatten();
-    for (key, value) in entries.filter(|(_, value)| !value.is_null()) {
-        if KEPT.contains(&key.as_str()) {
-            kept[key.as_str()] = value.clone();
-        } else if !WITHOUT_EFFECT.contains(&key.as_str()) {
-            dropped.push(key.clone());
-        }
-    }
-    (kept, dropped)
-}
-
 fn generation(end: u32, pad: Option<u32>) -> Vec<u8> {
     pretty(&json!({"eos_token_id": end, "pad_token_id": pad, "do_sample": false}))
 }
 
 fn pretty(json: &Value) -> Vec<u8> {
     serde_json::to_vec_pretty(json).expect("it is JSON already")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_base_says_about_decoding_beyond_its_ids_is_dropped_and_named() {
-        let base = json!({
-            "bos_token_id": 1, "eos_token_id": [2, 5], "pad_token_id": null, "do_sample": true,
-            "temperature": 0.7, "max_new_tokens": 512, "num_beams": 4, "repetition_penalty": 1.05,
-            "suppress_tokens": null,
-        });
-        let (kept, mut dropped) = as_trained(&base);
-        dropped.sort();
-        let expected = json!({"bos_token_id": 1, "eos_token_id": [2, 5], "do_sample": false});
-        assert_eq!(kept, expected);
-        assert_eq!(dropped, ["num_beams", "repetition_penalty"]);
-    }
 }

@@ -84,8 +84,9 @@ pub struct Outcome {
     /// it nothing. Counted when a run begins, 0 when it is resumed.
     #[serde(skip)]
     pub own_triples: usize,
-    /// Keys of the base's `generation_config.json` that were left behind, since training knows
-    /// nothing of them. Known when a run begins, none when it is resumed.
+    /// Keys of the base's `generation_config.json` that would change outputs and were left behind,
+    /// since training measures outputs without them. Known when a run begins, none when it is
+    /// resumed.
     #[serde(skip)]
     pub dropped_keys: Vec<String>,
     /// Triples validated on.
