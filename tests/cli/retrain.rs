@@ -59,6 +59,10 @@ fn answers_without_a_verdict_are_skipped_and_counted() {
     let outcome: Value = serde_json::from_str(&done.stdout).expect("one JSON object");
     assert_eq!(outcome["triples"], 2, "{outcome}");
     assert_eq!(outcome["skipped"], 2, "{outcome}");
+    assert_eq!(outcome["skipped_undecided"], 2, "{outcome}");
+    let said = "2 rows were skipped: bypassed or dead-lettered";
+    assert!(done.stderr.contains(said), "{}", done.stderr);
+    assert!(!done.stderr.contains("max_tokens"), "{}", done.stderr);
 }
 
 #[test]

@@ -188,7 +188,8 @@ pub struct Train {
     /// Go on from the newest checkpoint in --output; where there is none, begin anew and say so.
     #[arg(long)]
     pub resume: bool,
-    /// A JSON file with any key of the recipe; the flags below override it.
+    /// A JSON file with any keys of the recipe, such as max_tokens, validation_share or patience
+    /// (docs/retraining.md, section 4, has them all with their defaults); the flags below override it.
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
     /// Steps in all, instead of --epochs.

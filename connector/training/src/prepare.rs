@@ -54,8 +54,12 @@ pub(crate) struct Prepared {
     /// Keys of the base's `generation_config.json` that are left behind and change outputs; none
     /// when resumed.
     pub dropped_keys: Vec<String>,
-    /// Of all files: too long, or without a verdict.
-    pub skipped: usize,
+    /// Of all files: rows of more tokens than `max_tokens`.
+    pub skipped_too_long: usize,
+    /// Of all files: rows without a verdict.
+    pub skipped_undecided: usize,
+    /// Most tokens of a row: those of the recipe, or the model's context where that is less.
+    pub max_tokens: usize,
     /// Rows to validate on that are too long.
     pub validation_too_long: usize,
     /// Those beyond the most that are validated on.
@@ -151,7 +155,9 @@ pub(crate) fn prepare(options: &TrainOptions) -> Result<Prepared, TrainError> {
     (prepared.validation, prepared.held_out) = (validation, held_out);
     prepared.triples = residual.len();
     prepared.residual = residual;
-    prepared.skipped = too_long + validation_too_long + undecided;
+    prepared.skipped_too_long = too_long + validation_too_long;
+    prepared.skipped_undecided = undecided;
+    prepared.max_tokens = most;
     prepared.data = digest;
     check_ids(&parts, &prepared)?;
     prepared.to_write = prepared.state.is_none().then_some(parts);
@@ -273,7 +279,9 @@ impl Prepared {
             own_triples: 0,
             base_name: None,
             dropped_keys: Vec::new(),
-            skipped: 0,
+            skipped_too_long: 0,
+            skipped_undecided: 0,
+            max_tokens: 0,
             validation_too_long: 0,
             validation_left_out: 0,
             validation_repeated: 0,

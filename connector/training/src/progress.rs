@@ -100,9 +100,15 @@ pub struct Outcome {
     pub validation_left_out: usize,
     /// Rows to validate on that were skipped as too long.
     pub validation_too_long: usize,
-    /// Rows that were skipped, to train or to validate on: too long, or corrections without a
-    /// verdict.
+    /// Rows that were skipped, to train or to validate on: the sum of the next two.
     pub skipped: usize,
+    /// Those that are longer than `max_tokens`.
+    pub skipped_too_long: usize,
+    /// Corrections without a verdict: bypassed or dead-lettered, and mended by nobody.
+    pub skipped_undecided: usize,
+    /// Most tokens of a row, prompt and correction together: those of the recipe, or the context of
+    /// the model where that is less.
+    pub max_tokens: usize,
     /// Steps done.
     pub step: u64,
     /// Steps in all.

@@ -605,6 +605,8 @@ fn what_is_validated_on_is_counted_with_what_is_not() {
     let (all, _) = go(&options);
     assert_eq!((all.validation_triples, all.validation_left_out), (6, 0));
     assert_eq!((all.validation_too_long, all.skipped), (2, 2));
+    assert_eq!((all.skipped_too_long, all.skipped_undecided), (2, 0));
+    assert_eq!(all.max_tokens, 128, "the model's context");
     assert_eq!(
         (all.validation_corrections, all.validation_repeated),
         (6, 2)
@@ -615,6 +617,27 @@ fn what_is_validated_on_is_counted_with_what_is_not() {
     let (some, seen) = go(&options);
     assert_eq!((some.validation_triples, some.validation_left_out), (4, 2));
     assert_eq!(seen[0].validation.expect("the last step").triples, 4);
+}
+
+#[test]
+fn the_page_on_retraining_has_each_key_of_the_recipe_with_its_defaults() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/retraining.md");
+    let page = fs::read_to_string(page).expect("the page is in the repository");
+    let usual = [Recipe::default(), Recipe::from_scratch()]
+        .map(|recipe| serde_json::to_value(recipe).expect("plain data"));
+    for key in usual[0].as_object().expect("keys and values").keys() {
+        let start = format!("| `{key}` | ");
+        let row = page.lines().find(|line| line.starts_with(&start));
+        let cells: Vec<&str> = row.expect(key).split(" | ").collect();
+        for (cell, recipe) in cells[1..3].iter().zip(&usual) {
+            let told: serde_json::Value = serde_json::from_str(cell).expect("JSON");
+            let same = match (told.as_f64(), recipe[key].as_f64()) {
+                (Some(told), Some(is)) => (told - is).abs() <= 1e-9 * is.abs(),
+                _ => told == recipe[key],
+            };
+            assert!(same, "{key}: {told} for {}", recipe[key]);
+        }
+    }
 }
 
 #[test]

@@ -72,12 +72,8 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
             outcome.output.display(),
         );
     }
-    if outcome.skipped > 0 {
-        eprintln!(
-            "{} rows were skipped: longer than max_tokens, or bypassed or dead-lettered, which says \
-             nothing about what is right",
-            outcome.skipped
-        );
+    for line in warnings::skipped(&outcome, options.recipe.max_tokens) {
+        eprintln!("{line}");
     }
     for warning in warnings::of(&outcome, !args.validation.is_empty()) {
         eprintln!("warning: {warning}");

@@ -1,6 +1,32 @@
-//! What is said at the end of a run that taught or showed little.
+//! What is said at the end of a run that skipped rows, or taught or showed little.
 
 use aligner_training::{Ended, Outcome};
+
+/// How many rows were skipped, a line for each reason. The recipe's `max_tokens` was `asked` for.
+pub(super) fn skipped(outcome: &Outcome, asked: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let (rows, most) = (outcome.skipped_too_long, outcome.max_tokens);
+    if rows > 0 {
+        lines.push(if most < asked {
+            format!(
+                "{rows} rows were skipped: longer than the context of the model ({most} tokens); \
+                 give shorter rows"
+            )
+        } else {
+            format!(
+                "{rows} rows were skipped: longer than max_tokens ({most} tokens); raise it in the \
+                 recipe, up to the context of the model"
+            )
+        });
+    }
+    if outcome.skipped_undecided > 0 {
+        lines.push(format!(
+            "{} rows were skipped: bypassed or dead-lettered, which says nothing about what is right",
+            outcome.skipped_undecided
+        ));
+    }
+    lines
+}
 
 /// What a run cannot have learnt, or cannot have shown, with what to do about it.
 ///
@@ -114,6 +140,9 @@ mod tests {
             validation_left_out: 0,
             validation_too_long: 0,
             skipped: 0,
+            skipped_too_long: 0,
+            skipped_undecided: 0,
+            max_tokens: 1024,
             step: 24,
             steps: 24,
             tokens: 1000,
@@ -139,6 +168,27 @@ mod tests {
             ..fine()
         };
         assert_eq!(of(&sampled, true), Vec::<String>::new());
+    }
+
+    #[test]
+    fn skipped_rows_are_counted_by_their_reason() {
+        assert_eq!(skipped(&fine(), 1024), Vec::<String>::new());
+        let both = Outcome {
+            skipped: 25,
+            skipped_too_long: 21,
+            skipped_undecided: 4,
+            ..fine()
+        };
+        let lines = skipped(&both, 1024);
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        let said = "21 rows were skipped: longer than max_tokens (1024 tokens); raise it";
+        assert!(lines[0].starts_with(said), "{lines:?}");
+        let said = "4 rows were skipped: bypassed or dead-lettered";
+        assert!(lines[1].starts_with(said), "{lines:?}");
+        // Raising it helps nothing where the model reads no more.
+        let lines = skipped(&both, 4096);
+        let said = "21 rows were skipped: longer than the context of the model (1024 tokens)";
+        assert!(lines[0].starts_with(said), "{lines:?}");
     }
 
     #[test]
