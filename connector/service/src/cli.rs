@@ -185,7 +185,8 @@ pub struct Train {
     /// Name of the trained Aligner.
     #[arg(long)]
     pub name: Option<String>,
-    /// Go on from the newest checkpoint in --output; where there is none, begin anew and say so.
+    /// Go on from the newest checkpoint in --output; where there is none, begin anew and say so. To go
+    /// on from a finished run, name its folder by --from, and another one by --output.
     #[arg(long)]
     pub resume: bool,
     /// A JSON file with any keys of the recipe, such as max_tokens, validation_share or patience

@@ -1,6 +1,9 @@
 //! Why a training run cannot start or go on, with what to do about it.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use aligner::ProfileError;
 use aligner_checkpoint::CheckpointError;
@@ -66,7 +69,7 @@ pub enum TrainError {
     },
     /// The newest checkpoint of the output folder belongs to another run.
     #[error(
-        "{path} was made with {what} {was}, now it is {now}; give the same, or train into a new folder"
+        "{path} was made with {what} {was}, now it is {now}; give the same, or train into a new folder{further}"
     )]
     Resume {
         /// The checkpoint.
@@ -77,6 +80,8 @@ pub enum TrainError {
         was: String,
         /// Now.
         now: String,
+        /// What else there is to know, or to do.
+        further: String,
     },
     /// The loss is no number any more.
     #[error(
@@ -100,6 +105,20 @@ pub enum TrainError {
         /// What candle says.
         source: candle_core::Error,
     },
+}
+
+impl TrainError {
+    /// Adds to a refused resumption how to go on from a run that is finished.
+    pub(crate) fn of_finished(mut self, output: &Path) -> Self {
+        if let Self::Resume { further, .. } = &mut self {
+            let output = output.display();
+            further.push_str(&format!(
+                "; this run is finished: to go on from what it made, begin another one by --from \
+                 {output} and a new --output"
+            ));
+        }
+        self
+    }
 }
 
 /// Adds what was tried to an I/O error.

@@ -175,17 +175,29 @@ fn resume_or_start(
     let Some(path) = checkpoints.newest()? else {
         return start(options, training, held_out);
     };
+    // The weights are written last.
+    let finished = options.output.join(files::WEIGHTS).is_file();
     if !options.resume {
         return Err(TrainError::Option {
             option: "output",
             value: options.output.display().to_string(),
-            expected: "which holds checkpoints of an earlier run; resume it, or give another folder",
+            expected: if finished {
+                "which holds a finished run; to go on from it, name it by --from and another folder \
+                 by --output"
+            } else {
+                "which holds checkpoints of an earlier run; resume it, or give another folder"
+            },
         });
     }
     let (state, stored) = checkpoints.read(&path)?;
     let parts = Parts::of(&BaseFiles::read(&Base::Folder(options.output.clone()))?)?;
-    state.check_origin(options, &parts.profile.name, &path)?;
-    state.check(&options.recipe, digest, &path)?;
+    state
+        .check_origin(options, &parts.profile.name, &path)
+        .and_then(|()| state.check(&options.recipe, digest, &path))
+        .map_err(|error| match finished {
+            true => error.of_finished(&options.output),
+            false => error,
+        })?;
     let prepared = Prepared {
         weights: Some(stored.weights),
         weights_file: path.display().to_string(),

@@ -205,7 +205,13 @@ impl State {
             && options.base_given
             && *was != base
         {
-            return Err(differs(path, "base", was.clone(), base));
+            return Err(TrainError::Resume {
+                path: path.to_owned(),
+                what: "base".to_owned(),
+                was: was.clone(),
+                now: base,
+                further: " (of a folder, its name alone is compared)".to_owned(),
+            });
         }
         match &options.name {
             Some(now) if now != name => Err(differs(path, "name", name.to_owned(), now.clone())),
@@ -244,6 +250,7 @@ fn differs(path: &Path, what: &str, was: String, now: String) -> TrainError {
         what: what.to_owned(),
         was,
         now,
+        further: String::new(),
     }
 }
 
@@ -322,7 +329,10 @@ mod tests {
         let fix = "give the same, or train into a new folder";
         let scratch = from(Base::Scratch(Scratch::default()));
         for (mut options, now) in [(folder("other"), "other"), (scratch, "random weights")] {
-            let expected = format!("run/step-1 was made with base mine, now it is {now}; {fix}");
+            let expected = format!(
+                "run/step-1 was made with base mine, now it is {now}; {fix} (of a folder, its name \
+                 alone is compared)"
+            );
             assert_eq!(said(&known, &options), Some(expected));
             let unknown = State {
                 base: None,

@@ -234,6 +234,32 @@ fn a_resumed_run_ends_with_the_same_bytes() {
 }
 
 #[test]
+fn a_finished_run_is_gone_on_from_by_another_one() {
+    let bench = Bench::new();
+    let data = bench.lines("data.jsonl", &TRIPLES);
+    let mut options = bench.options(data, "out");
+    options.recipe.steps = Some(2);
+    go(&options);
+    let out = bench.path("out").display().to_string();
+    let said = format!(
+        "output is {out}, which holds a finished run; to go on from it, name it by --from and \
+         another folder by --output"
+    );
+    assert_eq!(message(&options), said);
+    options.resume = true;
+    options.recipe.steps = Some(4);
+    let refused = message(&options);
+    assert!(refused.contains("with steps 2, now it is 4"), "{refused}");
+    let said =
+        format!("to go on from what it made, begin another one by --from {out} and a new --output");
+    assert!(refused.ends_with(&said), "{refused}");
+    options.resume = false;
+    options.base = Base::Folder(bench.path("out"));
+    options.output = bench.path("next");
+    assert_eq!(go(&options).0.ended, Ended::Completed);
+}
+
+#[test]
 fn a_run_that_an_earlier_version_began_goes_on_with_its_longer_rise() {
     let bench = Bench::new();
     let data = bench.lines("data.jsonl", &TRIPLES);
