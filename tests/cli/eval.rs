@@ -73,6 +73,26 @@ fn a_report_takes_the_place_of_an_earlier_one() {
 }
 
 #[test]
+fn a_report_of_two_shows_where_they_differ() {
+    let scratch = Scratch::new("eval");
+    let data = scratch.file("v.jsonl", triple()).display().to_string();
+    let report = scratch.path().join("r.html").display().to_string();
+    #[rustfmt::skip]
+    let done = call(&[
+        "eval", "--model", "identity", "--against", "marker-all", "--data", &data,
+        "--report", &report, "--json",
+    ])
+    .expect_code(0);
+    assert!(!done.stdout.contains("because"), "{}", done.stdout);
+    let written = std::fs::read_to_string(&report).expect("it was written");
+    let shown = written
+        .split("Where the two differ most")
+        .nth(1)
+        .expect("is there");
+    assert!(shown.contains("<ins>[marked]</ins>"), "{shown}");
+}
+
+#[test]
 fn an_interrupted_run_leaves_no_report_and_an_earlier_one_as_it_was() {
     const LIMIT: Duration = Duration::from_secs(60);
     let server = Completions::start();

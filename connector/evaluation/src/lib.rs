@@ -13,6 +13,7 @@
 
 mod bootstrap;
 mod compare;
+mod contrast;
 mod detect;
 mod dispositions;
 mod evaluate;
@@ -35,6 +36,7 @@ pub use compare::{
     Alone, CompareError, CompareOptions, Comparison, Difference, GroupComparison, Measure, Side,
     compare,
 };
+pub use contrast::{Contrast, Returned, contrasts};
 pub use dispositions::parse_decided;
 pub use evaluate::{EvaluationError, Options, Progress, evaluate};
 pub use figures::{Clean, Decisions, Detected, Faulty, Figures, Guarding, Speed};

@@ -34,6 +34,10 @@ pub struct Report {
     pub verdicts: Vec<Verdict>,
     /// The worst cases, worst first, with the text of question and answer.
     pub worst: Vec<Case>,
+    /// What was returned for each triple, in order; none where no text of worst cases is kept.
+    /// Written nowhere: a report in JSON holds no more text than those.
+    #[serde(skip)]
+    pub(crate) outputs: Vec<String>,
 }
 
 /// Who corrected.
@@ -110,6 +114,10 @@ impl Report {
                     .unwrap_or_else(|| "unknown".to_owned())
             }),
             worst: worst(&judged, options.worst_cases),
+            outputs: match options.worst_cases {
+                0 => Vec::new(),
+                _ => judged.iter().map(|j| j.output.to_owned()).collect(),
+            },
             verdicts: judged.into_iter().map(|j| j.verdict).collect(),
         }
     }
@@ -142,7 +150,8 @@ fn worst(judged: &[Judged<'_>], most: usize) -> Vec<Case> {
         .collect()
 }
 
-fn gravity(verdict: &Verdict) -> u32 {
+/// How much is wrong with an output; 0 where nothing is known to be.
+pub(crate) fn gravity(verdict: &Verdict) -> u32 {
     let mut gravity = 0;
     let mut add = |holds: bool, weight| gravity += if holds { weight } else { 0 };
     add(verdict.garbled, 64);
@@ -155,7 +164,8 @@ fn gravity(verdict: &Verdict) -> u32 {
     gravity
 }
 
-fn problems(verdict: &Verdict) -> Vec<String> {
+/// What is wrong with an output, the gravest first.
+pub(crate) fn problems(verdict: &Verdict) -> Vec<String> {
     let mut found = Vec::new();
     if verdict.garbled {
         found.push(format!(
@@ -188,7 +198,7 @@ fn problems(verdict: &Verdict) -> Vec<String> {
         crate::Decision::Failed(reason) => found.push(format!("failed: {reason}")),
         _ => {}
     }
-    if found.is_empty() {
+    if found.is_empty() && verdict.exact == Some(false) {
         found.push("differs from the wanted correction".to_owned());
     }
     found

@@ -14,7 +14,7 @@ use aligner::{
 };
 use aligner_evaluation::{
     Alone, CompareError, CompareOptions, Decision, EvaluationError, Measure, Options, Pooled,
-    Progress, Report, Share, Side, Triple, compare, evaluate, parse_triples, render,
+    Progress, Report, Share, Side, Triple, compare, contrasts, evaluate, parse_triples, render,
 };
 use futures::{StreamExt, executor::block_on, stream};
 
@@ -430,7 +430,7 @@ fn the_winner_is_named_only_where_the_interval_leaves_out_zero() {
 
     let text = render::comparison_terminal(&comparison);
     assert!(text.contains("no clear difference"), "{text}");
-    assert!(render::comparison_html(&comparison).contains("<table>"));
+    assert!(render::comparison_html(&comparison, &[]).contains("<table>"));
 
     assert_eq!(
         compare(
@@ -450,6 +450,32 @@ fn the_winner_is_named_only_where_the_interval_leaves_out_zero() {
         ),
         Err(CompareError::Triple { number: 5 })
     );
+}
+
+#[test]
+fn the_answers_on_which_two_differ_most_are_shown_with_what_each_returned() {
+    let triples = triples();
+    let mending = scripted([("x2", rewritten("Ask Jo. Write to [email] today."))]);
+    let spacing = scripted([("y1", rewritten("Wait  here."))]);
+    let (a, b) = (run(mending, &triples), run(spacing, &triples));
+    let found = contrasts(&a, &b, &triples, 20);
+    // A fault left is graver than a clean answer changed, and of the others both made the same.
+    let ids: Vec<&str> = found.iter().map(|case| &*case.event_id).collect();
+    assert_eq!(ids, ["x2", "y1"]);
+    assert_eq!(found[0].a.problems, Vec::<String>::new());
+    assert_eq!(found[0].b.problems, ["1 of 1 planted faults left"]);
+    assert_eq!(found[1].b.output, "Wait  here.");
+    assert_eq!(contrasts(&a, &b, &triples, 1), found[..1]);
+
+    let comparison = compare(&a, &b, &CompareOptions::default()).expect("the same triples");
+    let html = render::comparison_html(&comparison, &found);
+    assert!(
+        html.contains("<del>jo@mail.org</del><ins>[email]</ins>"),
+        "{html}"
+    );
+    // Neither JSON has more text than the worst cases.
+    let json = serde_json::to_string(&(&a, &comparison)).expect("plain");
+    assert!(!json.contains("\"outputs\""), "{json}");
 }
 
 #[test]
@@ -654,7 +680,11 @@ fn what_a_terminal_or_a_page_obeys_is_shown_instead() {
     let answer = "a \u{2066}b\u{9b}";
     let mut hostile = triple("x1", name, answer, Some(answer), &[]);
     hostile.upstream_model = Some(name.into());
-    let report = run(Builtin::new(Rule::MarkerAll), &[hostile]);
+    let hostile = [hostile];
+    let report = run(Builtin::new(Rule::MarkerAll), &hostile);
+    let other = run(Builtin::new(Rule::Identity), &hostile);
+    let contrasts = contrasts(&report, &other, &hostile, 1);
+    assert_eq!(contrasts.len(), 1);
     let text = render::terminal(&report);
     let row = |line: &str| line.starts_with("x\u{fffd}[2J\u{fffd} mine  ");
     assert_eq!(text.lines().filter(|line| row(line)).count(), 2, "{text}");
@@ -663,7 +693,7 @@ fn what_a_terminal_or_a_page_obeys_is_shown_instead() {
         text,
         render::html(&report),
         render::comparison_terminal(&comparison),
-        render::comparison_html(&comparison),
+        render::comparison_html(&comparison, &contrasts),
     ] {
         let obeyed = ['\u{1b}', '\u{9b}', '\u{202e}', '\u{2066}'];
         assert!(!shown.contains(obeyed), "{shown:?}");

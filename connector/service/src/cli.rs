@@ -239,7 +239,8 @@ pub struct Eval {
     /// One JSON object on stdout.
     #[arg(long)]
     pub json: bool,
-    /// Also write an HTML report with diffs of the worst cases.
+    /// Also write an HTML report with diffs of the worst cases, and with --against of those on which
+    /// the two differ most.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
     /// Which Aligner.

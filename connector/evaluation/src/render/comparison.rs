@@ -2,11 +2,12 @@
 
 use super::{
     harmless_line,
-    html::page,
+    html::{diff, framed, page},
     table::{Table, escape},
 };
 use crate::{
     compare::{Comparison, GroupComparison, MIN_PAIRS, Side},
+    contrast::{Contrast, Returned},
     judge::GARBLED_NOTE,
     sign_test,
 };
@@ -26,10 +27,16 @@ pub fn comparison_terminal(comparison: &Comparison) -> String {
     )
 }
 
-/// The comparison as one self-contained HTML file.
-pub fn comparison_html(comparison: &Comparison) -> String {
+/// The comparison as one self-contained HTML file, with the text of the answers given with it.
+pub fn comparison_html(comparison: &Comparison, contrasts: &[Contrast]) -> String {
+    let contrasts: String = contrasts.iter().map(contrast).collect();
+    let contrasts = if contrasts.is_empty() {
+        "<p class=\"note\">None was kept on which they do.</p>\n".to_owned()
+    } else {
+        contrasts
+    };
     let body = format!(
-        "<h1>A: {} against B: {}</h1>\n<p class=\"note\">on {} · A {} · B {} · intervals at {:.0} %</p>\n{}<p class=\"note\">{}</p>\n<p class=\"note\">{GARBLED_NOTE}</p>\n",
+        "<h1>A: {} against B: {}</h1>\n<p class=\"note\">on {} · A {} · B {} · intervals at {:.0} %</p>\n{}<p class=\"note\">{}</p>\n<p class=\"note\">{GARBLED_NOTE}</p>\n<h2>Where the two differ most</h2>\n{contrasts}",
         escape(&comparison.a.name),
         escape(&comparison.b.name),
         escape(&comparison.data),
@@ -40,6 +47,34 @@ pub fn comparison_html(comparison: &Comparison) -> String {
         escape(&legend(comparison.confidence)),
     );
     page("Comparison of two Aligners", &body)
+}
+
+/// What both made of one answer, each as a diff to it, and what was wanted.
+fn contrast(contrast: &Contrast) -> String {
+    let returned = |name: &str, returned: &Returned| {
+        format!(
+            "{name}, with what it changed {}\n<p>{}</p>\n",
+            framed(&returned.problems),
+            diff(&contrast.answer, &returned.output),
+        )
+    };
+    let wanted = contrast
+        .correction
+        .as_ref()
+        .map_or_else(String::new, |wanted| {
+            format!(
+                "What was wanted\n<p>{}</p>\n",
+                diff(&contrast.answer, wanted)
+            )
+        });
+    format!(
+        "<article>\n<h3>{} · {}</h3>\n<p>{}</p>\n{}{}{wanted}</article>\n",
+        escape(&contrast.event_id),
+        escape(&contrast.kind),
+        escape(&contrast.question),
+        returned("A", &contrast.a),
+        returned("B", &contrast.b),
+    )
 }
 
 /// Why a winner is named, and why none is.

@@ -59,12 +59,16 @@ pub(super) fn page(title: &str, body: &str) -> String {
     )
 }
 
-fn case(case: &Case) -> String {
-    let problems: String = case
-        .problems
+/// Each problem in a frame of its own.
+pub(super) fn framed(problems: &[String]) -> String {
+    problems
         .iter()
         .map(|problem| format!("<span class=\"problem\">{}</span>", escape(problem)))
-        .collect();
+        .collect()
+}
+
+fn case(case: &Case) -> String {
+    let problems = framed(&case.problems);
     let wanted = match &case.correction {
         Some(wanted) if *wanted != case.output => format!(
             "What was returned, with what it lacks to what was wanted\n<p>{}</p>\n",
@@ -82,7 +86,7 @@ fn case(case: &Case) -> String {
 }
 
 /// `old` with its words struck out and `new`'s words set in.
-fn diff(old: &str, new: &str) -> String {
+pub(super) fn diff(old: &str, new: &str) -> String {
     TextDiff::from_words(old, new)
         .iter_all_changes()
         .map(|change| {

@@ -12,8 +12,8 @@ use std::{
 
 use aligner::{Aligner, Identity};
 use aligner_evaluation::{
-    Class, CompareOptions, Dimension, Options, Progress, Report, Triple, compare, evaluate,
-    parse_decided, render, sample,
+    Class, CompareOptions, Dimension, Options, Progress, Report, Triple, compare, contrasts,
+    evaluate, parse_decided, render, sample,
 };
 use anyhow::{Context, bail};
 use tokio::runtime::Runtime;
@@ -93,13 +93,15 @@ pub fn run(args: &cli::Eval) -> anyhow::Result<ExitCode> {
             (text, render::html(&report))
         }
         Some(other) => {
-            let comparison = compare(&report, &measure(&other)?, &CompareOptions::default())?;
+            let other = measure(&other)?;
+            let comparison = compare(&report, &other, &CompareOptions::default())?;
+            let contrasts = contrasts(&report, &other, &triples, options.worst_cases);
             let text = if args.json {
                 serde_json::to_string(&comparison)?
             } else {
                 render::comparison_terminal(&comparison)
             };
-            (text, render::comparison_html(&comparison))
+            (text, render::comparison_html(&comparison, &contrasts))
         }
     };
     // Neither is lost by what becomes of the other.
