@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use aligner_pipeline::{Delivery, DeliveryError, Partition, PartitionEpoch, SourceError};
@@ -29,7 +29,7 @@ use crate::{
     stats::DeliveryEnd,
     transaction::{End, EndedAgain, Failure},
     unended::Unended,
-    verdict::{self, Verdict, Witnesses},
+    verdict::{self, Verdict},
 };
 
 /// Between attempts to get a producer or an answer while brokers are away.
@@ -254,16 +254,16 @@ impl DeliveryThread {
                 End::Failed(Failure::Stopped(why)) => return Err(DeliveryError::Stopped(why)),
                 End::Ambiguous { cause: why, fenced } => {
                     tracing::warn!(cause = %why, fenced, "commit not answered, asking for offsets");
-                    let witnesses = Arc::new(self.witnesses(&chosen));
+                    let began = SystemTime::now().checked_sub(took).unwrap_or(UNIX_EPOCH);
                     self.producer = None;
                     self.judge_fencing(fenced, took)?;
-                    return match self.settle(&chosen, &witnesses)? {
+                    return match self.settle(&chosen, began)? {
                         Settled::Delivered => {
                             self.after_success(&chosen);
                             Ok(ended)
                         }
                         Settled::NotOurs => {
-                            self.unended.remember_in_doubt(&chosen, witnesses);
+                            self.unended.remember_in_doubt(&chosen, began);
                             Ok(self.split(&deliveries).1)
                         }
                         Settled::NotDelivered => {
@@ -360,7 +360,7 @@ impl DeliveryThread {
     /// Finds out what became of a commit in doubt, one attempt only. Our producer is one that claimed
     /// the id since: offsets are decided by now, or about to be.
     fn end_doubt(&mut self) -> Result<(), DeliveryError> {
-        let Some((deliveries, witnesses)) = self.unended.in_doubt() else {
+        let Some((deliveries, began)) = self.unended.in_doubt() else {
             return Ok(());
         };
         let verdict = match self.committed(&deliveries) {
@@ -374,7 +374,7 @@ impl DeliveryThread {
                     Settlement::Delivered | Settlement::Torn { .. } => Verdict::Committed,
                 }
             }
-            Err(cause) => self.ask_outputs(&deliveries, &witnesses).ok_or_else(|| {
+            Err(cause) => self.ask_coordinator(&deliveries, began).ok_or_else(|| {
                 DeliveryError::Aborted(format!(
                     "an unanswered commit waits for committed offsets: {cause}"
                 ))
@@ -391,21 +391,21 @@ impl DeliveryThread {
         Ok(())
     }
 
-    /// What became of a transaction in doubt whose offsets nobody tells, by what it wrote. Where it was
-    /// committed, its offsets are committed once more.
-    fn ask_outputs(
+    /// What became of a transaction in doubt whose offsets nobody tells, by the coordinator's log. Where it
+    /// was committed, its offsets are committed once more.
+    fn ask_coordinator(
         &self,
         deliveries: &Arc<Vec<Delivery>>,
-        witnesses: &Witnesses,
+        began: SystemTime,
     ) -> Option<Verdict> {
         let connection = &self.parts.connection;
         if !verdict::is_missing(connection, &targets(deliveries.iter())) {
             return None;
         }
-        let verdict = verdict::find(connection, witnesses)?;
+        let verdict = verdict::find(connection, began)?;
         tracing::warn!(
             ?verdict,
-            "the broker lost the decision on offsets; what was written beside them shows it"
+            "the broker lost its decision on offsets; the log of the coordinator tells it"
         );
         if verdict == Verdict::Committed {
             let producer = self.producer.as_ref()?;
@@ -415,22 +415,6 @@ impl DeliveryThread {
             }
         }
         Some(verdict)
-    }
-
-    /// Where the last delivery wrote, one output in each partition.
-    fn witnesses(&self, deliveries: &[Delivery]) -> Witnesses {
-        let places = self.producer().take_places();
-        let outputs = deliveries.iter().flat_map(|delivery| &delivery.outputs);
-        let mut found = Witnesses::new();
-        for (output, place) in outputs.zip(places) {
-            let Some(place) = place else { continue };
-            let partition = Partition {
-                topic: self.parts.topic(output.kind).into(),
-                number: place.partition,
-            };
-            found.entry(partition).or_insert(place.offset);
-        }
-        found
     }
 
     /// Indexes of deliveries whose tenure goes on, and the tenures of the others.
@@ -546,7 +530,7 @@ impl DeliveryThread {
     fn settle(
         &mut self,
         chosen: &Arc<Vec<Delivery>>,
-        witnesses: &Witnesses,
+        began: SystemTime,
     ) -> Result<Settled, DeliveryError> {
         loop {
             if self.split(chosen).0.is_empty() {
@@ -571,7 +555,7 @@ impl DeliveryThread {
             }
             match self.committed(chosen) {
                 Ok(committed) => return self.settled(chosen, &committed),
-                Err(cause) => match self.ask_outputs(chosen, witnesses) {
+                Err(cause) => match self.ask_coordinator(chosen, began) {
                     Some(Verdict::Committed) => return Ok(Settled::Delivered),
                     Some(Verdict::Aborted) => return Ok(Settled::NotDelivered),
                     None => {

@@ -471,7 +471,7 @@ impl TransactionalClient for Attempt<'_> {
     }
 
     fn may_commit(&mut self) -> bool {
-        self.phase.enter_commit(self.outlet.tally().take_places())
+        self.phase.enter_commit()
     }
 
     fn commit(&mut self) -> Result<(), TransactionError> {

@@ -22,7 +22,6 @@ use crate::{
     native::TransactionError,
     outlet::{Outlet, OutletParts, Work},
     recovery::Phase,
-    reports::Place,
     transaction::{End, EndedAgain, Failure, is_fenced, stopping_cause},
 };
 
@@ -166,11 +165,6 @@ impl ProducerThread {
         let work = Work::new(deliveries, timeout);
         self.run(Job::CommitAgain { work, reply }, &end, timeout)
             .unwrap_or_else(|cause| Err(cause.to_owned()))
-    }
-
-    /// Where the outputs of the last delivery were written, by index, if its commit was tried.
-    pub(crate) fn take_places(&self) -> Vec<Option<Place>> {
-        self.phase.take_places()
     }
 
     /// Hands the thread a job and waits for its reply; an error says why there is none.

@@ -4,14 +4,11 @@
 
 use std::{
     collections::VecDeque,
-    mem,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::atomic::{AtomicU8, Ordering},
     time::{Duration, Instant},
 };
 
 use aligner_pipeline::Partition;
-
-use crate::reports::Place;
 
 /// Being fenced more often than this within [`FENCING_WINDOW`] is no accident.
 const FENCINGS_WITH_INSTANCE_ID: usize = 2;
@@ -113,67 +110,41 @@ impl Fencings {
 /// Where a transaction is, agreed between the thread that makes the calls, which may hang, and
 /// the one that waits for it, which must not.
 #[derive(Debug)]
-pub(crate) struct Phase(Mutex<State>);
+pub(crate) struct Phase(AtomicU8);
 
-#[derive(Debug)]
-struct State {
-    stage: Stage,
-    /// Where its outputs were written, by index, once a commit was tried.
-    places: Vec<Option<Place>>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Stage {
-    BeforeCommit,
-    Committing,
-    Abandoned,
-}
+const BEFORE_COMMIT: u8 = 0;
+const COMMITTING: u8 = 1;
+const ABANDONED: u8 = 2;
 
 impl Phase {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(State {
-            stage: Stage::BeforeCommit,
-            places: Vec::new(),
-        }))
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing that holds it can panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        Self(AtomicU8::new(BEFORE_COMMIT))
     }
 
     /// A new transaction begins. False once abandoned.
     pub(crate) fn begin(&self) -> bool {
-        let mut state = self.state();
-        let goes_on = state.stage != Stage::Abandoned;
-        if goes_on {
-            state.stage = Stage::BeforeCommit;
-            state.places.clear();
-        }
-        goes_on
+        self.0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |phase| {
+                (phase != ABANDONED).then_some(BEFORE_COMMIT)
+            })
+            .is_ok()
     }
 
-    /// The commit of outputs at these places is about to be called. False once abandoned: it must not
-    /// be.
-    pub(crate) fn enter_commit(&self, places: Vec<Option<Place>>) -> bool {
-        let mut state = self.state();
-        let goes_on = state.stage == Stage::BeforeCommit;
-        if goes_on {
-            state.stage = Stage::Committing;
-            state.places = places;
-        }
-        goes_on
+    /// The commit is about to be called. False once abandoned: it must not be.
+    pub(crate) fn enter_commit(&self) -> bool {
+        self.0
+            .compare_exchange(
+                BEFORE_COMMIT,
+                COMMITTING,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            )
+            .is_ok()
     }
 
     /// Nobody waits any more. Returns whether a commit may have been sent.
     pub(crate) fn abandon(&self) -> bool {
-        let before = mem::replace(&mut self.state().stage, Stage::Abandoned);
-        before == Stage::Committing
-    }
-
-    /// Where the outputs of the last transaction were written, by index, if its commit was tried.
-    pub(crate) fn take_places(&self) -> Vec<Option<Place>> {
-        mem::take(&mut self.state().places)
+        self.0.swap(ABANDONED, Ordering::AcqRel) == COMMITTING
     }
 }
 
@@ -308,7 +279,7 @@ mod tests {
         let phase = Phase::new();
         assert!(phase.begin());
         assert!(!phase.abandon());
-        assert!(!phase.enter_commit(Vec::new()));
+        assert!(!phase.enter_commit());
         assert!(!phase.begin());
     }
 
@@ -316,12 +287,7 @@ mod tests {
     fn a_transaction_abandoned_while_committing_is_ambiguous() {
         let phase = Phase::new();
         assert!(phase.begin());
-        let place = Place {
-            partition: 3,
-            offset: 7,
-        };
-        assert!(phase.enter_commit(vec![Some(place)]));
+        assert!(phase.enter_commit());
         assert!(phase.abandon());
-        assert_eq!(phase.take_places(), [Some(place)]);
     }
 }

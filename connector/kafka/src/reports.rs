@@ -4,13 +4,12 @@
 //! those of an aborted round may come late and must not count for the next.
 
 use std::{
-    mem,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use rdkafka::{
-    ClientContext, Message,
+    ClientContext,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     producer::{DeliveryResult, ProducerContext},
@@ -30,13 +29,6 @@ const _: () = assert!(
     usize::BITS == 64,
     "round and index of a message share one word of 64 bits"
 );
-
-/// Where an output was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) partition: i32,
-    pub(crate) offset: i64,
-}
 
 /// A report that an output was not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,8 +73,6 @@ struct Round {
     outstanding: usize,
     /// By index, whether it was reported.
     reported: Vec<bool>,
-    /// By index, where it was written.
-    places: Vec<Option<Place>>,
     undelivered: Vec<Undelivered>,
 }
 
@@ -99,7 +89,6 @@ impl Tally {
             number: round.number.wrapping_add(1),
             outstanding: outputs,
             reported: vec![false; outputs],
-            places: vec![None; outputs],
             undelivered: Vec::new(),
         };
         round.number
@@ -110,12 +99,7 @@ impl Tally {
         ((round as usize) << INDEX_BITS) | (index & u32::MAX as usize)
     }
 
-    /// Where the outputs of the present round were written, by index; gone then.
-    pub(crate) fn take_places(&self) -> Vec<Option<Place>> {
-        mem::take(&mut self.round().places)
-    }
-
-    fn report(&self, label: usize, written: Result<Place, RDKafkaErrorCode>) {
+    fn report(&self, label: usize, error: Option<RDKafkaErrorCode>) {
         let mut round = self.round();
         if label >> INDEX_BITS != round.number as usize {
             return;
@@ -123,15 +107,10 @@ impl Tally {
         let index = label & u32::MAX as usize;
         round.outstanding = round.outstanding.saturating_sub(1);
         round.reported[index] = true;
-        match written {
-            Ok(place) => {
-                if let Some(found) = round.places.get_mut(index) {
-                    *found = Some(place);
-                }
-            }
-            Err(code) => round.undelivered.push(Undelivered { index, code }),
+        if let Some(code) = error {
+            round.undelivered.push(Undelivered { index, code });
         }
-        if round.outstanding == 0 || written.is_err() {
+        if round.outstanding == 0 || error.is_some() {
             drop(round);
             self.changed.notify_all();
         }
@@ -219,14 +198,11 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, label: usize) {
-        let written = match result {
-            Ok(message) => Ok(Place {
-                partition: message.partition(),
-                offset: message.offset(),
-            }),
-            Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
-        };
-        self.tally.report(label, written);
+        let error = result
+            .as_ref()
+            .err()
+            .map(|(error, _)| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail));
+        self.tally.report(label, error);
     }
 }
 
@@ -235,11 +211,6 @@ mod tests {
     use std::{sync::Arc, thread, time::Duration};
 
     use super::*;
-
-    const PLACE: Place = Place {
-        partition: 0,
-        offset: 7,
-    };
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(60)
@@ -253,7 +224,7 @@ mod tests {
             let tally = Arc::clone(&tally);
             thread::spawn(move || {
                 for index in 0..1_000 {
-                    tally.report(Tally::label(round, index), Ok(PLACE));
+                    tally.report(Tally::label(round, index), None);
                 }
             })
         };
@@ -267,7 +238,7 @@ mod tests {
         let round = tally.start(3);
         tally.report(
             Tally::label(round, 2),
-            Err(RDKafkaErrorCode::MessageSizeTooLarge),
+            Some(RDKafkaErrorCode::MessageSizeTooLarge),
         );
         assert!(tally.is_doomed());
         assert_eq!(
@@ -283,13 +254,13 @@ mod tests {
     fn the_cause_is_waited_for_when_its_consequences_come_first() {
         let tally = Tally::default();
         let round = tally.start(2);
-        tally.report(Tally::label(round, 1), Err(RDKafkaErrorCode::PurgeQueue));
+        tally.report(Tally::label(round, 1), Some(RDKafkaErrorCode::PurgeQueue));
         let found = thread::scope(|scope| {
             let waiting =
                 scope.spawn(|| tally.wait_with(soon(), Duration::from_secs(3_600), || ()));
             tally.report(
                 Tally::label(round, 0),
-                Err(RDKafkaErrorCode::MessageSizeTooLarge),
+                Some(RDKafkaErrorCode::MessageSizeTooLarge),
             );
             waiting.join().expect("the other thread only waits")
         });
@@ -303,7 +274,7 @@ mod tests {
     fn a_cause_that_never_comes_is_not_waited_for_to_the_deadline() {
         let tally = Tally::default();
         let round = tally.start(2);
-        tally.report(Tally::label(round, 1), Err(RDKafkaErrorCode::PurgeQueue));
+        tally.report(Tally::label(round, 1), Some(RDKafkaErrorCode::PurgeQueue));
         let found = tally.wait_with(soon(), Duration::ZERO, || ());
         assert_eq!(
             found,
@@ -319,13 +290,13 @@ mod tests {
         let tally = Tally::default();
         let old = tally.start(1);
         let new = tally.start(1);
-        tally.report(Tally::label(old, 0), Err(RDKafkaErrorCode::PurgeQueue));
-        tally.report(Tally::label(old, 0), Ok(PLACE));
+        tally.report(Tally::label(old, 0), Some(RDKafkaErrorCode::PurgeQueue));
+        tally.report(Tally::label(old, 0), None);
         assert_eq!(
             tally.wait(Instant::now(), || ()),
             Err(RoundFailure::Outstanding(vec![0]))
         );
-        tally.report(Tally::label(new, 0), Ok(PLACE));
+        tally.report(Tally::label(new, 0), None);
         assert_eq!(tally.wait(soon(), || ()), Ok(()));
     }
 }

@@ -11,8 +11,8 @@
 //! a partition has no leader right behind it, that transaction is ended again like the others.
 //!
 //! Where a commit was not answered, it is not known yet whether there is anything to end: the committed
-//! offsets tell, and are asked first; where the decision did not reach them, the outputs tell
-//! ([`crate::verdict`]). That is waited for without a bound, as the next commit could take along what
+//! offsets tell, and are asked first; where the decision did not reach them, the coordinator's
+//! log is ([`crate::verdict`]). That is waited for without a bound, as the next commit could take along what
 //! nobody meant to commit.
 //!
 //! Otherwise bounded: outputs that will not be written, as to a topic that is gone, hold nothing up for
@@ -20,11 +20,9 @@
 //! outputs, or a place in the group, nothing is given up. What is not taken in one transaction's time is
 //! parted, and ended by one transaction after the other: a log may have become slower since.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use aligner_pipeline::Delivery;
-
-use crate::verdict::Witnesses;
 
 /// Attempts to end it.
 const MAX_ATTEMPTS: u32 = 60;
@@ -39,8 +37,8 @@ struct LeftOpen {
     /// What was to be delivered, in parts; the last one is next.
     parts: Vec<Arc<Vec<Delivery>>>,
     attempts: u32,
-    /// What its outputs are to be found by, where it may have been committed after all.
-    in_doubt: Option<Arc<Witnesses>>,
+    /// When it began, where it may have been committed after all.
+    in_doubt: Option<SystemTime>,
 }
 
 impl Unended {
@@ -50,15 +48,11 @@ impl Unended {
     }
 
     /// Remembers one whose commit was not answered.
-    pub(crate) fn remember_in_doubt(
-        &mut self,
-        deliveries: &Arc<Vec<Delivery>>,
-        witnesses: Arc<Witnesses>,
-    ) {
-        self.keep(deliveries, Some(witnesses));
+    pub(crate) fn remember_in_doubt(&mut self, deliveries: &Arc<Vec<Delivery>>, began: SystemTime) {
+        self.keep(deliveries, Some(began));
     }
 
-    fn keep(&mut self, deliveries: &Arc<Vec<Delivery>>, in_doubt: Option<Arc<Witnesses>>) {
+    fn keep(&mut self, deliveries: &Arc<Vec<Delivery>>, in_doubt: Option<SystemTime>) {
         debug_assert!(
             self.is_empty(),
             "what was left open is ended before the next"
@@ -71,9 +65,9 @@ impl Unended {
     }
 
     /// The one of which it is not known whether it was committed, if it is of that kind.
-    pub(crate) fn in_doubt(&self) -> Option<(Arc<Vec<Delivery>>, Arc<Witnesses>)> {
+    pub(crate) fn in_doubt(&self) -> Option<(Arc<Vec<Delivery>>, SystemTime)> {
         let left = self.0.as_ref()?;
-        Some((left.parts.last().cloned()?, left.in_doubt.clone()?))
+        Some((left.parts.last().cloned()?, left.in_doubt?))
     }
 
     /// It was not committed.
@@ -275,7 +269,7 @@ mod tests {
         let (deliveries, mut unended) = left_open();
         assert!(unended.in_doubt().is_none());
         unended.forget();
-        unended.remember_in_doubt(&deliveries, Arc::default());
+        unended.remember_in_doubt(&deliveries, SystemTime::now());
         let (doubtful, _) = unended.in_doubt().expect("it is in doubt");
         assert!(Arc::ptr_eq(&doubtful, &deliveries));
         unended.was_not_committed();
