@@ -131,7 +131,7 @@ impl Json {
         self.get(key).map_or(Ok(default), |value| {
             value
                 .as_bool()
-                .ok_or_else(|| self.problem(key, "must be true or false".to_owned()))
+                .ok_or_else(|| self.problem(key, format!("is {value}; it must be true or false")))
         })
     }
 
@@ -145,7 +145,10 @@ impl Json {
                 value
                     .as_f64()
                     .filter(|number| number.is_finite() && *number >= 0.0)
-                    .ok_or_else(|| self.problem(key, "must be a number".to_owned()))
+                    .ok_or_else(|| {
+                        let expected = "it must be a number from 0 on";
+                        self.problem(key, format!("is {value}; {expected}"))
+                    })
             })
             .transpose()
     }
@@ -250,5 +253,26 @@ impl Json {
                 .map_or_else(|| "null".to_owned(), Value::to_string),
             supported,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_of_the_wrong_kind_is_shown_with_what_would_do() {
+        let json = br#"{"theta": -1, "epsilon": "1e-5", "tied": 1, "cap": 2.5, "bias": true}"#;
+        let json = Json::parse("config.json", json).expect("an object");
+        let number = |key| json.optional_number(key).map_err(|error| error.to_string());
+        for (key, value) in [("theta", "-1"), ("epsilon", "\"1e-5\""), ("bias", "true")] {
+            let problem = format!("config.json: {key} is {value}; it must be a number from 0 on");
+            assert_eq!(number(key), Err(problem));
+        }
+        assert_eq!(number("cap"), Ok(Some(2.5)));
+        let tied = json.flag_or("tied", false).expect_err("it is refused");
+        let problem = "config.json: tied is 1; it must be true or false";
+        assert_eq!(tied.to_string(), problem);
+        assert!(json.flag_or("bias", false).expect("a switch"));
     }
 }

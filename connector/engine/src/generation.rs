@@ -92,11 +92,12 @@ impl Generation {
             }
         }
         let key = "repetition_penalty";
-        let penalty = of(key).number_or(key, 1.0)?;
-        if penalty <= 0.0 {
+        let said = of(key).get(key).and_then(Value::as_f64);
+        if let Some(penalty) = said.filter(|&penalty| penalty <= 0.0) {
             let problem = format!("is {penalty}; it must be above 0, and 1 is no penalty");
             return Err(of(key).problem(key, problem));
         }
+        let penalty = of(key).number_or(key, 1.0)?;
         let key = "eos_token_id";
         Ok(Self {
             eos: of(key).ids(key)?,
@@ -237,13 +238,14 @@ mod tests {
             assert!(error.starts_with(&start), "{error}");
             assert!(error.contains("remove the key"), "{error}");
         }
-        assert_eq!(
-            read(&json!({"repetition_penalty": 0})),
-            Err(
-                "generation_config.json: repetition_penalty is 0; it must be above 0, and 1 is no \
-                 penalty"
-                    .to_owned()
-            )
-        );
+        for penalty in ["0", "-1", "-0.5"] {
+            let value: Value = serde_json::from_str(penalty).expect("a number");
+            let refused = read(&json!({"repetition_penalty": value}));
+            let problem = format!(
+                "generation_config.json: repetition_penalty is {penalty}; it must be above 0, and \
+                 1 is no penalty"
+            );
+            assert_eq!(refused, Err(problem));
+        }
     }
 }

@@ -202,7 +202,7 @@ mod tests {
             ),
             (
                 json!({"rope_scaling": {"rope_theta": "1e4"}}),
-                "config.json: rope_scaling.rope_theta must be a number",
+                "config.json: rope_scaling.rope_theta is \"1e4\"; it must be a number from 0 on",
             ),
         ] {
             assert_eq!(rope_theta(changes).expect_err(message), message);
@@ -232,7 +232,7 @@ mod tests {
             (
                 "rms_norm_eps",
                 json!(-1.0),
-                "config.json: rms_norm_eps must be a number",
+                "config.json: rms_norm_eps is -1.0; it must be a number from 0 on",
             ),
             (
                 "max_position_embeddings",
