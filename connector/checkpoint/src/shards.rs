@@ -31,11 +31,14 @@ pub fn shards(index: &[u8], file: &str) -> Result<BTreeSet<String>, CheckpointEr
     map.iter()
         .map(|(tensor, name)| {
             let beside = name.as_str().filter(|name| {
-                Path::new(name)
-                    .file_name()
-                    .is_some_and(|file| file == *name)
+                let alone = Path::new(name).file_name();
+                // Names are printed, and a terminal obeys what stands between control characters.
+                alone.is_some_and(|file| file == *name) && !name.chars().any(char::is_control)
             });
             beside.map(str::to_owned).ok_or_else(|| {
+                let name = name
+                    .as_str()
+                    .map_or_else(|| name.to_string(), |name| format!("{name:?}"));
                 malformed(format!(
                     "its weight_map has {tensor:?} in {name}, which is not the name of a file \
                      beside it"
@@ -71,6 +74,10 @@ mod tests {
                 r#"has "a" in "..", which"#,
             ),
             (r#"{"weight_map": {"a": 1}}"#, r#"has "a" in 1, which"#),
+            (
+                r#"{"weight_map": {"a": "1\u001b[2K\u009b.safetensors"}}"#,
+                r#"has "a" in "1\u{1b}[2K\u{9b}.safetensors", which"#,
+            ),
         ] {
             let error = read(index).expect_err(index).to_string();
             assert!(error.contains(problem), "{index}: {error}");

@@ -89,7 +89,7 @@ impl Engine {
             .map(|token| {
                 texts.special(token).ok_or_else(|| LoadError::Setting {
                     setting: "unchanged_token",
-                    value: token.clone(),
+                    value: format!("{token:?}"),
                     problem: format!("is not a special token of {}", loaded.tokenizer_file),
                 })
             })
@@ -250,8 +250,9 @@ fn refuse_single_words(texts: &Texts, template: &Template, file: &str) -> Result
         file: file.to_owned(),
         key: "added_tokens".to_owned(),
         problem: format!(
-            "has single_word = true for {marker}, a marker of the prompt template, which would be \
-             text beside a letter or a digit; set it to false"
+            "has single_word = true for {}, a marker of the prompt template, which would be \
+             text beside a letter or a digit; set it to false",
+            marker.escape_debug()
         ),
     }
     .into())

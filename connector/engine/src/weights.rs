@@ -196,7 +196,7 @@ fn shard_names(files: &Files) -> Result<Vec<String>, LoadError> {
     let names = shards(&index, &files.file(INDEX))?;
     if let Some(name) = names.iter().find(|name| !files.exists(name)) {
         return Err(LoadError::MissingFile {
-            file: name.clone(),
+            file: name.escape_debug().to_string(),
             origin: files.origin(),
             hint: "model.safetensors.index.json lists it as a shard",
         });

@@ -726,7 +726,7 @@ fn settings_that_this_build_cannot_serve_are_refused_with_what_would_work() {
         profile: Some(profile(Some("<nope>"), "{}")),
         ..options()
     });
-    let start = "unchanged_token = <nope> is not a special token of ";
+    let start = "unchanged_token = \"<nope>\" is not a special token of ";
     assert!(unknown.starts_with(start), "{unknown}");
     assert!(
         unknown.ends_with("fixtures/llama2/tokenizer.json"),
