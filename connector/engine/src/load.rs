@@ -247,7 +247,7 @@ impl Loaded {
             (Device::Cuda(number), _) => {
                 let element = self.plan.element();
                 let driver = cuda::Driver::open(number)?;
-                let cuda = Cuda::new(driver, number, &decoder, element, self.budget)?;
+                let cuda = Cuda::new(driver, number, &decoder, &self.origin, element, self.budget)?;
                 Ok(Box::new(cuda))
             }
             #[cfg(not(feature = "cuda"))]

@@ -17,7 +17,7 @@ mod gpu;
 
 use std::sync::Arc;
 
-use aligner_checkpoint::{Activation, CONFIG, CheckpointError, Config};
+use aligner_checkpoint::{Activation, CheckpointError, Config};
 use half::bf16;
 
 #[cfg(feature = "cuda")]
@@ -122,18 +122,19 @@ pub(crate) struct Cuda<G> {
 impl<G: Gpu> Cuda<G> {
     /// A worker on device `number` with room for `pages` pages; uploads the weights, which must be
     /// f32, and takes one step of `step_tokens` rows and `running` sequences, so that what does not
-    /// fit or work is found at start.
+    /// fit or work is found at start. `origin` is what errors call the checkpoint.
     pub(crate) fn new(
         mut gpu: G,
         number: usize,
         decoder: &Decoder,
+        origin: &str,
         element: Element,
         budget: Budget,
     ) -> Result<Self, LoadError> {
         let config = &decoder.config;
         if config.head > MOST_HEAD || config.head % 2 == 1 {
             return Err(CheckpointError::Unsupported {
-                file: CONFIG.to_owned(),
+                file: origin.to_owned(),
                 key: "head_dim".to_owned(),
                 value: config.head.to_string(),
                 supported: "even sizes up to 256 on CUDA",

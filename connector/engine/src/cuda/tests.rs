@@ -89,7 +89,7 @@ fn check<G: Gpu>(
         let decoder = decoder(family);
         let mut cpu = Cpu::new(Arc::clone(&decoder), NonZeroUsize::MIN, BUDGET.pages);
         let (expected, expected_readings) = run(&mut cpu, tokens);
-        let mut cuda = Cuda::new(device(), 0, &decoder, element, BUDGET)
+        let mut cuda = Cuda::new(device(), 0, &decoder, "models/tiny", element, BUDGET)
             .unwrap_or_else(|error| panic!("{family}: {error}"));
         let (logits, readings) = run(&mut cuda, tokens);
         let size = expected.iter().fold(0.0_f32, |size, x| size.max(x.abs()));
@@ -171,12 +171,19 @@ fn check_readings(mut gpu: impl Gpu) {
 fn a_head_that_the_kernels_have_no_room_for_is_refused() {
     let mut decoder = Arc::into_inner(decoder("llama2")).expect("it is not shared");
     decoder.config.head = 512;
-    let problem = Cuda::new(Emulated::new(), 0, &decoder, Element::F32, BUDGET)
-        .err()
-        .expect("it is too large");
+    let problem = Cuda::new(
+        Emulated::new(),
+        0,
+        &decoder,
+        "models/tiny",
+        Element::F32,
+        BUDGET,
+    )
+    .err()
+    .expect("it is too large");
     assert_eq!(
         problem.to_string(),
-        "config.json: head_dim = 512 is not supported; supported: even sizes up to 256 on CUDA"
+        "models/tiny: head_dim = 512 is not supported; supported: even sizes up to 256 on CUDA"
     );
 }
 
@@ -193,7 +200,7 @@ fn a_device_without_room_is_named_at_start_or_lost_at_a_larger_step() {
     let decoder = decoder("llama2");
     let cuda = |room| {
         let gpu = Emulated::with_room(room);
-        Cuda::new(gpu, 3, &decoder, Element::F32, BUDGET)
+        Cuda::new(gpu, 3, &decoder, "models/tiny", Element::F32, BUDGET)
     };
     let problem = cuda(1_000).err().expect("the model does not fit");
     assert!(
@@ -233,7 +240,15 @@ fn a_device_without_room_is_named_at_start_or_lost_at_a_larger_step() {
 #[test]
 fn logits_are_handed_over_only_where_they_are_wanted() {
     let decoder = decoder("llama2");
-    let mut cuda = Cuda::new(Emulated::new(), 0, &decoder, Element::F32, BUDGET).expect("loads");
+    let mut cuda = Cuda::new(
+        Emulated::new(),
+        0,
+        &decoder,
+        "models/tiny",
+        Element::F32,
+        BUDGET,
+    )
+    .expect("loads");
     let (mut step, mut outcome) = (Step::default(), Outcome::default());
     step.push(&[1, 2, 3], 0, 2, &[0]);
     cuda.forward(&step, &mut outcome).expect("works");
