@@ -27,9 +27,13 @@
 //! pieces that begin with white space. In a `tokenizer.json` that transformers has saved again
 //! stands what the class does.
 
+mod charsmap;
 mod layout;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    panic::catch_unwind,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use aligner::prompt::{Piece, Template};
 use tokenizers::{Encoding, Token, Tokenizer};
@@ -56,7 +60,7 @@ pub struct Texts {
 #[error("{FILE} cannot encode this text: its model failed")]
 pub struct EncodeError;
 
-/// A `tokenizer.json` that is none; the message is the parser's.
+/// A `tokenizer.json` that is none; the message says why, as a rule in the parser's words.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct TokenizerError(String);
@@ -67,9 +71,14 @@ impl Texts {
     /// # Errors
     /// If they are none.
     pub fn from_json(json: &[u8]) -> Result<Self, TokenizerError> {
-        Tokenizer::from_bytes(json)
-            .map(Self::new)
-            .map_err(|error| TokenizerError(error.to_string()))
+        if let Some(problem) = charsmap::problem(json) {
+            return Err(TokenizerError(problem));
+        }
+        // The library indexes and subtracts by what the file says.
+        match catch_unwind(|| Tokenizer::from_bytes(json).map(Self::new)) {
+            Ok(read) => read.map_err(|error| TokenizerError(error.to_string())),
+            Err(_) => Err(TokenizerError("its parser panicked".to_owned())),
+        }
     }
 
     fn new(mut parsing: Tokenizer) -> Self {
@@ -466,6 +475,20 @@ mod tests {
             encoded("{question}<a>{answer}");
             encoded("{question} {answer}");
         }
+    }
+
+    #[test]
+    fn a_file_that_its_parser_panics_on_is_refused() {
+        let merges = (r#""merges": []"#, r#""merges": ["h i"]"#);
+        let prefix = (
+            r#""fuse_unk": false"#,
+            r#""fuse_unk": false, "continuing_subword_prefix": "@@@@""#,
+        );
+        let json = [merges, prefix]
+            .iter()
+            .fold(json("null"), |json, (old, new)| json.replace(*old, new));
+        let problem = Texts::from_json(json.as_bytes()).err().expect("refused");
+        assert_eq!(problem.to_string(), "its parser panicked");
     }
 
     #[test]
