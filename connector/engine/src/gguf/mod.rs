@@ -5,6 +5,7 @@
 //! (Q4_1, Q5, the other K-quants, F16, BF16) is widened to f32 exactly, unless a smaller type was
 //! asked for.
 
+mod content;
 mod ends;
 mod keys;
 mod sample;
@@ -26,7 +27,7 @@ use candle_core::{
 };
 
 pub(crate) use self::sample::Sample;
-use self::{ends::ends, text::integer, types::unreadable};
+use self::{content::content, ends::ends, text::integer};
 use crate::{
     LoadError,
     rows::{Rows, Stored},
@@ -51,7 +52,7 @@ impl GgufFile {
             source,
         })?;
         let mut reader = BufReader::new(file);
-        let content = Content::read(&mut reader).map_err(|error| unreadable(&origin, &error))?;
+        let content = content(&mut reader, &origin)?;
         let mut file = Self {
             origin,
             content,
