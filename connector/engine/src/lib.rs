@@ -20,6 +20,7 @@ mod engine;
 mod error;
 mod generation;
 mod gguf;
+mod header;
 mod inbox;
 mod job;
 mod kernels;

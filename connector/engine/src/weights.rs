@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     LoadError,
     gguf::GgufFile,
+    header,
     rows::{Rows, Stored},
     source::Files,
 };
@@ -52,11 +53,15 @@ impl<'a> Weights<'a> {
             }
             Files::Folder(folder) => {
                 let names = shard_names(files)?;
-                let mut digest = Sha256::new();
-                for name in &names {
-                    hash_file(&folder.join(name), &mut digest)?;
-                }
                 let paths: Vec<_> = names.iter().map(|name| folder.join(name)).collect();
+                // Before minutes go into a digest.
+                for path in &paths {
+                    header::check(path)?;
+                }
+                let mut digest = Sha256::new();
+                for path in &paths {
+                    hash_file(path, &mut digest)?;
+                }
                 // SAFETY: as with every mapped file, nobody may truncate it while it is read;
                 // checkpoints are written once, and the map is dropped when loading ends.
                 let mapped = unsafe { MmapedSafetensors::multi(&paths) }.map_err(malformed)?;
