@@ -369,10 +369,25 @@ fn read_out(
         Epilogue::Store,
         logits,
     );
-    if let Some(cap) = final_softcap {
-        softcap(floats, cap, logits);
-    }
+    let Some(cap) = final_softcap else {
+        read(pool, floats, logits, vocab, &mut outcome.readings);
+        return;
+    };
+    // Behind the cap all are finite, whatever they were.
+    let finite: Vec<bool> = logits.chunks_exact(vocab).map(are_finite).collect();
+    softcap(floats, cap, logits);
     read(pool, floats, logits, vocab, &mut outcome.readings);
+    for (reading, finite) in outcome.readings.iter_mut().zip(finite) {
+        reading.finite &= finite;
+    }
+}
+
+/// Without a branch, so that it costs little beside the product that made the numbers.
+fn are_finite(values: &[f32]) -> bool {
+    const EXPONENT: u32 = 0x7f80_0000;
+    !values.iter().fold(false, |any, value| {
+        any | (value.to_bits() & EXPONENT == EXPONENT)
+    })
 }
 
 /// What each sequence attends to; in the last layer only rows that need logits do.
@@ -436,6 +451,26 @@ mod tests {
             .expect("a CPU does not fail");
         bits.extend(outcome.logits.iter().map(|value| value.to_bits()));
         bits
+    }
+
+    #[test]
+    fn logits_that_are_no_numbers_are_noticed_behind_a_cap_too() {
+        for family in ["llama2", "gemma2"] {
+            for isa in Isa::available() {
+                for (weight, expected) in [(1.0, true), (f32::NAN, false)] {
+                    let mut decoder = fixture(family, WeightPrecision::F32, isa);
+                    decoder.norm.fill(weight);
+                    let mut cpu = Cpu::new(Arc::new(decoder), NonZeroUsize::MIN, 1);
+                    let (mut step, mut outcome) = (Step::default(), Outcome::default());
+                    step.push(&[3, 4, 5], 0, 2, &[0]);
+                    cpu.forward(&step, &mut outcome)
+                        .expect("a CPU does not fail");
+                    let finite = outcome.readings.iter().map(|reading| reading.finite);
+                    let finite: Vec<bool> = finite.collect();
+                    assert_eq!(finite, [expected; 2], "{family} on {isa}");
+                }
+            }
+        }
     }
 
     #[test]
