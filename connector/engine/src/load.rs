@@ -72,29 +72,42 @@ impl Loaded {
             .into_owned();
         let config_file = files.file(CONFIG);
         let config = Config::read(&Json::parse(&config_file, &config_bytes)?)?;
-        let Generation {
-            mut eos,
-            repetition_penalty,
-        } = match files.optional(generation::FILE)? {
-            Some(bytes) => Generation::from_json(&files.file(generation::FILE), &bytes)?,
-            None => Generation::from_config(&config_file, &config_bytes)?,
+        let (generation_file, generation) = match files.optional(generation::FILE)? {
+            Some(bytes) => {
+                let file = files.file(generation::FILE);
+                let generation = Generation::from_json(&file, &bytes)?;
+                (file, generation)
+            }
+            None => {
+                let generation = Generation::from_config(&config_file, &config_bytes)?;
+                (config_file, generation)
+            }
+        };
+        let vocab = config.vocab;
+        let of_vocabulary = |ids: &[u32]| -> Vec<u32> {
+            let ids = ids.iter().copied();
+        let mut eos = of_vocabulary(&generation.eos);
+            ids.filter(|&id| (id as usize) < vocab).collect()
         };
         // Where that names none, transformers ends nowhere; config.json or the class may know. This
         // differs on purpose, and docs/operations.md tells users: no output would end otherwise.
         if eos.is_empty() {
-            eos.clone_from(&config.eos);
+            eos = of_vocabulary(&config.eos);
         }
         let weights = Weights::open(&files)?;
         let weights_sha256 = weights.sha256();
         let decoder = Decoder::load(config, &weights, plan.precision, plan.isa)?;
-        let tokenizer = files.optional(TOKENIZER)?.map(std::borrow::Cow::into_owned);
-        let tokenizer = Ok(tokenizer);
+        // Whoever counts in tokens says where to stop.
+        let tokenizer = match files.optional(TOKENIZER)? {
+            Some(_) if eos.is_empty() => Err(endless(generation_file, vocab)),
+            tokenizer => Ok(tokenizer.map(std::borrow::Cow::into_owned)),
+        };
         let profile = read_profile(&files)?;
         let parts = Parts {
             name: files.name(),
             origin: files.origin(),
             eos,
-            repetition_penalty,
+            repetition_penalty: generation.repetition_penalty,
             tokenizer,
             tokenizer_file: files.file(TOKENIZER),
             sample: None,
@@ -131,6 +144,7 @@ impl Loaded {
                 Err(problem) => (Err(problem), None),
             },
             None => (file.tokenizer(), None),
+            Ok(None) => Err(no_tokenizer_within(&origin)),
         };
         // Whoever counts in tokens says where to stop.
         let tokenizer = match tokenizer {
@@ -370,6 +384,29 @@ fn no_tokenizer(origin: String) -> LoadError {
 }
 
 /// The profile beside the weights.
+/// The same of a GGUF file, from which nobody makes a `tokenizer.json`.
+fn no_tokenizer_within(origin: &str) -> LoadError {
+    CheckpointError::Key {
+        file: origin.to_owned(),
+        key: "tokenizer.ggml.model".to_owned(),
+        problem: "names no tokenizer; put the model's tokenizer.json beside the file".to_owned(),
+    }
+    .into()
+}
+
+/// That nothing a folder says ends an output.
+fn endless(file: String, vocab: usize) -> LoadError {
+    CheckpointError::Key {
+        file,
+        key: "eos_token_id".to_owned(),
+        problem: format!(
+            "names no token of the {vocab} that the model has, so that every correction would run \
+             to its limit; set it to the id of the token that ends an output"
+        ),
+    }
+    .into()
+}
+
 fn read_profile(files: &Files) -> Result<Option<Profile>, LoadError> {
     const FILE: &str = "aligner.json";
     let json = files.optional(FILE)?;

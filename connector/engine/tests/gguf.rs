@@ -413,6 +413,13 @@ fn a_gguf_file_that_cannot_be_used_is_refused_with_key_and_value() {
         "FOLDER/tiny.gguf: tokenizer.ggml.pre = tekken is not supported; put tokenizer.json beside \
          the file, or use gpt-2, smollm, llama-bpe or qwen2"
     );
+    assert_eq!(
+        refusal(&|metadata| {
+            metadata.remove("tokenizer.ggml.model");
+        }),
+        "FOLDER/tiny.gguf: tokenizer.ggml.model names no tokenizer; put the model's tokenizer.json \
+         beside the file"
+    );
     let scaled = |key: &'static str, value: f32| {
         move |metadata: &mut HashMap<String, Value>| {
             let kind = Value::String("yarn".to_owned());
