@@ -3,7 +3,8 @@
 //! A page of computed tokens is immutable, so sequences that begin alike share it: the template's
 //! head, a question asked about several answers, a sequence that was preempted and comes back. A
 //! page is found by its exact tokens and the page before it; no hash is trusted alone. Freed
-//! pages keep their contents until the space is needed.
+//! pages keep their contents until the space is needed. So in the end all memory of the store is in
+//! use; but a page that holds nothing worth finding is used again before a fresh one is.
 //!
 //! Only numbers here; the store itself belongs to the backend.
 
@@ -26,7 +27,7 @@ struct Page {
     holders: u32,
     /// Number of its content, if it can be found; numbers are never used again.
     content: Option<(u64, Content)>,
-    /// Counts how often it was queued as free, to tell stale entries of the queue.
+    /// Counts how often it was queued as kept, to tell stale entries of the queue.
     freed: u32,
 }
 
@@ -34,9 +35,12 @@ struct Page {
 #[derive(Debug)]
 pub(crate) struct PagePool {
     pages: Vec<Page>,
-    /// Pages without holders, the longest free first; an entry counts only if its number of
-    /// freeings is the page's.
-    free: VecDeque<(u32, u32)>,
+    /// Pages without holders that hold nothing worth finding, those that were never taken at the
+    /// bottom.
+    blank: Vec<u32>,
+    /// Pages without holders that kept their contents, the longest free first; an entry counts only
+    /// if its number of freeings is the page's.
+    kept: VecDeque<(u32, u32)>,
     free_count: usize,
     found: HashMap<Content, u32>,
     next_content: u64,
@@ -50,7 +54,8 @@ impl PagePool {
         let count = u32::try_from(pages).expect("a page number fits 32 bits");
         Self {
             pages: vec![Page::default(); pages],
-            free: (0..count).map(|page| (page, 0)).collect(),
+            blank: (0..count).rev().collect(),
+            kept: VecDeque::new(),
             free_count: pages,
             found: HashMap::new(),
             next_content: ROOT + 1,
@@ -66,9 +71,15 @@ impl PagePool {
         self.free_count
     }
 
-    /// Takes the page that was free longest, and forgets what it held.
+    /// Takes a page that holds nothing, the one that was freed last, whose memory is at hand; or
+    /// else the one that was free longest, and forgets what it held.
     pub(crate) fn take(&mut self) -> Option<u32> {
-        while let Some((number, freed)) = self.free.pop_front() {
+        if let Some(number) = self.blank.pop() {
+            self.pages[number as usize].holders = 1;
+            self.free_count -= 1;
+            return Some(number);
+        }
+        while let Some((number, freed)) = self.kept.pop_front() {
             let page = &mut self.pages[number as usize];
             if page.holders > 0 || page.freed != freed {
                 continue;
@@ -89,8 +100,13 @@ impl PagePool {
         assert!(page.holders > 0, "only a holder releases a page");
         page.holders -= 1;
         if page.holders == 0 {
-            page.freed = page.freed.wrapping_add(1);
-            self.free.push_back((number, page.freed));
+            // Without content nobody finds it: it stays free until it is taken.
+            if page.content.is_some() {
+                page.freed = page.freed.wrapping_add(1);
+                self.kept.push_back((number, page.freed));
+            } else {
+                self.blank.push(number);
+            }
             self.free_count += 1;
         }
     }
@@ -137,5 +153,59 @@ impl PagePool {
     pub(crate) fn forget(&mut self) {
         self.found.clear();
         self.pages.iter_mut().for_each(|page| page.content = None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKENS: Tokens = [7; PAGE_TOKENS];
+
+    #[test]
+    fn memory_that_holds_nothing_worth_finding_is_used_again_before_fresh_memory_is() {
+        let mut pool = PagePool::new(4);
+        for _ in 0..10 {
+            let pages: Vec<u32> = (0..2).map(|_| pool.take().expect("a page")).collect();
+            assert!(pages.iter().all(|&page| page < 2), "{pages:?}");
+            assert_eq!(pool.free(), 2);
+            pages.into_iter().for_each(|page| pool.release(page));
+        }
+    }
+
+    #[test]
+    fn what_is_worth_finding_is_kept_while_there_is_other_room_and_the_oldest_goes_first() {
+        let mut pool = PagePool::new(3);
+        let mut publish = |token: u32| {
+            let page = pool.take().expect("a page");
+            pool.publish(page, ROOT, [token; PAGE_TOKENS]);
+            pool.release(page);
+            page
+        };
+        let (first, second) = (publish(7), publish(8));
+        assert_ne!(first, second);
+        let mut found = Vec::new();
+        pool.share(&TOKENS, &mut found);
+        assert_eq!(found, [first]);
+        pool.release(first);
+        // The first was used since, so that the second was free longer.
+        let rest: Vec<u32> = std::iter::from_fn(|| pool.take()).collect();
+        assert_eq!(rest[1..], [second, first]);
+        assert_eq!((pool.free(), pool.take()), (0, None));
+        pool.share(&TOKENS, &mut found);
+        assert_eq!(found, [first], "it is not found a second time");
+    }
+
+    #[test]
+    fn a_page_whose_content_was_forgotten_while_it_was_kept_is_taken_once() {
+        let mut pool = PagePool::new(2);
+        let page = pool.take().expect("a page");
+        pool.publish(page, ROOT, TOKENS);
+        pool.release(page);
+        pool.forget();
+        let taken: Vec<u32> = std::iter::from_fn(|| pool.take()).collect();
+        assert_eq!(taken.len(), 2);
+        assert_ne!(taken[0], taken[1]);
+        assert_eq!(pool.free(), 0);
     }
 }
