@@ -33,6 +33,7 @@ mod pages;
 mod penalty;
 pub mod probe;
 mod request;
+mod room;
 mod rope;
 mod rows;
 mod rules;

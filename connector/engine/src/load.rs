@@ -24,6 +24,7 @@ use crate::{
     gguf::{GgufFile, Sample},
     kernels::{self, Isa, KvPrecision},
     penalty::Penalty,
+    room,
     scheduler::Budget,
     source::Files,
     weights::{Weights, hash_file},
@@ -51,11 +52,6 @@ pub(crate) struct Loaded {
     weights_sha256: [u8; 32],
     config_bytes: Vec<u8>,
 }
-
-/// Keys and values of a worker take at most this much memory unless `kv_tokens` says otherwise.
-const KV_BYTES: usize = 2 << 30;
-/// And no more tokens than this.
-const KV_TOKENS: usize = 1 << 16;
 
 impl Loaded {
     pub(crate) fn load(options: &EngineOptions) -> Result<Self, LoadError> {
@@ -86,11 +82,11 @@ impl Loaded {
         let vocab = config.vocab;
         let of_vocabulary = |ids: &[u32]| -> Vec<u32> {
             let ids = ids.iter().copied();
-        let mut eos = of_vocabulary(&generation.eos);
             ids.filter(|&id| (id as usize) < vocab).collect()
         };
         // Where that names none, transformers ends nowhere; config.json or the class may know. This
         // differs on purpose, and docs/operations.md tells users: no output would end otherwise.
+        let mut eos = of_vocabulary(&generation.eos);
         if eos.is_empty() {
             eos = of_vocabulary(&config.eos);
         }
@@ -144,11 +140,11 @@ impl Loaded {
                 Err(problem) => (Err(problem), None),
             },
             None => (file.tokenizer(), None),
-            Ok(None) => Err(no_tokenizer_within(&origin)),
         };
         // Whoever counts in tokens says where to stop.
         let tokenizer = match tokenizer {
             Ok(Some(_)) if eos.is_empty() => Err(file.endless()),
+            Ok(None) => Err(no_tokenizer_within(&origin)),
             tokenizer => tokenizer,
         };
         let profile = read_profile(&folder)?;
@@ -206,6 +202,8 @@ impl Loaded {
                 decoder.bytes(),
             ),
         };
+        let token_bytes = room::token_bytes(config, kv_bytes);
+        let budget = room::budget(config, token_bytes, options.limits);
         let description = Description {
             family: config.family.clone(),
             parameters: decoder.parameters(),
@@ -220,12 +218,12 @@ impl Loaded {
             head_multiply_adds,
             weights_sha256: hex(&weights_sha256),
             threads: plan.workers[0].1.get(),
+            kv_bytes: plan.workers.len() * budget.pages * PAGE_TOKENS * token_bytes,
         };
         let (tokenizer, tokenizer_problem) = match parts.tokenizer {
             Ok(tokenizer) => (tokenizer, None),
             Err(problem) => (None, Some(problem)),
         };
-        let budget = budget(config, kv_bytes, options);
         let floats = decoder.isa.floats;
         let penalty = parts.repetition_penalty;
         Self {
@@ -256,7 +254,10 @@ impl Loaded {
     pub(crate) fn backend(&self, worker: usize) -> Result<Box<dyn Backend>, LoadError> {
         let decoder = Arc::clone(&self.decoder);
         match self.plan.workers[worker] {
-            (Device::Cpu, threads) => Ok(Box::new(Cpu::new(decoder, threads, self.budget.pages))),
+            (Device::Cpu, threads) => {
+                room::expect(self.description.kv_bytes / self.workers(), self.budget)?;
+                Ok(Box::new(Cpu::new(decoder, threads, self.budget.pages)))
+            }
             #[cfg(feature = "cuda")]
             (Device::Cuda(number), _) => {
                 let element = self.plan.element();
@@ -383,7 +384,6 @@ fn no_tokenizer(origin: String) -> LoadError {
     }
 }
 
-/// The profile beside the weights.
 /// The same of a GGUF file, from which nobody makes a `tokenizer.json`.
 fn no_tokenizer_within(origin: &str) -> LoadError {
     CheckpointError::Key {
@@ -407,6 +407,7 @@ fn endless(file: String, vocab: usize) -> LoadError {
     .into()
 }
 
+/// The profile beside the weights.
 fn read_profile(files: &Files) -> Result<Option<Profile>, LoadError> {
     const FILE: &str = "aligner.json";
     let json = files.optional(FILE)?;
@@ -520,19 +521,4 @@ fn workers(options: &EngineOptions) -> Result<Vec<(Device, NonZeroUsize)>, LoadE
             )
         })
         .collect())
-}
-
-fn budget(config: &Config, element_bytes: usize, options: &EngineOptions) -> Budget {
-    let limits = options.limits;
-    let head = config.head.next_multiple_of(PAGE_TOKENS);
-    let token_bytes = 2 * element_bytes * config.layers.len() * config.kv_heads * head;
-    let tokens = limits.kv_tokens.unwrap_or_else(|| {
-        let one_sequence = config.context.min(4096);
-        (KV_BYTES / token_bytes).clamp(one_sequence, KV_TOKENS.max(one_sequence))
-    });
-    Budget {
-        step_tokens: limits.max_step_tokens.max(1),
-        running: limits.max_running.max(1),
-        pages: tokens.div_ceil(PAGE_TOKENS).max(1),
-    }
 }

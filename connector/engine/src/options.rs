@@ -140,7 +140,8 @@ pub struct Limits {
     pub max_step_tokens: usize,
     /// Most sequences in a batch.
     pub max_running: usize,
-    /// Tokens whose keys and values fit; `None` chooses by the model's size.
+    /// Tokens whose keys and values fit into a worker, prompts and outputs together; `None` chooses
+    /// by the model's size. No sequence is longer.
     pub kv_tokens: Option<usize>,
     /// Tokens of past corrections that drafts are made from, about twenty bytes each.
     pub history_tokens: usize,
@@ -189,6 +190,8 @@ pub struct Description {
     pub weights_sha256: String,
     /// Threads of each worker.
     pub threads: usize,
+    /// Bytes that keys and values of all workers take once all of them are in use.
+    pub kv_bytes: usize,
 }
 
 #[cfg(test)]

@@ -722,6 +722,16 @@ fn settings_that_this_build_cannot_serve_are_refused_with_what_would_work() {
         }),
         "dtype = bf16 is not available on the CPU; use f32, q8_0 or q4_k"
     );
+    let huge = refused(EngineOptions {
+        limits: Limits {
+            kv_tokens: Some(1 << 40),
+            ..Limits::default()
+        },
+        ..options()
+    });
+    let start = "kv_tokens = 1099511627776 takes ";
+    let end = " MiB for keys and values, which this system does not give; set it lower";
+    assert!(huge.starts_with(start) && huge.ends_with(end), "{huge}");
     let unknown = refused(EngineOptions {
         profile: Some(profile(Some("<nope>"), "{}")),
         ..options()

@@ -44,12 +44,14 @@ impl Loaded {
             Self::Engine(engine) => {
                 let model = engine.describe();
                 format!(
-                    "{} {:.1} M parameters, {}, {} kernels, {} threads, weights sha256 {}",
+                    "{} {:.1} M parameters, {}, {} kernels, {} threads, up to {} MiB of keys and \
+                     values, weights sha256 {}",
                     model.family,
                     model.parameters as f64 / 1e6,
                     model.dtype,
                     model.kernels,
                     model.threads,
+                    model.kv_bytes.div_ceil(1 << 20),
                     &model.weights_sha256[..16]
                 )
             }
@@ -129,6 +131,7 @@ pub fn engine_options(settings: &config::Aligner) -> anyhow::Result<EngineOption
     options.decoding = decoding(settings);
     options.speculation = settings.speculation;
     options.limits.history_tokens = settings.history_tokens as usize;
+    options.limits.kv_tokens = settings.kv_tokens.map(|tokens| tokens as usize);
     Ok(options)
 }
 

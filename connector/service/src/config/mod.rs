@@ -252,6 +252,8 @@ pub struct Aligner {
     pub speculation: Speculation,
     /// Tokens of past corrections that guesses are made from.
     pub history_tokens: u32,
+    /// Tokens whose keys and values fit into a worker; by the model's size when null.
+    pub kv_tokens: Option<u32>,
     /// An OpenAI-compatible completions server, used with `model: remote`.
     pub remote: Remote,
 }
@@ -270,6 +272,7 @@ impl Default for Aligner {
             seed: 0,
             speculation: Speculation::Auto,
             history_tokens: 1 << 19,
+            kv_tokens: None,
             remote: Remote::default(),
         }
     }

@@ -219,6 +219,7 @@ mod tests {
             head_multiply_adds: 100 * 8,
             weights_sha256: String::new(),
             threads: 1,
+            kv_bytes: 0,
         };
         let requests: Vec<TokenRequest> = [(5, 5), (20, 10), (1, 1)]
             .map(|(prompt, output)| TokenRequest {

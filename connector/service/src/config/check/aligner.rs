@@ -1,6 +1,6 @@
 //! `aligner`: the model and how it decodes.
 
-use std::path::Path;
+use std::{ops::RangeInclusive, path::Path};
 
 use aligner_engine::{Device, Dtype};
 
@@ -16,12 +16,16 @@ const DEVICES: &str = "use cpu, cuda:0, or a list such as [cuda:0, cuda:1]";
 /// More than this is a slip of the pen, which would start them all.
 const MAX_THREADS: u16 = 1024;
 
+/// Prompt and output of one answer must fit; and more than the most is a slip of the pen.
+const KV_TOKENS: RangeInclusive<u32> = 256..=1 << 22;
+
 impl Found {
     pub(super) fn aligner(&mut self, settings: &Settings) {
         let aligner = &settings.aligner;
         self.model(aligner);
         self.devices(aligner);
         self.threads(aligner.threads);
+        self.kv_tokens(aligner.kv_tokens);
         self.decoding(aligner);
         if let Some(profile) = &aligner.profile
             && let Err(error) = config::profile(profile)
@@ -142,6 +146,18 @@ impl Found {
                 "write as many as there are cores, or use null for all of them",
             ),
             _ => {}
+        }
+    }
+
+    fn kv_tokens(&mut self, tokens: Option<u32>) {
+        if let Some(tokens) = tokens.filter(|tokens| !KV_TOKENS.contains(tokens)) {
+            let (least, most) = KV_TOKENS.into_inner();
+            self.add(
+                "aligner.kv_tokens",
+                tokens.to_string(),
+                format!("not one of {least} to {most}"),
+                "write 65536, or null to choose by the model's size",
+            );
         }
     }
 
@@ -341,5 +357,18 @@ mod tests {
         assert_eq!(problems[0].value.as_deref(), Some("9223372036854775808"));
         let fix = problems[0].fix.as_deref().unwrap_or_default();
         assert_eq!(fix, "write one between 0 and 9223372036854775807");
+    }
+
+    #[test]
+    fn keys_and_values_have_room_for_an_answer_and_not_for_millions() {
+        let mut settings = Settings::default();
+        for taken in [None, Some(256), Some(1 << 22)] {
+            settings.aligner.kv_tokens = taken;
+            assert_eq!(check(&settings), []);
+        }
+        for refused in [0, 255, (1 << 22) + 1] {
+            settings.aligner.kv_tokens = Some(refused);
+            assert_eq!(keys(&settings), ["aligner.kv_tokens"], "{refused}");
+        }
     }
 }

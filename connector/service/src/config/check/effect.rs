@@ -101,6 +101,7 @@ fn unread(settings: &Settings) -> Vec<Unread> {
                     "aligner.history_tokens",
                     aligner.history_tokens != usual.history_tokens,
                 ),
+                ("aligner.kv_tokens", aligner.kv_tokens != usual.kv_tokens),
             ]),
             because: format!("aligner.model is {model}, and has no weights in this process"),
             fix: "leave this out, or name another aligner.model",
