@@ -35,7 +35,7 @@ use crate::{
     load::Loaded,
     request::{Answer, Request, Text, Ticket, stopped},
     rules::Rules,
-    tokenizing::TokenizerQueue,
+    tokenizing::{TokenizerQueue, rehearse},
     worker::Worker,
 };
 
@@ -95,6 +95,7 @@ impl Engine {
             })
             .transpose()?;
         refuse_single_words(&texts, &profile.template, &loaded.tokenizer_file)?;
+        rehearse(&texts, &profile.template, &loaded.tokenizer_file)?;
         let identity = Identity {
             name: profile.name.clone(),
             revision: loaded.revision(&profile),
@@ -107,6 +108,7 @@ impl Engine {
         let capacity = loaded.budget.pages * crate::backend::PAGE_TOKENS;
         let rules = Arc::new(Rules {
             texts,
+            tokenizer_file: loaded.tokenizer_file.clone(),
             profile,
             stop: loaded.eos.clone().into(),
             unchanged,

@@ -20,6 +20,8 @@ use crate::{
 /// All that turns a request into a job and its tokens into an outcome.
 pub(crate) struct Rules {
     pub(crate) texts: Texts,
+    /// What errors call the file that `texts` are encoded by.
+    pub(crate) tokenizer_file: String,
     pub(crate) profile: Profile,
     pub(crate) decoding: Decoding,
     pub(crate) stop: Arc<[u32]>,
