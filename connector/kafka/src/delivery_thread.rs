@@ -16,7 +16,12 @@ use std::{
 };
 
 use aligner_pipeline::{Delivery, DeliveryError, Partition, PartitionEpoch, SourceError};
-use rdkafka::{Offset, TopicPartitionList, consumer::Consumer, metadata::MetadataTopic};
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{CommitMode, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    metadata::MetadataTopic,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -213,7 +218,7 @@ impl DeliveryThread {
                 }
                 End::Failed(Failure::Aborted(why)) => {
                     tracing::info!(cause = %why, "delivery aborted, results are kept");
-                    if self.may_lack_markers(&chosen) {
+                    if self.parts.transactional && self.may_lack_markers(&chosen) {
                         self.left_open(&chosen);
                     }
                     self.aborted();
@@ -289,8 +294,9 @@ impl DeliveryThread {
         }
     }
 
-    /// Whether the broker may have left the end of a transaction out of a partition, although it says
-    /// that it has ended: one is without a leader, or nobody tells.
+    /// Whether a broker may leave the end of a transaction out of a partition, although another one says
+    /// that it has ended: where a single replica is in sync, the partition may be without a leader for a
+    /// while, at any time until the marker is there. So it may where nobody tells.
     fn may_lack_markers(&self, deliveries: &[Delivery]) -> bool {
         let Some(consumer) = self.parts.consumer.get() else {
             return true;
@@ -305,7 +311,7 @@ impl DeliveryThread {
                 return true;
             };
             let mut partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
-            partitions.any(|partition| partition.leader() < 0)
+            partitions.any(|partition| partition.leader() < 0 || partition.isr().len() < 2)
         })
     }
 
@@ -363,44 +369,53 @@ impl DeliveryThread {
         let Some((deliveries, began)) = self.unended.in_doubt() else {
             return Ok(());
         };
-        let verdict = match self.committed(&deliveries) {
+        match self.committed(&deliveries) {
             Ok(committed) => {
-                let settlement = settle(&targets(deliveries.iter()), |partition| {
-                    self.found(&committed, partition)
-                });
+                let targets = targets(deliveries.iter());
+                let settlement = settle(&targets, |partition| self.found(&committed, partition));
+                tracing::info!(
+                    ?settlement,
+                    "unanswered commit of partitions that left settled"
+                );
                 match settlement {
-                    Settlement::NotDelivered => Verdict::Aborted,
+                    Settlement::NotDelivered => self.unended.was_not_committed(),
                     // The offsets of a partition may have been moved back since.
-                    Settlement::Delivered | Settlement::Torn { .. } => Verdict::Committed,
+                    Settlement::Delivered | Settlement::Torn { .. } => self.unended.forget(),
                 }
             }
-            Err(cause) => self.ask_coordinator(&deliveries, began).ok_or_else(|| {
-                DeliveryError::Aborted(format!(
-                    "an unanswered commit waits for committed offsets: {cause}"
-                ))
-            })?,
-        };
-        tracing::info!(
-            ?verdict,
-            "unanswered commit of partitions that left settled"
-        );
-        match verdict {
-            Verdict::Aborted => self.unended.was_not_committed(),
-            Verdict::Committed => self.unended.forget(),
+            Err(cause) => match self.ask_coordinator(&deliveries, began) {
+                Some(Verdict::Aborted) => self.unended.was_not_committed(),
+                Some(Verdict::Committed) => self.unended.remember_offsets(&deliveries),
+                None => {
+                    return Err(DeliveryError::Aborted(format!(
+                        "an unanswered commit waits for committed offsets: {cause}"
+                    )));
+                }
+            },
         }
         Ok(())
     }
 
     /// What became of a transaction in doubt whose offsets nobody tells, by the coordinator's log. Where it
-    /// was committed, its offsets are committed once more.
-    fn ask_coordinator(
-        &self,
-        deliveries: &Arc<Vec<Delivery>>,
-        began: SystemTime,
-    ) -> Option<Verdict> {
-        let connection = &self.parts.connection;
-        if !verdict::is_missing(connection, &targets(deliveries.iter())) {
+    /// was committed, its offsets are committed without a transaction: the one that still holds them would
+    /// take them along, or throw them away, as the next one ends.
+    fn ask_coordinator(&self, deliveries: &[Delivery], began: SystemTime) -> Option<Verdict> {
+        if self.closing.load(Ordering::Acquire) {
             return None;
+        }
+        let connection = &self.parts.connection;
+        let targets = targets(deliveries);
+        let partitions: Vec<_> = targets
+            .iter()
+            .map(|(partition, _)| partition.clone())
+            .collect();
+        let found = verdict::without_pending(connection, &partitions)
+            .inspect_err(|error| tracing::debug!(%error, "no committed offsets were to be had"))
+            .ok()?;
+        match settle(&targets, |partition| self.found(&found, partition)) {
+            Settlement::Delivered => return Some(Verdict::Committed),
+            Settlement::Torn { .. } => return None,
+            Settlement::NotDelivered => {}
         }
         let verdict = verdict::find(connection, began)?;
         tracing::warn!(
@@ -408,9 +423,14 @@ impl DeliveryThread {
             "the broker lost its decision on offsets; the log of the coordinator tells it"
         );
         if verdict == Verdict::Committed {
-            let producer = self.producer.as_ref()?;
-            if let Err(cause) = producer.commit_again(Arc::clone(deliveries), self.timeout) {
-                tracing::warn!(%cause, "offsets that were committed were not committed again yet");
+            let committed = self.parts.offsets(deliveries).and_then(|offsets| {
+                let Some(consumer) = self.parts.consumer.get() else {
+                    return Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::State));
+                };
+                consumer.commit(&offsets, CommitMode::Sync)
+            });
+            if let Err(error) = committed {
+                tracing::warn!(%error, "offsets of a transaction that was committed are not there yet");
                 return None;
             }
         }
@@ -527,11 +547,7 @@ impl DeliveryThread {
 
     /// Finds out whether an unanswered commit took place. A new producer comes first: it makes
     /// the broker finish or abort the old transaction, and offsets are stable after that.
-    fn settle(
-        &mut self,
-        chosen: &Arc<Vec<Delivery>>,
-        began: SystemTime,
-    ) -> Result<Settled, DeliveryError> {
+    fn settle(&mut self, chosen: &[Delivery], began: SystemTime) -> Result<Settled, DeliveryError> {
         loop {
             if self.split(chosen).0.is_empty() {
                 return Ok(Settled::NotOurs);
@@ -556,7 +572,10 @@ impl DeliveryThread {
             match self.committed(chosen) {
                 Ok(committed) => return self.settled(chosen, &committed),
                 Err(cause) => match self.ask_coordinator(chosen, began) {
-                    Some(Verdict::Committed) => return Ok(Settled::Delivered),
+                    Some(Verdict::Committed) => {
+                        self.unended.remember_offsets(chosen);
+                        return Ok(Settled::Delivered);
+                    }
                     Some(Verdict::Aborted) => return Ok(Settled::NotDelivered),
                     None => {
                         tracing::warn!(%cause, "an unanswered commit waits for committed offsets");

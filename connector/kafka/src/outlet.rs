@@ -61,6 +61,19 @@ pub(crate) struct OutletParts {
 }
 
 impl OutletParts {
+    /// The group's offsets once these are delivered.
+    pub(crate) fn offsets(&self, deliveries: &[Delivery]) -> KafkaResult<TopicPartitionList> {
+        let mut list = TopicPartitionList::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            let partition = &delivery.partition.partition;
+            let mut entry = list.add_partition(&partition.topic, partition.number);
+            entry.set_offset(Offset::Offset(delivery.next_offset))?;
+            // Whoever gets the partition after us learns whose transaction may still be open.
+            entry.set_metadata(&self.connection.identity);
+        }
+        Ok(list)
+    }
+
     /// Where outputs of this kind go.
     pub(crate) fn topic(&self, kind: OutputKind) -> &str {
         match kind {
@@ -145,13 +158,6 @@ impl Outlet {
             return EndedAgain::NotTried(cause);
         }
         transaction::end_again(attempt)
-    }
-
-    /// Commits the offsets of a transaction once more of which it is known that it was committed.
-    pub(crate) fn commit_again(&self, work: &Work, phase: &Phase) -> Result<(), String> {
-        let attempt = self.attempt(work, phase);
-        attempt.standing()?;
-        transaction::commit_again(attempt)
     }
 
     fn remind(&self) {
@@ -390,15 +396,7 @@ impl Attempt<'_> {
     }
 
     fn offsets(&self) -> KafkaResult<TopicPartitionList> {
-        let mut list = TopicPartitionList::with_capacity(self.deliveries.len());
-        for delivery in self.deliveries {
-            let partition = &delivery.partition.partition;
-            let mut entry = list.add_partition(&partition.topic, partition.number);
-            entry.set_offset(Offset::Offset(delivery.next_offset))?;
-            // Whoever gets the partition after us learns whose transaction may still be open.
-            entry.set_metadata(&self.outlet.parts.connection.identity);
-        }
-        Ok(list)
+        self.outlet.parts.offsets(self.deliveries)
     }
 
     /// Outputs first, offsets after them.

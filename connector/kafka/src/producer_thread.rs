@@ -48,11 +48,6 @@ enum Job {
         work: Work,
         reply: mpsc::SyncSender<EndedAgain>,
     },
-    /// The offsets of one that was committed.
-    CommitAgain {
-        work: Work,
-        reply: mpsc::SyncSender<Result<(), String>>,
-    },
 }
 
 /// The handle of the thread.
@@ -96,9 +91,6 @@ impl ProducerThread {
                         }
                         Job::EndAgain { work, reply } => {
                             reply.send(outlet.end_again(&work, &its_phase)).is_ok()
-                        }
-                        Job::CommitAgain { work, reply } => {
-                            reply.send(outlet.commit_again(&work, &its_phase)).is_ok()
                         }
                     };
                     if !waited_for {
@@ -153,18 +145,6 @@ impl ProducerThread {
                     fenced: false,
                 })
             })
-    }
-
-    /// Commits the offsets of a transaction again that was committed, or gives up in the same way.
-    pub(crate) fn commit_again(
-        &self,
-        deliveries: Arc<Vec<Delivery>>,
-        timeout: Duration,
-    ) -> Result<(), String> {
-        let (reply, end) = mpsc::sync_channel(1);
-        let work = Work::new(deliveries, timeout);
-        self.run(Job::CommitAgain { work, reply }, &end, timeout)
-            .unwrap_or_else(|cause| Err(cause.to_owned()))
     }
 
     /// Hands the thread a job and waits for its reply; an error says why there is none.

@@ -29,7 +29,7 @@ pub(crate) trait TransactionalClient {
     fn write(&mut self) -> Result<(), WriteFailure>;
     /// Takes the group's standing, checks it and our tenures, and adds the offsets.
     fn send_offsets(&mut self) -> Result<(), OffsetsFailure>;
-    /// Adds the offsets whoever has the partitions now, in a transaction that ends like one before it.
+    /// Adds the offsets whoever has the partitions now, in a transaction that is only aborted.
     fn touch_offsets(&mut self) -> Result<(), OffsetsFailure>;
     /// Whether our tenures still last: one may end without a change of the group, which the broker would
     /// not know.
@@ -130,7 +130,7 @@ pub(crate) enum EndedAgain {
     Done,
     /// Nothing was sent: we are not in a position to.
     NotTried(String),
-    /// Nobody took the outputs; what was left open is open still.
+    /// Nobody took the outputs or the offsets; what was left open is open still.
     Waits(Failure),
     /// What was left open may be open still.
     Failed(Failure),
@@ -167,7 +167,12 @@ pub(crate) fn end_again<C: TransactionalClient>(client: C) -> EndedAgain {
             return EndedAgain::Failed(broken("send_offsets", &error));
         }
         // They are part of the transaction by now, and shall not be taken anyway.
-        Err(OffsetsFailure::Failed(_)) => {}
+        Err(OffsetsFailure::Failed(error)) if error.abortable => {}
+        // They may not be part of it: nobody answered.
+        Err(OffsetsFailure::Failed(error)) => {
+            let cause = format!("offsets were not touched: {error}");
+            return EndedAgain::Waits(abort(client, Failure::Aborted(cause)));
+        }
     }
     match client.abort() {
         Ok(()) => EndedAgain::Done,
@@ -175,33 +180,6 @@ pub(crate) fn end_again<C: TransactionalClient>(client: C) -> EndedAgain {
             EndedAgain::Failed(stopped(&error).unwrap_or_else(|| broken("abort", &error)))
         }
     }
-}
-
-/// Brings in the offsets of a transaction that was committed, and commits them: where its own decision was
-/// lost on the way to them, this one counts for both.
-///
-/// # Errors
-///
-/// Why it came to nothing.
-pub(crate) fn commit_again<C: TransactionalClient>(client: C) -> Result<(), String> {
-    let told = |failure: Failure| match failure {
-        Failure::Aborted(cause)
-        | Failure::RefusedTogether(cause)
-        | Failure::Stopped(cause)
-        | Failure::Refused { cause, .. }
-        | Failure::Broken { cause, .. } => cause,
-    };
-    let Opened(mut client) = Opened::begin(client).map_err(told)?;
-    if let Err(failure) = client.touch_offsets() {
-        let cause = match failure {
-            OffsetsFailure::NotOurs(cause) => cause,
-            OffsetsFailure::Failed(error) => format!("offsets were not taken: {error}"),
-        };
-        return Err(told(abort(client, Failure::Aborted(cause))));
-    }
-    client
-        .commit()
-        .map_err(|error| format!("commit failed: {error}"))
 }
 
 /// A transaction without outputs yet.

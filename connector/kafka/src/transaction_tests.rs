@@ -151,6 +151,15 @@ fn a_transaction_that_is_ended_again_touches_everything_and_aborts() {
         write: Err(write),
         ..Script::smooth()
     };
+    let unanswered = error(Code::OperationTimedOut, Kind::Retriable);
+    let script = Script {
+        offsets: Err(OffsetsFailure::Failed(unanswered)),
+        ..Script::smooth()
+    };
+    assert_eq!(
+        run(script),
+        ("waits", vec!["begin", "write", "touch", "abort"])
+    );
     let script = failing(WriteFailure::Passing("refused for now".to_owned()));
     assert_eq!(run(script), ("aborted", unwritten.clone()));
     let unacknowledged = || failing(WriteFailure::Unacknowledged("no leader".to_owned()));

@@ -8,7 +8,7 @@
 //! undecided as well, and no partition can begin at them. So the outputs of such a transaction are
 //! written once more, to the same partitions, the group's offsets are brought in, and all is aborted,
 //! before anything else is committed. An abort that the broker has answered may lack a marker, too: where
-//! a partition has no leader right behind it, that transaction is ended again like the others.
+//! a partition has but one replica in sync, that transaction is ended again like the others.
 //!
 //! Where a commit was not answered, it is not known yet whether there is anything to end: the committed
 //! offsets tell, and are asked first; where the decision did not reach them, the coordinator's
@@ -75,6 +75,17 @@ impl Unended {
         if let Some(left) = &mut self.0 {
             left.in_doubt = None;
         }
+    }
+
+    /// It was committed, and so are its offsets by now, but the transaction may still hold them: that is to
+    /// be ended.
+    pub(crate) fn remember_offsets(&mut self, deliveries: &[Delivery]) {
+        let offsets = deliveries.iter().map(|delivery| Delivery {
+            outputs: Vec::new(),
+            ..delivery.clone()
+        });
+        self.0 = None;
+        self.keep(&Arc::new(offsets.collect()), None);
     }
 
     /// Whether there is none.

@@ -22,9 +22,9 @@ use crate::{properties, settings::Connection};
 /// Where coordinators keep the states of transactions.
 const STATES_TOPIC: &str = "__transaction_state";
 /// How long one question may take.
-const QUESTION_TIMEOUT: Duration = Duration::from_secs(4);
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long it may take to read the states.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
+const READ_TIMEOUT: Duration = Duration::from_secs(4);
 /// How far the broker's clock may be behind ours.
 const CLOCK_MARGIN: Duration = Duration::from_secs(60);
 
@@ -35,35 +35,28 @@ pub(crate) enum Verdict {
     Aborted,
 }
 
-/// Whether the group's offsets are older than these, pending ones aside: asked where nobody tells stable
-/// ones, it says that a decision on them is missing. False where brokers do not answer.
-pub(crate) fn is_missing(connection: &Connection, targets: &[(Partition, i64)]) -> bool {
-    are_older(connection, targets).unwrap_or_else(|error| {
-        tracing::debug!(%error, "committed offsets were not to be had at all");
-        false
-    })
-}
-
-fn are_older(connection: &Connection, targets: &[(Partition, i64)]) -> KafkaResult<bool> {
+/// What the group has committed in these partitions, those offsets aside that a transaction holds.
+///
+/// # Errors
+///
+/// Where brokers do not answer.
+pub(crate) fn without_pending(
+    connection: &Connection,
+    partitions: &[Partition],
+) -> KafkaResult<TopicPartitionList> {
     // It does not ask for stable offsets.
     let mut config = properties::preflight(connection);
     config.set_log_level(RDKafkaLogLevel::Emerg);
     let client: BaseConsumer = BaseConsumer::from_config(&config)?;
-    let mut list = TopicPartitionList::with_capacity(targets.len());
-    for (partition, _) in targets {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
         list.add_partition(&partition.topic, partition.number);
     }
     let found = client.committed_offsets(list, QUESTION_TIMEOUT)?;
-    for (partition, target) in targets {
-        let Some(element) = found.find_partition(&partition.topic, partition.number) else {
-            return Ok(false);
-        };
+    for element in found.elements() {
         element.error()?;
-        if matches!(element.offset(), Offset::Offset(offset) if offset >= *target) {
-            return Ok(false);
-        }
     }
-    Ok(true)
+    Ok(found)
 }
 
 /// How the last transaction of our id was decided, which began after `since`; `None` where that is not to be
@@ -78,6 +71,8 @@ pub(crate) fn find(connection: &Connection, since: SystemTime) -> Option<Verdict
 fn read(connection: &Connection, since: SystemTime) -> KafkaResult<Option<Verdict>> {
     let mut config = properties::reader(connection);
     config
+        // Nothing joins it, and no other group may be looked at.
+        .set("group.id", &connection.group_id)
         .set("enable.partition.eof", "true")
         .set_log_level(RDKafkaLogLevel::Emerg);
     let reader: BaseConsumer = BaseConsumer::from_config(&config)?;
@@ -113,7 +108,8 @@ fn read(connection: &Connection, since: SystemTime) -> KafkaResult<Option<Verdic
                 }
             }
             Some(Err(KafkaError::PartitionEOF(_))) => return Ok(verdict),
-            Some(Err(error)) => return Err(error),
+            // Records may follow all the same.
+            Some(Err(error)) => tracing::debug!(%error, "while reading transaction states"),
             // What was read so far may not be the end.
             None => return Ok(None),
         }
@@ -126,7 +122,7 @@ fn coordinating(id: &str, partitions: usize) -> Option<i32> {
         hash.wrapping_mul(31).wrapping_add(i32::from(unit))
     });
     let partitions = i32::try_from(partitions).ok().filter(|count| *count > 0)?;
-    Some((hash & i32::MAX) % partitions)
+    Some(hash.checked_abs().unwrap_or(0) % partitions)
 }
 
 /// The id in the key of a record, `TransactionLogKey`: a version, and a text with its length before it.
@@ -194,13 +190,11 @@ mod tests {
 
     #[test]
     fn ids_are_kept_where_java_keeps_them() {
-        // By java.lang.String: "moderation-0".hashCode() is -621987511, "a".hashCode() is 97.
+        // As TransactionStateManager.partitionFor of Apache Kafka 4.3.0 says; their hashes are 97 and
+        // -621987511.
         assert_eq!(coordinating("a", 50), Some(47));
+        assert_eq!(coordinating("moderation-0", 50), Some(11));
         assert_eq!(coordinating("a", 0), None);
-        assert_eq!(
-            coordinating("moderation-0", 50),
-            Some((-621_987_511_i32 & i32::MAX) % 50)
-        );
     }
 
     #[test]
