@@ -83,18 +83,29 @@ impl Engine {
         clamp(&mut options.decoding, loaded.description.context);
         let texts = loaded.texts()?;
         let profile = loaded.profile(options.profile.as_ref());
+        let vocab = loaded.description.vocab;
         let unchanged = profile
             .unchanged_token
             .as_ref()
             .map(|token| {
-                texts.special(token).ok_or_else(|| LoadError::Setting {
+                let refused = |problem| LoadError::Setting {
                     setting: "unchanged_token",
                     value: format!("{token:?}"),
-                    problem: format!("is not a special token of {}", loaded.tokenizer_file),
-                })
+                    problem,
+                };
+                match texts.special(token) {
+                    None => Err(refused(format!(
+                        "is not a special token of {}",
+                        loaded.tokenizer_file
+                    ))),
+                    // The model has no logit for it, and would never say it.
+                    Some(id) if id as usize >= vocab => Err(refused(beyond(id, vocab))),
+                    Some(id) => Ok(id),
+                }
             })
             .transpose()?;
         refuse_single_words(&texts, &profile.template, &loaded.tokenizer_file)?;
+        refuse_beyond(&texts, &profile.template, vocab, &loaded.tokenizer_file)?;
         rehearse(&texts, &profile.template, &loaded.tokenizer_file)?;
         let identity = Identity {
             name: profile.name.clone(),
@@ -114,7 +125,7 @@ impl Engine {
             unchanged,
             penalty: loaded.penalty.clone(),
             context: loaded.description.context.min(capacity),
-            vocab: loaded.description.vocab,
+            vocab,
             // What is sampled is not guessed.
             past: (options.speculation != Speculation::Off && options.decoding.temperature <= 0.0)
                 .then(|| Past::new(options.limits.history_tokens)),
@@ -258,6 +269,32 @@ fn refuse_single_words(texts: &Texts, template: &Template, file: &str) -> Result
         ),
     }
     .into())
+}
+
+/// A marker for which the model has no embedding would make a dead letter of every record.
+fn refuse_beyond(
+    texts: &Texts,
+    template: &Template,
+    vocab: usize,
+    file: &str,
+) -> Result<(), LoadError> {
+    let Some((marker, id)) = texts.marker_beyond(template, vocab) else {
+        return Ok(());
+    };
+    Err(CheckpointError::Key {
+        file: file.to_owned(),
+        key: format!("{marker:?}"),
+        problem: beyond(id, vocab),
+    }
+    .into())
+}
+
+/// What is wrong with a token that the model does not have.
+fn beyond(id: u32, vocab: usize) -> String {
+    format!(
+        "is token {id}, but the model's vocab_size is {vocab}; use another token, or resize the \
+         embeddings"
+    )
 }
 
 impl Aligner for Engine {

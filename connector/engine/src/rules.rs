@@ -96,9 +96,7 @@ impl Rules {
             max_new: most,
             expected: expected.min(most),
             stop: Arc::clone(&self.stop),
-            // The model has no logit for a token beyond its vocabulary.
-            stop_first: (self.unchanged)
-                .filter(|&token| templated && (token as usize) < self.vocab),
+            stop_first: self.unchanged.filter(|_| templated),
             forced: None,
             penalty: (self.penalty.as_ref()).map(|penalty| penalty.after(&prompt)),
             sampler: Sampler::new(&self.decoding, &prompt),

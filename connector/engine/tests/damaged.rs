@@ -69,6 +69,21 @@ fn with_tokenizer(part: &'static str, value: &Value) -> impl Fn(&Path) {
     }
 }
 
+/// A special token `<x>` behind the last for which the model has an embedding, and a profile.
+fn with_a_token_beyond(profile: &Value) -> impl Fn(&Path) {
+    move |folder| {
+        edit(folder, "tokenizer.json", |tokenizer| {
+            tokenizer["model"]["vocab"]["<x>"] = 320.into();
+            let added = tokenizer["added_tokens"].as_array_mut().expect("a list");
+            let mut token = added[0].clone();
+            token["id"] = 320.into();
+            token["content"] = "<x>".into();
+            added.push(token);
+        });
+        fs::write(folder.join("aligner.json"), profile.to_string()).expect("writable");
+    }
+}
+
 /// What a normalizer does by this map, in base64.
 fn precompiled(map: &str) -> Value {
     json!({"type": "Precompiled", "precompiled_charsmap": map})
@@ -254,5 +269,23 @@ fn a_gguf_file_whose_alignment_is_zero_is_refused_by_its_key() {
     assert_eq!(
         error.replace(&folder.path().display().to_string(), "FOLDER"),
         "FOLDER/tiny.gguf: general.alignment is 0; it must be a number above 0, and is 32 as a rule"
+    );
+}
+
+#[test]
+fn a_marker_or_an_unchanged_token_that_the_model_does_not_have_stops_the_start() {
+    let end = "is token 320, but the model's vocab_size is 320; use another token, or resize the \
+               embeddings";
+    let marked = json!({"name": "tiny", "template": "<q>{question}<x>{answer}<c>"});
+    assert_eq!(
+        refusal(with_a_token_beyond(&marked)),
+        format!("FOLDER/tokenizer.json: \"<x>\" {end}")
+    );
+    let mut plain = json!({"name": "tiny", "template": "<q>{question}<a>{answer}<c>"});
+    load(copied(with_a_token_beyond(&plain)).path()).expect("nothing uses the token");
+    plain["unchanged_token"] = "<x>".into();
+    assert_eq!(
+        refusal(with_a_token_beyond(&plain)),
+        format!("unchanged_token = \"<x>\" {end}")
     );
 }

@@ -112,13 +112,28 @@ impl Texts {
     ///
     /// Whether it is a token would depend on the field beside it: no prompt can be cut there.
     pub fn single_word_marker(&self, template: &Template) -> Option<&str> {
+        self.marker(template, |(token, _)| token.single_word)
+            .map(|(token, _)| token.content.as_str())
+    }
+
+    /// The first marker of a template that is none of the first `vocab` tokens, and its id, if
+    /// there is one.
+    ///
+    /// A model of so many tokens cannot read it.
+    pub fn marker_beyond(&self, template: &Template, vocab: usize) -> Option<(&str, u32)> {
+        self.marker(template, |(_, id)| *id as usize >= vocab)
+            .map(|(token, id)| (token.content.as_str(), *id))
+    }
+
+    /// The first marker of a template that is as asked.
+    fn marker(&self, template: &Template, asked: impl Fn(&Marker) -> bool) -> Option<&Marker> {
         template.pieces("", "").into_iter().find_map(|piece| {
             let Piece::Literal(literal) = piece else {
                 return None;
             };
             cuts(&self.markers, literal)
-                .find(|(_, (token, _))| token.single_word)
-                .map(|(_, (token, _))| token.content.as_str())
+                .map(|(_, marker)| marker)
+                .find(|&marker| asked(marker))
         })
     }
 
@@ -439,6 +454,16 @@ mod tests {
         assert_eq!(texts.single_word_marker(&marked), Some("<a>"));
         assert_eq!(texts.single_word_marker(&plain), None);
         assert_eq!(letters(NO_SPACE).single_word_marker(&marked), None);
+    }
+
+    #[test]
+    fn a_marker_beyond_the_models_vocabulary_is_found_in_the_template() {
+        let marked = Template::new("<q>{question}<a>{answer}<c>").expect("valid");
+        let plain = Template::new("{question} {answer}").expect("valid");
+        let texts = letters(NO_SPACE);
+        assert_eq!(texts.marker_beyond(&marked, 1), Some(("<a>", 1)));
+        assert_eq!(texts.marker_beyond(&marked, 3), None);
+        assert_eq!(texts.marker_beyond(&plain, 0), None);
     }
 
     #[test]
