@@ -25,6 +25,9 @@ pub(crate) fn rotation(
     let Some(object) = described(json, layer_type)? else {
         return Ok(Rope::plain(outside.above(0.0, "")?, head));
     };
+    if layer_type.is_none() {
+        refuse_layer_types(&object)?;
+    }
     // What stands outside counts for what the object leaves out.
     let theta = match object.optional_number("rope_theta")? {
         None => outside,
@@ -163,6 +166,18 @@ fn scaled(
     }
 }
 
+/// Refuses an object for each layer type, of a family whose layers all rotate alike: what it holds
+/// would not be seen.
+fn refuse_layer_types(object: &Json) -> Result<(), CheckpointError> {
+    const TYPES: [&str; 2] = ["full_attention", "sliding_attention"];
+    let Some(kind) = TYPES.into_iter().find(|kind| object.has(kind)) else {
+        return Ok(());
+    };
+    let problem = "is a rotation of one type of layers, which only gemma3 and gemma3_text have; \
+                   write the one of all layers into the object around it";
+    Err(object.problem(kind, problem.to_owned()))
+}
+
 /// Refuses a head that is rotated in part, as `object` says, or `outside` where it does not.
 ///
 /// Only scaled rotations of transformers 5 read that; the families' own rotate a whole head.
@@ -280,6 +295,24 @@ mod tests {
         assert_eq!(dynamic_rope.frequencies, plain_rope.frequencies);
         assert_eq!(dynamic_rope.scaling, Some("dynamic"));
         assert_eq!(dynamic.context, 2048);
+    }
+
+    #[test]
+    fn rotations_by_layer_type_are_refused_but_for_gemma_3() {
+        let linear = json!({"rope_type": "linear", "factor": 8.0, "rope_theta": 5e5});
+        for kind in ["full_attention", "sliding_attention"] {
+            let config =
+                |family: &str| json!({"model_type": family, "rope_parameters": { (kind): linear }});
+            for family in ["llama", "mistral", "ministral", "qwen2", "qwen3", "gemma2"] {
+                let expected = format!(
+                    "config.json: rope_parameters.{kind} is a rotation of one type of layers, which \
+                     only gemma3 and gemma3_text have; write the one of all layers into the object \
+                     around it"
+                );
+                assert_eq!(read(config(family)).expect_err(family), expected);
+            }
+            read(config("gemma3_text")).expect("its layers differ");
+        }
     }
 
     fn ropes(json: Value) -> Vec<Rope> {
