@@ -157,13 +157,21 @@ fn scaled(
                     .optional_number("beta_slow")?
                     .filter(|&slow| slow != 0.0)
                     .unwrap_or(1.0),
-                // For Gemma 3, transformers looks for this beside the objects of the layer types, where
-                // no file has it, and so does not see it. Here it counts where it stands.
-                truncate: json.flag_or("truncate", true)?,
+                truncate: truncated(json, outside, of_all)?,
             }))
         }
         _ => Err(json.unsupported(key, "default, linear, dynamic, llama3, yarn")),
     }
+}
+
+/// Whether YaRN's dimensions are whole numbers.
+fn truncated(json: &Json, outside: &Json, of_all: bool) -> Result<bool, CheckpointError> {
+    if of_all {
+        return json.flag_or("truncate", true);
+    }
+    // For Gemma 3, transformers looks beside the objects of the layer types, not into them.
+    let around = outside.object("rope_parameters")?;
+    around.map_or(Ok(true), |around| around.flag_or("truncate", true))
 }
 
 /// Refuses an object for each layer type, of a family whose layers all rotate alike: what it holds
@@ -313,6 +321,30 @@ mod tests {
             }
             read(config("gemma3_text")).expect("its layers differ");
         }
+    }
+
+    #[test]
+    fn whether_yarn_truncates_stands_beside_the_layer_types_of_gemma_3() {
+        let with = |family: &str, within: bool, around: bool| {
+            let mut rope = json!({"rope_type": "yarn", "factor": 16.0, "rope_theta": 5e4,
+                "original_max_position_embeddings": 128, "truncate": within});
+            if family == "gemma3_text" {
+                rope = json!({"full_attention": rope, "truncate": around});
+            }
+            ropes(json!({"model_type": family, "rope_parameters": rope}))
+        };
+        assert_ne!(with("llama", false, true), with("llama", true, true));
+        let gemma = |within, around| with("gemma3_text", within, around);
+        assert_eq!(gemma(false, true), gemma(true, true));
+        assert_ne!(gemma(true, false), gemma(true, true));
+        // As transformers 4 wrote it.
+        let scaled = |truncate: bool| {
+            ropes(
+                json!({"model_type": "gemma3_text", "rope_scaling": {"rope_type": "yarn",
+                "factor": 16.0, "original_max_position_embeddings": 128, "truncate": truncate}}),
+            )
+        };
+        assert_eq!(scaled(false), scaled(true));
     }
 
     fn ropes(json: Value) -> Vec<Rope> {
