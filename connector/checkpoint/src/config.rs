@@ -97,7 +97,8 @@ impl Config {
         if root.has("quantization_config") {
             return Err(root.unsupported(
                 "quantization_config",
-                "checkpoints in f32, f16 or bf16, and GGUF files",
+                "checkpoints in f32, f16 or bf16, and GGUF files; save it dequantised, or use a \
+                 GGUF file",
             ));
         }
         let defaults = Defaults::of(&family)

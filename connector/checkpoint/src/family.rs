@@ -3,9 +3,9 @@
 //! Files that people write by hand, and the text half of multimodal ones, leave out what equals
 //! the class's defaults.
 
-/// Values of `model_type` that are read.
-pub(crate) const SUPPORTED: &str =
-    "llama, mistral, ministral, qwen2, qwen3, gemma, gemma2, gemma3, gemma3_text";
+/// Values of `model_type` that are read, and what becomes of others.
+pub(crate) const SUPPORTED: &str = "llama, mistral, ministral, qwen2, qwen3, gemma, gemma2, \
+    gemma3, gemma3_text; serve others elsewhere, and set aligner.model: remote";
 
 /// Keys that a layer with a window sees; the same in every family that has windows.
 pub const WINDOW: usize = 4096;

@@ -604,7 +604,8 @@ fn a_checkpoint_that_cannot_be_used_is_refused_with_file_key_and_value() {
         (
             refusal(|folder| edit_config(folder, "model_type", "bert".into())),
             "FOLDER/config.json: model_type = \"bert\" is not supported; supported: llama, mistral, \
-             ministral, qwen2, qwen3, gemma, gemma2, gemma3, gemma3_text",
+             ministral, qwen2, qwen3, gemma, gemma2, gemma3, gemma3_text; serve others elsewhere, \
+             and set aligner.model: remote",
         ),
         (
             refusal(|folder| {
@@ -613,6 +614,17 @@ fn a_checkpoint_that_cannot_be_used_is_refused_with_file_key_and_value() {
             }),
             "FOLDER/config.json: rope_parameters.rope_type = \"longrope\" is not supported; \
              supported: default, linear, dynamic, llama3, yarn",
+        ),
+        (
+            refusal(|folder| {
+                edit_config(
+                    folder,
+                    "quantization_config",
+                    serde_json::json!({"bits": 4}),
+                );
+            }),
+            "FOLDER/config.json: quantization_config = {\"bits\":4} is not supported; supported: \
+             checkpoints in f32, f16 or bf16, and GGUF files; save it dequantised, or use a GGUF file",
         ),
         (
             refusal(|folder| edit_config(folder, "hidden_size", "big".into())),
