@@ -84,8 +84,9 @@ impl Loaded {
             let ids = ids.iter().copied();
             ids.filter(|&id| (id as usize) < vocab).collect()
         };
-        // Where that names none, transformers ends nowhere; config.json or the class may know. This
-        // differs on purpose, and docs/operations.md tells users: no output would end otherwise.
+        // Where that names none, and where config.json, read in its stead, names none, transformers
+        // ends nowhere; config.json or the class may know. Both differ on purpose, and
+        // docs/operations.md tells users: no output would end otherwise.
         let mut eos = of_vocabulary(&generation.eos);
         if eos.is_empty() {
             eos = of_vocabulary(&config.eos);

@@ -12,10 +12,15 @@
 //!
 //! Absent: `tokenizer_config.json`. Where there is a `tokenizer.json`, transformers 5 drops its
 //! `add_bos_token` and `add_eos_token`, whatever the class, and adds what the post-processor says.
+//! It does take added tokens and flags from there that `tokenizer.json` lacks, and, without
+//! `added_tokens_decoder`, from `added_tokens.json` and `special_tokens_map.json`; here they are none.
+//!
 //! Its class makes a difference in two cases. Some classes build their own normalizer and
-//! pre-tokenizer and take the vocabulary and the merges alone from `tokenizer.json`: `GPT2Tokenizer`
-//! cuts as GPT-2 does, even where the file has digits stand alone first, and `model_type` `qwen2` is
-//! always read as Qwen2 is. Here `tokenizer.json` counts, with which the weights were trained.
+//! pre-tokenizer and take the vocabulary and the merges alone from `tokenizer.json`: for every family
+//! but `mistral` and `ministral`, where the class is `GPT2Tokenizer`, `Qwen2Tokenizer`,
+//! `GemmaTokenizer` or `LlamaTokenizer` (with `Fast` or without); where none is named, for `qwen3` and
+//! Gemma; always for `qwen2`. So `GPT2Tokenizer` cuts as GPT-2 does, even where the file has digits
+//! stand alone first. Here `tokenizer.json` counts, with which the weights were trained.
 //!
 //! The other case is that of SentencePiece: where it (or `config.json`) names `LlamaTokenizer` or
 //! `LlamaTokenizerFast` as the class and `model_type` is `llama`, transformers replaces the
