@@ -9,6 +9,7 @@
 //! the engine and to training.
 
 mod config;
+mod decoding;
 mod error;
 mod family;
 mod json;
@@ -17,6 +18,7 @@ mod rotation;
 mod shards;
 
 pub use config::{Activation, Config, Layer};
+pub use decoding::{Idle, NOT_COMPUTED};
 pub use error::CheckpointError;
 pub use family::{ATTENTION_SOFTCAP, FINAL_SOFTCAP, WINDOW};
 pub use json::{Json, SIZES};

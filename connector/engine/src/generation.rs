@@ -10,7 +10,7 @@
 //! prompt of one token alone, and `remove_invalid_values`, since logits that are no numbers end an
 //! output here.
 
-use aligner_checkpoint::{CheckpointError, Json};
+use aligner_checkpoint::{CheckpointError, Json, NOT_COMPUTED};
 use serde_json::Value;
 
 /// Name of the file.
@@ -25,45 +25,6 @@ pub(crate) struct Generation {
     /// What the logits of tokens that were there before are divided by, if not by 1.
     pub(crate) repetition_penalty: Option<f32>,
 }
-
-/// Values, besides null, with which a key changes no output.
-#[derive(Debug, Clone, Copy)]
-enum Idle {
-    Zero,
-    One,
-    /// Numbers up to 1.
-    AtMostOne,
-    False,
-    /// A list or an object of nothing.
-    Empty,
-}
-
-/// Keys that change what is decoded greedily, and are not computed.
-const NOT_COMPUTED: [(&str, Idle); 21] = [
-    ("num_beams", Idle::AtMostOne),
-    // It counts the prompt, which has a token at least.
-    ("min_length", Idle::AtMostOne),
-    ("min_new_tokens", Idle::Zero),
-    ("no_repeat_ngram_size", Idle::Zero),
-    // The prompt is what a decoder's encoder would have read.
-    ("encoder_no_repeat_ngram_size", Idle::Zero),
-    ("encoder_repetition_penalty", Idle::One),
-    ("guidance_scale", Idle::One),
-    ("penalty_alpha", Idle::Zero),
-    ("token_healing", Idle::False),
-    ("bad_words_ids", Idle::Empty),
-    ("force_words_ids", Idle::Empty),
-    ("constraints", Idle::Empty),
-    ("sequence_bias", Idle::Empty),
-    ("suppress_tokens", Idle::Empty),
-    ("begin_suppress_tokens", Idle::Empty),
-    ("forced_eos_token_id", Idle::Empty),
-    ("exponential_decay_length_penalty", Idle::Empty),
-    ("watermarking_config", Idle::Empty),
-    ("dola_layers", Idle::Empty),
-    ("stop_strings", Idle::Empty),
-    ("max_time", Idle::Empty),
-];
 
 impl Generation {
     /// Reads `generation_config.json`; `file` is what errors call it.
@@ -103,31 +64,6 @@ impl Generation {
             eos: of(key).ids(key)?,
             repetition_penalty: (penalty != 1.0).then_some(penalty as f32),
         })
-    }
-}
-
-impl Idle {
-    fn has(self, value: &Value) -> bool {
-        match self {
-            Self::Zero => value.as_f64() == Some(0.0),
-            Self::One => value.as_f64() == Some(1.0),
-            Self::AtMostOne => value.as_f64().is_some_and(|number| number <= 1.0),
-            Self::False => value.as_bool() == Some(false),
-            Self::Empty => match value {
-                Value::Array(values) => values.is_empty(),
-                Value::Object(values) => values.is_empty(),
-                _ => false,
-            },
-        }
-    }
-
-    fn supported(self) -> &'static str {
-        match self {
-            Self::Zero => "0; remove the key to decode without it",
-            Self::One | Self::AtMostOne => "1; remove the key to decode without it",
-            Self::False => "false; remove the key to decode without it",
-            Self::Empty => "null; remove the key to decode without it",
-        }
     }
 }
 

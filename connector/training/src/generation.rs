@@ -1,35 +1,7 @@
 //! What a trained model takes over of its base's `generation_config.json`, and what that leaves behind.
 
+use aligner_checkpoint::{Idle, NOT_COMPUTED};
 use serde_json::{Value, json};
-
-/// Keys of a `generation_config.json` that change what is decoded greedily, each with the numbers
-/// that do not: the repetition penalty, and what `connector/engine/src/generation.rs` refuses as not
-/// computed. Other keys are read when sampling or with beams, tell what is returned beside the text,
-/// or are replaced by settings.
-const CHANGES_OUTPUTS: [(&str, &[f64]); 22] = [
-    ("repetition_penalty", &[1.0]),
-    ("num_beams", &[0.0, 1.0]),
-    ("min_length", &[0.0, 1.0]),
-    ("min_new_tokens", &[0.0]),
-    ("no_repeat_ngram_size", &[0.0]),
-    ("encoder_no_repeat_ngram_size", &[0.0]),
-    ("encoder_repetition_penalty", &[1.0]),
-    ("guidance_scale", &[1.0]),
-    ("penalty_alpha", &[0.0]),
-    ("token_healing", &[]),
-    ("bad_words_ids", &[]),
-    ("force_words_ids", &[]),
-    ("constraints", &[]),
-    ("sequence_bias", &[]),
-    ("suppress_tokens", &[]),
-    ("begin_suppress_tokens", &[]),
-    ("forced_eos_token_id", &[]),
-    ("exponential_decay_length_penalty", &[]),
-    ("watermarking_config", &[]),
-    ("dola_layers", &[]),
-    ("stop_strings", &[]),
-    ("max_time", &[]),
-];
 
 /// What the `generation_config.json` of a base says about a model trained from it, and the keys
 /// that are left behind and would change its outputs.
@@ -44,23 +16,14 @@ pub(crate) fn as_trained(base: &Value) -> (Value, Vec<String>) {
             kept[key] = value.clone();
         }
     }
-    let dropped = CHANGES_OUTPUTS
+    // The engine computes this one, and refuses the others.
+    let dropped = [("repetition_penalty", Idle::One)]
         .into_iter()
-        .filter(|(key, idle)| base.get(key).is_some_and(|value| !is_idle(value, idle)))
+        .chain(NOT_COMPUTED)
+        .filter(|(key, idle)| base.get(key).is_some_and(|value| !idle.has(value)))
         .map(|(key, _)| key.to_owned())
         .collect();
     (kept, dropped)
-}
-
-/// Whether a value is none: null, false, empty, or a number with which its key does nothing.
-fn is_idle(value: &Value, numbers: &[f64]) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Array(values) => values.is_empty(),
-        Value::Object(values) => values.is_empty(),
-        Value::Number(number) => number.as_f64().is_some_and(|n| numbers.contains(&n)),
-        Value::Bool(true) | Value::String(_) => false,
-    }
 }
 
 #[cfg(test)]
