@@ -548,6 +548,37 @@ fn logits_that_are_no_numbers_bypass_the_answer_and_leave_its_neighbours_alone()
 }
 
 #[test]
+fn keys_too_large_for_their_f16_bypass_the_answer() {
+    let outcome_of = |factor: f64| {
+        let folder = copied(|folder| {
+            edit_weights(folder, |name, tensor| {
+                // The same scores, had they only room.
+                let factor = match name {
+                    name if name.contains("k_proj") => factor,
+                    name if name.contains("q_proj") => 1.0 / factor,
+                    _ => return tensor,
+                };
+                let wide = tensor.to_dtype(DType::F32).expect("widened");
+                (wide * factor).expect("scaled")
+            });
+        });
+        let engine = Engine::load(EngineOptions {
+            model: ModelSource::Folder(folder.path().to_owned()),
+            dtype: Dtype::Q8_0,
+            ..options()
+        })
+        .expect("loads");
+        assert_eq!(engine.describe().kv_dtype, "f16");
+        outcome(&engine, "What is 3?", "the answer")
+    };
+    let small = outcome_of(1.0);
+    assert_ne!(small, Outcome::Bypassed(reason::NOT_FINITE));
+    assert_eq!(outcome_of(f64::from(1 << 6)), small);
+    let large = outcome_of(f64::from(1 << 18));
+    assert_eq!(large, Outcome::Bypassed(reason::NOT_FINITE));
+}
+
+#[test]
 fn a_lesser_instruction_set_can_be_asked_for_and_one_that_is_missing_is_refused() {
     let with = |kernels: &str| EngineOptions {
         kernels: Some(kernels.to_owned()),

@@ -309,4 +309,17 @@ mod tests {
             assert_eq!(expected, &result, "{isa}");
         }
     }
+
+    #[test]
+    fn a_soft_cap_makes_no_number_of_what_is_none() {
+        for isa in Isa::available() {
+            for at in [0, 15, 16, 36] {
+                let mut x = vec![0.5; 37];
+                x[at] = f32::NAN;
+                softcap(isa.floats, 5.0, &mut x);
+                let none: Vec<usize> = (0..x.len()).filter(|&i| x[i].is_nan()).collect();
+                assert_eq!(none, [at], "{isa}");
+            }
+        }
+    }
 }

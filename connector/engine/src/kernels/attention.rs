@@ -353,6 +353,9 @@ unsafe fn scores<L: Lanes, E: Element, const QUERIES: usize, const PAGES: usize>
     }
 }
 
+/// The score of a key that the query does not see: below every other, and finite.
+const HIDDEN: f32 = f32::MIN;
+
 /// Turns scores into weights that still have to be multiplied by the returned factor; keys that
 /// the query does not see get weight 0.
 #[inline(always)]
@@ -366,22 +369,26 @@ unsafe fn softmax<L: Lanes>(
     unsafe {
         // Before the first and after the last visible key.
         for hidden in (0..query.first - first).chain(query.end - first..len) {
-            *row.add(hidden) = f32::NEG_INFINITY;
+            *row.add(hidden) = HIDDEN;
         }
         // Whole vectors around what is visible, so that a query's sums do not depend on which
         // other queries share the pass.
         let from = (query.first - first) / LANES * LANES;
         let to = (query.end - first).next_multiple_of(LANES);
         let mut largest = L::splat(f32::NEG_INFINITY);
+        // Zero, or no number where a score is none or infinite. A key too large for f16 gives such
+        // scores, and `exp` or a soft cap would make numbers of them again.
+        let mut zeros = L::splat(0.0);
         for at in (from..to).step_by(LANES) {
             let mut score = L::load(row.add(at));
+            zeros = score.mul_add(L::splat(0.0), zeros);
             if let Some(cap) = softcap {
                 // The hidden stay hidden: they are below every soft cap.
                 let capped = tanh(score.div(L::splat(cap))).mul(L::splat(cap));
                 capped.store(row.add(at));
                 for hidden in at..at + LANES {
                     if hidden < query.first - first || hidden >= query.end - first {
-                        *row.add(hidden) = f32::NEG_INFINITY;
+                        *row.add(hidden) = HIDDEN;
                     }
                 }
                 score = L::load(row.add(at));
@@ -389,13 +396,13 @@ unsafe fn softmax<L: Lanes>(
             largest = largest.max(score);
         }
         let largest = L::splat(maximum(largest));
-        let mut total = L::splat(0.0);
+        let mut total = zeros;
         for at in (from..to).step_by(LANES) {
             let weight = exp(L::load(row.add(at)).sub(largest));
             weight.store(row.add(at));
             total = total.add(weight);
         }
-        // `exp` of minus infinity is the smallest it gives, not zero: hide for good.
+        // `exp` gives a little even for them, not zero: hide for good.
         for hidden in (0..query.first - first).chain(query.end - first..len) {
             *row.add(hidden) = 0.0;
         }
@@ -470,3 +477,6 @@ impl Mix<'_> {
         QUERIES
     }
 }
+
+#[cfg(test)]
+mod tests;

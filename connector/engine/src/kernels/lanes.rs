@@ -44,7 +44,9 @@ pub(crate) trait Lanes: Copy {
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
     unsafe fn div(self, other: Self) -> Self;
+    /// `other` where either is no number, as x86 does it.
     unsafe fn max(self, other: Self) -> Self;
+    /// As [`Self::max`].
     unsafe fn min(self, other: Self) -> Self;
     /// `self * factor + addend`, rounded once.
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
@@ -343,7 +345,6 @@ impl Lanes for Portable {
     }
     #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
-        // As x86 does it: the second operand where either is not a number.
         self.zip(other, |a, b| if a > b { a } else { b })
     }
     #[inline(always)]
@@ -421,14 +422,16 @@ unsafe fn fold<L: Lanes>(lanes: L, with: impl Fn(f32, f32) -> f32) -> f32 {
     values[0]
 }
 
-/// e to the power of each lane, to about one unit in the last place; 0 below -87.3.
+/// e to the power of each lane, to about one unit in the last place; 0 below -87.3, and no number
+/// of what is none.
 ///
 /// Cody-Waite reduction and the degree-6 polynomial of Cephes' `expf`.
 #[inline(always)]
 pub(crate) unsafe fn exp<L: Lanes>(x: L) -> L {
     unsafe {
         let splat = |value| L::splat(value);
-        let clamped = x.max(splat(-87.336_54)).min(splat(88.0));
+        // Both give their second operand where either is no number, so that `x` must stand there.
+        let clamped = splat(88.0).min(splat(-87.336_54).max(x));
         let n = clamped.mul(splat(std::f32::consts::LOG2_E)).round();
         let r = n.mul_add(splat(-0.693_359_4), clamped);
         let r = n.mul_add(splat(2.121_944_4e-4), r);
@@ -456,5 +459,43 @@ pub(crate) unsafe fn tanh<L: Lanes>(x: L) -> L {
         let e = exp(x.add(x));
         let one = L::splat(1.0);
         one.sub(L::splat(2.0).div(one.add(e)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{Isa, for_each_isa},
+        *,
+    };
+
+    for_each_isa! {
+        unsafe fn exp_and_tanh(of: *const f32, exps: *mut f32, tanhs: *mut f32) = exp_and_tanh_on
+    }
+
+    #[inline(always)]
+    unsafe fn exp_and_tanh_on<L: Lanes>(of: *const f32, exps: *mut f32, tanhs: *mut f32) {
+        unsafe {
+            exp(L::load(of)).store(exps);
+            tanh(L::load(of)).store(tanhs);
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_has_neither_exponential_nor_tangent_and_its_neighbours_have() {
+        for isa in Isa::available() {
+            for lane in 0..LANES {
+                let mut x: [f32; LANES] = std::array::from_fn(|lane| lane as f32 * 40.0 - 300.0);
+                x[lane] = f32::NAN;
+                let (mut exps, mut tanhs) = ([0.0; LANES], [0.0; LANES]);
+                let (to, also) = (exps.as_mut_ptr(), tanhs.as_mut_ptr());
+                // SAFETY: each holds a vector.
+                unsafe { exp_and_tanh(isa.floats, x.as_ptr(), to, also) };
+                for (at, (exp, tanh)) in exps.iter().zip(&tanhs).enumerate() {
+                    let none = (exp.is_nan(), tanh.is_nan());
+                    assert_eq!(none, (at == lane, at == lane), "lane {at} on {isa}");
+                }
+            }
+        }
     }
 }

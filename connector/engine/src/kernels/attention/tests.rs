@@ -1,0 +1,133 @@
+use std::num::NonZeroUsize;
+
+use super::{super::Isa, *};
+use crate::kernels::KvStore;
+
+const HEAD: usize = 20;
+const PADDED: usize = 32;
+
+fn noise(len: usize, seed: usize) -> Vec<f32> {
+    let value = |i: usize| ((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.5;
+    (0..len).map(value).collect()
+}
+
+/// A sequence of one layer in pages that do not follow each other.
+struct Sequence {
+    kv_heads: usize,
+    len: usize,
+    /// `[kv head][position][component]`
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+impl Sequence {
+    fn new(kv_heads: usize, len: usize) -> Self {
+        let values = |seed| noise(kv_heads * len * HEAD, seed);
+        let (keys, values) = (values(1), values(2));
+        Self {
+            kv_heads,
+            len,
+            keys,
+            values,
+        }
+    }
+
+    fn store(&self, precision: KvPrecision) -> (KvStore, Vec<u32>) {
+        let count = self.len.div_ceil(LANES) as u32;
+        let pages: Vec<u32> = (0..count).rev().collect();
+        let mut store = KvStore::new(precision, 1, pages.len(), self.kv_heads, PADDED);
+        let layer = store.layer(0);
+        for (index, (&key, &value)) in self.keys.iter().zip(&self.values).enumerate() {
+            let (place, d) = (index / HEAD, index % HEAD);
+            let (head, position) = (place / self.len, place % self.len);
+            let page =
+                pages[position / LANES] as usize * layer.page_stride + head * layer.head_stride;
+            let slot = position % LANES;
+            for (to, at, value) in [
+                (layer.keys, page + d * LANES + slot, key),
+                (layer.values, page + slot * PADDED + d, value),
+            ] {
+                // SAFETY: within a page that the store has.
+                unsafe {
+                    match precision {
+                        KvPrecision::F32 => *to.cast::<f32>().add(at) = value,
+                        KvPrecision::F16 => {
+                            *to.cast::<half::f16>().add(at) = half::f16::from_f32(value);
+                        }
+                    }
+                }
+            }
+        }
+        (store, pages)
+    }
+
+    /// What the last `rows` positions attend to, a row for each.
+    fn attended(
+        &self,
+        isa: Isa,
+        precision: KvPrecision,
+        group: usize,
+        softcap: Option<f32>,
+        queries: &[f32],
+        rows: usize,
+    ) -> Vec<f32> {
+        let (mut store, pages) = self.store(precision);
+        let heads = self.kv_heads * group;
+        let mut padded = vec![0.0; rows * heads * PADDED];
+        for (to, from) in padded.chunks_mut(PADDED).zip(queries.chunks(HEAD)) {
+            to[..HEAD].copy_from_slice(from);
+        }
+        let part = Attend {
+            row: 0,
+            rows,
+            start: self.len - rows,
+            pages: &pages,
+        };
+        let shape = AttentionShape {
+            heads,
+            kv_heads: self.kv_heads,
+            head: HEAD,
+            padded: PADDED,
+            scale: 0.3,
+            softcap,
+        };
+        let mut pool = Pool::new(NonZeroUsize::MIN);
+        let mut out = vec![0.0; rows * heads * HEAD];
+        attend(
+            &mut pool,
+            isa.floats,
+            shape,
+            None,
+            &[part],
+            &padded,
+            store.layer(0),
+            &mut Aligned::zeroed(0),
+            &mut out,
+        );
+        out
+    }
+}
+
+#[test]
+fn a_key_too_large_for_f16_leaves_those_who_see_it_without_numbers_and_the_others_alone() {
+    let (rows, at) = (40, 21);
+    let queries = vec![0.25; rows * HEAD];
+    let clean = Sequence::new(1, rows);
+    for isa in Isa::available() {
+        for softcap in [None, Some(5.0)] {
+            let attended = |sequence: &Sequence| {
+                sequence.attended(isa, KvPrecision::F16, 1, softcap, &queries, rows)
+            };
+            let expected = attended(&clean);
+            for component in [1e6, -1e6] {
+                let mut large = Sequence::new(1, rows);
+                large.keys[at * HEAD + 3] = component;
+                let out = attended(&large);
+                let (before, after) = out.split_at(at * HEAD);
+                assert_eq!(before, &expected[..before.len()], "{component} on {isa}");
+                let none = after.iter().all(|value| value.is_nan());
+                assert!(none, "{component} with {softcap:?} on {isa}");
+            }
+        }
+    }
+}
