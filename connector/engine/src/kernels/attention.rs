@@ -10,7 +10,7 @@
 use super::{
     Aligned, Floats, LANES, Pool, Shared, for_each_isa,
     kv::{Element, Full, Half, KvLayer, KvPrecision},
-    lanes::{Lanes, exp, maximum, sum, tanh},
+    lanes::{self, Lanes, MOST_QUERIES, exp, maximum, sum, tanh},
 };
 
 /// What does not change between calls.
@@ -38,12 +38,20 @@ pub(crate) struct Attend<'a> {
     pub(crate) pages: &'a [u32],
 }
 
-/// Queries that share a pass over keys and values.
-const TOGETHER: usize = 8;
-
 /// Scratch values that each thread needs for contexts up to `positions`.
 fn scratch_len(positions: usize) -> usize {
-    TOGETHER * positions.next_multiple_of(LANES)
+    MOST_QUERIES * positions.next_multiple_of(LANES)
+}
+
+/// [`Lanes::QUERIES`] of an instruction set.
+fn queries_together(isa: Floats) -> usize {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Floats::Avx512 => lanes::Avx512::QUERIES,
+        #[cfg(target_arch = "x86_64")]
+        Floats::Avx2 => lanes::Avx2::QUERIES,
+        Floats::Portable => lanes::Portable::QUERIES,
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -86,7 +94,7 @@ pub(crate) fn attend(
     let scratch = Shared::of(scratch);
     let group = shape.heads / shape.kv_heads;
     // A task is one sequence, one KV head and as many of its rows as share a pass.
-    let rows_per_task = (TOGETHER / group).max(1);
+    let rows_per_task = (queries_together(isa) / group).max(1);
     let tasks: usize = work
         .iter()
         .map(|part| part.rows.div_ceil(rows_per_task) * shape.kv_heads)
@@ -222,8 +230,8 @@ unsafe fn attend_some_on<L: Lanes, E: Element>(
     let count = rows * group;
     let mut done = 0;
     while done < count {
-        let take = TOGETHER.min(count - done);
-        let mut queries = [query(done); TOGETHER];
+        let take = L::QUERIES.min(count - done);
+        let mut queries = [query(done); MOST_QUERIES];
         for (index, slot) in queries[..take].iter_mut().enumerate() {
             *slot = query(done + index);
         }
@@ -251,12 +259,18 @@ unsafe fn pass<L: Lanes, E: Element>(
                     $($queries => scores::<L, E, $queries, $pages>(
                         operands, pages, kv_head, queries, (first, end), stride, scratch,
                     ),)*
-                    _ => unreachable!("a pass has between one and TOGETHER queries"),
+                    _ => unreachable!("a pass has between one and QUERIES queries"),
                 }
             };
         }
-        of_queries!(1 x 8 2 x 4 3 x 2 4 x 2 5 x 1 6 x 1 7 x 1 8 x 1);
-        let mut inverse = [0.0; TOGETHER];
+        // As many sums as fit into registers.
+        let few_registers = L::QUERIES < MOST_QUERIES;
+        if few_registers {
+            of_queries!(1 x 6 2 x 3 3 x 2 4 x 1 5 x 1 6 x 1);
+        } else {
+            of_queries!(1 x 8 2 x 4 3 x 2 4 x 2 5 x 1 6 x 1 7 x 1 8 x 1);
+        }
+        let mut inverse = [0.0; MOST_QUERIES];
         for (index, query) in queries.iter().enumerate() {
             let row = scratch.add(index * stride);
             inverse[index] = softmax::<L>(shape.softcap, query, first, stride, row);
@@ -264,10 +278,15 @@ unsafe fn pass<L: Lanes, E: Element>(
         let vectors = shape.padded / LANES;
         let mut vector = 0;
         while vector < vectors {
-            let take = if vectors - vector >= 4 { 4 } else { 1 };
-            // As many sums as fit into registers.
+            let crowded = few_registers && queries.len() > 2;
+            let take = if vectors - vector >= 4 && !crowded {
+                4
+            } else {
+                1
+            };
             let together = match (take, L::TILE_PANELS) {
                 (4, 1) => 1,
+                (_, 1) if few_registers => 6,
                 (_, 1) => 4,
                 (4, _) => 4,
                 _ => 8,
@@ -291,7 +310,9 @@ unsafe fn pass<L: Lanes, E: Element>(
                     (4, 2 | 3) => mix.run::<L, E, 2, 4>(),
                     (4, _) => mix.run::<L, E, 1, 4>(),
                     (_, 8) => mix.run::<L, E, 8, 1>(),
+                    (_, 6) if few_registers => mix.run::<L, E, 6, 1>(),
                     (_, 4..) => mix.run::<L, E, 4, 1>(),
+                    (_, 3) if few_registers => mix.run::<L, E, 3, 1>(),
                     _ => mix.run::<L, E, 1, 1>(),
                 };
                 done += did;

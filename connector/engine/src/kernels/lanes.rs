@@ -26,6 +26,9 @@ use std::arch::x86_64::{
 /// Lanes of a vector, on every instruction set.
 pub(crate) const LANES: usize = 16;
 
+/// The most that [`Lanes::QUERIES`] is.
+pub(crate) const MOST_QUERIES: usize = 8;
+
 /// Sixteen f32 and what kernels do with them.
 ///
 /// # Safety
@@ -36,6 +39,9 @@ pub(crate) trait Lanes: Copy {
     const TILE_ROWS: usize;
     /// Panels of sixteen columns in a matmul tile.
     const TILE_PANELS: usize;
+    /// Queries of attention that share a pass over keys and values; at most
+    /// [`MOST_QUERIES`].
+    const QUERIES: usize;
 
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
@@ -74,6 +80,7 @@ impl Lanes for Avx512 {
     // 24 accumulators, 2 weights, and broadcasts from memory: 26 of 32 registers.
     const TILE_ROWS: usize = 12;
     const TILE_PANELS: usize = 2;
+    const QUERIES: usize = 8;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
@@ -160,6 +167,7 @@ impl Lanes for Avx2 {
     // 12 accumulators, 2 weights and a broadcast: 15 of 16 registers.
     const TILE_ROWS: usize = 6;
     const TILE_PANELS: usize = 1;
+    const QUERIES: usize = 6;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
@@ -314,6 +322,7 @@ impl Portable {
 impl Lanes for Portable {
     const TILE_ROWS: usize = 4;
     const TILE_PANELS: usize = 1;
+    const QUERIES: usize = 8;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
