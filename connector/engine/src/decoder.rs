@@ -288,7 +288,16 @@ impl Loader<'_> {
     /// Parts that are held alike, as one.
     fn packed_rows(&self, parts: &[Rows<'_>], k: usize) -> Matrix {
         let n = parts.iter().map(Rows::count).sum();
-        let mut matrix = Matrix::empty(n, k, self.precision(&parts[0]), self.isa);
+        let precision = self.precision(&parts[0]);
+        let narrow = parts[0].narrow().filter(|&kind| {
+            precision == Precision::F32
+                && self.isa.floats.widens(kind)
+                && parts.iter().all(|rows| rows.narrow() == Some(kind))
+        });
+        let mut matrix = match narrow {
+            Some(kind) => Matrix::empty_narrow(n, k, kind, self.isa),
+            None => Matrix::empty(n, k, precision, self.isa),
+        };
         let mut first = 0;
         for rows in parts {
             rows.pack(&mut matrix, first);

@@ -9,7 +9,7 @@ use candle_core::{
 
 use crate::{
     blocks::{self, BLOCK, Q4_0_BYTES, Q4_K_BYTES, Q4K, Q6_K_BYTES, Q8_0_BYTES, SUPER, half},
-    kernels::{Matrix, Precision},
+    kernels::{Matrix, Narrow, Precision},
 };
 
 /// How values are stored.
@@ -96,6 +96,15 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// Which floats of sixteen bits it holds, if it holds such.
+    pub(crate) fn narrow(&self) -> Option<Narrow> {
+        match self.stored {
+            Stored::F16 => Some(Narrow::F16),
+            Stored::Bf16 => Some(Narrow::Bf16),
+            _ => None,
+        }
+    }
+
     fn row_bytes(&self, index: usize) -> &[u8] {
         let index = self
             .head
@@ -176,6 +185,11 @@ impl<'a> Rows<'a> {
                 Stored::Q4K => {
                     let blocks: Vec<Q4K> = q4(self.row_bytes(index)).collect();
                     matrix.set_row_q4(first + index, &blocks);
+                }
+                Stored::F16 | Stored::Bf16 if matrix.narrow().is_some() => {
+                    debug_assert_eq!(matrix.narrow(), self.narrow());
+                    let bits = self.row_bytes(index).chunks_exact(2).map(pair);
+                    matrix.set_row_narrow(first + index, bits);
                 }
                 // What holds them exactly, or less exactly in f32.
                 Stored::Q8_0 | Stored::Q4_0 | Stored::Q6K

@@ -1,12 +1,16 @@
 //! The decoder against Hugging Face transformers, family by family, on the fixtures that
 //! `fixtures/make_fixtures.py` makes.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use aligner_engine::{
     Dtype, EngineOptions, Limits, ModelSource, Speculation,
     probe::{Output, Probe, TokenRequest},
 };
+use candle_core::{DType, Device, Tensor};
 use safetensors::SafeTensors;
 
 struct Reference {
@@ -268,4 +272,44 @@ fn a_head_beside_tied_embeddings_is_used_and_either_may_stand_for_both() {
     tensors.insert("lm_head.weight".to_owned(), head);
     candle_core::safetensors::save(&tensors, &weights).expect("written");
     assert_eq!(load().logits(&prompts, 2, 64), of_the_head);
+}
+
+#[test]
+fn floats_of_sixteen_bits_compute_what_they_do_widened_in_half_of_the_memory() {
+    let copy = tempfile::tempdir().expect("a temporary folder");
+    let weights = copy.path().join("model.safetensors");
+    let folder = fixture("llama2");
+    std::fs::copy(folder.join("config.json"), copy.path().join("config.json")).expect("copied");
+    let original = folder.join("model.safetensors");
+    let original = candle_core::safetensors::load(original, &Device::Cpu).expect("readable");
+    // The weights rounded to `rounded`, where `narrow` says so held as it, elsewhere in f32.
+    let probe_of = |rounded: DType, narrow: &dyn Fn(&str) -> bool| {
+        let tensors: HashMap<&str, Tensor> = original
+            .iter()
+            .map(|(name, tensor)| {
+                let tensor = tensor.to_dtype(rounded).expect("rounded");
+                let held = if narrow(name) { rounded } else { DType::F32 };
+                (name.as_str(), tensor.to_dtype(held).expect("widened"))
+            })
+            .collect();
+        candle_core::safetensors::save(&tensors, &weights).expect("written");
+        let options = EngineOptions::new(ModelSource::Folder(copy.path().to_owned()));
+        Probe::load(&options).expect("loads")
+    };
+    let prompts = vec![(3..80).collect::<Vec<u32>>(), (40..45).collect()];
+    for rounded in [DType::F16, DType::BF16] {
+        let wide = probe_of(rounded, &|_| false);
+        let expected = wide.logits(&prompts, 3, 64);
+        let narrow = probe_of(rounded, &|_| true);
+        assert_eq!(narrow.logits(&prompts, 3, 64), expected, "{rounded:?}");
+        assert_eq!(narrow.describe().dtype, "f32");
+        assert_eq!(narrow.describe().kv_dtype, "f32");
+        // Plain arrays widen f16 at load.
+        let widens = narrow.describe().kernels != "portable" || rounded == DType::BF16;
+        let times = if widens { 2 } else { 1 };
+        let (bytes, all) = (narrow.describe().step_bytes, wide.describe().step_bytes);
+        assert_eq!(bytes * times, all, "{rounded:?}");
+        let mixed = probe_of(rounded, &|name| !name.contains("k_proj"));
+        assert_eq!(mixed.logits(&prompts, 3, 64), expected, "{rounded:?}");
+    }
 }

@@ -28,6 +28,7 @@ impl Number for f32 {}
 impl Number for i32 {}
 impl Number for i8 {}
 impl Number for u8 {}
+impl Number for u16 {}
 impl Number for half::f16 {}
 
 impl<T: Number> Aligned<T> {

@@ -8,8 +8,10 @@
 //! where blocks begin; this depends only on the row's own position.
 
 use super::{
-    Aligned, Floats, LANES, Pool, Shared, for_each_isa,
-    kv::{Element, Full, Half, KvLayer, KvPrecision},
+    Aligned, Floats, LANES, Pool, Shared,
+    element::{Element, Full, Half},
+    for_each_isa,
+    kv::{KvLayer, KvPrecision},
     lanes::{self, Lanes, MOST_QUERIES, exp, maximum, sum, tanh},
 };
 

@@ -1,8 +1,10 @@
 //! From the joint query-key-value product to rotated queries and the sequence's pages.
 
 use super::{
-    Floats, LANES, Pool, Shared, for_each_isa,
-    kv::{Element, Full, Half, KvLayer, KvPrecision},
+    Floats, LANES, Pool, Shared,
+    element::{Full, Half},
+    for_each_isa,
+    kv::{Kept, KvLayer, KvPrecision},
     lanes::Lanes,
 };
 use crate::rope::RopeTable;
@@ -159,7 +161,7 @@ unsafe fn split_half_on<L: Lanes>(
     clippy::too_many_arguments,
     reason = "a kernel's operands, none of them optional"
 )]
-unsafe fn split_row_on<L: Lanes, E: Element>(
+unsafe fn split_row_on<L: Lanes, E: Kept>(
     shape: HeadShape,
     norms: HeadNorms<'_>,
     angles: (&[f32], &[f32]),
@@ -217,11 +219,7 @@ unsafe fn split_row_on<L: Lanes, E: Element>(
 
 /// Up to sixteen values as they are stored.
 #[inline(always)]
-unsafe fn narrow<L: Lanes, E: Element>(
-    from: *const f32,
-    count: usize,
-    to: &mut [E::Stored; LANES],
-) {
+unsafe fn narrow<L: Lanes, E: Kept>(from: *const f32, count: usize, to: &mut [E::Stored; LANES]) {
     unsafe {
         let values = if count == LANES {
             L::load(from)

@@ -3,7 +3,11 @@
 //! Decoding a batch reads all of it at every step, so its width decides how fast that is. Exact
 //! weights go with f32; int8 weights, whose products are rounded anyway, with f16.
 
-use super::{Aligned, LANES, lanes::Lanes};
+use super::{
+    Aligned, LANES,
+    element::{Element, Full, Half},
+    lanes::Lanes,
+};
 
 /// How keys and values are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,40 +90,21 @@ impl KvStore {
     }
 }
 
-/// How a kernel reads and writes the store.
-pub(super) trait Element {
-    type Stored: Copy + Default;
-
-    unsafe fn load<L: Lanes>(from: *const Self::Stored) -> L;
+/// How a kernel writes the store; reading is [`Element`]'s.
+pub(super) trait Kept: Element {
     unsafe fn store<L: Lanes>(values: L, to: *mut Self::Stored);
 }
 
 /// [`KvPrecision::F32`]
-pub(super) struct Full;
-
-/// [`KvPrecision::F16`]
-pub(super) struct Half;
-
-impl Element for Full {
-    type Stored = f32;
-
-    #[inline(always)]
-    unsafe fn load<L: Lanes>(from: *const f32) -> L {
-        unsafe { L::load(from) }
-    }
+impl Kept for Full {
     #[inline(always)]
     unsafe fn store<L: Lanes>(values: L, to: *mut f32) {
         unsafe { values.store(to) }
     }
 }
 
-impl Element for Half {
-    type Stored = u16;
-
-    #[inline(always)]
-    unsafe fn load<L: Lanes>(from: *const u16) -> L {
-        unsafe { L::load_half(from) }
-    }
+/// [`KvPrecision::F16`]
+impl Kept for Half {
     #[inline(always)]
     unsafe fn store<L: Lanes>(values: L, to: *mut u16) {
         unsafe { values.store_half(to) }

@@ -12,15 +12,15 @@
 use std::arch::x86_64::{
     __m256, __m512, _mm_loadl_epi64, _mm_loadu_si128, _mm_packs_epi16, _mm_packs_epi32,
     _mm_storeu_si128, _mm256_add_epi32, _mm256_add_ps, _mm256_castsi256_ps, _mm256_castsi256_si128,
-    _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_cvtps_ph,
-    _mm256_div_ps, _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
-    _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_round_ps, _mm256_set1_epi32,
-    _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_ps,
-    _mm512_add_epi32, _mm512_add_ps, _mm512_castsi512_ps, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32,
-    _mm512_cvtph_ps, _mm512_cvtps_epi32, _mm512_cvtps_ph, _mm512_cvtsepi32_epi8, _mm512_div_ps,
-    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps,
-    _mm512_roundscale_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps,
-    _mm512_sub_ps,
+    _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtepu16_epi32, _mm256_cvtph_ps,
+    _mm256_cvtps_epi32, _mm256_cvtps_ph, _mm256_div_ps, _mm256_extracti128_si256, _mm256_fmadd_ps,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps,
+    _mm256_round_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps,
+    _mm256_storeu_si256, _mm256_sub_ps, _mm512_add_epi32, _mm512_add_ps, _mm512_castsi512_ps,
+    _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtepu16_epi32, _mm512_cvtph_ps,
+    _mm512_cvtps_epi32, _mm512_cvtps_ph, _mm512_cvtsepi32_epi8, _mm512_div_ps, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_roundscale_ps,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 /// Lanes of a vector, on every instruction set.
@@ -66,6 +66,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn load_bytes(from: *const u8) -> Self;
     /// Widens sixteen f16.
     unsafe fn load_half(from: *const u16) -> Self;
+    /// Widens sixteen bf16.
+    unsafe fn load_brain(from: *const u16) -> Self;
     /// Rounds to f16, ties to even.
     unsafe fn store_half(self, to: *mut u16);
 }
@@ -150,6 +152,13 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn load_half(from: *const u16) -> Self {
         unsafe { Self(_mm512_cvtph_ps(_mm256_loadu_si256(from.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn load_brain(from: *const u16) -> Self {
+        unsafe {
+            let words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+            Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(words)))
+        }
     }
     #[inline(always)]
     unsafe fn store_half(self, to: *mut u16) {
@@ -298,6 +307,16 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn load_brain(from: *const u16) -> Self {
+        unsafe {
+            let half = |offset| {
+                let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(offset).cast()));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(words))
+            };
+            Self(half(0), half(8))
+        }
+    }
+    #[inline(always)]
     unsafe fn store_half(self, to: *mut u16) {
         unsafe {
             _mm_storeu_si128(to.cast(), _mm256_cvtps_ph::<0>(self.0));
@@ -396,13 +415,37 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn load_half(from: *const u16) -> Self {
         let bits = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };
-        Self(bits.map(|bits| half::f16::from_bits(bits).to_f32()))
+        Self(bits.map(widened))
+    }
+    #[inline(always)]
+    unsafe fn load_brain(from: *const u16) -> Self {
+        let bits = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };
+        Self(bits.map(|bits| f32::from_bits(u32::from(bits) << 16)))
     }
     #[inline(always)]
     unsafe fn store_half(self, to: *mut u16) {
         let bits = self.0.map(|value| half::f16::from_f32(value).to_bits());
         unsafe { to.cast::<[u16; LANES]>().write_unaligned(bits) }
     }
+}
+
+/// An f16 by selections alone, so that the compiler makes vectors of it.
+#[inline(always)]
+fn widened(bits: u16) -> f32 {
+    /// What one more in an exponent is.
+    const STEP: u32 = 1 << 23;
+    let size = u32::from(bits & 0x7fff) << 13;
+    let exponent = size & 0x0f80_0000;
+    // Exponents of f16 are 112 less, and the highest is that of infinity and of what is no number.
+    let normal = size + (if exponent == 0x0f80_0000 { 224 } else { 112 }) * STEP;
+    // Without the leading one that a number of exponent 0 has not.
+    let tiny = f32::from_bits(size + 113 * STEP) - f32::from_bits(113 * STEP);
+    let size = if exponent == 0 {
+        tiny.to_bits()
+    } else {
+        normal
+    };
+    f32::from_bits(size | u32::from(bits & 0x8000) << 16)
 }
 
 /// Sum of all lanes, pairwise in a fixed order.
@@ -472,39 +515,4 @@ pub(crate) unsafe fn tanh<L: Lanes>(x: L) -> L {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{
-        super::{Isa, for_each_isa},
-        *,
-    };
-
-    for_each_isa! {
-        unsafe fn exp_and_tanh(of: *const f32, exps: *mut f32, tanhs: *mut f32) = exp_and_tanh_on
-    }
-
-    #[inline(always)]
-    unsafe fn exp_and_tanh_on<L: Lanes>(of: *const f32, exps: *mut f32, tanhs: *mut f32) {
-        unsafe {
-            exp(L::load(of)).store(exps);
-            tanh(L::load(of)).store(tanhs);
-        }
-    }
-
-    #[test]
-    fn what_is_no_number_has_neither_exponential_nor_tangent_and_its_neighbours_have() {
-        for isa in Isa::available() {
-            for lane in 0..LANES {
-                let mut x: [f32; LANES] = std::array::from_fn(|lane| lane as f32 * 40.0 - 300.0);
-                x[lane] = f32::NAN;
-                let (mut exps, mut tanhs) = ([0.0; LANES], [0.0; LANES]);
-                let (to, also) = (exps.as_mut_ptr(), tanhs.as_mut_ptr());
-                // SAFETY: each holds a vector.
-                unsafe { exp_and_tanh(isa.floats, x.as_ptr(), to, also) };
-                for (at, (exp, tanh)) in exps.iter().zip(&tanhs).enumerate() {
-                    let none = (exp.is_nan(), tanh.is_nan());
-                    assert_eq!(none, (at == lane, at == lane), "lane {at} on {isa}");
-                }
-            }
-        }
-    }
-}
+mod tests;

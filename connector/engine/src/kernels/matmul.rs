@@ -2,8 +2,8 @@
 //! among the threads of the [`Pool`].
 
 use super::{
-    LANES, Matrix, Pool, Precision, QuantizedRows, Shared, matmul_f32, matmul_q4, matmul_q8,
-    matrix::Packed, quantize::BLOCK, sums,
+    LANES, Matrix, Narrow, Pool, Precision, QuantizedRows, Shared, matmul_f32, matmul_q4,
+    matmul_q8, matrix::Packed, quantize::BLOCK, sums,
 };
 
 /// What becomes of the product.
@@ -71,7 +71,7 @@ pub(crate) fn matmul_columns(
         "input and output hold all rows"
     );
     let input_width = match &matrix.packed {
-        Packed::F32(_) => size_of::<f32>(),
+        Packed::F32(_) | Packed::Narrow { .. } => size_of::<f32>(),
         Packed::Q4 { .. } => 1,
         Packed::Q8 { .. } => sums::input_width(isa.bytes),
     };
@@ -109,12 +109,12 @@ pub(crate) fn matmul_columns(
             // SAFETY: packed arrays hold `panels` whole panels, and `x` holds `m` rows.
             unsafe {
                 match &matrix.packed {
-                    Packed::F32(weights) => matmul_f32::columns(
+                    Packed::F32(_) | Packed::Narrow { .. } => matmul_f32::columns(
                         isa.floats,
                         x.as_ptr().add(row * k),
                         rows,
                         k,
-                        weights.as_ptr().add(first * LANES * k),
+                        float_panels(&matrix.packed, first * LANES * k),
                         last - first,
                         output,
                     ),
@@ -157,6 +157,21 @@ pub(crate) fn matmul_columns(
             }
         }
     });
+}
+
+/// The panels of an f32 product from that weight on.
+fn float_panels(packed: &Packed, from: usize) -> matmul_f32::Panels {
+    match packed {
+        Packed::F32(weights) => matmul_f32::Panels::Full(weights[from..].as_ptr()),
+        Packed::Narrow { bits, kind } => {
+            let bits = bits[from..].as_ptr();
+            match kind {
+                Narrow::F16 => matmul_f32::Panels::Half(bits),
+                Narrow::Bf16 => matmul_f32::Panels::Brain(bits),
+            }
+        }
+        Packed::Q8 { .. } | Packed::Q4 { .. } => unreachable!("their products are int8"),
+    }
 }
 
 impl Output {
@@ -215,6 +230,7 @@ mod tests {
         Device, Tensor,
         quantized::{GgmlDType, QTensor},
     };
+    use half::{bf16, f16};
     use proptest::prelude::*;
 
     use super::{
@@ -267,6 +283,17 @@ mod tests {
             Some(kind) => stored(kind, w, k).pack(&mut matrix, 0),
             None => (0..n).for_each(|row| matrix.set_row(row, &w[row * k..][..k])),
         }
+        product_with(matrix, threads, x, m, bias)
+    }
+
+    fn product_with(
+        mut matrix: Matrix,
+        threads: usize,
+        x: &[f32],
+        m: usize,
+        bias: bool,
+    ) -> Vec<f32> {
+        let n = matrix.n;
         if bias {
             matrix.set_bias(0, &noise(n, 7));
         }
@@ -325,6 +352,45 @@ mod tests {
         ) {
             let k = supers * SUPER;
             check(m, n, k, bias, threads, seed, &[Precision::Q6, Precision::Q4])?;
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn products_of_narrow_floats_are_those_of_the_same_floats_widened(
+            m in 1_usize..30, n in 1_usize..150, k in 1_usize..200,
+            bias: bool, threads in 1_usize..4, seed: u64,
+        ) {
+            let (x, w) = (noise(m * k, seed), noise(n * k, seed ^ 99));
+            for kind in [Narrow::F16, Narrow::Bf16] {
+                let (bits, w): (Vec<u16>, Vec<f32>) = w
+                    .iter()
+                    .map(|&weight| match kind {
+                        Narrow::F16 => {
+                            let value = f16::from_f32(weight);
+                            (value.to_bits(), value.to_f32())
+                        }
+                        Narrow::Bf16 => {
+                            let value = bf16::from_f32(weight);
+                            (value.to_bits(), value.to_f32())
+                        }
+                    })
+                    .unzip();
+                for isa in Isa::available() {
+                    let mut matrix = Matrix::empty_narrow(n, k, kind, isa);
+                    let mut back = vec![0.0; k];
+                    for row in 0..n {
+                        matrix.set_row_narrow(row, bits[row * k..][..k].iter().copied());
+                        matrix.row(row, &mut back);
+                        prop_assert_eq!(&back, &w[row * k..][..k]);
+                    }
+                    let got = product_with(matrix, threads, &x, m, bias);
+                    let wide = product(isa, Precision::F32, 1, &x, &w, (m, n, k), bias);
+                    prop_assert_eq!(got, wide, "{:?} on {}", kind, isa);
+                }
+            }
         }
     }
 

@@ -1,17 +1,34 @@
 //! The f32 product of a few rows with a few panels.
+//!
+//! Sixteen-bit weights are widened in registers: reading them is what takes long where rows are
+//! few, and where they are many the multiplications hide it.
 
-use super::{LANES, for_each_isa, lanes::Lanes, matmul::Output};
+use super::{
+    LANES,
+    element::{Brain, Element, Full, Half},
+    for_each_isa,
+    lanes::Lanes,
+    matmul::Output,
+};
+
+/// Packed panels, `[panel][k][16]`.
+#[derive(Clone, Copy)]
+pub(super) enum Panels {
+    Full(*const f32),
+    Half(*const u16),
+    Brain(*const u16),
+}
 
 for_each_isa! {
     /// All `rows` rows times `panels` panels.
     ///
     /// # Safety
-    /// `x` holds `rows × k` values, `weights` `panels × k × 16`, and `output` takes the result.
+    /// `x` holds `rows × k` values, `weights` `panels × k × 16` of them, and `output` takes the result.
     pub(super) unsafe fn columns(
         x: *const f32,
         rows: usize,
         k: usize,
-        weights: *const f32,
+        weights: Panels,
         panels: usize,
         output: Output,
     ) = columns_on
@@ -22,7 +39,25 @@ unsafe fn columns_on<L: Lanes>(
     x: *const f32,
     rows: usize,
     k: usize,
-    weights: *const f32,
+    weights: Panels,
+    panels: usize,
+    output: Output,
+) {
+    unsafe {
+        match weights {
+            Panels::Full(weights) => columns_of::<L, Full>(x, rows, k, weights, panels, output),
+            Panels::Half(weights) => columns_of::<L, Half>(x, rows, k, weights, panels, output),
+            Panels::Brain(weights) => columns_of::<L, Brain>(x, rows, k, weights, panels, output),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn columns_of<L: Lanes, E: Element>(
+    x: *const f32,
+    rows: usize,
+    k: usize,
+    weights: *const E::Stored,
     panels: usize,
     output: Output,
 ) {
@@ -42,14 +77,14 @@ unsafe fn columns_on<L: Lanes>(
             let weights = weights.add(panel * LANES * k);
             let output = output.moved(0, panel);
             match take {
-                8 => tile::<L, 1, 8>(x, k, weights, output),
+                8 => tile::<L, E, 1, 8>(x, k, weights, output),
                 4 => match rows {
-                    1 => tile::<L, 1, 4>(x, k, weights, output),
-                    2 => tile::<L, 2, 4>(x, k, weights, output),
-                    _ => tile::<L, 3, 4>(x, k, weights, output),
+                    1 => tile::<L, E, 1, 4>(x, k, weights, output),
+                    2 => tile::<L, E, 2, 4>(x, k, weights, output),
+                    _ => tile::<L, E, 3, 4>(x, k, weights, output),
                 },
-                2 => tiles::<L, 2>(x, rows, k, weights, output),
-                _ => tiles::<L, 1>(x, rows, k, weights, output),
+                2 => tiles::<L, E, 2>(x, rows, k, weights, output),
+                _ => tiles::<L, E, 1>(x, rows, k, weights, output),
             }
         }
         panel += take;
@@ -58,11 +93,11 @@ unsafe fn columns_on<L: Lanes>(
 
 /// All rows, in tiles of nearly equal height.
 #[inline(always)]
-unsafe fn tiles<L: Lanes, const PANELS: usize>(
+unsafe fn tiles<L: Lanes, E: Element, const PANELS: usize>(
     x: *const f32,
     rows: usize,
     k: usize,
-    weights: *const f32,
+    weights: *const E::Stored,
     output: Output,
 ) {
     let count = rows.div_ceil(L::TILE_ROWS);
@@ -75,7 +110,7 @@ unsafe fn tiles<L: Lanes, const PANELS: usize>(
                 ($($rows:literal)*) => {
                     match height {
                         $($rows if $rows <= L::TILE_ROWS => {
-                            tile::<L, $rows, PANELS>(x, k, weights, output);
+                            tile::<L, E, $rows, PANELS>(x, k, weights, output);
                         })*
                         _ => unreachable!("a tile has between one and TILE_ROWS rows"),
                     }
@@ -88,10 +123,10 @@ unsafe fn tiles<L: Lanes, const PANELS: usize>(
 }
 
 #[inline(always)]
-unsafe fn tile<L: Lanes, const ROWS: usize, const PANELS: usize>(
+unsafe fn tile<L: Lanes, E: Element, const ROWS: usize, const PANELS: usize>(
     x: *const f32,
     k: usize,
-    weights: *const f32,
+    weights: *const E::Stored,
     output: Output,
 ) {
     unsafe {
@@ -99,7 +134,7 @@ unsafe fn tile<L: Lanes, const ROWS: usize, const PANELS: usize>(
         for i in 0..k {
             let mut columns = [L::splat(0.0); PANELS];
             for (panel, column) in columns.iter_mut().enumerate() {
-                *column = L::load(weights.add((panel * k + i) * LANES));
+                *column = E::load(weights.add((panel * k + i) * LANES));
             }
             for (row, sums) in sums.iter_mut().enumerate() {
                 let value = L::splat(*x.add(row * k + i));

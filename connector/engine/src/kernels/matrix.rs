@@ -14,7 +14,7 @@ use crate::blocks::Q4K;
 /// How a matrix is held in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Precision {
-    /// As it is stored, widened to f32.
+    /// As it is stored, computed with in f32.
     F32,
     /// Blocks of 32 int8 with one scale; the inputs are quantised alike, row by row.
     Q8,
@@ -22,6 +22,23 @@ pub(crate) enum Precision {
     Q6,
     /// Blocks of 32 four-bit weights with a scale and a minimum.
     Q4,
+}
+
+/// Floats of sixteen bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Narrow {
+    F16,
+    Bf16,
+}
+
+impl Narrow {
+    #[cfg(any(test, feature = "cuda"))]
+    fn widen(self, bits: u16) -> f32 {
+        match self {
+            Self::F16 => half::f16::from_bits(bits).to_f32(),
+            Self::Bf16 => half::bf16::from_bits(bits).to_f32(),
+        }
+    }
 }
 
 /// Packed weights of one product, with an optional bias.
@@ -36,6 +53,8 @@ pub(crate) struct Matrix {
 pub(super) enum Packed {
     /// `[panel][k][16]`
     F32(Aligned<f32>),
+    /// The same in half of the memory, of what is stored so; widened where it is multiplied.
+    Narrow { bits: Aligned<u16>, kind: Narrow },
     /// `[panel][k / step][16][step]` and scales `[panel][block][parts][16]`
     Q8 {
         bytes: Aligned<u8>,
@@ -71,7 +90,7 @@ impl Matrix {
                     parts,
                 }
             }
-            _ => Packed::F32(Aligned::zeroed(panels * LANES * k)),
+            _ => Packed::F32(Aligned::zeroed(columns * k)),
         };
         Self {
             n,
@@ -82,12 +101,33 @@ impl Matrix {
         }
     }
 
+    /// An empty matrix of [`Precision::F32`], whose every row must be set by
+    /// [`Self::set_row_narrow`].
+    pub(crate) fn empty_narrow(n: usize, k: usize, kind: Narrow, isa: Isa) -> Self {
+        let bits = Aligned::zeroed(n.next_multiple_of(LANES) * k);
+        Self {
+            n,
+            k,
+            packed: Packed::Narrow { bits, kind },
+            bias: None,
+            isa,
+        }
+    }
+
     pub(crate) fn precision(&self) -> Precision {
         match self.packed {
-            Packed::F32(_) => Precision::F32,
+            Packed::F32(_) | Packed::Narrow { .. } => Precision::F32,
             Packed::Q8 { parts: 1, .. } => Precision::Q8,
             Packed::Q8 { .. } => Precision::Q6,
             Packed::Q4 { .. } => Precision::Q4,
+        }
+    }
+
+    /// How floats of sixteen bits are held, if it holds such.
+    pub(crate) fn narrow(&self) -> Option<Narrow> {
+        match self.packed {
+            Packed::Narrow { kind, .. } => Some(kind),
+            _ => None,
         }
     }
 
@@ -97,12 +137,16 @@ impl Matrix {
     /// If they are quantised.
     #[cfg(any(test, feature = "cuda"))]
     pub(crate) fn row(&self, n: usize, to: &mut [f32]) {
-        let Packed::F32(values) = &self.packed else {
-            panic!("only what is held in f32 is read back");
-        };
-        let panel = &values[n / LANES * LANES * self.k..];
+        let start = n / LANES * LANES * self.k + n % LANES;
         for (k, to) in to[..self.k].iter_mut().enumerate() {
-            *to = panel[k * LANES + n % LANES];
+            let at = start + k * LANES;
+            *to = match &self.packed {
+                Packed::F32(values) => values[at],
+                Packed::Narrow { bits, kind } => kind.widen(bits[at]),
+                Packed::Q8 { .. } | Packed::Q4 { .. } => {
+                    panic!("only what is computed with in f32 is read back")
+                }
+            };
         }
     }
 
@@ -116,6 +160,7 @@ impl Matrix {
     pub(crate) fn bytes(&self) -> usize {
         match &self.packed {
             Packed::F32(values) => values.len() * 4,
+            Packed::Narrow { bits, .. } => bits.len() * 2,
             Packed::Q8 { bytes, scales, .. } => bytes.len() + scales.len() * 4,
             Packed::Q4 {
                 nibbles,
@@ -148,6 +193,7 @@ impl Matrix {
             Packed::Q4 { .. } | Packed::Q8 { parts: 2.., .. } => {
                 unreachable!("rows of these matrices come quantised")
             }
+            Packed::Narrow { .. } => unreachable!("rows of these matrices come as they are held"),
             Packed::Q8 { .. } => {
                 let (mut bytes, mut scales) = (vec![0; self.k], vec![0.0; self.k / BLOCK]);
                 for (block, values) in row.chunks_exact(BLOCK).enumerate() {
@@ -156,6 +202,22 @@ impl Matrix {
                 }
                 self.set_row_q8(n, &bytes, &scales);
             }
+        }
+    }
+
+    /// Sets the weights of output column `n` from floats of the kind that [`Self::narrow`] says.
+    pub(crate) fn set_row_narrow(&mut self, n: usize, row: impl ExactSizeIterator<Item = u16>) {
+        assert_eq!(
+            row.len(),
+            self.k,
+            "a row has as many weights as the input has values"
+        );
+        let Packed::Narrow { bits, .. } = &mut self.packed else {
+            unreachable!("only floats of sixteen bits are set so")
+        };
+        let panel = &mut bits[n / LANES * LANES * self.k..];
+        for (k, weight) in row.enumerate() {
+            panel[k * LANES + n % LANES] = weight;
         }
     }
 

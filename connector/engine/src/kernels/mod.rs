@@ -11,6 +11,7 @@
 mod activation;
 mod aligned;
 mod attention;
+mod element;
 mod heads;
 mod kv;
 mod lanes;
@@ -36,7 +37,7 @@ pub(crate) use heads::{HeadShape, Place, split_heads};
 pub(crate) use kv::{KvPrecision, KvStore};
 pub(crate) use lanes::LANES;
 pub(crate) use matmul::{Epilogue, matmul, matmul_columns};
-pub(crate) use matrix::{Matrix, Precision};
+pub(crate) use matrix::{Matrix, Narrow, Precision};
 pub(crate) use peak::measure;
 pub(crate) use pool::Pool;
 pub(crate) use quantize::QuantizedRows;
@@ -57,6 +58,15 @@ pub(crate) enum Floats {
     #[cfg(target_arch = "x86_64")]
     Avx2,
     Portable,
+}
+
+impl Floats {
+    /// Whether floats of sixteen bits are widened so fast that a product may do it whenever it
+    /// reads them.
+    pub(crate) fn widens(self, kind: Narrow) -> bool {
+        // Plain arrays take a dozen operations for f16, and one for bf16.
+        self != Self::Portable || kind == Narrow::Bf16
+    }
 }
 
 /// Instruction set of the int8 kernels.
