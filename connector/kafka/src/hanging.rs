@@ -4,7 +4,7 @@
 //! undecided transaction begins. Ours are decided within their timeout, or by the broker, which
 //! looks for older ones every ten seconds. Where the offset stands still for longer, a transaction
 //! hangs. Apache Kafka 4.3.0 can leave one behind after a crash (KAFKA-20734, see
-//! [`crate::unended`]): only the next commit under its transactional id or a person ends it, and
+//! [`crate::unended`]): only the next transaction of its transactional id or a person ends it, and
 //! until then all that is written behind it is hidden, while every delivery succeeds. So two clients
 //! ask where the partitions end, one as committed readers see it, one as all others do; what stands
 //! still for too long is said, and counted.
