@@ -3,8 +3,8 @@ use std::num::NonZeroUsize;
 use super::{super::Isa, *};
 use crate::kernels::KvStore;
 
-const HEAD: usize = 20;
-const PADDED: usize = 32;
+const HEAD: usize = 72;
+const PADDED: usize = 80;
 
 fn noise(len: usize, seed: usize) -> Vec<f32> {
     let value = |i: usize| ((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.5;
@@ -127,6 +127,28 @@ fn a_key_too_large_for_f16_leaves_those_who_see_it_without_numbers_and_the_other
                 assert_eq!(before, &expected[..before.len()], "{component} on {isa}");
                 let none = after.iter().all(|value| value.is_nan());
                 assert!(none, "{component} with {softcap:?} on {isa}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_shares_a_pass_changes_nothing_on_any_instruction_set() {
+    let (kv_heads, rows) = (2, 7);
+    let sequence = Sequence::new(kv_heads, 53);
+    for precision in [KvPrecision::F32, KvPrecision::F16] {
+        for group in 1..=9 {
+            let row = kv_heads * group * HEAD;
+            let queries = noise(rows * row, 3);
+            let first = Isa::available()[0];
+            let expected = sequence.attended(first, precision, group, None, &queries, rows);
+            for isa in Isa::available() {
+                for count in 1..=rows {
+                    let last = &queries[(rows - count) * row..];
+                    let got = sequence.attended(isa, precision, group, None, last, count);
+                    let wanted = &expected[(rows - count) * row..];
+                    assert!(got == wanted, "{count} rows of {group} heads on {isa}");
+                }
             }
         }
     }
