@@ -1,5 +1,6 @@
-//! Files that are broken in ways that their parsers do not expect: what stops the start says which
-//! file it is and why, and what is left for a single text to find costs that text alone.
+//! Checkpoints that cannot be used, and files that are broken in ways that their parsers do not expect:
+//! what stops the start says which file it is and why, and what is left for a single text to find costs
+//! that text alone.
 
 use std::{
     fs,
@@ -287,5 +288,134 @@ fn a_marker_or_an_unchanged_token_that_the_model_does_not_have_stops_the_start()
     assert_eq!(
         refusal(with_a_token_beyond(&plain)),
         format!("unchanged_token = \"<x>\" {end}")
+    );
+}
+
+fn edit_config(folder: &Path, key: &str, value: Value) {
+    edit(folder, "config.json", |config| config[key] = value.clone());
+}
+
+#[test]
+fn weights_in_one_file_are_taken_before_the_index_of_former_shards() {
+    let stale = r#"{"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}"#;
+    let write = |folder: &Path| {
+        fs::write(folder.join("model.safetensors.index.json"), stale).expect("writable");
+    };
+    load(copied(write).path()).expect("it loads");
+    assert_eq!(
+        refusal(|folder| {
+            write(folder);
+            fs::remove_file(folder.join("model.safetensors")).expect("removed");
+        }),
+        "model-00001-of-00002.safetensors is missing from FOLDER: model.safetensors.index.json \
+         lists it as a shard"
+    );
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_used_is_refused_with_file_key_and_value() {
+    let cases: Vec<(String, &str)> = vec![
+        (
+            refusal(|folder| edit_config(folder, "model_type", "bert".into())),
+            "FOLDER/config.json: model_type = \"bert\" is not supported; supported: llama, mistral, \
+             ministral, qwen2, qwen3, gemma, gemma2, gemma3, gemma3_text; serve others elsewhere, \
+             and set aligner.model: remote",
+        ),
+        (
+            refusal(|folder| {
+                let rope = json!({"rope_type": "longrope", "rope_theta": 1e4});
+                edit_config(folder, "rope_parameters", rope);
+            }),
+            "FOLDER/config.json: rope_parameters.rope_type = \"longrope\" is not supported; \
+             supported: default, linear, dynamic, llama3, yarn",
+        ),
+        (
+            refusal(|folder| {
+                edit_config(folder, "quantization_config", json!({"bits": 4}));
+            }),
+            "FOLDER/config.json: quantization_config = {\"bits\":4} is not supported; supported: \
+             checkpoints in f32, f16 or bf16, and GGUF files; save it dequantised, or use a GGUF file",
+        ),
+        (
+            refusal(|folder| edit_config(folder, "hidden_size", "big".into())),
+            "FOLDER/config.json: hidden_size is \"big\"; expected a whole number of 1 to 16777216",
+        ),
+        (
+            refusal(|folder| edit_config(folder, "intermediate_size", 128.into())),
+            "FOLDER: tensor model.layers.0.mlp.gate_proj.weight has shape [96, 64]; config.json \
+             says [128, 64]",
+        ),
+        (
+            refusal(|folder| edit_config(folder, "hidden_act", "relu".into())),
+            "FOLDER/config.json: hidden_act = \"relu\" is not supported; supported: silu, gelu, \
+             gelu_new, gelu_pytorch_tanh",
+        ),
+        (
+            refusal(|folder| fs::remove_file(folder.join("tokenizer.json")).expect("removed")),
+            "tokenizer.json is missing from FOLDER: tokenizer.model and vocab.json are not read; \
+             transformers writes it: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)",
+        ),
+        (
+            refusal(|folder| fs::remove_file(folder.join("model.safetensors")).expect("removed")),
+            "model.safetensors is missing from FOLDER: a checkpoint needs model.safetensors, or \
+             model.safetensors.index.json and its shards; PyTorch .bin files are not read",
+        ),
+        (
+            refusal(|folder| {
+                edit(folder, "generation_config.json", |generation| {
+                    generation["num_beams"] = 4.into();
+                });
+            }),
+            "FOLDER/generation_config.json: num_beams = 4 is not supported; supported: 1; remove \
+             the key to decode without it",
+        ),
+        (
+            refusal(|folder| {
+                fs::remove_file(folder.join("generation_config.json")).expect("removed");
+            }),
+            "it loads",
+        ),
+        (
+            refusal(|folder| {
+                fs::remove_file(folder.join("generation_config.json")).expect("removed");
+                edit_config(folder, "no_repeat_ngram_size", 3.into());
+            }),
+            "FOLDER/config.json: no_repeat_ngram_size = 3 is not supported; supported: 0; remove \
+             the key to decode without it",
+        ),
+        (
+            refusal(|folder| {
+                edit(folder, "tokenizer.json", |tokenizer| {
+                    let added = tokenizer["added_tokens"].as_array_mut().expect("a list");
+                    for token in added {
+                        token["single_word"] = true.into();
+                    }
+                });
+            }),
+            "FOLDER/tokenizer.json: added_tokens has single_word = true for <q>, a marker of the \
+             prompt template, which would be text beside a letter or a digit; set it to false",
+        ),
+        (
+            refusal(|folder| fs::remove_file(folder.join("config.json")).expect("removed")),
+            "config.json is missing from FOLDER: it describes the model",
+        ),
+    ];
+    for (got, expected) in cases {
+        assert_eq!(got, expected);
+    }
+    for (file, problem) in [
+        ("config.json", "is not valid: "),
+        ("generation_config.json", "is not valid: "),
+        ("aligner.json", "is not a profile: "),
+    ] {
+        let got = refusal(|folder| fs::write(folder.join(file), "[").expect("written"));
+        assert!(
+            got.starts_with(&format!("FOLDER/{file} {problem}")),
+            "{got}"
+        );
+    }
+    assert!(
+        refusal(|folder| fs::write(folder.join("tokenizer.json"), "{}").expect("written"))
+            .starts_with("FOLDER/tokenizer.json is not valid: ")
     );
 }

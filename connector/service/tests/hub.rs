@@ -411,7 +411,10 @@ fn what_cannot_be_fetched_is_said_with_what_to_do() {
             error("acme/tiny@main", &hub.url, true),
             "HF_HUB_OFFLINE forbids",
         ),
-        (error("acme/tiny", &hub.url, false), "owner/name@revision"),
+        (
+            error("acme/tiny", &hub.url, false),
+            "write acme/tiny@<commit>",
+        ),
         (
             error("acme/../tiny@main", &hub.url, false),
             "owner/name@revision",

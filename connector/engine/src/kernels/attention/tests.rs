@@ -1,3 +1,5 @@
+//! Attention that shares passes between queries is the same to the byte.
+
 use std::num::NonZeroUsize;
 
 use super::{super::Isa, *};

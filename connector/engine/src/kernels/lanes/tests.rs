@@ -1,3 +1,5 @@
+//! What every instruction set makes of numbers and of what is none.
+
 use super::{
     super::{Isa, for_each_isa},
     *,
