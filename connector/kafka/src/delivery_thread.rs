@@ -5,6 +5,8 @@
 //! an unanswered commit is settled here before anything else is tried, because the outputs may
 //! be there already.
 
+mod settling;
+
 use std::{
     collections::BTreeSet,
     sync::{
@@ -15,34 +17,27 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use aligner_pipeline::{Delivery, DeliveryError, Partition, PartitionEpoch, SourceError};
-use rdkafka::{
-    Offset, TopicPartitionList,
-    consumer::{CommitMode, Consumer},
-    error::{KafkaError, RDKafkaErrorCode},
-    metadata::MetadataTopic,
-};
+use aligner_pipeline::{Delivery, DeliveryError, PartitionEpoch, SourceError};
+use rdkafka::{consumer::Consumer, metadata::MetadataTopic};
 use tokio::sync::{mpsc, oneshot};
 
+use self::settling::Settled;
 use crate::{
     batching::Batches,
     context::RepeatFilter,
     handoff::Handoff,
     outlet::OutletParts,
     producer_thread::{NoProducer, ProducerThread},
-    recovery::{Committed, Fencings, Settlement, settle},
+    recovery::Fencings,
     stats::DeliveryEnd,
     transaction::{End, EndedAgain, Failure},
     unended::Unended,
-    verdict::{self, Verdict},
 };
 
 /// Between attempts to get a producer or an answer while brokers are away.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// How long one claim of the transactional id may take.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long one look at the committed offsets may take.
-const COMMITTED_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one look at a topic's leaders may take.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Where brokers keep what groups commit. Users who may not see it see no partitions.
@@ -62,15 +57,6 @@ pub(crate) type Delivered = Result<Vec<Arc<PartitionEpoch>>, DeliveryError>;
 pub(crate) struct Call {
     pub(crate) deliveries: Vec<Delivery>,
     pub(crate) answer: oneshot::Sender<Delivered>,
-}
-
-/// What became of an unanswered commit.
-enum Settled {
-    Delivered,
-    NotDelivered,
-    /// Every partition has left meanwhile, and nobody waits for an answer; whoever has them now goes on
-    /// from what was committed.
-    NotOurs,
 }
 
 /// The thread's state.
@@ -363,80 +349,6 @@ impl DeliveryThread {
         })
     }
 
-    /// Finds out what became of a commit in doubt, one attempt only. Our producer is one that claimed
-    /// the id since: offsets are decided by now, or about to be.
-    fn end_doubt(&mut self) -> Result<(), DeliveryError> {
-        let Some((deliveries, began)) = self.unended.in_doubt() else {
-            return Ok(());
-        };
-        match self.committed(&deliveries) {
-            Ok(committed) => {
-                let targets = targets(deliveries.iter());
-                let settlement = settle(&targets, |partition| self.found(&committed, partition));
-                tracing::info!(
-                    ?settlement,
-                    "unanswered commit of partitions that left settled"
-                );
-                match settlement {
-                    Settlement::NotDelivered => self.unended.was_not_committed(),
-                    // The offsets of a partition may have been moved back since.
-                    Settlement::Delivered | Settlement::Torn { .. } => self.unended.forget(),
-                }
-            }
-            Err(cause) => match self.ask_coordinator(&deliveries, began) {
-                Some(Verdict::Aborted) => self.unended.was_not_committed(),
-                Some(Verdict::Committed) => self.unended.remember_offsets(&deliveries),
-                None => {
-                    return Err(DeliveryError::Aborted(format!(
-                        "an unanswered commit waits for committed offsets: {cause}"
-                    )));
-                }
-            },
-        }
-        Ok(())
-    }
-
-    /// What became of a transaction in doubt whose offsets nobody tells, by the coordinator's log. Where it
-    /// was committed, its offsets are committed without a transaction: the one that still holds them would
-    /// take them along, or throw them away, as the next one ends.
-    fn ask_coordinator(&self, deliveries: &[Delivery], began: SystemTime) -> Option<Verdict> {
-        if self.closing.load(Ordering::Acquire) {
-            return None;
-        }
-        let connection = &self.parts.connection;
-        let targets = targets(deliveries);
-        let partitions: Vec<_> = targets
-            .iter()
-            .map(|(partition, _)| partition.clone())
-            .collect();
-        let found = verdict::without_pending(connection, &partitions)
-            .inspect_err(|error| tracing::debug!(%error, "no committed offsets were to be had"))
-            .ok()?;
-        match settle(&targets, |partition| self.found(&found, partition)) {
-            Settlement::Delivered => return Some(Verdict::Committed),
-            Settlement::Torn { .. } => return None,
-            Settlement::NotDelivered => {}
-        }
-        let verdict = verdict::find(connection, began)?;
-        tracing::warn!(
-            ?verdict,
-            "the broker lost its decision on offsets; the log of the coordinator tells it"
-        );
-        if verdict == Verdict::Committed {
-            let committed = self.parts.offsets(deliveries).and_then(|offsets| {
-                let Some(consumer) = self.parts.consumer.get() else {
-                    return Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::State));
-                };
-                consumer.commit(&offsets, CommitMode::Sync)
-            });
-            if let Err(error) = committed {
-                tracing::warn!(%error, "offsets of a transaction that was committed are not there yet");
-                return None;
-            }
-        }
-        Some(verdict)
-    }
-
     /// Indexes of deliveries whose tenure goes on, and the tenures of the others.
     fn split(&self, deliveries: &[Delivery]) -> (Vec<usize>, Vec<Arc<PartitionEpoch>>) {
         let mut live = Vec::with_capacity(deliveries.len());
@@ -544,111 +456,6 @@ impl DeliveryThread {
             thread::sleep(NEWS_CHECK_INTERVAL);
         }
     }
-
-    /// Finds out whether an unanswered commit took place. A new producer comes first: it makes
-    /// the broker finish or abort the old transaction, and offsets are stable after that.
-    fn settle(&mut self, chosen: &[Delivery], began: SystemTime) -> Result<Settled, DeliveryError> {
-        loop {
-            if self.split(chosen).0.is_empty() {
-                return Ok(Settled::NotOurs);
-            }
-            if self.closing.load(Ordering::Acquire) {
-                return Err(DeliveryError::Stopped(
-                    "closed before an unanswered commit was settled; committed offsets tell the \
-                     next process"
-                        .to_owned(),
-                ));
-            }
-            match self.prepare() {
-                Ok(()) => {}
-                Err(NoProducer::Lasting(cause)) => return Err(DeliveryError::Stopped(cause)),
-                Err(NoProducer::Passing { cause, fenced }) => {
-                    tracing::warn!(%cause, "an unanswered commit waits for a producer");
-                    self.judge_fencing(fenced, Duration::ZERO)?;
-                    thread::sleep(RETRY_PAUSE);
-                    continue;
-                }
-            }
-            match self.committed(chosen) {
-                Ok(committed) => return self.settled(chosen, &committed),
-                Err(cause) => match self.ask_coordinator(chosen, began) {
-                    Some(Verdict::Committed) => {
-                        self.unended.remember_offsets(chosen);
-                        return Ok(Settled::Delivered);
-                    }
-                    Some(Verdict::Aborted) => return Ok(Settled::NotDelivered),
-                    None => {
-                        tracing::warn!(%cause, "an unanswered commit waits for committed offsets");
-                        thread::sleep(RETRY_PAUSE);
-                    }
-                },
-            }
-        }
-    }
-
-    fn settled(
-        &self,
-        chosen: &[Delivery],
-        committed: &TopicPartitionList,
-    ) -> Result<Settled, DeliveryError> {
-        // Only what is still ours after the look counts: nobody else can have moved it, unless the group
-        // went on without us and we have not heard of it yet.
-        let (live, _) = self.split(chosen);
-        if live.is_empty() {
-            return Ok(Settled::NotOurs);
-        }
-        let targets = targets(live.into_iter().map(|index| &chosen[index]));
-        let settlement = settle(&targets, |partition| self.found(committed, partition));
-        tracing::info!(?settlement, "unanswered commit settled");
-        match settlement {
-            Settlement::Delivered => Ok(Settled::Delivered),
-            Settlement::NotDelivered => Ok(Settled::NotDelivered),
-            Settlement::Torn { delivered, missing } => Err(DeliveryError::Stopped(format!(
-                "a transaction was torn: offsets of {delivered:?} were committed and those of \
-                 {missing:?} were not; please report this with the broker's version"
-            ))),
-        }
-    }
-
-    /// What an answer says of a partition.
-    fn found(&self, committed: &TopicPartitionList, partition: &Partition) -> Option<Committed> {
-        let found = committed.find_partition(&partition.topic, partition.number)?;
-        let Offset::Offset(offset) = found.offset() else {
-            return None;
-        };
-        Some(Committed {
-            offset,
-            by_us: found.metadata() == self.parts.connection.identity,
-        })
-    }
-
-    fn committed(&self, chosen: &[Delivery]) -> Result<TopicPartitionList, String> {
-        let consumer = self
-            .parts
-            .consumer
-            .get()
-            .ok_or_else(|| "the consumer group was left".to_owned())?;
-        let mut list = TopicPartitionList::with_capacity(chosen.len());
-        for delivery in chosen {
-            let partition = &delivery.partition.partition;
-            list.add_partition(&partition.topic, partition.number);
-        }
-        let list = consumer
-            .committed_offsets(list, COMMITTED_TIMEOUT)
-            .map_err(|error| error.to_string())?;
-        for element in list.elements() {
-            element.error().map_err(|error| error.to_string())?;
-        }
-        Ok(list)
-    }
-}
-
-/// Where the group stands in each partition once these are delivered.
-fn targets<'a>(deliveries: impl IntoIterator<Item = &'a Delivery>) -> Vec<(Partition, i64)> {
-    deliveries
-        .into_iter()
-        .map(|delivery| (delivery.partition.partition.clone(), delivery.next_offset))
-        .collect()
 }
 
 #[cfg(test)]

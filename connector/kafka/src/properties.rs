@@ -218,6 +218,8 @@ pub fn is_secret(key: &str) -> bool {
         "password",
         "secret",
         ".pem",
+        // A private key of Java clients.
+        "keystore.key",
         "jaas",
         "token",
         "sasl.oauthbearer.config",
