@@ -1,17 +1,23 @@
 //! Whether a list of brokers can be one. librdkafka takes any text and looks for the host for ever.
 
+use crate::fault::Fault;
+
 /// What may stand before `://`, in any case.
 const PROTOCOLS: [&str; 4] = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
 
 /// What is wrong with `servers`, `host:port` of one or more brokers separated by commas.
-pub(crate) fn problem(servers: &str) -> Option<String> {
+pub(crate) fn problem(servers: &str) -> Option<Fault> {
     if servers.trim().is_empty() {
-        return Some("is empty; give host:port of at least one broker".to_owned());
+        return Some(Fault::with_fix(
+            "is empty",
+            "give host:port of at least one broker",
+        ));
     }
     servers.split(',').map(str::trim).find_map(|server| {
         let cause = problem_of(server).err()?;
-        Some(format!(
-            "\"{server}\" {cause}; write host:port of each broker, separated by commas"
+        Some(Fault::with_fix(
+            format!("\"{server}\" {cause}"),
+            "write host:port of each broker, separated by commas",
         ))
     })
 }
@@ -83,9 +89,10 @@ mod tests {
             ("::1", "has no host"),
             ("[::1:9092", "lacks a ]"),
         ] {
-            let found = problem(servers).unwrap_or_default();
-            assert!(found.contains(cause), "{servers}: {found}");
-            assert!(found.contains("host:port"), "{servers}: {found}");
+            let found = problem(servers).expect(servers);
+            assert!(found.message.contains(cause), "{servers}: {found}");
+            let fix = found.fix.as_deref().unwrap_or_default();
+            assert!(fix.contains("host:port"), "{servers}: {found}");
         }
     }
 }

@@ -27,6 +27,7 @@ mod context;
 mod course;
 mod delivery_thread;
 mod ends;
+mod fault;
 mod fetching;
 mod handoff;
 mod hanging;
@@ -60,10 +61,11 @@ mod unreadable;
 mod verdict;
 
 pub use connect::{Connected, connect};
+pub use fault::Fault;
 pub use missing_topics::MissingTopics;
 pub use mock::{MockBroker, MockError};
 pub use preflight::StartError;
-pub use properties::{is_secret, named_values, property_fault};
+pub use properties::{is_secret, is_unknown, named_values, property_fault};
 pub use settings::{
     Connection, DeliveryGuarantee, KafkaSettings, Problem, StartFrom, TopicSettings,
     default_group_id, is_topic_name, problems,

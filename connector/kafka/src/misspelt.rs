@@ -88,7 +88,7 @@ pub(crate) fn meant(name: &str) -> Option<&'static str> {
 
 fn known() -> impl Iterator<Item = &'static str> {
     let named = NAMED_VALUES.into_iter().map(|(name, _)| name);
-    let refused = REFUSED.iter().map(|(name, _)| *name);
+    let refused = REFUSED.iter().map(|(name, ..)| *name);
     SET.into_iter().chain(named).chain(refused)
 }
 

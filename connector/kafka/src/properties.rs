@@ -9,77 +9,114 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use rdkafka::{ClientConfig, error::KafkaError, types::RDKafkaConfRes};
 
 use crate::{
+    fault::Fault,
     misspelt,
     settings::{Connection, DeliveryGuarantee, KafkaSettings, Problem},
 };
 
-/// Properties that are not for a person to set, each with what to do instead.
-pub(crate) const REFUSED: &[(&str, &str)] = &[
-    ("acks", "exactly once needs all of them; remove it"),
+/// Properties that are not for a person to set, each with why, unless a setting of ours says the same,
+/// and what to do instead.
+pub(crate) const REFUSED: &[(&str, Option<&str>, &str)] = &[
+    ("acks", Some("exactly once needs all of them"), "remove it"),
     (
         "allow.auto.create.topics",
-        "a topic that was deleted must not come back by being looked at; set topics.create",
+        Some("a topic that was deleted must not come back by being looked at"),
+        "set topics.create",
     ),
-    ("auto.offset.reset", "set kafka.start_from"),
+    ("auto.offset.reset", None, "set kafka.start_from"),
     (
         "batch.size",
-        "it begins at 1000000 and shrinks where a broker refuses a batch; remove it",
+        Some("it begins at 1000000 and shrinks where a broker refuses a batch"),
+        "remove it",
     ),
-    ("bootstrap.servers", "set kafka.bootstrap_servers"),
+    ("bootstrap.servers", None, "set kafka.bootstrap_servers"),
     (
         "client.id",
-        "it is the transactional id; set name and kafka.instance_id",
+        Some("it is the transactional id"),
+        "set name and kafka.instance_id",
     ),
     (
         "debug",
-        "what librdkafka says for debugging is not logged; set telemetry.log_level to \
-         info,aligner_kafka=debug for the rest",
+        Some("what librdkafka says for debugging is not logged"),
+        "set telemetry.log_level to info,aligner_kafka=debug for the rest",
     ),
     (
         "delivery.report.only.error",
-        "every delivery is counted before a commit; remove it",
+        Some("every delivery is counted before a commit"),
+        "remove it",
     ),
     (
         "enable.auto.commit",
-        "offsets are committed with the outputs; remove it",
+        Some("offsets are committed with the outputs"),
+        "remove it",
     ),
     (
         "enable.auto.offset.store",
-        "offsets are committed with the outputs; remove it",
+        Some("offsets are committed with the outputs"),
+        "remove it",
     ),
     (
         "enable.idempotence",
-        "both delivery modes need it; remove it",
+        Some("both delivery modes need it"),
+        "remove it",
     ),
     (
         "enable.partition.eof",
-        "the end of a partition is no event here; remove it",
+        Some("the end of a partition is no event here"),
+        "remove it",
     ),
-    ("enabled_events", "the client library sets it; remove it"),
-    ("group.id", "set kafka.group_id"),
-    ("group.instance.id", "set kafka.instance_id"),
-    ("heartbeat.interval.ms", "set kafka.heartbeat_interval_ms"),
+    (
+        "enabled_events",
+        Some("the client library sets it"),
+        "remove it",
+    ),
+    ("group.id", None, "set kafka.group_id"),
+    ("group.instance.id", None, "set kafka.instance_id"),
+    (
+        "heartbeat.interval.ms",
+        None,
+        "set kafka.heartbeat_interval_ms",
+    ),
     (
         "isolation.level",
-        "it also makes committed offsets stable; remove it",
+        Some("it also makes committed offsets stable"),
+        "remove it",
     ),
-    ("log.queue", "the client library sets it; remove it"),
-    ("log_level", "set telemetry.log_level"),
-    ("message.timeout.ms", "set kafka.transaction_timeout_ms"),
-    ("delivery.timeout.ms", "set kafka.transaction_timeout_ms"),
-    ("metadata.broker.list", "set kafka.bootstrap_servers"),
+    ("log.queue", Some("the client library sets it"), "remove it"),
+    ("log_level", None, "set telemetry.log_level"),
+    (
+        "message.timeout.ms",
+        None,
+        "set kafka.transaction_timeout_ms",
+    ),
+    (
+        "delivery.timeout.ms",
+        None,
+        "set kafka.transaction_timeout_ms",
+    ),
+    ("metadata.broker.list", None, "set kafka.bootstrap_servers"),
     (
         "partition.assignment.strategy",
-        "cooperative-sticky keeps partitions that do not move; remove it",
+        Some("cooperative-sticky keeps partitions that do not move"),
+        "remove it",
     ),
-    ("request.required.acks", "exactly once needs all of them"),
-    ("session.timeout.ms", "set kafka.session_timeout_ms"),
+    (
+        "request.required.acks",
+        Some("exactly once needs all of them"),
+        "remove it",
+    ),
+    ("session.timeout.ms", None, "set kafka.session_timeout_ms"),
     (
         "statistics.interval.ms",
-        "readiness and metrics rest on a report every second; remove it",
+        Some("readiness and metrics rest on a report every second"),
+        "remove it",
     ),
-    ("transaction.timeout.ms", "set kafka.transaction_timeout_ms"),
-    ("transactional.id", "set name and kafka.instance_id"),
+    (
+        "transaction.timeout.ms",
+        None,
+        "set kafka.transaction_timeout_ms",
+    ),
+    ("transactional.id", None, "set name and kafka.instance_id"),
 ];
 
 /// The values of properties that have names for them; librdkafka only says that it has others.
@@ -112,20 +149,38 @@ pub fn named_values(property: &str) -> Option<&'static str> {
 }
 
 /// Why no property of this name can be given, whatever its value.
-pub fn property_fault(name: &str) -> Option<String> {
-    if let Some((_, fix)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
-        return Some(format!("cannot be set here: {fix}"));
+pub fn property_fault(name: &str) -> Option<Fault> {
+    if let Some((_, reason, fix)) = REFUSED.iter().find(|(refused, ..)| *refused == name) {
+        let message = match reason {
+            Some(reason) => format!("cannot be set here: {reason}"),
+            None => "cannot be set here".to_owned(),
+        };
+        return Some(Fault::with_fix(message, *fix));
     }
     if let Some(instead) = misspelt::of_java(name) {
-        return Some(format!("it is for Java clients only; use {instead}"));
+        return Some(Fault::with_fix(
+            "it is for Java clients only",
+            format!("use {instead}"),
+        ));
     }
+    let message = unknown(name)?;
+    let meant =
+        misspelt::meant(name).map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+    Some(Fault::new(format!("librdkafka says: {message}{meant}")))
+}
+
+/// Whether neither librdkafka nor we have a word on a property: it may be the misspelt one of any other.
+pub fn is_unknown(name: &str) -> bool {
+    misspelt::of_java(name).is_none() && unknown(name).is_some()
+}
+
+/// What librdkafka says of a name that is no property of its.
+fn unknown(name: &str) -> Option<String> {
     let mut alone = ClientConfig::new();
     alone.set(name, "");
     match alone.create_native_config() {
         Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, message, ..)) => {
-            let meant = misspelt::meant(name)
-                .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
-            Some(format!("librdkafka says: {message}{meant}"))
+            Some(message)
         }
         _ => None,
     }
@@ -138,10 +193,10 @@ pub(crate) fn problems(settings: &KafkaSettings) -> Vec<Problem> {
         let fault = property_fault(key)
             .or_else(|| unusable(key, value))
             .or_else(|| at_odds(key, value, settings));
-        if let Some(message) = fault {
+        if let Some(fault) = fault {
             found.push(Problem {
                 key: format!("kafka.properties.{key}"),
-                message,
+                fault,
             });
         }
     }
@@ -150,22 +205,22 @@ pub(crate) fn problems(settings: &KafkaSettings) -> Vec<Problem> {
 
 /// Asks librdkafka, which knows its properties best. Its message may repeat the value, so it is
 /// passed on only where the value is no secret.
-fn unusable(key: &str, value: &str) -> Option<String> {
+fn unusable(key: &str, value: &str) -> Option<Fault> {
     let mut alone = ClientConfig::new();
     alone.set(key, value);
     match alone.create_native_config() {
         Ok(_) => None,
-        Err(_) if is_secret(key) => Some("librdkafka does not take this value".to_owned()),
+        Err(_) if is_secret(key) => Some(Fault::new("librdkafka does not take this value")),
         Err(KafkaError::ClientConfig(_, message, ..)) => {
-            Some(format!("librdkafka says: {message}"))
+            Some(Fault::new(format!("librdkafka says: {message}")))
         }
-        Err(error) => Some(format!("librdkafka says: {error}")),
+        Err(error) => Some(Fault::new(format!("librdkafka says: {error}"))),
     }
 }
 
 /// Where a property contradicts a setting of ours. librdkafka finds that out too, but only once a
 /// client is made, and then speaks of properties that nobody wrote.
-fn at_odds(key: &str, value: &str, settings: &KafkaSettings) -> Option<String> {
+fn at_odds(key: &str, value: &str, settings: &KafkaSettings) -> Option<Fault> {
     if key == "partitioner" {
         return wayward(value, settings);
     }
@@ -174,20 +229,23 @@ fn at_odds(key: &str, value: &str, settings: &KafkaSettings) -> Option<String> {
         "max.poll.interval.ms"
             if !settings.brokers_decide_on_sessions() && value < settings.session_timeout_ms =>
         {
-            Some(format!(
-                "{value} is below kafka.session_timeout_ms {session}; use {session} or more, or \
-                 lower the session's",
-                session = settings.session_timeout_ms
+            let session = settings.session_timeout_ms;
+            Some(Fault::with_fix(
+                format!("{value} is below kafka.session_timeout_ms {session}"),
+                format!("use {session} or more, or lower the session's"),
             ))
         }
         "socket.timeout.ms"
             if settings.delivery == DeliveryGuarantee::ExactlyOnce
                 && value > settings.transaction_timeout_ms =>
         {
-            Some(format!(
-                "{value} is above kafka.transaction_timeout_ms {transaction}: a request would \
-                 outlive its transaction; use {transaction} or less, or raise the transaction's",
-                transaction = settings.transaction_timeout_ms
+            let transaction = settings.transaction_timeout_ms;
+            Some(Fault::with_fix(
+                format!(
+                    "{value} is above kafka.transaction_timeout_ms {transaction}: a request would \
+                     outlive its transaction"
+                ),
+                format!("use {transaction} or less, or raise the transaction's"),
             ))
         }
         _ => None,
@@ -197,7 +255,7 @@ fn at_odds(key: &str, value: &str, settings: &KafkaSettings) -> Option<String> {
 /// Why outputs must not be spread like this: a transaction that failed is written a second time, to the
 /// same partitions ([`crate::unended`]), and only the keys say which those were. Every output has one; the
 /// key of a dead letter is the record's own, and may be empty.
-fn wayward(partitioner: &str, settings: &KafkaSettings) -> Option<String> {
+fn wayward(partitioner: &str, settings: &KafkaSettings) -> Option<Fault> {
     if settings.delivery != DeliveryGuarantee::ExactlyOnce {
         return None;
     }
@@ -206,9 +264,12 @@ fn wayward(partitioner: &str, settings: &KafkaSettings) -> Option<String> {
         "consistent_random" => "use consistent, which differs for empty keys alone",
         _ => return None,
     };
-    Some(format!(
-        "{partitioner} may choose another partition for the same key: exactly once writes what a \
-         failed transaction held a second time, and must find its partitions again; {instead}"
+    Some(Fault::with_fix(
+        format!(
+            "{partitioner} may choose another partition for the same key: exactly once writes what \
+             a failed transaction held a second time, and must find its partitions again"
+        ),
+        instead,
     ))
 }
 
@@ -485,7 +546,9 @@ mod tests {
             let found = problems(&given(key, "true"));
             assert_eq!(found.len(), 1, "{key}");
             assert_eq!(found[0].key, format!("kafka.properties.{key}"));
-            assert!(found[0].message.starts_with("cannot be set here: "));
+            let fault = &found[0].fault;
+            assert!(fault.message.starts_with("cannot be set here"), "{fault}");
+            assert!(fault.fix.is_some(), "{fault}");
         }
     }
 
@@ -503,17 +566,14 @@ mod tests {
         ] {
             let found = problems(&given(key, value));
             assert_eq!(found.len(), 1, "{key}");
-            assert!(
-                found[0].message.contains(reason),
-                "{key}: {}",
-                found[0].message
-            );
+            let told = found[0].to_string();
+            assert!(told.contains(reason), "{told}");
         }
     }
 
     #[test]
     fn every_property_that_is_refused_is_one_of_librdkafka() {
-        for (key, _) in REFUSED {
+        for (key, ..) in REFUSED {
             let mut alone = ClientConfig::new();
             alone.set(*key, "");
             let unknown = matches!(
@@ -535,7 +595,7 @@ mod tests {
             ("key.deserializer", ""),
         ] {
             let found = problems(&given(name, "x"));
-            let message = &found[0].message;
+            let message = &found[0].fault.message;
             assert!(
                 message.contains("No such configuration property"),
                 "{message}"
@@ -553,7 +613,7 @@ mod tests {
     fn a_property_of_java_clients_is_refused_with_what_is_used_here() {
         let found = problems(&given("sasl.jaas.config", "a.b.PlainLoginModule required;"));
         assert_eq!(
-            found[0].message,
+            found[0].fault.to_string(),
             "it is for Java clients only; use sasl.mechanism, sasl.username and sasl.password"
         );
     }
@@ -574,12 +634,12 @@ mod tests {
     fn a_property_that_contradicts_a_setting_is_refused_in_the_words_of_the_setting() {
         let found = problems(&given("max.poll.interval.ms", "5999"));
         assert_eq!(
-            found[0].message,
+            found[0].fault.to_string(),
             "5999 is below kafka.session_timeout_ms 6000; use 6000 or more, or lower the session's"
         );
         let found = problems(&given("socket.timeout.ms", "10001"));
         assert_eq!(
-            found[0].message,
+            found[0].fault.to_string(),
             "10001 is above kafka.transaction_timeout_ms 10000: a request would outlive its \
              transaction; use 10000 or less, or raise the transaction's"
         );
@@ -596,7 +656,7 @@ mod tests {
             let found = problems(&given("partitioner", value));
             assert_eq!(found.len(), 1, "{value}");
             assert!(
-                found[0].message.contains("find its partitions again"),
+                found[0].fault.message.contains("find its partitions again"),
                 "{value}"
             );
             let without_transactions = KafkaSettings {

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{bootstrap, fetching::SUSPEND_AFTER, properties};
+use crate::{bootstrap, fault::Fault, fetching::SUSPEND_AFTER, properties};
 
 /// The section `kafka`.
 #[derive(Clone)]
@@ -154,13 +154,13 @@ pub fn default_group_id(name: &str) -> String {
 pub struct Problem {
     /// The key, as written in the configuration file.
     pub key: String,
-    /// What is wrong with its value and what to do.
-    pub message: String,
+    /// What is wrong with its value.
+    pub fault: Fault,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.key, self.message)
+        write!(f, "{}: {}", self.key, self.fault)
     }
 }
 
@@ -245,32 +245,40 @@ fn millis(value: u32) -> Duration {
 /// Every problem of these settings; opens no connection.
 pub fn problems(name: &str, kafka: &KafkaSettings, topics: &TopicSettings) -> Vec<Problem> {
     let mut found = Vec::new();
-    let mut say = |key: &str, message: String| {
+    let mut say = |key: &str, fault: Fault| {
         found.push(Problem {
             key: key.to_owned(),
-            message,
+            fault,
         });
     };
     if name.trim().is_empty() {
-        say("name", "is empty; name the pipeline".to_owned());
+        say("name", Fault::with_fix("is empty", "name the pipeline"));
     }
-    if let Some(cause) = bootstrap::problem(&kafka.bootstrap_servers) {
-        say("kafka.bootstrap_servers", cause);
+    if let Some(fault) = bootstrap::problem(&kafka.bootstrap_servers) {
+        say("kafka.bootstrap_servers", fault);
     }
     if kafka.instance_id.as_deref().is_some_and(|id| id.is_empty()) {
         say(
             "kafka.instance_id",
-            "is empty; remove the key or give each instance its own value".to_owned(),
+            Fault::with_fix(
+                "is empty",
+                "remove the key or give each instance its own value",
+            ),
         );
     }
     if kafka.heartbeat_interval_ms == 0
         || kafka.heartbeat_interval_ms.saturating_mul(2) > kafka.session_timeout_ms
     {
+        let session = kafka.session_timeout_ms;
+        let quarter = (session / 4).max(1);
         say(
             "kafka.heartbeat_interval_ms",
-            format!(
-                "{} does not fit twice into session_timeout_ms {}; use a quarter of it",
-                kafka.heartbeat_interval_ms, kafka.session_timeout_ms
+            Fault::with_fix(
+                format!(
+                    "{} does not fit twice into session_timeout_ms {session}",
+                    kafka.heartbeat_interval_ms
+                ),
+                format!("set it to {quarter}, a quarter of kafka.session_timeout_ms {session}"),
             ),
         );
     }
@@ -309,23 +317,29 @@ pub fn problems(name: &str, kafka: &KafkaSettings, topics: &TopicSettings) -> Ve
         if !(least..=most).contains(&value) {
             say(
                 key,
-                format!("{value} is out of range; use {least} to {most}"),
+                Fault::with_fix(
+                    format!("{value} is out of range"),
+                    format!("use {least} to {most}"),
+                ),
             );
         }
     }
     if kafka.fetch_buffer_bytes < 1 << 20 {
         say(
             "kafka.fetch_buffer_bytes",
-            format!(
-                "{} is below 1048576, too little for a single record",
-                kafka.fetch_buffer_bytes
+            Fault::with_fix(
+                format!(
+                    "{} is below 1048576, too little for a single record",
+                    kafka.fetch_buffer_bytes
+                ),
+                "set it to 1048576 or more",
             ),
         );
     }
     if kafka.fetch_batch_records == 0 {
         say(
             "kafka.fetch_batch_records",
-            "0 hands over nothing; use 1 or more".to_owned(),
+            Fault::with_fix("0 hands over nothing", "use 1 or more"),
         );
     }
     found.extend(topic_problems(topics));
@@ -339,7 +353,7 @@ fn topic_problems(topics: &TopicSettings) -> Vec<Problem> {
     if topics.answers.is_empty() {
         found.push(Problem {
             key: "topics.answers".to_owned(),
-            message: "is empty; name at least one topic with answer events".to_owned(),
+            fault: Fault::with_fix("is empty", "name at least one topic with answer events"),
         });
     }
     let answers = topics
@@ -349,16 +363,22 @@ fn topic_problems(topics: &TopicSettings) -> Vec<Problem> {
         .map(|(index, topic)| (format!("topics.answers[{index}]"), topic.as_str()));
     let outputs = topics.outputs().map(|(key, topic)| (key.to_owned(), topic));
     for (key, topic) in answers.chain(outputs) {
-        if let Some(reason) = unusable_topic_name(topic) {
+        if let Some((reason, fix)) = unusable_topic_name(topic) {
             found.push(Problem {
                 key: key.clone(),
-                message: format!("\"{topic}\" {reason}"),
+                fault: Fault {
+                    message: format!("\"{topic}\" {reason}"),
+                    fix: fix.map(str::to_owned),
+                },
             });
         }
         if let Some((other, _)) = seen.iter().find(|(_, known)| *known == topic) {
             found.push(Problem {
                 key: key.clone(),
-                message: format!("\"{topic}\" is also {other}; every topic must be another one"),
+                fault: Fault::with_fix(
+                    format!("\"{topic}\" is also {other}"),
+                    "name another topic",
+                ),
             });
         }
         seen.push((key, topic));
@@ -371,21 +391,25 @@ pub fn is_topic_name(name: &str) -> bool {
     unusable_topic_name(name).is_none()
 }
 
-/// Kafka's own rules for names of topics.
-fn unusable_topic_name(name: &str) -> Option<&'static str> {
+/// What Kafka's own rules for names of topics have against this one, and what to do if that is not plain
+/// from it.
+fn unusable_topic_name(name: &str) -> Option<(&'static str, Option<&'static str>)> {
     if name.is_empty() {
-        Some("is empty; name a topic")
+        Some(("is empty", Some("name a topic")))
     } else if name == "." || name == ".." {
-        Some("is not a name Kafka accepts")
+        Some(("is not a name Kafka accepts", None))
     } else if name.len() > 249 {
-        Some("is longer than the 249 characters Kafka accepts")
+        Some(("is longer than the 249 characters Kafka accepts", None))
     } else if name.starts_with('^') {
-        Some("is a pattern; name each topic")
+        Some(("is a pattern", Some("name each topic")))
     } else if !name
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
     {
-        Some("has characters other than letters, digits, dot, underscore and hyphen")
+        Some((
+            "has characters other than letters, digits, dot, underscore and hyphen",
+            None,
+        ))
     } else {
         None
     }
@@ -444,7 +468,7 @@ mod tests {
         let found = problems("moderation", &KafkaSettings::default(), &topics);
         assert_eq!(
             found[0].to_string(),
-            "topics.pairs: \"llm.answers\" is also topics.answers[0]; every topic must be another one"
+            "topics.pairs: \"llm.answers\" is also topics.answers[0]; name another topic"
         );
     }
 

@@ -111,8 +111,10 @@ impl Default for Settings {
 pub struct Problem {
     /// Its key within the section.
     pub key: &'static str,
-    /// What is wrong with its value, and what would be right.
+    /// What is wrong with its value.
     pub message: String,
+    /// What to do about it.
+    pub fix: String,
 }
 
 impl Settings {
@@ -152,7 +154,8 @@ impl Settings {
             if value == 0 {
                 problems.push(Problem {
                     key,
-                    message: "is 0: set it to 1 or more".to_owned(),
+                    message: "is 0".to_owned(),
+                    fix: "set it to 1 or more".to_owned(),
                 });
             }
         }
@@ -160,7 +163,8 @@ impl Settings {
             if high < low {
                 problems.push(Problem {
                     key,
-                    message: format!("is {high}, below {low_key} {low}: set it to {low} or more"),
+                    message: format!("is {high}, below {low_key} {low}"),
+                    fix: format!("set it to {low} or more"),
                 });
             }
         }
@@ -173,9 +177,8 @@ impl Settings {
             if wait > most {
                 problems.push(Problem {
                     key,
-                    message: format!(
-                        "is {wait}, above record_timeout_ms {most}: set it to {most} or less"
-                    ),
+                    message: format!("is {wait}, above record_timeout_ms {most}"),
+                    fix: format!("set it to {most} or less"),
                 });
             }
         }
@@ -184,9 +187,10 @@ impl Settings {
             problems.push(Problem {
                 key: "max_output_bytes",
                 message: format!(
-                    "is {}, too little for a dead letter's headers: set it to 4096 or more",
+                    "is {}, too little for a dead letter's headers",
                     self.max_output_bytes
                 ),
+                fix: "set it to 4096 or more".to_owned(),
             });
         }
         problems
@@ -282,8 +286,9 @@ mod tests {
         );
         assert_eq!(
             problems[1].message,
-            "is 100, below commit_interval_min_ms 200: set it to 200 or more"
+            "is 100, below commit_interval_min_ms 200"
         );
+        assert_eq!(problems[1].fix, "set it to 200 or more");
     }
 
     #[test]
@@ -299,8 +304,9 @@ mod tests {
         assert_eq!(keys, ["linger_ms", "commit_interval_max_ms"]);
         assert_eq!(
             problems[0].message,
-            "is 86400000, above record_timeout_ms 600000: set it to 600000 or less"
+            "is 86400000, above record_timeout_ms 600000"
         );
+        assert_eq!(problems[0].fix, "set it to 600000 or less");
         let patient = Settings {
             record_timeout_ms: day,
             ..settings

@@ -131,8 +131,8 @@ pub fn connection(settings: &Settings) -> anyhow::Result<Connection> {
                 .map(|problem| Problem {
                     key: problem.key,
                     value: None,
-                    message: problem.message,
-                    fix: None,
+                    message: problem.fault.message,
+                    fix: problem.fault.fix,
                 })
                 .collect(),
         )

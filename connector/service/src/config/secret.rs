@@ -44,9 +44,7 @@ pub fn secret(value: Option<&Secret>, file: Option<&str>) -> anyhow::Result<Opti
 /// Whether the value of a librdkafka property may be shown: not that of a secret, nor of a name that
 /// librdkafka does not know, for it may be the misspelt one of a secret.
 pub(super) fn is_shown(property: &str) -> bool {
-    let is_unknown = |fault: String| fault.starts_with("librdkafka says: ");
-    !aligner_kafka::is_secret(property)
-        && !aligner_kafka::property_fault(property).is_some_and(is_unknown)
+    !aligner_kafka::is_secret(property) && !aligner_kafka::is_unknown(property)
 }
 
 impl fmt::Debug for Secret {

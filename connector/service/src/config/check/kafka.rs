@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use aligner_kafka::Fault;
 use serde_json::Value;
 
 use super::{Found, Problem, Settings, fixes, sasl};
@@ -25,12 +26,12 @@ impl Found {
         for (name, path) in &settings.kafka.property_files {
             let key = format!("kafka.property_files.{name}");
             if let Some(fault) = aligner_kafka::property_fault(name) {
-                let (message, fix) = fixes::parted(&fault);
+                let usual = || fixes::usual(&key, None).map(str::to_owned);
                 self.0.push(Problem {
-                    fix: fix.or_else(|| fixes::usual(&key).map(str::to_owned)),
+                    fix: fault.fix.or_else(usual),
                     key: key.clone(),
                     value: None,
-                    message,
+                    message: fault.message,
                 });
             } else if let Some(value) = self.secret(&key, path) {
                 from_files.insert(name.clone(), value);
@@ -48,25 +49,25 @@ impl Found {
         self.sasl(settings, &kafka.properties);
         self.tls(settings, &kafka.properties);
         let refused_tokens = sasl::asks_for_tokens(&kafka.properties);
-        let from_file = |key: String, message| match key.strip_prefix("kafka.properties.") {
+        let from_file = |key: String, fault: Fault| match key.strip_prefix("kafka.properties.") {
             // Whatever lies in a file may be a secret, and librdkafka repeats it.
             Some(name) if settings.kafka.property_files.contains_key(name) => (
                 format!("kafka.property_files.{name}"),
                 "librdkafka does not take the value in this file".to_owned(),
+                None,
             ),
-            _ => (key, message),
+            _ => (key, fault.message, fault.fix),
         };
         let kafka = aligner_kafka::problems(&settings.name.0, &kafka, &topics)
             .into_iter()
-            .map(|problem| from_file(problem.key, problem.message));
-        let pipeline = settings
-            .pipeline
-            .problems()
-            .into_iter()
-            .map(|problem| (format!("pipeline.{}", problem.key), problem.message));
+            .map(|problem| from_file(problem.key, problem.fault));
+        let pipeline = settings.pipeline.problems().into_iter().map(|problem| {
+            let key = format!("pipeline.{}", problem.key);
+            (key, problem.message, Some(problem.fix))
+        });
         let written = serde_json::to_value(settings).expect("settings serialise");
         let judged = self.0.len();
-        for (key, sentence) in kafka.chain(pipeline) {
+        for (key, message, fix) in kafka.chain(pipeline) {
             // Names were judged before, more strictly, and other keys with what to do; and what is
             // refused needs nothing.
             if self.0[..judged].iter().any(|problem| problem.key == key)
@@ -75,11 +76,9 @@ impl Found {
                 continue;
             }
             let value = value(settings, &written, &key);
-            let (message, fix) = fixes::parted(&sentence);
+            let usual = || fixes::usual(&key, value.as_ref()).map(str::to_owned);
             self.0.push(Problem {
-                fix: fixes::better(settings, &key, value.as_ref(), &message)
-                    .or(fix)
-                    .or_else(|| fixes::usual(&key).map(str::to_owned)),
+                fix: fixes::named(&key).or(fix).or_else(usual),
                 value: value.map(|value| value.to_string()),
                 key,
                 // It may repeat a value as it is written.
@@ -177,6 +176,7 @@ mod tests {
         let keys: Vec<_> = problems.iter().map(|problem| &*problem.key).collect();
         let expected = ["topics.corrections", "topics.pairs", "topics.pairs"];
         assert_eq!(keys, expected, "{problems:?}");
+        assert_eq!(problems[2].fix.as_deref(), Some("name another topic"));
     }
 
     #[test]
