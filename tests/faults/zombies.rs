@@ -7,7 +7,7 @@ use aligner_tests::{
     events::{self, Events},
     group::Group,
     kafka::Kafka,
-    proxy::{ApiKey, Fault, Proxy},
+    proxy::{ApiKey, Fault, Held, Proxy},
     story::Story,
     wait,
 };
@@ -137,6 +137,21 @@ fn a_frozen_broker_outlasting_the_transaction_leads_to_no_outputs_without_offset
     assert!(connector.sigterm().success());
 }
 
+/// Kills the only broker while a request of a transaction is held, which it never gets, and starts it
+/// again after so many seconds. Returns once all that was sent is done.
+fn crash_under(held: &Held, kafka: &Kafka, story: &Story, events: &mut Events, away_s: u64) {
+    story.send(events, 200);
+    held.wait_hit(LIMIT);
+    kafka.kill(1);
+    thread::sleep(Duration::from_secs(away_s));
+    held.release();
+    kafka.restart(1);
+    wait::until("the events around the crash", LIMIT, || {
+        story.oracle.assert_clean();
+        story.oracle.missing() == 0
+    });
+}
+
 #[test]
 fn a_broker_killed_under_an_open_transaction_aborts_it_in_every_partition() {
     // Whatever the broker forgets: it looks for transactions that are too old as soon as it is
@@ -161,17 +176,8 @@ fn a_broker_killed_under_an_open_transaction_aborts_it_in_every_partition() {
     for round in 1..=4 {
         // Outputs are there, their offsets are not.
         let held = proxy.on(ApiKey::TxnOffsetCommit).does(Fault::HoldRequest);
-        story.send(&mut events, 200);
-        held.wait_hit(LIMIT);
-        kafka.kill(1);
         // The transaction is too old when the broker comes back.
-        thread::sleep(Duration::from_secs(4));
-        held.release();
-        kafka.restart(1);
-        wait::until("the events around the crash", LIMIT, || {
-            story.oracle.assert_clean();
-            story.oracle.missing() == 0
-        });
+        crash_under(&held, &kafka, &story, &mut events, 4);
         eprintln!(
             "crashed-broker: round {round}: {} done",
             story.oracle.done()
@@ -206,16 +212,7 @@ fn a_commit_that_is_lost_with_its_broker_is_settled_though_nobody_tells_of_its_o
     story.oracle.wait_done(200, LIMIT);
     for (round, away_s) in (1..).zip([1, 9, 1, 9]) {
         let held = proxy.on(ApiKey::EndTxn).commits().does(Fault::HoldRequest);
-        story.send(&mut events, 200);
-        held.wait_hit(LIMIT);
-        kafka.kill(1);
-        thread::sleep(Duration::from_secs(away_s));
-        held.release();
-        kafka.restart(1);
-        wait::until("the events around the crash", LIMIT, || {
-            story.oracle.assert_clean();
-            story.oracle.missing() == 0
-        });
+        crash_under(&held, &kafka, &story, &mut events, away_s);
         eprintln!("lost-commit: round {round}: {} done", story.oracle.done());
     }
     assert_eq!(story.oracle.settled(LIMIT).inputs, 1_000);

@@ -3,7 +3,8 @@
 //! librdkafka reports once a second; only what is used is read from its report. Its own lag and its
 //! committed offset are of no use here: the consumer does not know what a transaction committed, and
 //! still says of a partition that comes back what it once committed there itself. The position is the
-//! last offset that we delivered, or the committed one that our tenure began at. Where a partition ends, a report repeats for as long as nothing is fetched, and [`crate::ends`] asks.
+//! last offset that we delivered, or the committed one that our tenure began at. Where a partition ends,
+//! a report repeats for as long as nothing is fetched, and [`crate::ends`] asks.
 
 use std::{
     collections::{BTreeMap, HashMap},

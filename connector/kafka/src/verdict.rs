@@ -13,7 +13,7 @@ use aligner_pipeline::Partition;
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     config::{FromClientConfig, RDKafkaLogLevel},
-    consumer::{BaseConsumer, Consumer},
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, KafkaResult},
 };
 
@@ -35,28 +35,41 @@ pub(crate) enum Verdict {
     Aborted,
 }
 
-/// What the group has committed in these partitions, those offsets aside that a transaction holds.
+/// What the group has committed in the partitions of these targets, as this client may know it.
 ///
 /// # Errors
 ///
-/// Where brokers do not answer.
+/// Where brokers do not answer for each of them.
+pub(crate) fn committed<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    targets: &[(Partition, i64)],
+    timeout: Duration,
+) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::with_capacity(targets.len());
+    for (partition, _) in targets {
+        list.add_partition(&partition.topic, partition.number);
+    }
+    let found = client.committed_offsets(list, timeout)?;
+    for element in found.elements() {
+        element.error()?;
+    }
+    Ok(found)
+}
+
+/// The same, those offsets aside that a transaction holds.
+///
+/// # Errors
+///
+/// Where brokers do not answer for each of them.
 pub(crate) fn without_pending(
     connection: &Connection,
-    partitions: &[Partition],
+    targets: &[(Partition, i64)],
 ) -> KafkaResult<TopicPartitionList> {
     // It does not ask for stable offsets.
     let mut config = properties::preflight(connection);
     config.set_log_level(RDKafkaLogLevel::Emerg);
     let client: BaseConsumer = BaseConsumer::from_config(&config)?;
-    let mut list = TopicPartitionList::with_capacity(partitions.len());
-    for partition in partitions {
-        list.add_partition(&partition.topic, partition.number);
-    }
-    let found = client.committed_offsets(list, QUESTION_TIMEOUT)?;
-    for element in found.elements() {
-        element.error()?;
-    }
-    Ok(found)
+    committed(&client, targets, QUESTION_TIMEOUT)
 }
 
 /// How the last transaction of our id was decided, which began after `since`; `None` where that is not to be

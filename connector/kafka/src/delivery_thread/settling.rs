@@ -124,18 +124,8 @@ impl DeliveryThread {
             .consumer
             .get()
             .ok_or_else(|| "the consumer group was left".to_owned())?;
-        let mut list = TopicPartitionList::with_capacity(chosen.len());
-        for delivery in chosen {
-            let partition = &delivery.partition.partition;
-            list.add_partition(&partition.topic, partition.number);
-        }
-        let list = consumer
-            .committed_offsets(list, COMMITTED_TIMEOUT)
-            .map_err(|error| error.to_string())?;
-        for element in list.elements() {
-            element.error().map_err(|error| error.to_string())?;
-        }
-        Ok(list)
+        verdict::committed(&consumer, &targets(chosen), COMMITTED_TIMEOUT)
+            .map_err(|error| error.to_string())
     }
 
     /// Finds out what became of a commit in doubt, one attempt only. Our producer is one that claimed
@@ -180,11 +170,7 @@ impl DeliveryThread {
         }
         let connection = &self.parts.connection;
         let targets = targets(deliveries);
-        let partitions: Vec<_> = targets
-            .iter()
-            .map(|(partition, _)| partition.clone())
-            .collect();
-        let found = verdict::without_pending(connection, &partitions)
+        let found = verdict::without_pending(connection, &targets)
             .inspect_err(|error| tracing::debug!(%error, "no committed offsets were to be had"))
             .ok()?;
         match settle(&targets, |partition| self.found(&found, partition)) {
