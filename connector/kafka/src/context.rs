@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aligner_pipeline::Tally;
+use aligner_pipeline::Throttle;
 use rdkafka::{
     ClientConfig, ClientContext,
     client::Client,
@@ -27,7 +27,7 @@ const MAX_DIFFERENT_THINGS: usize = 64;
 
 /// Decides what is logged again.
 #[derive(Debug, Default)]
-pub(crate) struct RepeatFilter(HashMap<String, Tally>);
+pub(crate) struct RepeatFilter(HashMap<String, Throttle>);
 
 impl RepeatFilter {
     /// Whether to say this now, and if so, how often it was left unsaid.
@@ -41,7 +41,7 @@ impl RepeatFilter {
         let times = match self.0.get_mut(thing) {
             Some(said) => said.add(1, now),
             None => {
-                let mut said = Tally::every(REPEAT_INTERVAL);
+                let mut said = Throttle::every(REPEAT_INTERVAL);
                 let times = said.add(1, now);
                 self.0.insert(thing.to_owned(), said);
                 times
@@ -54,13 +54,13 @@ impl RepeatFilter {
 
 /// A grave error that a client reported.
 #[derive(Debug, Clone)]
-pub(crate) struct Fault {
+pub(crate) struct ClientFault {
     pub(crate) code: RDKafkaErrorCode,
     pub(crate) reason: String,
     pub(crate) at: Instant,
 }
 
-impl Fault {
+impl ClientFault {
     /// Whether a login was refused. Handshakes also break where a broker goes away meanwhile; librdkafka
     /// then gives an error of its own ("Local: …").
     pub(crate) fn is_refused_login(&self) -> bool {
@@ -86,7 +86,7 @@ pub(crate) struct Listener {
 #[derive(Debug, Default)]
 struct Heard {
     repeats: RepeatFilter,
-    fault: Option<Fault>,
+    fault: Option<ClientFault>,
 }
 
 impl Listener {
@@ -106,7 +106,7 @@ impl Listener {
 
     /// The last fault reported, most telling first: a refused password outlives the broken
     /// connections that follow from it.
-    pub(crate) fn fault(&self) -> Option<Fault> {
+    pub(crate) fn fault(&self) -> Option<ClientFault> {
         self.heard
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -209,7 +209,7 @@ impl ClientContext for Listener {
             let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
             let known = heard.fault.as_ref().map(|fault| weight(fault.code));
             if known.is_none_or(|known| weight(code) >= known) {
-                heard.fault = Some(Fault {
+                heard.fault = Some(ClientFault {
                     code,
                     reason: reason.to_owned(),
                     at: Instant::now(),

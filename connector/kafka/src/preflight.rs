@@ -22,7 +22,7 @@ use rdkafka::{
 use thiserror::Error;
 
 use crate::{
-    context::{Fault, Listener, RepeatFilter},
+    context::{ClientFault, Listener, RepeatFilter},
     missing_topics::MissingTopics,
     properties,
     settings::Connection,
@@ -159,7 +159,7 @@ impl<'a> Preflight<'a> {
         }
     }
 
-    fn judge(&self, fault: &Fault) -> Result<(), StartError> {
+    fn judge(&self, fault: &ClientFault) -> Result<(), StartError> {
         let servers = self.connection.kafka.bootstrap_servers.clone();
         let cause = fault.reason.clone();
         match fault.code {

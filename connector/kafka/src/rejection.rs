@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
 
-use crate::context::Fault;
+use crate::context::ClientFault;
 
 /// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -48,7 +48,7 @@ impl Rejection {
     pub(crate) fn look(
         &mut self,
         brokers_up: usize,
-        fault: Option<&Fault>,
+        fault: Option<&ClientFault>,
         now: Instant,
     ) -> Option<String> {
         if brokers_up > 0 {
@@ -75,7 +75,7 @@ impl Rejection {
 
 /// Whether a fault is about who we are, or whom we trust. A handshake of TLS also breaks where a broker
 /// is away behind a proxy.
-fn is_rejection(fault: &Fault) -> bool {
+fn is_rejection(fault: &ClientFault) -> bool {
     match fault.code {
         RDKafkaErrorCode::SSL => fault.reason.contains("certificate"),
         _ => fault.is_refused_login(),
@@ -173,7 +173,7 @@ mod tests {
         for (story, looks) in stories {
             let mut rejection = Rejection::new(PATIENCE);
             for &(second, brokers_up, fault, ends) in looks {
-                let fault = fault.map(|((code, reason), heard)| Fault {
+                let fault = fault.map(|((code, reason), heard)| ClientFault {
                     code,
                     reason: reason.to_owned(),
                     at: at(heard),
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn the_verdict_gives_the_brokers_words_and_what_to_do() {
         let start = Instant::now();
-        let fault = |at| Fault {
+        let fault = |at| ClientFault {
             code: LOGIN.0,
             reason: LOGIN.1.to_owned(),
             at,

@@ -31,7 +31,7 @@ mod settings;
 mod similarity;
 mod sink;
 mod source;
-mod tally;
+mod throttle;
 mod trace;
 mod turns;
 mod work;
@@ -48,4 +48,4 @@ pub use sink::{Delivery, DeliveryError, Outbound, OutputKind, Sink};
 pub use source::{
     Flow, Header, Partition, PartitionEpoch, Source, SourceError, SourceEvent, SourceRecord,
 };
-pub use tally::Tally;
+pub use throttle::Throttle;

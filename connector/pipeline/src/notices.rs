@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, time::Duration};
 use aligner_records::{MESSAGE_HEADER, OFFSET_HEADER, PARTITION_HEADER, TOPIC_HEADER};
 use tokio::time::Instant;
 
-use crate::{sink::Outbound, tally::Tally};
+use crate::{sink::Outbound, throttle::Throttle};
 
 /// The target of these lines, for those who tell of dead letters in another way.
 pub const DEAD_LETTER_TARGET: &str = "aligner_pipeline::dead_letters";
@@ -24,7 +24,7 @@ pub(crate) struct Notices(BTreeMap<&'static str, Notice>);
 
 #[derive(Debug)]
 struct Notice {
-    tally: Tally,
+    throttle: Throttle,
     latest: Latest,
 }
 
@@ -109,11 +109,11 @@ impl Notices {
         now: Instant,
     ) -> Option<Line<'_>> {
         let notice = self.0.entry(reason).or_insert_with(|| Notice {
-            tally: Tally::every(BETWEEN_LINES),
+            throttle: Throttle::every(BETWEEN_LINES),
             latest: latest.clone(),
         });
         notice.latest = latest;
-        let records = notice.tally.add(records, now.into_std())?;
+        let records = notice.throttle.add(records, now.into_std())?;
         Some(Line {
             reason,
             records,
@@ -125,7 +125,7 @@ impl Notices {
         self.0.iter_mut().filter_map(move |(&reason, notice)| {
             Some(Line {
                 reason,
-                records: notice.tally.due(now.into_std())?,
+                records: notice.throttle.due(now.into_std())?,
                 latest: &notice.latest,
             })
         })
@@ -136,7 +136,7 @@ impl Notices {
             .iter_mut()
             .map(|(&reason, notice)| Line {
                 reason,
-                records: notice.tally.rest(),
+                records: notice.throttle.rest(),
                 latest: &notice.latest,
             })
             .filter(|line| line.records > 0)

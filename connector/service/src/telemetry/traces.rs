@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aligner_pipeline::Tally;
+use aligner_pipeline::Throttle;
 use anyhow::Context;
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::{
@@ -38,7 +38,7 @@ pub fn provider(endpoint: &str, resource: Resource) -> anyhow::Result<SdkTracerP
     Ok(SdkTracerProvider::builder()
         .with_batch_exporter(Telling {
             exporter,
-            losses: Mutex::new(Tally::every(BETWEEN_LINES)),
+            losses: Mutex::new(Throttle::every(BETWEEN_LINES)),
         })
         .with_resource(resource)
         .build())
@@ -49,11 +49,11 @@ pub fn provider(endpoint: &str, resource: Resource) -> anyhow::Result<SdkTracerP
 struct Telling<E> {
     exporter: E,
     /// Spans that were lost.
-    losses: Mutex<Tally>,
+    losses: Mutex<Throttle>,
 }
 
 impl<E> Telling<E> {
-    fn losses(&self) -> MutexGuard<'_, Tally> {
+    fn losses(&self) -> MutexGuard<'_, Throttle> {
         self.losses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -117,7 +117,7 @@ mod tests {
     async fn what_was_not_told_when_sending_ends_is_told_then() {
         let exporter = Telling {
             exporter: Away,
-            losses: Mutex::new(Tally::every(BETWEEN_LINES)),
+            losses: Mutex::new(Throttle::every(BETWEEN_LINES)),
         };
         exporter.export(Vec::new()).await.expect_err("it is away");
         exporter.lost(3, &OTelSdkError::AlreadyShutdown);

@@ -8,13 +8,13 @@ use std::{
 
 /// Counts what happens, and says when it is time for a line about it.
 #[derive(Debug)]
-pub struct Tally {
+pub struct Throttle {
     interval: Duration,
     untold: u64,
     told: Option<Instant>,
 }
 
-impl Tally {
+impl Throttle {
     /// One that asks for a line at once, and then at most once per interval.
     pub fn every(interval: Duration) -> Self {
         Self {
@@ -59,8 +59,8 @@ mod tests {
     fn a_line_is_due_at_once_then_once_per_interval_and_everything_is_counted() {
         let begin = Instant::now();
         let at = |seconds| begin + Duration::from_secs(seconds);
-        let mut tally = Tally::every(Duration::from_secs(60));
-        assert_eq!(tally.due(begin), None, "there is nothing to tell");
+        let mut throttle = Throttle::every(Duration::from_secs(60));
+        assert_eq!(throttle.due(begin), None, "there is nothing to tell");
         for (second, number, told) in [
             (0, 3, Some(3)),
             (5, 10, None),
@@ -71,10 +71,10 @@ mod tests {
             (600, 0, Some(7)),
             (700, 0, None),
         ] {
-            assert_eq!(tally.add(number, at(second)), told, "second {second}");
+            assert_eq!(throttle.add(number, at(second)), told, "second {second}");
         }
-        assert_eq!(tally.add(4, at(601)), None);
-        assert_eq!(tally.rest(), 4);
-        assert_eq!(tally.due(at(9_000)), None, "all of it is told");
+        assert_eq!(throttle.add(4, at(601)), None);
+        assert_eq!(throttle.rest(), 4);
+        assert_eq!(throttle.due(at(9_000)), None, "all of it is told");
     }
 }
