@@ -319,7 +319,7 @@ fn embed(decoder: &Decoder, tokens: &[u32], x: &mut [f32]) {
     } = decoder.config;
     for (row, &token) in tokens.iter().enumerate() {
         let to = &mut x[row * hidden..][..hidden];
-        decoder.embeddings.row(token as usize, to);
+        decoder.embeddings.row(token, to);
         if embed_scale != 1.0 {
             to.iter_mut().for_each(|value| *value *= embed_scale);
         }

@@ -7,6 +7,7 @@ use aligner_checkpoint::Config;
 
 use crate::{
     LoadError,
+    embeddings::Embeddings,
     kernels::{Isa, KvPrecision, Matrix, Precision},
     rows::Rows,
     weights::Weights,
@@ -26,10 +27,10 @@ pub(crate) enum WeightPrecision {
 pub(crate) struct Decoder {
     pub(crate) config: Config,
     pub(crate) isa: Isa,
-    pub(crate) embeddings: Arc<Rows<'static>>,
+    pub(crate) embeddings: Embeddings,
     pub(crate) layers: Vec<Layer>,
     pub(crate) norm: Vec<f32>,
-    pub(crate) head: Matrix,
+    pub(crate) head: Arc<Matrix>,
     parameters: usize,
 }
 
@@ -88,7 +89,8 @@ impl Decoder {
             .map(|index| loader.layer(index))
             .collect::<Result<Vec<_>, _>>()?;
         let norm = loader.norm("norm", hidden)?;
-        let embeddings = Arc::new(embeddings.into_owned());
+        let head = Arc::new(head);
+        let embeddings = Embeddings::of(embeddings, &head, tied);
         let count = |matrix: &Matrix| matrix.n * matrix.k;
         let parameters = vocab * hidden
             + if tied { 0 } else { count(&head) }
@@ -118,7 +120,7 @@ impl Decoder {
         self.layers
             .iter()
             .flat_map(Layer::matrices)
-            .chain([&self.head])
+            .chain([&*self.head])
     }
 
     /// How the products run.

@@ -16,6 +16,7 @@ mod cpu;
 mod cuda;
 mod decoder;
 mod draft;
+mod embeddings;
 mod engine;
 mod error;
 mod generation;

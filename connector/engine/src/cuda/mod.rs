@@ -15,8 +15,6 @@ mod driver;
 mod emulated;
 mod gpu;
 
-use std::sync::Arc;
-
 use aligner_checkpoint::{Activation, CheckpointError, Config};
 use half::bf16;
 
@@ -29,9 +27,9 @@ use crate::{
     LoadError,
     backend::{Backend, DeviceLost, Outcome, PAGE_TOKENS, Reading, Step},
     decoder::{Decoder, Layer},
+    embeddings::Embeddings,
     kernels::Matrix,
     rope::RopeTable,
-    rows::Rows,
     scheduler::Budget,
 };
 
@@ -96,7 +94,7 @@ pub(crate) struct Cuda<G> {
     kernels: Typed,
     config: Config,
     /// On the host; the other weights need not stay there.
-    embeddings: Arc<Rows<'static>>,
+    embeddings: Embeddings,
     layers: Vec<DeviceLayer>,
     norm: Address,
     head: Weights,
@@ -169,7 +167,7 @@ impl<G: Gpu> Cuda<G> {
                 .collect(),
             pages: budget.pages,
             config: config.clone(),
-            embeddings: Arc::clone(&decoder.embeddings),
+            embeddings: decoder.embeddings.clone(),
             x: [Buffer::EMPTY, Buffer::EMPTY],
             normed: Buffer::EMPTY,
             qkv: Buffer::EMPTY,
@@ -213,7 +211,7 @@ impl<G: Gpu> Cuda<G> {
         self.embedded.resize(rows * hidden, 0.0);
         for (row, &token) in step.tokens.iter().enumerate() {
             let to = &mut self.embedded[row * hidden..][..hidden];
-            self.embeddings.row(token as usize, to);
+            self.embeddings.row(token, to);
             to.iter_mut().for_each(|value| *value *= embed_scale);
         }
         let x = self.x[0].of(&mut self.gpu, rows * hidden * 4)?;

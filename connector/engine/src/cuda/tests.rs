@@ -1,6 +1,6 @@
 //! The kernels and the forward pass against those of the CPU, on the emulator.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use super::{
     emulated::{Emulated, knows},

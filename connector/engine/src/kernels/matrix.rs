@@ -32,7 +32,6 @@ pub(crate) enum Narrow {
 }
 
 impl Narrow {
-    #[cfg(any(test, feature = "cuda"))]
     fn widen(self, bits: u16) -> f32 {
         match self {
             Self::F16 => half::f16::from_bits(bits).to_f32(),
@@ -135,7 +134,6 @@ impl Matrix {
     ///
     /// # Panics
     /// If they are quantised.
-    #[cfg(any(test, feature = "cuda"))]
     pub(crate) fn row(&self, n: usize, to: &mut [f32]) {
         let start = n / LANES * LANES * self.k + n % LANES;
         for (k, to) in to[..self.k].iter_mut().enumerate() {
