@@ -12,8 +12,9 @@ WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked --package aligner-service \
-    && install -D --strip target/release/aligner-connector /out/aligner-connector
+    cargo build --release --locked --package aligner-service --package aligner-tidy \
+    && install -D --strip target/release/aligner-connector /out/aligner-connector \
+    && target/release/aligner-notices /out/doc
 
 FROM debian:bookworm-slim
 # Versions are those of the base image's release: pinning them here would hold back their fixes.
@@ -23,6 +24,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && install -d -o 65532 -g 65532 /var/cache/huggingface
 COPY --from=build /out/aligner-connector /usr/local/bin/aligner-connector
+# Licences of all that is linked into it; OpenSSL's and those of the base image are where Debian has them.
+COPY --from=build /out/doc /usr/share/doc/aligner-connector
 # Models of the Hugging Face hub; a volume keeps them: docker run -v models:/var/cache/huggingface
 ENV HF_HOME=/var/cache/huggingface
 # A number, so that Kubernetes can see that it is not root.

@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help needs-build needs-test needs-cuda needs-checkpoints needs-llama needs-peers build cuda demo test test-faults test-checkpoints test-trainers soak bench bench-engine-peers failover overload bench-peers eval lint clean
+.PHONY: help needs-build needs-test needs-cuda needs-checkpoints needs-llama needs-peers build cuda demo test test-faults test-checkpoints test-trainers soak bench bench-engine-peers failover overload bench-peers eval notices lint clean
 
 BINARY := target/release/aligner-connector
 CARGO_BUILD := cargo build --release --workspace
@@ -76,6 +76,12 @@ eval: build ## the bundled Aligner's figures: on templates and values it never s
 		$(BINARY) eval --data connector/bundled/typed/$$set.jsonl --report target/eval/$$set.html || exit; \
 	done
 	@echo "The worst cases are in the reports, target/eval/*.html."
+
+# With what a GPU needs besides, so that they go with the binary of `make cuda` too.
+notices: needs-build ## licences of all that is linked in, to target/notices: for whoever passes a binary on
+	@$(CARGO_BUILD) --bin aligner-notices
+	@target/release/aligner-notices target/notices aligner-service/cuda
+	@echo "Pass target/notices on with the binary."
 
 # In the release profile too: build scripts (librdkafka's above all) and macros are shared with it.
 lint: needs-build ## formatting, clippy, documentation, dependency policy

@@ -59,6 +59,13 @@ fn the_image_runs_as_the_user_that_the_chart_expects() {
 }
 
 #[test]
+fn the_image_holds_the_licences_of_what_is_linked_into_its_binary() {
+    let dockerfile = dockerfile();
+    assert!(dockerfile.contains(" target/release/aligner-notices /out/doc\n"));
+    assert!(dockerfile.contains("\nCOPY --from=build /out/doc /usr/share/doc/aligner-connector\n"));
+}
+
+#[test]
 fn the_image_keeps_models_in_a_folder_of_its_user_where_the_chart_mounts_their_volume() {
     let values = fs::read_to_string(root().join("helm/aligner-connector/values.yaml"))
         .expect("the chart has values");

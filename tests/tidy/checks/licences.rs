@@ -2,9 +2,9 @@
 //!
 //! `cargo deny` does the same and more, where it is installed. This much runs everywhere.
 
-use std::{collections::BTreeSet, fs, process::Command};
+use std::{collections::BTreeSet, fs};
 
-use aligner_tidy::root;
+use aligner_tidy::{cargo, host, root};
 use serde_json::Value;
 
 fn allowed() -> BTreeSet<String> {
@@ -16,27 +16,6 @@ fn allowed() -> BTreeSet<String> {
         .collect()
 }
 
-fn cargo(arguments: &[&str]) -> Vec<u8> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(arguments)
-        .current_dir(root())
-        .output()
-        .expect("cargo runs, since it ran this test");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    output.stdout
-}
-
-fn host() -> String {
-    let version = String::from_utf8(cargo(&["-vV"])).expect("cargo prints text");
-    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
-    host.expect("cargo names its host").to_owned()
-}
-
 #[test]
 fn every_dependency_has_a_licence_that_the_policy_allows() {
     let arguments = [
@@ -46,7 +25,7 @@ fn every_dependency_has_a_licence_that_the_policy_allows() {
         "--filter-platform",
         &host(),
     ];
-    let metadata: Value = serde_json::from_slice(&cargo(&arguments)).expect("cargo prints JSON");
+    let metadata: Value = serde_json::from_str(&cargo(&arguments)).expect("cargo prints JSON");
     let linked: BTreeSet<_> = metadata["resolve"]["nodes"]
         .as_array()
         .expect("a list")
