@@ -37,6 +37,12 @@ fn what_lies_before_a_record_that_is_not_tolerated_is_delivered_and_nothing_is_l
             let log = connector.log();
             let record = format!("record {}-0-{BEFORE} ", story.topics.answers);
             assert!(log.contains(&record), "{record}is not named: {log}");
+            let delivered = if again { 0 } else { BEFORE };
+            let counted = format!("\"delivered\":{delivered},");
+            let stopped = log
+                .lines()
+                .find(|line| line.contains("\"message\":\"stopped\""));
+            assert!(stopped.is_some_and(|line| line.contains(&counted)), "{log}");
             story.oracle.assert_offsets_match_outputs(LIMIT);
             assert_eq!(story.oracle.done(), BEFORE, "{delivery}");
         }

@@ -357,7 +357,9 @@ impl Coordinator {
         // One that was refused has another try: what was refused is different then.
         let failed = matches!(
             answer,
-            Err(DeliveryError::Aborted(_) | DeliveryError::Stopped(_))
+            Err(DeliveryError::Aborted(_)
+                | DeliveryError::Stopped(_)
+                | DeliveryError::StoppedWithin { .. })
         );
         let ended = matches!(&answer, Ok(ended) if !ended.is_empty());
         let settled = self.deliveries.settle(

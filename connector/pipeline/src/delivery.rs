@@ -35,9 +35,34 @@ const MAX_REFUSALS: u32 = 4;
 struct InFlight {
     portions: Vec<Portion>,
     /// How the records of each portion ended: a tenure may be forgotten while it is delivered.
-    outcomes: Vec<Vec<Alike>>,
+    ends: Vec<Vec<End>>,
     records: usize,
     since: Instant,
+}
+
+impl InFlight {
+    /// Leaves the records whose outputs are among the first so many of their partition.
+    fn cut(&mut self, outputs: &[(Arc<PartitionEpoch>, usize)]) {
+        for (portion, ends) in self.portions.iter().zip(&mut self.ends) {
+            let own = outputs.iter().find(|(of, _)| *of == portion.partition);
+            let most = own.map_or(0, |(_, outputs)| *outputs);
+            let mut seen = 0;
+            let whole = ends.iter().take_while(|end| {
+                seen += end.outputs;
+                seen <= most
+            });
+            let records = whole.count();
+            ends.truncate(records);
+        }
+    }
+}
+
+/// How a record ended.
+struct End {
+    outcome: (Disposition, Option<&'static str>),
+    outputs: usize,
+    /// Where it is a dead letter.
+    letter: Option<Arc<Outbound>>,
 }
 
 /// Records of a portion that ended with one disposition and reason.
@@ -182,30 +207,23 @@ impl Deliveries {
     }
 
     fn begin(&mut self, portions: Vec<Portion>, offsets: &Offsets<Finished>, now: Instant) {
-        let mut outcomes = Vec::with_capacity(portions.len());
+        let mut ends = Vec::with_capacity(portions.len());
         let deliveries = portions
             .iter()
             .map(|portion| {
                 let mut outputs = Vec::with_capacity(2 * portion.records);
-                let mut counted: Vec<Alike> = Vec::new();
+                let mut ended = Vec::with_capacity(portion.records);
                 for result in offsets.results(portion) {
+                    let before = outputs.len();
                     outputs.extend(result.outputs.iter().cloned());
-                    let outcome = (result.disposition, result.reason);
-                    let letter = (result.disposition == Disposition::DeadLettered)
-                        .then(|| Arc::clone(&result.outputs.0));
-                    match counted.iter_mut().find(|alike| alike.outcome == outcome) {
-                        Some(alike) => {
-                            alike.records += 1;
-                            alike.letter = letter;
-                        }
-                        None => counted.push(Alike {
-                            outcome,
-                            records: 1,
-                            letter,
-                        }),
-                    }
+                    ended.push(End {
+                        outcome: (result.disposition, result.reason),
+                        outputs: outputs.len() - before,
+                        letter: (result.disposition == Disposition::DeadLettered)
+                            .then(|| Arc::clone(&result.outputs.0)),
+                    });
                 }
-                outcomes.push(counted);
+                ends.push(ended);
                 Delivery {
                     partition: Arc::clone(&portion.partition),
                     next_offset: portion.next_offset,
@@ -219,7 +237,7 @@ impl Deliveries {
         self.in_flight = Some(InFlight {
             records: portions.iter().map(|portion| portion.records).sum(),
             portions,
-            outcomes,
+            ends,
             since: now,
         });
     }
@@ -246,29 +264,13 @@ impl Deliveries {
         instruments: &Instruments,
         now: Instant,
     ) -> Settled {
-        let Some(InFlight {
-            portions,
-            outcomes,
-            records,
-            since,
-        }) = self.in_flight.take()
-        else {
+        let Some(mut in_flight) = self.in_flight.take() else {
             return Settled::GoOn;
         };
         self.pacing.ends(now);
         match answer {
             Ok(ended) => {
-                offsets.forget(&ended);
-                for (portion, counted) in portions.iter().zip(outcomes) {
-                    if !ended.contains(&portion.partition) {
-                        offsets.settle(portion);
-                        progress.count(counted.iter().map(|alike| (alike.outcome, alike.records)));
-                        self.notice(&counted, now);
-                    }
-                }
-                instruments.delivered(now - since);
-                progress.add(Gauge::Deliveries, 1);
-                progress.set_moment(Gauge::ProgressAt, now);
+                self.delivered(&in_flight, &ended, offsets, progress, instruments, now);
                 self.aborts = 0;
                 self.records = self.records.saturating_mul(2).min(self.budget.records);
                 self.not_before = None;
@@ -276,7 +278,7 @@ impl Deliveries {
             }
             Err(DeliveryError::Aborted(cause)) => {
                 progress.add(Gauge::Aborted, 1);
-                self.records = (records / 2).max(1);
+                self.records = (in_flight.records / 2).max(1);
                 self.retry(&cause, now);
                 Settled::GoOn
             }
@@ -286,10 +288,40 @@ impl Deliveries {
                 cause,
             }) => {
                 progress.add(Gauge::Refused, 1);
-                self.refused(&portions, delivery, output, &cause, offsets, encoding, now)
+                let portions = &in_flight.portions;
+                self.refused(portions, delivery, output, &cause, offsets, encoding, now)
             }
             Err(DeliveryError::Stopped(cause)) => Settled::Stop(cause),
+            Err(DeliveryError::StoppedWithin { delivered, cause }) => {
+                in_flight.cut(&delivered);
+                self.delivered(&in_flight, &[], offsets, progress, instruments, now);
+                Settled::Stop(cause)
+            }
         }
+    }
+
+    /// All that is in flight is in the log, except what belongs to tenures that had ended.
+    fn delivered(
+        &mut self,
+        in_flight: &InFlight,
+        ended: &[Arc<PartitionEpoch>],
+        offsets: &mut Offsets<Finished>,
+        progress: &Progress,
+        instruments: &Instruments,
+        now: Instant,
+    ) {
+        offsets.forget(ended);
+        for (portion, ends) in in_flight.portions.iter().zip(&in_flight.ends) {
+            if !ended.contains(&portion.partition) {
+                offsets.settle(portion, ends.len());
+                let counted = counted(ends);
+                progress.count(counted.iter().map(|alike| (alike.outcome, alike.records)));
+                self.notice(&counted, now);
+            }
+        }
+        instruments.delivered(now - in_flight.since);
+        progress.add(Gauge::Deliveries, 1);
+        progress.set_moment(Gauge::ProgressAt, now);
     }
 
     fn notice(&mut self, delivered: &[Alike], now: Instant) {
@@ -379,6 +411,28 @@ impl Deliveries {
     pub(crate) fn in_flight(&self) -> bool {
         self.in_flight.is_some()
     }
+}
+
+/// The records of a portion, by how they ended.
+fn counted(ends: &[End]) -> Vec<Alike> {
+    let mut counted: Vec<Alike> = Vec::new();
+    for End {
+        outcome, letter, ..
+    } in ends
+    {
+        match counted.iter_mut().find(|alike| alike.outcome == *outcome) {
+            Some(alike) => {
+                alike.records += 1;
+                alike.letter.clone_from(letter);
+            }
+            None => counted.push(Alike {
+                outcome: *outcome,
+                records: 1,
+                letter: letter.clone(),
+            }),
+        }
+    }
+    counted
 }
 
 /// The record of a portion that an output belongs to.

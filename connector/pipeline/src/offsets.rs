@@ -320,23 +320,24 @@ impl<T> Offsets<T> {
         }
     }
 
-    /// Forgets a portion that was delivered. Does nothing if the tenure has ended.
-    pub(crate) fn settle(&mut self, portion: &Portion) {
+    /// Forgets the first `records` of a portion, which were delivered. Does nothing if the tenure has
+    /// ended.
+    pub(crate) fn settle(&mut self, portion: &Portion, records: usize) {
         let Some(tenure) = self.tenures.get_mut(&portion.tenure) else {
             return;
         };
         assert!(
-            portion.records <= tenure.prefix,
+            records <= tenure.prefix,
             "only a finished prefix is handed out, and it never shrinks while its tenure lasts"
         );
-        for slot in tenure.slots.drain(..portion.records) {
+        for slot in tenure.slots.drain(..records) {
             self.held.bytes -= slot.bytes;
             self.held.outputs -= slot.outputs;
         }
-        tenure.base += portion.records as u64;
-        tenure.prefix -= portion.records;
-        self.held.finished -= portion.records;
-        self.held.ready -= portion.records;
+        tenure.base += records as u64;
+        tenure.prefix -= records;
+        self.held.finished -= records;
+        self.held.ready -= records;
     }
 
     /// Ends tenures; what they held is forgotten.

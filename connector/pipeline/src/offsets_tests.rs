@@ -53,7 +53,7 @@ fn only_the_finished_prefix_is_ready_and_offsets_may_have_gaps() {
     assert_eq!(ready(&mut offsets, ALL), [(8, vec![31, 71])]);
 
     let portions = offsets.portions(ALL, None);
-    offsets.settle(&portions[0]);
+    offsets.settle(&portions[0], portions[0].records);
     assert_eq!(ready(&mut offsets, ALL), []);
     assert_eq!(offsets.finish(tickets[2], 81, 0), Ok(()));
     assert_eq!(ready(&mut offsets, ALL), [(21, vec![81, 201])]);
@@ -110,7 +110,7 @@ fn what_a_dead_tenure_held_is_forgotten_and_its_results_are_dropped() {
     let again = offsets.admit(&new, 1, 10, now).expect("ours");
     assert_eq!(offsets.finish(again, 3, 0), Ok(()));
     // Its tenure has ended.
-    offsets.settle(&portion);
+    offsets.settle(&portion, portion.records);
     assert_eq!(ready(&mut offsets, ALL), [(2, vec![3])]);
 }
 
@@ -235,7 +235,7 @@ proptest! {
                         prop_assert_eq!(portion.next_offset, expected[portion.records - 1].0 + 1);
                         if !abort {
                             model.delivered += portion.records;
-                            offsets.settle(&portion);
+                            offsets.settle(&portion, portion.records);
                         }
                     }
                 }

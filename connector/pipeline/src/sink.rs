@@ -62,7 +62,8 @@ pub struct Delivery {
     pub outputs: Vec<Arc<Outbound>>,
 }
 
-/// Why nothing of a call to [`Sink::deliver`] can be taken as delivered.
+/// Why a call to [`Sink::deliver`] did not deliver all. Nothing of it can be taken as delivered, unless the
+/// error says what was.
 #[derive(Debug, Clone, Error)]
 pub enum DeliveryError {
     /// Nothing was delivered; the same results may be delivered again, soon.
@@ -82,6 +83,14 @@ pub enum DeliveryError {
     /// Delivery cannot go on; the service must stop. Nothing is lost: offsets did not advance.
     #[error("delivery stopped: {0}")]
     Stopped(String),
+    /// The same, but the beginning of some deliveries was delivered, with the offsets up to there.
+    #[error("delivery stopped: {cause}")]
+    StoppedWithin {
+        /// How many outputs of which partitions; of each record all, or none.
+        delivered: Vec<(Arc<PartitionEpoch>, usize)>,
+        /// Why the rest cannot be.
+        cause: String,
+    },
 }
 
 /// A log to write to, together with the source's offsets.

@@ -41,14 +41,20 @@ impl<K: Sink> Sink for Tolerant<K> {
             places,
             cause,
         } = tolerated(deliveries);
+        let mut delivered: Vec<_> = deliveries
+            .iter()
+            .map(|delivery| (Arc::clone(&delivery.partition), delivery.outputs.len()))
+            .collect();
         let ended = if deliveries.is_empty() {
             Vec::new()
         } else {
-            let delivered = self.sink.deliver(deliveries).await;
-            delivered.map_err(|error| in_place(error, &places))?
+            let answer = self.sink.deliver(deliveries).await;
+            answer.map_err(|error| in_place(error, &places))?
         };
+        delivered.retain(|(partition, _)| !ended.contains(partition));
         match cause {
-            Some(cause) => Err(DeliveryError::Stopped(cause)),
+            Some(cause) if delivered.is_empty() => Err(DeliveryError::Stopped(cause)),
+            Some(cause) => Err(DeliveryError::StoppedWithin { delivered, cause }),
             None => Ok(ended),
         }
     }
@@ -111,7 +117,9 @@ fn in_place(error: DeliveryError, places: &[usize]) -> DeliveryError {
             output,
             cause,
         },
-        DeliveryError::Aborted(_) | DeliveryError::Stopped(_) => error,
+        DeliveryError::Aborted(_)
+        | DeliveryError::Stopped(_)
+        | DeliveryError::StoppedWithin { .. } => error,
     }
 }
 
@@ -249,9 +257,17 @@ mod tests {
         ]
     }
 
-    fn stopped(answer: Answer) -> String {
+    /// Partitions and numbers of the outputs that were delivered before it stopped, and why it did.
+    fn stopped(answer: Answer) -> (Vec<(i32, usize)>, String) {
         match answer {
-            Err(DeliveryError::Stopped(cause)) => cause,
+            Err(DeliveryError::Stopped(cause)) => (Vec::new(), cause),
+            Err(DeliveryError::StoppedWithin { delivered, cause }) => {
+                let delivered = delivered
+                    .iter()
+                    .map(|(partition, outputs)| (partition.partition.number, *outputs))
+                    .collect();
+                (delivered, cause)
+            }
             other => panic!("not stopped: {other:?}"),
         }
     }
@@ -260,9 +276,25 @@ mod tests {
     async fn what_lies_before_a_record_that_is_not_tolerated_is_delivered_and_then_it_stops() {
         let (given, answer) = delivered(Tolerance::None, three(), Ok(Vec::new())).await;
         assert_eq!(given, [vec![(0, 100, 3), (1, 7, 1)]]);
-        let cause = stopped(answer);
+        let (delivered, cause) = stopped(answer);
+        assert_eq!(delivered, [(0, 3), (1, 1)]);
         let expected = "record answers-0-100 cannot be corrected (invalid_json: no JSON)";
         assert!(cause.starts_with(expected), "{cause}");
+    }
+
+    #[tokio::test]
+    async fn what_had_ended_before_such_a_record_is_not_said_to_be_delivered() {
+        let ended = |which: &[usize]| {
+            let three = three();
+            let ended = which.iter().map(|at| Arc::clone(&three[*at].partition));
+            Ok(ended.collect())
+        };
+        for (gone, expected) in [(vec![0], vec![(1, 1)]), (vec![0, 1], vec![])] {
+            let (_, answer) = delivered(Tolerance::None, three(), ended(&gone)).await;
+            let (delivered, cause) = stopped(answer);
+            assert_eq!(delivered, expected);
+            assert!(cause.starts_with("record answers-0-100 "), "{cause}");
+        }
     }
 
     #[tokio::test]
@@ -270,7 +302,8 @@ mod tests {
         let last = three().pop().into_iter().collect();
         let (given, answer) = delivered(Tolerance::None, last, Ok(Vec::new())).await;
         assert_eq!(given, Vec::<Given>::new());
-        let cause = stopped(answer);
+        let (delivered, cause) = stopped(answer);
+        assert!(delivered.is_empty(), "{delivered:?}");
         assert!(cause.starts_with("record answers-2-5 "), "{cause}");
     }
 

@@ -61,6 +61,33 @@ async fn what_comes_before_a_refused_output_is_delivered_next_whichever_partitio
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_delivered_before_a_stop_within_a_delivery_is_counted() {
+    let mut bench = Bench::start(Settings::default());
+    let (p0, p1) = (tenure(0, 1), tenure(1, 2));
+    bench.assign(&[&p0, &p1]).await;
+    bench.records(&p1, 0, &["q"]).await;
+    let (_, first) = bench.next().await;
+    bench.records(&p0, 0, &["q"; 10]).await;
+    bench.records(&p1, 1, &["q"; 10]).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    first.send(Ok(vec![])).expect("the sink waits");
+    let (all, answer) = bench.next().await;
+    assert_eq!(advances(&all), [(0, 10), (1, 11)]);
+    // Half of one partition's records, which have two outputs each, and none of the other's.
+    let stopped = DeliveryError::StoppedWithin {
+        delivered: vec![(p1, 2 * 5)],
+        cause: "no dead letter is tolerated".to_owned(),
+    };
+    answer.send(Err(stopped)).expect("the sink waits");
+    let error = bench.run.await.expect("no panic").expect_err("it ends");
+    assert_eq!(error.to_string(), "sink: no dead letter is tolerated");
+    let done = bench.progress.snapshot();
+    assert_eq!((done.delivered(), done.undelivered), (1 + 5, 10 + 5));
+    assert_eq!((done.deliveries, done.aborted), (2, 0));
+    assert!(bench.deliveries.recv().await.is_none(), "nothing after it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_in_the_last_delivery_has_another_try() {
     let mut bench = Bench::start(Settings {
         drain_timeout_ms: 0,

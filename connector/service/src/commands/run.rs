@@ -19,9 +19,9 @@ pub fn run(args: &cli::Run) -> anyhow::Result<ExitCode> {
     let settings = commands::settings(args)?;
     let installed = telemetry::install(&settings)?;
     let runtime = commands::runtime()?;
+    let cell = RunningCell::default();
     let outcome = runtime.block_on(async {
         let stop = signals::stop_signal(1)?;
-        let cell = RunningCell::default();
         let connecting = Arc::new(AtomicBool::new(false));
         let server = Server::start(
             &settings.service.listen,
@@ -35,10 +35,11 @@ pub fn run(args: &cli::Run) -> anyhow::Result<ExitCode> {
         .await?;
         tracing::info!(address = %server.address, version = env!("CARGO_PKG_VERSION"), "listening");
         let (started, running) = oneshot::channel();
+        let started_cell = Arc::clone(&cell);
         let watch = tokio::spawn(async move {
             // The sender is dropped if the service ends before it has started.
             if let Ok(handle) = running.await {
-                let _ = cell.set(handle);
+                let _ = started_cell.set(handle);
             }
         });
         let outcome = serve::serve(&settings, stop, &connecting, started).await;
@@ -46,13 +47,13 @@ pub fn run(args: &cli::Run) -> anyhow::Result<ExitCode> {
         server.stop(HTTP_GRACE).await;
         outcome
     });
+    let stopped = |received: u64, delivered: u64, left_for_others: u64| {
+        tracing::info!(received, delivered, left_for_others, "stopped");
+    };
     let code = match outcome {
         Ok(Some(summary)) => {
-            tracing::info!(
-                received = summary.received,
-                left_for_others = summary.left,
-                "stopped"
-            );
+            let delivered = summary.outcomes.iter().map(|outcome| outcome.records).sum();
+            stopped(summary.received, delivered, summary.left);
             ExitCode::SUCCESS
         }
         Ok(None) => {
@@ -60,6 +61,11 @@ pub fn run(args: &cli::Run) -> anyhow::Result<ExitCode> {
             ExitCode::SUCCESS
         }
         Err(error) => {
+            if let Some(running) = cell.get() {
+                let done = running.progress.snapshot();
+                let left = done.unfinished + done.undelivered;
+                stopped(done.received, done.delivered(), left);
+            }
             tracing::error!(error = format!("{error:#}"), "the service cannot go on");
             crate::exit_code(&error)
         }
