@@ -1,19 +1,21 @@
 //! Text of questions and answers, and secrets, stay out of logs, metrics and traces.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use aligner_tests::{
     client::Outgoing,
     collector::Collector,
+    command::call_with,
     completions::{Completions, MODEL},
     connector::Connector,
     events,
     kafka::Kafka,
     ledger::{Expected, Input},
+    scratch::{Scratch, workspace},
     story::Story,
     wait,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Stands in every field that is a user's own.
 const CANARY: &str = "canarytext";
@@ -119,5 +121,39 @@ fn no_text_of_users_reaches_logs_metrics_or_traces_even_at_the_most_talkative_le
     }
     for secret in [CANARY, "secretcanary", "POISON"] {
         assert!(!collector.holds(secret), "{secret} is in the traces");
+    }
+}
+
+#[test]
+fn a_tokenizer_that_panics_on_a_text_says_where_and_nothing_of_the_text() {
+    let folder = Scratch::new("panics");
+    let fixture = workspace().join("connector/engine/tests/fixtures/llama2");
+    for file in ["config.json", "generation_config.json", "model.safetensors"] {
+        fs::copy(fixture.join(file), folder.path().join(file)).expect("copied");
+    }
+    let tokenizer = fs::read(fixture.join("tokenizer.json")).expect("readable");
+    let mut tokenizer: Value = serde_json::from_slice(&tokenizer).expect("JSON");
+    // A trie of 128 units, outside of which the first byte of "ä" is looked for: Rust says which it was.
+    let trie = format!("AAIA{}", "AAAA".repeat(171));
+    tokenizer["normalizer"] = json!({"type": "Precompiled", "precompiled_charsmap": trie});
+    folder.file("tokenizer.json", tokenizer.to_string());
+    let model = folder.path().display().to_string();
+    let event = json!({"question": "What is it?", "answer": format!("{CANARY} ä")});
+    let done = call_with(&["correct", "--model", &model], event.to_string()).expect_code(1);
+    assert_eq!(done.records()[0]["reason"], "aligner_rejected");
+    let told: Vec<_> = done
+        .stderr
+        .lines()
+        .filter(|line| line.contains(" panicked at "))
+        .collect();
+    assert!(!told.is_empty(), "{}", done.stderr);
+    for line in told {
+        assert!(
+            line.ends_with(": its message is left out, because it may quote a text"),
+            "{line}"
+        );
+    }
+    for text in [CANARY, "index out of bounds"] {
+        assert!(!done.stderr.contains(text), "{}", done.stderr);
     }
 }

@@ -13,6 +13,7 @@ mod diff;
 mod http;
 mod hub;
 mod models;
+mod panics;
 mod serve;
 mod signals;
 mod telemetry;
@@ -29,6 +30,7 @@ use cli::{Cli, Command};
 
 /// Runs the command of the command line to its exit code.
 pub fn main() -> ExitCode {
+    panics::report_without_texts();
     // Kept, because they tell a flag that was written from one that has its default.
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
