@@ -58,8 +58,8 @@ pub struct Alignment {
 /// The Aligner's verdict on one answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The whole text that the model decoded. It may give the answer back, which is no correction;
-    /// see [`Outcome::normalized`].
+    /// The whole text that the model decoded, see [`unjoined`]. It may give the answer back, which is no
+    /// correction; see [`Outcome::normalized`].
     Rewritten(String),
     /// The model decided, with its learnt first token, that the answer stands as it is.
     Unchanged,
@@ -81,6 +81,19 @@ impl Outcome {
             }
             settled => settled,
         }
+    }
+}
+
+/// A text that a model decoded for this answer, without the space that joins it to the prompt.
+///
+/// Prompts end without one, as the paper's does, and a word's leading space is a part of its token. A
+/// SentencePiece tokenizer leaves it out when it decodes an output alone; a byte-level one does not, and
+/// neither does a server, which decodes the output behind its prompt. Where the answer begins with a space
+/// as well, it is the text's own.
+pub fn unjoined<'a>(text: &'a str, answer: &str) -> &'a str {
+    match text.strip_prefix(' ') {
+        Some(rest) if !answer.starts_with(' ') => rest,
+        _ => text,
     }
 }
 
@@ -208,4 +221,25 @@ pub trait Aligner: Send + Sync + 'static {
     ///
     /// Must not block: work happens on the Aligner's own threads, or in the returned stream.
     fn align(&self, batch: Vec<AlignRequest>) -> Completions;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_space_joins_a_text_to_its_prompt_unless_the_answer_has_it_too() {
+        for (text, answer, expected) in [
+            (" B.", "A.", "B."),
+            ("B.", "A.", "B."),
+            ("  B.\n", "A.", " B.\n"),
+            ("\n B.", "A.", "\n B."),
+            (" B.", " A.", " B."),
+            ("B.", " A.", "B."),
+            (" ", "A.", ""),
+            ("", "", ""),
+        ] {
+            assert_eq!(unjoined(text, answer), expected, "{text:?} for {answer:?}");
+        }
+    }
 }

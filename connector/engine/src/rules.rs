@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aligner::{
     AlignError, AlignRequest, Alignment, Decoding, Outcome, Profile, Timing, Usage,
-    guard::Confidence, reason,
+    guard::Confidence, reason, unjoined,
 };
 use aligner_tokens::{EncodeError, Texts};
 
@@ -137,12 +137,10 @@ impl Rules {
                 let AlignRequest {
                     question, answer, ..
                 } = request;
-                match self
-                    .profile
-                    .guard
-                    .accept(question, answer, &text, confidence)
-                {
-                    Ok(()) => Outcome::Rewritten(text),
+                let text = unjoined(&text, answer);
+                let guard = &self.profile.guard;
+                match guard.accept(question, answer, text, confidence) {
+                    Ok(()) => Outcome::Rewritten(text.to_owned()),
                     Err(reason) => Outcome::Bypassed(reason),
                 }
             }

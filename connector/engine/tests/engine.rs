@@ -17,6 +17,7 @@ use aligner_engine::{
 use aligner_tokens::Texts;
 use candle_core::{DType, Device::Cpu, Tensor, safetensors};
 use futures::{StreamExt, executor::block_on, future::join_all};
+use serde_json::json;
 
 const TEMPLATE: &str = "<q>{question}<a>{answer}<c>";
 
@@ -440,6 +441,36 @@ fn the_token_that_ends_an_output_is_no_part_of_it_though_it_is_not_flagged_as_sp
     let (got, want) = (raw(&unflagged), raw(&flagged));
     assert!(!got.truncated && got.token_ids.last() == Some(&2));
     assert_eq!((got.text, got.token_ids), (want.text, want.token_ids));
+}
+
+#[test]
+fn the_space_that_joins_an_output_to_the_prompt_is_no_part_of_it_unless_the_answer_has_one() {
+    // Each text begins with a space when it is decoded, whatever the model says.
+    let folder = copied(|folder| {
+        edit_json(folder, "tokenizer.json", |tokenizer| {
+            let first = json!({"Regex": "^[\\s\\S]"});
+            let spaced = json!({"type": "Replace", "pattern": first, "content": " x"});
+            let decoders = json!([tokenizer["decoder"], spaced]);
+            tokenizer["decoder"] = json!({"type": "Sequence", "decoders": decoders});
+        });
+    });
+    let engine = Engine::load(EngineOptions {
+        model: ModelSource::Folder(folder.path().to_owned()),
+        ..options()
+    })
+    .expect("loads");
+    for (answer, begins) in [("the answer ", "x"), (" the answer ", " x")] {
+        // Which outputs end depends on the machine.
+        let text = (0..1_000)
+            .find_map(
+                |i| match outcome(&engine, &format!("What is {i}?"), answer) {
+                    Outcome::Rewritten(text) => Some(text),
+                    _ => None,
+                },
+            )
+            .expect("one of 1,000 ends");
+        assert!(text.starts_with(begins), "{text:?} for {answer:?}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use aligner::{
     AlignError, Outcome, Usage,
     guard::{Confidence, Guard},
-    reason,
+    reason, unjoined,
 };
 
 use crate::{
@@ -119,11 +119,7 @@ fn completed(completion: Completion, asked: Asked<'_>) -> Verdict {
 }
 
 fn outcome(text: &str, confidence: Option<Confidence>, asked: Asked<'_>) -> Outcome {
-    // A word's leading space is part of its first token; it separates the text from the prompt.
-    let text = match text.strip_prefix(' ') {
-        Some(rest) if !asked.answer.starts_with(' ') => rest,
-        _ => text,
-    };
+    let text = unjoined(text, asked.answer);
     if asked
         .unchanged_token
         .is_some_and(|token| text.trim_start().starts_with(token))
