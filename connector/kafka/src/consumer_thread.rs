@@ -290,8 +290,8 @@ impl ConsumerThread {
                     %partition,
                     offset = place.offset,
                     expected = stood_at,
-                    leader_epoch = ?place.leader_epoch,
-                    last_leader_epoch = ?leader_epoch,
+                    leader_epoch = place.leader_epoch,
+                    last_leader_epoch = leader_epoch,
                     "offsets went back, records of the old log are lost and those of the new one are \
                      read: {}; see \"Offsets that go back\" in docs/operations.md",
                     course::cause(leader_epoch, place.leader_epoch)

@@ -90,7 +90,7 @@ impl Membership {
             self.positions(consumer, list, &tenures)
         };
         if let Some(positions) = &positions {
-            tracing::info!(partitions = %shown(&tenures), "partitions assigned");
+            tracing::info!(partitions = %names(&tenures), "partitions assigned");
             self.set_out(&tenures, |partition| positions.of(partition));
             // The news first: records may follow as soon as librdkafka knows.
             self.handoff
@@ -149,7 +149,7 @@ impl Membership {
                             "committed offsets of {} were not to be had: {cause}; if the brokers \
                              are well, a transaction that hangs keeps them undecided: see \
                              \"Undecided offsets\" in docs/operations.md",
-                            shown(tenures)
+                            names(tenures)
                         ),
                     }));
                 }
@@ -172,7 +172,7 @@ impl Membership {
             self.handoff.end(Some(SourceError {
                 message: format!(
                     "librdkafka did not take the assignment of {}: {error}; start again",
-                    shown(tenures)
+                    names(tenures)
                 ),
             }));
         }
@@ -292,7 +292,7 @@ impl Membership {
         } else if consumer.assignment_lost() {
             self.tenures.end(&tenures);
             tracing::warn!(
-                partitions = %shown(&tenures),
+                partitions = %names(&tenures),
                 "partitions lost: the group went on without us"
             );
             self.handoff.put_news(SourceEvent::Lost(tenures));
@@ -327,7 +327,7 @@ impl Membership {
         let in_time = wait_until(released, deadline, || self.closing.load(Ordering::Acquire));
         self.tenures.end(&tenures);
         tracing::info!(
-            partitions = %shown(&tenures),
+            partitions = %names(&tenures),
             in_time,
             waited_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX),
             "partitions revoked"
@@ -388,12 +388,15 @@ fn partitions(list: &TopicPartitionList) -> impl Iterator<Item = Partition> {
     })
 }
 
-fn shown(tenures: &[Arc<PartitionEpoch>]) -> String {
-    let names: Vec<_> = tenures
-        .iter()
-        .map(|tenure| tenure.partition.to_string())
-        .collect();
+/// The names of some partitions. A list is one text in the log, for `tracing` knows no lists; topics have no
+/// spaces.
+pub(crate) fn shown<'a>(partitions: impl IntoIterator<Item = &'a Partition>) -> String {
+    let names: Vec<_> = partitions.into_iter().map(Partition::to_string).collect();
     names.join(" ")
+}
+
+fn names(tenures: &[Arc<PartitionEpoch>]) -> String {
+    shown(tenures.iter().map(|tenure| &tenure.partition))
 }
 
 impl ClientContext for Membership {

@@ -231,7 +231,8 @@ impl<'a> Preflight<'a> {
                 .collect();
             let made = runtime.block_on(topics::create(self.connection, &specs))?;
             if !made.is_empty() {
-                tracing::info!(topics = ?made, partitions = wanted, "output topics made");
+                let topics = made.join(" ");
+                tracing::info!(topics, partitions = wanted, "output topics made");
             }
             return Ok(answers);
         }

@@ -4,11 +4,14 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     sync::atomic::{AtomicU8, Ordering},
     time::{Duration, Instant},
 };
 
 use aligner_pipeline::Partition;
+
+use crate::membership::shown;
 
 /// Being fenced more often than this within [`FENCING_WINDOW`] is no accident.
 const FENCINGS_WITH_INSTANCE_ID: usize = 2;
@@ -28,6 +31,21 @@ pub(crate) enum Settlement {
         delivered: Vec<Partition>,
         missing: Vec<Partition>,
     },
+}
+
+impl fmt::Display for Settlement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Delivered => f.write_str("delivered"),
+            Self::NotDelivered => f.write_str("not delivered"),
+            Self::Torn { delivered, missing } => write!(
+                f,
+                "torn: offsets of {} were committed and those of {} were not",
+                shown(delivered),
+                shown(missing)
+            ),
+        }
+    }
 }
 
 /// What the group has committed in a partition.
@@ -230,6 +248,19 @@ mod tests {
         ] {
             assert_eq!(settled(&targets, &committed), expected);
         }
+    }
+
+    #[test]
+    fn a_torn_transaction_names_its_partitions_as_the_log_does() {
+        let torn = Settlement::Torn {
+            delivered: vec![partition(0), partition(1)],
+            missing: vec![partition(2)],
+        };
+        let [zero, one, two] = [0, 1, 2].map(|number| partition(number).to_string());
+        assert_eq!(
+            torn.to_string(),
+            format!("torn: offsets of {zero} {one} were committed and those of {two} were not")
+        );
     }
 
     proptest! {

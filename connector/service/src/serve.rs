@@ -86,7 +86,7 @@ async fn build(
     tracing::info!(
         client_id = connection.identity,
         group = connection.group_id,
-        ?answers,
+        answers = answers.join(" "),
         corrections,
         pairs,
         dead_letters,

@@ -95,13 +95,12 @@ impl DeliveryThread {
         }
         let targets = targets(live.into_iter().map(|index| &chosen[index]));
         let settlement = settle(&targets, |partition| self.found(committed, partition));
-        tracing::info!(?settlement, "unanswered commit settled");
+        tracing::info!(%settlement, "unanswered commit settled");
         match settlement {
             Settlement::Delivered => Ok(Settled::Delivered),
             Settlement::NotDelivered => Ok(Settled::NotDelivered),
-            Settlement::Torn { delivered, missing } => Err(DeliveryError::Stopped(format!(
-                "a transaction was torn: offsets of {delivered:?} were committed and those of \
-                 {missing:?} were not; please report this with the broker's version"
+            Settlement::Torn { .. } => Err(DeliveryError::Stopped(format!(
+                "a transaction was {settlement}; please report this with the broker's version"
             ))),
         }
     }
@@ -139,7 +138,7 @@ impl DeliveryThread {
                 let targets = targets(deliveries.iter());
                 let settlement = settle(&targets, |partition| self.found(&committed, partition));
                 tracing::info!(
-                    ?settlement,
+                    %settlement,
                     "unanswered commit of partitions that left settled"
                 );
                 match settlement {
