@@ -117,6 +117,13 @@ fn without_a_broker_it_says_so_and_the_exit_code_is_1() {
 
 #[test]
 fn an_interrupted_demo_is_130_and_says_how_far_it_came() {
+    // Whoever stops a group of processes may signal one of them twice at once.
+    for signals in [&[libc::SIGINT, libc::SIGINT][..], &[libc::SIGTERM]] {
+        interrupted_by(signals);
+    }
+}
+
+fn interrupted_by(signals: &[libc::c_int]) {
     let mut child = Command::new(binary())
         .args(["demo", "--events", "3000"])
         .stdin(Stdio::null())
@@ -131,8 +138,10 @@ fn an_interrupted_demo_is_130_and_says_how_far_it_came() {
         assert_ne!(read, 0, "it ended by itself: {shown}");
     }
     let pid = libc::pid_t::try_from(child.id()).expect("pids fit their own type");
-    // SAFETY: the child is waited for below, so the pid is still its own.
-    unsafe { libc::kill(pid, libc::SIGINT) };
+    for signal in signals {
+        // SAFETY: the child is waited for below, so the pid is still its own.
+        unsafe { libc::kill(pid, *signal) };
+    }
     stdout.read_to_string(&mut shown).expect("stdout is text");
     let mut said = String::new();
     let mut stderr = child.stderr.take().expect("stderr was asked for");
@@ -140,6 +149,7 @@ fn an_interrupted_demo_is_130_and_says_how_far_it_came() {
     let status = child.wait().expect("our own child can be waited for");
     assert_eq!(status.code(), Some(130), "{said}");
     assert!(said.contains("interrupted: "), "{said}");
+    assert!(!said.contains("ended at once"), "{said}");
     assert!(said.contains(" of 3000 answers were done"), "{said}");
     assert!(!shown.contains(" lost."), "nothing is lost: {shown}");
 }

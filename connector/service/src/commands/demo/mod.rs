@@ -6,7 +6,7 @@ mod reach;
 mod traffic;
 mod view;
 
-use std::{io, mem::ManuallyDrop, process::ExitCode, sync::atomic::AtomicBool, time::Duration};
+use std::{mem::ManuallyDrop, process::ExitCode, sync::atomic::AtomicBool, time::Duration};
 
 use aligner_kafka::{Connection, MockBroker, TopicReader, create_topics};
 use anyhow::{Context, bail};
@@ -71,7 +71,7 @@ async fn demo(args: &cli::Demo) -> anyhow::Result<ExitCode> {
     let outputs = outputs(connection.clone(), &settings).await?;
 
     // One for all that follows: between two of them a signal would go unheard.
-    let mut interrupt = Box::pin(tokio::signal::ctrl_c());
+    let mut interrupt = Box::pin(signals::stop_signal(INTERRUPTED)?);
     let (stop, stopped) = oneshot::channel::<()>();
     let (started, running) = oneshot::channel();
     let service_settings = settings.clone();
@@ -96,8 +96,7 @@ async fn demo(args: &cli::Demo) -> anyhow::Result<ExitCode> {
                 CONNECT.as_secs()
             ),
         },
-        interrupted = &mut interrupt => {
-            interrupted?;
+        () = &mut interrupt => {
             view.interrupted(0, args.events);
             return Ok(ExitCode::from(INTERRUPTED));
         }
@@ -134,7 +133,8 @@ async fn demo(args: &cli::Demo) -> anyhow::Result<ExitCode> {
             ended = &mut service => {
                 ended??;
             }
-            _ = tokio::signal::ctrl_c() => signals::end_at_once(INTERRUPTED),
+            // Nobody needs what is left to do.
+            () = &mut interrupt, if !interrupted => signals::end_at_once(INTERRUPTED),
         }
     }
     followed?;
@@ -166,7 +166,7 @@ async fn follow(
     view: &view::View,
     progress: &aligner_pipeline::progress::Progress,
     service: &mut Service,
-    interrupt: &mut (impl Future<Output = io::Result<()>> + Unpin),
+    interrupt: &mut (impl Future<Output = ()> + Unpin),
 ) -> anyhow::Result<Followed> {
     let mut redraw = tokio::time::interval(Duration::from_millis(200));
     let mut last = tokio::time::Instant::now();
@@ -188,10 +188,7 @@ async fn follow(
                 ended??;
                 bail!("the service ended with {} events open", books.open());
             }
-            interrupted = &mut *interrupt => {
-                interrupted?;
-                return Ok(Followed::Interrupted);
-            }
+            () = &mut *interrupt => return Ok(Followed::Interrupted),
         }
     }
     view.status(books, &progress.snapshot());
