@@ -103,6 +103,37 @@ fn a_line_that_is_no_event_stands_in_its_place_and_the_exit_code_is_1() {
 }
 
 #[test]
+fn an_event_without_an_event_id_is_called_by_its_id_whatever_became_of_it() {
+    let digits = "123456789012345678901234567890";
+    let mut input = lines(&[
+        json!({"id": "a-1", "question": "q", "answer": "a"}),
+        json!({"id": "other", "event_id": "e", "question": "q", "answer": "a"}),
+        json!({"id": "b-2", "event_id": null, "question": "q"}),
+        json!({"id": {"no": "id"}, "question": "q", "answer": "a"}),
+    ]);
+    input.push_str(&format!(
+        "{{\"id\": {digits}, \"question\": \"q\", \"answer\": \"a\"}}\n"
+    ));
+    let scratch = Scratch::new("correct-ids");
+    let pairs = scratch.path().join("pairs.jsonl").display().to_string();
+    let flags = ["correct", "--model", "marker-all", "--pairs", &pairs];
+    let done = call_with(&flags, input).expect_code(1);
+    let records = done.records();
+    let ids = |records: &[Value]| -> Vec<String> {
+        let ids = records.iter().map(|record| record["event_id"].as_str());
+        ids.map(|id| id.unwrap_or("?").to_owned()).collect()
+    };
+    assert_eq!(ids(&records), ["a-1", "e", "b-2", "line-4", digits]);
+    assert_eq!(records[2]["reason"], "missing_answer");
+    let pairs = std::fs::read_to_string(pairs).expect("readable");
+    let pairs: Vec<Value> = pairs
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(ids(&pairs), ["a-1", "e", "line-4", digits]);
+}
+
+#[test]
 fn one_pair_comes_from_flags() {
     let done = call(&[
         "correct",

@@ -22,6 +22,7 @@ fn each_line_has_its_completion_or_its_error_in_its_place() {
     let mut input =
         format!("\u{feff}{}\n", json!({"event_id": "one", "prompt": "why?"})).into_bytes();
     input.extend(b"{\"prompt\":\"\xff\"}\n\n{\"prompt\":\"half \\ud83d\"}\r\nno prompt\n");
+    input.extend(format!("{}\n", json!({"id": 6, "prompt": "so?"})).bytes());
     input.extend(prompt("last").trim_end().bytes());
     let records = call_with(&FLAGS, input).expect_code(1).records();
     let told: Vec<(&Value, bool, &str)> = records
@@ -45,7 +46,8 @@ fn each_line_has_its_completion_or_its_error_in_its_place() {
             (&id("line-2"), false, not_utf8),
             (&id("line-4"), true, ""),
             (&id("line-5"), false, not_json),
-            (&id("line-6"), true, ""),
+            (&id("6"), true, ""),
+            (&id("line-7"), true, ""),
         ]
     );
 }

@@ -1,8 +1,9 @@
 //! Lines of text as a source: one partition, whose offsets are line numbers.
 
 use std::{
+    collections::BTreeMap,
     io::{self, BufRead, Read},
-    sync::{Arc, OnceLock},
+    sync::{Arc, LazyLock, OnceLock},
     time::Duration,
 };
 
@@ -10,7 +11,7 @@ use aligner_pipeline::{
     Decoder, Flow, JsonDecoder, Partition, PartitionEpoch, Source, SourceError, SourceEvent,
     SourceRecord, Undecoded,
 };
-use aligner_records::{AnswerEvent, FieldMap};
+use aligner_records::{AnswerEvent, FieldMap, json};
 use futures::executor::block_on;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -32,9 +33,20 @@ const READ_AHEAD_BYTES: u32 = 32 << 20;
 /// Most lines in one event.
 const CHUNK: usize = 64;
 
-/// The id of the event on a line where it brings none.
-pub fn event_id(line: i64) -> String {
-    format!("line-{line}")
+/// What an event without `event_id` is called: in our own layout by its `id`, as `train` and `eval` do, so
+/// that results can be joined with what they came from, and else by its line.
+pub fn name(value: &[u8], fields: Option<&FieldMap>, line: i64) -> String {
+    static BY_ID: LazyLock<FieldMap> = LazyLock::new(|| {
+        let fields = ["question", "answer", "event_id"].map(str::to_owned);
+        let pointers = ["/question", "/answer", "/id"].map(str::to_owned);
+        FieldMap::try_from(BTreeMap::from_iter(fields.into_iter().zip(pointers)))
+            .expect("pointers to three fields")
+    });
+    let id = match fields {
+        None => json::remains(value, Some(&BY_ID)).event_id,
+        Some(_) => None,
+    };
+    id.unwrap_or_else(|| format!("line-{line}"))
 }
 
 /// Reads lines on a thread of its own, since stdin blocks.
@@ -212,17 +224,19 @@ impl Source for LineSource {
     }
 }
 
-/// Reads JSON lines; an event without an id is called by its line.
+/// Reads JSON lines; see [`name`] for events without an id.
 #[derive(Debug)]
 pub struct LineDecoder {
     json: JsonDecoder,
+    fields: Option<FieldMap>,
 }
 
 impl LineDecoder {
     /// A decoder of our own layout, or of the one that `fields` describes.
     pub fn new(fields: Option<FieldMap>) -> Self {
         Self {
-            json: JsonDecoder::new(fields),
+            json: JsonDecoder::new(fields.clone()),
+            fields,
         }
     }
 }
@@ -230,9 +244,10 @@ impl LineDecoder {
 impl Decoder for LineDecoder {
     fn decode(&self, record: &SourceRecord) -> Result<AnswerEvent, Undecoded> {
         let mut event = self.json.decode(record)?;
-        event
-            .event_id
-            .get_or_insert_with(|| event_id(record.offset));
+        event.event_id.get_or_insert_with(|| {
+            let value = record.value.as_deref().unwrap_or_default();
+            name(value, self.fields.as_ref(), record.offset)
+        });
         Ok(event)
     }
 

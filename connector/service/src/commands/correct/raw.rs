@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     input::BYTE_ORDER_MARK,
-    lines::{LineSource, MAX_LINE_BYTES, TOO_LONG, event_id},
+    lines::{self, LineSource, MAX_LINE_BYTES, TOO_LONG},
     outlet::{Outlet, Unwritten},
 };
 
@@ -90,18 +90,19 @@ pub async fn run(
 }
 
 async fn answer(engine: &Engine, line: SourceRecord) -> RawAnswer {
-    let line_id = event_id(line.offset);
+    let value = line.value.as_deref().unwrap_or_default();
+    let name = || lines::name(value, None, line.offset);
     let failed = |event_id, error: String| RawAnswer {
         event_id,
         completion: None,
         token_ids: Vec::new(),
         error: Some(error),
     };
-    let request = match request(line.value.as_deref().unwrap_or_default()) {
+    let request = match request(value) {
         Ok(request) => request,
-        Err(error) => return failed(line_id, error),
+        Err(error) => return failed(name(), error),
     };
-    let event_id = request.event_id.unwrap_or(line_id);
+    let event_id = request.event_id.unwrap_or_else(name);
     match engine.raw(request.prompt).await {
         Ok(done) => RawAnswer {
             event_id,

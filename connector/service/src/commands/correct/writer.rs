@@ -16,7 +16,7 @@ use indicatif::ProgressBar;
 
 use super::{
     bypassed,
-    lines::{MAX_LINE_BYTES, TOO_LONG, event_id},
+    lines::{self, MAX_LINE_BYTES, TOO_LONG},
     outlet::{Outlet, Unwritten},
 };
 use crate::{
@@ -142,12 +142,14 @@ impl LineSink {
             OutputKind::Correction => outbound.value.clone().unwrap_or_default(),
             OutputKind::DeadLetter => {
                 self.ending.dead_lettered += 1;
-                let event = json::remains(
-                    outbound.value.as_deref().unwrap_or_default(),
-                    self.fields.as_ref(),
-                );
-                let line = outbound.source_offset().unwrap_or(last_offset);
-                json::encode(&dead_letter(outbound, line, event, &self.identity)).into()
+                let value = outbound.value.as_deref().unwrap_or_default();
+                let fields = self.fields.as_ref();
+                let mut event = json::remains(value, fields);
+                let event_id = event.event_id.take().unwrap_or_else(|| {
+                    let line = outbound.source_offset().unwrap_or(last_offset);
+                    lines::name(value, fields, line)
+                });
+                json::encode(&dead_letter(outbound, event_id, event, &self.identity)).into()
             }
         };
         self.progress.inc(1);
@@ -203,12 +205,11 @@ impl Sink for LineSink {
 /// The record that stands in a dead-lettered line's place, with what is left of its event.
 fn dead_letter(
     outbound: &Outbound,
-    line: i64,
+    event_id: String,
     event: AnswerEvent,
     identity: &Identity,
 ) -> Correction {
     let text = |text: String| Some(text).filter(|text| !text.is_empty());
-    let event_id = event.event_id.unwrap_or_else(|| event_id(line));
     let (question, answer) = (text(event.question), text(event.answer));
     // A line without both is told from others by all that it holds.
     let whole = String::from_utf8_lossy(outbound.value.as_deref().unwrap_or_default());
