@@ -66,8 +66,15 @@ pub fn filter(text: &str) -> anyhow::Result<impl Filter<Registry> + use<>> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::{Arc, Mutex, mpsc};
 
+    use opentelemetry::trace::{Tracer, TracerProvider};
+    use opentelemetry_sdk::{
+        error::OTelSdkResult,
+        trace::{
+            BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, SpanData, SpanExporter,
+        },
+    };
     use tracing::Event;
     use tracing_subscriber::layer::{Context, SubscriberExt};
 
@@ -104,5 +111,52 @@ mod tests {
         });
         let names = names.lock().expect("no panic while locked");
         assert_eq!(*names, ["BatchSpanProcessor.SpansDropped"]);
+    }
+
+    /// A collector that is slow: it takes the next batch when the other end goes.
+    #[derive(Debug)]
+    struct Slow(Mutex<mpsc::Receiver<()>>);
+
+    impl SpanExporter for Slow {
+        async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
+            let _ = self.0.lock().expect("one thread exports").recv();
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn spans_that_find_no_room_in_the_queue_are_told_of_at_first_and_counted_at_the_end() {
+        let (hold, held) = mpsc::sync_channel(0);
+        let config = BatchConfigBuilder::default()
+            .with_max_queue_size(1)
+            .with_max_export_batch_size(1)
+            .build();
+        let processor = BatchSpanProcessor::builder(Slow(Mutex::new(held)))
+            .with_batch_config(config)
+            .build();
+        let provider = SdkTracerProvider::builder()
+            .with_span_processor(processor)
+            .build();
+        let names = Arc::default();
+        let filter = filter("info").expect("a filter");
+        let subscriber =
+            tracing_subscriber::registry().with(Names(Arc::clone(&names)).with_filter(filter));
+        tracing::subscriber::with_default(subscriber, || {
+            let tracer = provider.tracer("test");
+            // One is with the collector, one in the queue.
+            for _ in 0..5 {
+                drop(tracer.start("a record"));
+            }
+            drop(hold);
+            provider.shutdown().expect("nothing holds it any more");
+        });
+        let names = names.lock().expect("no panic while locked");
+        assert_eq!(
+            *names,
+            [
+                "BatchSpanProcessor.SpanDroppingStarted",
+                "BatchSpanProcessor.SpansDropped"
+            ]
+        );
     }
 }
