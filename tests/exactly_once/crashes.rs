@@ -18,10 +18,10 @@ const PER_SECOND: usize = 2_000;
 
 /// Kills and restarts three times while events come in.
 fn killed_three_times(name: &str, instance: Option<&str>) {
-    let mut story = Story::new(Kafka::shared(), name, 6);
-    if let Some(id) = instance {
-        story.config = story.config.clone().instance(id);
-    }
+    let story = Story::new(Kafka::shared(), name, 6).with(|config| match instance {
+        Some(id) => config.instance(id),
+        None => config,
+    });
     let seed = events::seed(name);
     let mut moments = ChaCha8Rng::seed_from_u64(seed);
     let mut connector = Connector::ready(&story.name, &story.config);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aligner_tests::{
     client::{Outgoing, Reader},
-    completions::{Completions, MODEL},
+    completions::Completions,
     connector::Connector,
     events,
     kafka::Kafka,
@@ -35,15 +35,12 @@ fn batch_with_poison(reason: &'static str) -> Vec<(Outgoing, Input)> {
 fn poisoned_by(status: u16, reason: &'static str, word: &str) {
     let server = Completions::start();
     server.fail_on("POISON", status);
-    let mut story = Story::new(Kafka::shared(), &format!("poison-{status}"), 1);
-    story.config = story
-        .config
-        .clone()
-        .set(&["aligner", "model"], "remote")
-        .set(&["aligner", "remote", "url"], server.url())
-        .set(&["aligner", "remote", "model"], MODEL)
-        .set(&["pipeline", "max_attempts"], 2)
-        .set(&["pipeline", "retry_backoff_ms"], 50);
+    let story = Story::new(Kafka::shared(), &format!("poison-{status}"), 1).with(|config| {
+        config
+            .corrected_by(&server)
+            .set(&["pipeline", "max_attempts"], 2)
+            .set(&["pipeline", "retry_backoff_ms"], 50)
+    });
     story.oracle.send(batch_with_poison(reason));
     let _connector = Connector::ready(&story.name, &story.config);
     // An Aligner that answers nobody is waited for; only one that answers others meanwhile has a

@@ -6,13 +6,8 @@ use std::{
 };
 
 use aligner_tests::{
-    completions::{Completions, MODEL},
-    connector::Connector,
-    events,
-    group::Group,
-    kafka::Kafka,
-    ledger::Expected,
-    story::Story,
+    completions::Completions, connector::Connector, events, group::Group, kafka::Kafka,
+    ledger::Expected, story::Story,
 };
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -23,18 +18,15 @@ const POLL_INTERVAL: Duration = Duration::from_secs(46);
 #[test]
 fn an_aligner_slower_than_two_poll_intervals_causes_no_rebalance() {
     let server = Completions::start();
-    let mut story = Story::new(Kafka::shared(), "slow", 3);
-    story.config = story
-        .config
-        .clone()
-        .set(&["aligner", "model"], "remote")
-        .set(&["aligner", "remote", "url"], server.url())
-        .set(&["aligner", "remote", "model"], MODEL)
-        .set(&["aligner", "remote", "timeout_ms"], 600_000)
-        .property(
-            "max.poll.interval.ms",
-            &POLL_INTERVAL.as_millis().to_string(),
-        );
+    let story = Story::new(Kafka::shared(), "slow", 3).with(|config| {
+        config
+            .corrected_by(&server)
+            .set(&["aligner", "remote", "timeout_ms"], 600_000)
+            .property(
+                "max.poll.interval.ms",
+                &POLL_INTERVAL.as_millis().to_string(),
+            )
+    });
     let mut connector = Connector::ready(&story.name, &story.config);
     let group = Group::of(story.kafka, &story.name);
     let settled = group.wait_stable(1, LIMIT);

@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use aligner_tests::{
-    connector::{Config, Connector},
+    connector::Connector,
     events::{self, Events},
     group::Group,
     kafka::{Kafka, Options},
@@ -39,16 +39,13 @@ fn stock() -> Kafka {
 
 /// One kill: seconds until the successor's first record is readable.
 fn kill(kafka: &Kafka, successor: Successor, round: usize) -> Duration {
-    let mut story = Story::new(kafka, "failover", 1);
+    let story = Story::new(kafka, "failover", 1).with(|config| match successor {
+        Successor::Itself => config.instance("0"),
+        Successor::Member | Successor::Stranger => config,
+    });
     let mut events = Events::new(events::seed("failover"), &format!("failover-{round}"));
-    if successor == Successor::Itself {
-        story.config = story.config.clone().instance("0");
-    }
     let proxy = Proxy::before(&kafka.addresses());
-    let through: Config = story
-        .config
-        .clone()
-        .set(&["kafka", "bootstrap_servers"], proxy.bootstrap());
+    let through = story.config.clone().through(&proxy);
     let mut victim = Connector::ready("victim", &through);
     story.send(&mut events, EVENTS);
     story.oracle.wait_done(EVENTS, LIMIT);

@@ -15,8 +15,7 @@ const LIMIT: Duration = Duration::from_secs(90);
 
 #[test]
 fn of_two_processes_with_one_instance_id_the_older_stops_and_says_why() {
-    let mut story = Story::new(Kafka::shared(), "duplicate", 4);
-    story.config = story.config.clone().instance("0");
+    let story = Story::new(Kafka::shared(), "duplicate", 4).with(|config| config.instance("0"));
     let mut events = Events::new(events::seed("duplicate"), "duplicate");
     let mut older = Connector::ready("older", &story.config);
     story.send(&mut events, 200);

@@ -132,7 +132,7 @@ fn cell(api: ApiKey, what: What, ending: Ending) {
     let story = Story::new(kafka, &name, 2);
     let mut events = Events::new(7, &name);
     let proxy = Proxy::before(&kafka.addresses());
-    let mut config = hasty(Config::new(&story.name, proxy.bootstrap(), &story.topics));
+    let mut config = hasty(story.config.clone()).through(&proxy);
     if ending != Ending::AnotherTakesOver {
         config = config.instance("0");
     }
@@ -156,7 +156,7 @@ fn cell(api: ApiKey, what: What, ending: Ending) {
         Ending::GoesOn => {}
         Ending::Returns => connector.restart(),
         Ending::AnotherTakesOver => {
-            let config = hasty(Config::new(&story.name, kafka.bootstrap(), &story.topics));
+            let config = hasty(story.config.clone());
             other = Some(Connector::ready(&format!("{name}-other"), &config));
         }
     }

@@ -32,17 +32,13 @@ fn reaches(connector: &Connector, name: &str, labels: &[&str], least: f64) {
 #[test]
 fn the_metrics_of_delivery_move_under_the_faults_that_they_are_for() {
     let kafka = Kafka::shared();
-    let mut story = Story::new(kafka, "metrics", 2);
-    story.config = story
-        .config
-        .clone()
-        .set(&["kafka", "transaction_timeout_ms"], 6_000)
-        .property("socket.timeout.ms", "2500");
+    let story = Story::new(kafka, "metrics", 2).with(|config| {
+        config
+            .set(&["kafka", "transaction_timeout_ms"], 6_000)
+            .property("socket.timeout.ms", "2500")
+    });
     let proxy = Proxy::before(&kafka.addresses());
-    let config = story
-        .config
-        .clone()
-        .set(&["kafka", "bootstrap_servers"], proxy.bootstrap());
+    let config = story.config.clone().through(&proxy);
     let mut connector = Connector::ready("metrics", &config);
     let mut events = Events::new(events::seed("metrics"), "metrics");
 
@@ -135,12 +131,11 @@ fn a_group_that_takes_no_more_members_is_an_alarm_until_it_does() {
 #[test]
 fn a_transaction_that_hangs_over_outputs_is_an_alarm_until_it_is_ended() {
     let kafka = Kafka::shared();
-    let mut story = Story::new(kafka, "hanging", 1);
-    story.config = story
-        .config
-        .clone()
-        .set(&["kafka", "transaction_timeout_ms"], 5_000)
-        .property("socket.timeout.ms", "4000");
+    let story = Story::new(kafka, "hanging", 1).with(|config| {
+        config
+            .set(&["kafka", "transaction_timeout_ms"], 5_000)
+            .property("socket.timeout.ms", "4000")
+    });
     let hangs = "aligner_kafka_hanging_partitions";
     let mut connector = Connector::ready("hanging", &story.config);
     let mut events = Events::new(events::seed("hanging"), "hanging");

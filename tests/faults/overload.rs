@@ -9,7 +9,7 @@ use std::{
 
 use aligner_tests::{
     client::Outgoing,
-    completions::{Completions, MODEL},
+    completions::Completions,
     connector::{Config, Connector},
     events,
     group::Group,
@@ -58,12 +58,10 @@ fn overloaded_for(duration: Duration) {
     let config = story
         .config
         .clone()
-        .set(&["kafka", "bootstrap_servers"], proxy.bootstrap())
+        .through(&proxy)
         .set(&["pipeline", "max_bytes_in_flight"], IN_FLIGHT)
         .set(&["kafka", "fetch_buffer_bytes"], FETCH_BUFFER)
-        .set(&["aligner", "model"], "remote")
-        .set(&["aligner", "remote", "url"], server.url())
-        .set(&["aligner", "remote", "model"], MODEL);
+        .corrected_by(&server);
     let mut connector = Connector::ready(&story.name, &config);
     let group = Group::of(&kafka, &story.name);
     let member = group.wait_stable(1, LIMIT);
@@ -160,9 +158,7 @@ fn soon_suspended(story: &Story, server: &Completions) -> Config {
         .clone()
         .set(&["kafka", "fetch_buffer_bytes"], MEBIBYTE)
         .set(&["pipeline", "max_bytes_in_flight"], MEBIBYTE)
-        .set(&["aligner", "model"], "remote")
-        .set(&["aligner", "remote", "url"], server.url())
-        .set(&["aligner", "remote", "model"], MODEL)
+        .corrected_by(server)
 }
 
 #[test]

@@ -20,17 +20,11 @@ const REMINDED: &str = "knew no broker of the cluster any more";
 #[test]
 fn a_cluster_that_shows_no_broker_for_a_moment_strands_no_client() {
     let kafka = Kafka::shared();
-    let mut story = Story::new(kafka, "shown-empty", 3);
+    let story = Story::new(kafka, "shown-empty", 3)
+        .with(|config| config.property("topic.metadata.refresh.interval.ms", "500"));
     let mut events = Events::new(events::seed("shown-empty"), "empty");
-    story.config = story
-        .config
-        .clone()
-        .property("topic.metadata.refresh.interval.ms", "500");
     let proxy = Proxy::before(&kafka.addresses());
-    let through = story
-        .config
-        .clone()
-        .set(&["kafka", "bootstrap_servers"], proxy.bootstrap());
+    let through = story.config.clone().through(&proxy);
     let mut connector = Connector::ready("shown-empty", &through);
     story.send(&mut events, 200);
     story.oracle.settled(LIMIT);

@@ -45,8 +45,8 @@ fn refused(name: &str, config: &Config) -> String {
 #[test]
 fn with_scram_over_tls_records_flow_and_no_secret_is_logged() {
     let broker = broker();
-    let mut story = Story::new(&broker.kafka, "secured", 3);
-    story.config = broker.credentials(story.config.clone(), ADMIN);
+    let story =
+        Story::new(&broker.kafka, "secured", 3).with(|config| broker.credentials(config, ADMIN));
     story.send(&mut Events::new(events::seed("secured"), "secured"), 1_000);
     let mut connector = Connector::ready(&story.name, &story.config);
     assert_eq!(story.oracle.settled(Duration::from_secs(60)).inputs, 1_000);
@@ -57,17 +57,18 @@ fn with_scram_over_tls_records_flow_and_no_secret_is_logged() {
 #[test]
 fn a_password_may_come_from_a_file() {
     let broker = broker();
-    let mut story = Story::new(&broker.kafka, "password-file", 1);
     let file = broker
         .folder()
         .file("password", format!("{}\n", ADMIN.password));
-    story.config = broker
-        .credentials(story.config.clone(), ADMIN)
-        .remove(&["kafka", "properties", "sasl.password"])
-        .set(
-            &["kafka", "property_files", "sasl.password"],
-            file.display().to_string(),
-        );
+    let story = Story::new(&broker.kafka, "password-file", 1).with(|config| {
+        broker
+            .credentials(config, ADMIN)
+            .remove(&["kafka", "properties", "sasl.password"])
+            .set(
+                &["kafka", "property_files", "sasl.password"],
+                file.display().to_string(),
+            )
+    });
     story.send(&mut Events::new(1, "password-file"), 10);
     let _connector = Connector::ready(&story.name, &story.config);
     assert_eq!(story.oracle.settled(Duration::from_secs(60)).inputs, 10);
@@ -92,8 +93,8 @@ fn a_wrong_password_is_named() {
 fn a_password_that_was_changed_ends_the_process_so_that_the_new_one_is_read() {
     // Its own: connections have to log in again now and then, which a restart of brokers does, too.
     let broker = SecureKafka::with(&[("connections.max.reauth.ms", "3000")]);
-    let mut story = Story::new(&broker.kafka, "rotated", 1);
-    story.config = broker.credentials(story.config.clone(), ADMIN);
+    let story =
+        Story::new(&broker.kafka, "rotated", 1).with(|config| broker.credentials(config, ADMIN));
     story.send(&mut Events::new(events::seed("rotated"), "rotated"), 100);
     let mut connector = Connector::ready(&story.name, &story.config);
     assert_eq!(story.oracle.settled(Duration::from_secs(60)).inputs, 100);
@@ -145,8 +146,8 @@ fn a_missing_permission_is_named() {
 #[test]
 fn with_the_documented_permissions_records_flow_until_one_is_taken_away_and_is_named() {
     let broker = broker();
-    let mut story = Story::new(&broker.kafka, "permitted", 1);
-    story.config = broker.credentials(story.config.clone(), ALICE);
+    let story =
+        Story::new(&broker.kafka, "permitted", 1).with(|config| broker.credentials(config, ALICE));
     let topics = &story.topics;
     let group = format!("connect-{}", story.name);
     let prefix = format!("{}-", story.name);

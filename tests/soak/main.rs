@@ -128,7 +128,7 @@ fn random_faults_lose_and_double_nothing() {
             let config = story
                 .config
                 .clone()
-                .set(&["kafka", "bootstrap_servers"], proxy.bootstrap())
+                .through(&proxy)
                 .instance(&number.to_string());
             let mut connector = Connector::ready(&format!("worker-{number}"), &config);
             for cause in MISTAKEN {

@@ -15,10 +15,12 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
+    completions::{self, Completions},
     http,
     kafka::Kafka,
     ledger::Output,
     process::{Process, Signal, ending, read_log},
+    proxy::Proxy,
     scratch::{Scratch, workspace},
     wait,
 };
@@ -165,6 +167,20 @@ impl Config {
     #[must_use]
     pub fn property(self, key: &str, value: &str) -> Self {
         self.set(&["kafka", "properties", key], value)
+    }
+
+    /// Goes through `proxy` to the brokers that it stands before.
+    #[must_use]
+    pub fn through(self, proxy: &Proxy) -> Self {
+        self.set(&["kafka", "bootstrap_servers"], proxy.bootstrap())
+    }
+
+    /// Has answers corrected by `server`.
+    #[must_use]
+    pub fn corrected_by(self, server: &Completions) -> Self {
+        self.set(&["aligner", "model"], "remote")
+            .set(&["aligner", "remote", "url"], server.url())
+            .set(&["aligner", "remote", "model"], completions::MODEL)
     }
 
     /// Gives the process an identity that comes back after a restart.

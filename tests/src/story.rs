@@ -46,6 +46,13 @@ impl<'a> Story<'a> {
         }
     }
 
+    /// The same with another configuration, made of its own.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(Config) -> Config) -> Self {
+        self.config = change(self.config);
+        self
+    }
+
     /// Writes `count` events at once.
     pub fn send(&self, events: &mut Events, count: usize) {
         self.oracle.send((0..count).map(|_| events.next_json()));
