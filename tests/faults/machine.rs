@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, process::Command, thread, time::Duration};
 
 use aligner_tests::{
-    completions::{Completions, MODEL},
+    completions::Completions,
     connector::Connector,
     events::{self, Events},
     kafka::Kafka,
@@ -20,13 +20,7 @@ fn a_full_disk_under_the_broker_is_waited_for_and_nothing_is_lost_or_doubled() {
     let kafka = Kafka::start();
     let server = Completions::start();
     server.answer_per_second(100);
-    let mut story = Story::new(&kafka, "disk-full", 3);
-    story.config = story
-        .config
-        .clone()
-        .set(&["aligner", "model"], "remote")
-        .set(&["aligner", "remote", "url"], server.url())
-        .set(&["aligner", "remote", "model"], MODEL);
+    let story = Story::new(&kafka, "disk-full", 3).with(|config| config.corrected_by(&server));
     let mut connector = Connector::ready(&story.name, &story.config);
     story.oracle.send((0..1_500).map(|number| {
         let (outgoing, mut input) =
@@ -129,10 +123,7 @@ fn a_wall_clock_that_jumps_ahead_and_back_costs_no_record() {
         (0, "right again"),
     ] {
         move_to(seconds, hours);
-        wait::until("the events of this time", LIMIT, || {
-            story.oracle.assert_clean();
-            story.oracle.missing() == 0
-        });
+        story.oracle.wait_all_done(LIMIT);
     }
     // Brokers take no record from the future; there is nothing to do but to say so and to wait.
     move_to(86_400, "a day ahead");

@@ -8,7 +8,7 @@ use std::{
 
 use aligner_tests::{
     client::Outgoing,
-    completions::{Completions, MODEL},
+    completions::Completions,
     connector::{Config, Connector},
     events::{self, Events},
     group::Group,
@@ -39,14 +39,6 @@ fn bounded(config: &Config) -> Config {
         .set(&["kafka", "close_timeout_ms"], CLOSE.as_millis() as u64)
 }
 
-/// With an Aligner that does as the test says.
-fn asking(server: &Completions, config: Config) -> Config {
-    config
-        .set(&["aligner", "model"], "remote")
-        .set(&["aligner", "remote", "url"], server.url())
-        .set(&["aligner", "remote", "model"], MODEL)
-}
-
 /// With a drain that outlasts every wait of a test.
 fn patient(config: Config) -> Config {
     config.set(
@@ -55,7 +47,7 @@ fn patient(config: Config) -> Config {
     )
 }
 
-/// Events for that Aligner.
+/// Events for an Aligner that does as the test says.
 fn questions(count: usize) -> impl Iterator<Item = (Outgoing, Input)> {
     (0..count).map(|_| {
         let (outgoing, mut input) = events::event(None, "why?", "because it is so");
@@ -104,7 +96,7 @@ fn sigterm_ends_it_before_it_has_begun() {
     ends("waiting for a broker", waiting);
 
     let proxy = Proxy::before(&kafka.addresses());
-    let through = config.set(&["kafka", "bootstrap_servers"], proxy.bootstrap());
+    let through = config.through(&proxy);
     let held = proxy.on(ApiKey::InitProducerId).does(Fault::HoldRequest);
     let claiming = Connector::start("claiming", &through);
     held.wait_hit(LIMIT);
@@ -130,9 +122,7 @@ fn sigterm_ends_it_idle_at_work_and_with_each_request_of_a_transaction_under_way
     ends("at work", working);
 
     let proxy = Proxy::before(&kafka.addresses());
-    let through = config
-        .clone()
-        .set(&["kafka", "bootstrap_servers"], proxy.bootstrap());
+    let through = config.clone().through(&proxy);
     for api in [
         ApiKey::AddPartitionsToTxn,
         ApiKey::Produce,
@@ -141,10 +131,7 @@ fn sigterm_ends_it_idle_at_work_and_with_each_request_of_a_transaction_under_way
         ApiKey::EndTxn,
     ] {
         let connector = Connector::ready("delivering", &through);
-        wait::until("everything so far to be done", LIMIT, || {
-            story.oracle.assert_clean();
-            story.oracle.missing() == 0
-        });
+        story.oracle.wait_all_done(LIMIT);
         let held = proxy.on(api).does(Fault::HoldRequest);
         story.send(&mut events, 200);
         held.wait_hit(LIMIT);
@@ -160,8 +147,9 @@ fn sigterm_ends_it_with_a_busy_aligner_with_a_full_pipeline_and_in_a_rebalance()
     let kafka = Kafka::shared();
     let story = Story::new(kafka, "sigterm-busy", 3);
     let server = Completions::start();
-    let config =
-        asking(&server, bounded(&story.config)).set(&["pipeline", "max_bytes_in_flight"], 200_000);
+    let config = bounded(&story.config)
+        .corrected_by(&server)
+        .set(&["pipeline", "max_bytes_in_flight"], 200_000);
     server.hold();
     let busy = Connector::ready("busy", &config);
     story.oracle.send(questions(5));
@@ -195,7 +183,7 @@ fn a_second_signal_that_does_not_come_with_the_first_ends_it_at_once_and_its_rec
  {
     let story = Story::new(Kafka::shared(), "sigterm-twice", 3);
     let server = Completions::start();
-    let config = patient(asking(&server, story.config.clone()));
+    let config = patient(story.config.clone().corrected_by(&server));
     server.hold();
     story.oracle.send(questions(30));
     for again in [Connector::begin_sigterm, Connector::sigint] {
@@ -223,8 +211,8 @@ fn partitions_that_are_taken_during_a_drain_are_given_at_once() {
     let kafka = Kafka::shared();
     let story = Story::new(kafka, "sigterm-taken", 3);
     let server = Completions::start();
-    let config =
-        patient(asking(&server, story.config.clone())).set(&["kafka", "revoke_timeout_ms"], 60_000);
+    let config = patient(story.config.clone().corrected_by(&server))
+        .set(&["kafka", "revoke_timeout_ms"], 60_000);
     server.hold();
     let mut draining = Connector::ready("draining", &config);
     story.oracle.send(questions(30));
@@ -257,9 +245,7 @@ fn sigterm_ends_it_without_a_broker() {
     let config = bounded(&story.config);
     for state in ["with a frozen broker", "without a broker"] {
         let proxy = Proxy::before(&kafka.addresses());
-        let through = config
-            .clone()
-            .set(&["kafka", "bootstrap_servers"], proxy.bootstrap());
+        let through = config.clone().through(&proxy);
         let connector = Connector::ready("alone", &through);
         story.send(&mut events, 2_000);
         story.oracle.settled(LIMIT);

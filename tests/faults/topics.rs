@@ -20,12 +20,9 @@ const LIMIT: Duration = Duration::from_secs(90);
 
 #[test]
 fn partitions_that_are_added_are_read_from_their_beginning() {
-    let mut story = Story::new(Kafka::shared(), "added", 2);
     // Found soon: the broker is asked every so often.
-    story.config = story
-        .config
-        .clone()
-        .property("topic.metadata.refresh.interval.ms", "1000");
+    let story = Story::new(Kafka::shared(), "added", 2)
+        .with(|config| config.property("topic.metadata.refresh.interval.ms", "1000"));
     let mut events = Events::new(events::seed("added"), "added");
     story.send(&mut events, 200);
     let mut connector = Connector::ready(&story.name, &story.config);
@@ -44,8 +41,8 @@ fn partitions_that_are_added_are_read_from_their_beginning() {
 #[test]
 fn latest_skips_what_a_group_began_behind_and_nothing_of_partitions_that_are_added() {
     let kafka = Kafka::shared();
-    let mut story = Story::new(kafka, "latest-added", 2);
-    story.config = story.config.clone().set(&["kafka", "start_from"], "latest");
+    let story = Story::new(kafka, "latest-added", 2)
+        .with(|config| config.set(&["kafka", "start_from"], "latest"));
     let mut events = Events::new(events::seed("latest-added"), "latest-added");
     // The oracle does not know of these: an output of one of them would be one too many.
     let mut writer = client::Writer::open(kafka.settings());
@@ -211,12 +208,11 @@ fn assert_committed(story: &Story<'_>, offset: i64) {
 #[test]
 fn a_dead_letter_topic_that_is_gone_stops_the_source_is_named_and_is_an_alarm() {
     let kafka = Kafka::shared();
-    let mut story = Story::new(kafka, "no-letters", 1);
-    story.config = story
-        .config
-        .clone()
-        .set(&["pipeline", "record_timeout_ms"], 1_500)
-        .set(&["service", "stall_timeout_ms"], 5_000);
+    let story = Story::new(kafka, "no-letters", 1).with(|config| {
+        config
+            .set(&["pipeline", "record_timeout_ms"], 1_500)
+            .set(&["service", "stall_timeout_ms"], 5_000)
+    });
     let mut connector = Connector::ready(&story.name, &story.config);
     let letters = &story.topics.dead_letters;
     good_bad_good(&story, &connector, || {
@@ -225,10 +221,7 @@ fn a_dead_letter_topic_that_is_gone_stops_the_source_is_named_and_is_an_alarm() 
     assert!(connector.log().contains("which is not there: create it"));
     // Somebody does, and all is well again without a restart.
     kafka.create_topic(letters, 1);
-    wait::until("the source to go on", LIMIT, || {
-        story.oracle.assert_clean();
-        story.oracle.missing() == 0
-    });
+    story.oracle.wait_all_done(LIMIT);
     assert!(connector.exited().is_none());
     connector.kill9();
 }

@@ -39,17 +39,19 @@ pub struct Oracle {
     topics: Topics,
     group: String,
     writer: Mutex<Writer>,
-    /// How far the reader's marks have passed, for those who wait on it.
-    marks: Arc<Marks>,
+    catch_ups: Arc<CatchUps>,
     progress: Progress,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// What [`Oracle::catch_up`] asks its thread for, numbered.
 #[derive(Debug, Default)]
-struct Marks {
+struct CatchUps {
+    /// The last one that was asked for.
     wanted: Mutex<u64>,
-    passed: Mutex<u64>,
+    /// The last one that was reached, and with it all before.
+    reached: Mutex<u64>,
 }
 
 /// What the oracle found once everything was in order.
@@ -71,7 +73,7 @@ impl Oracle {
     pub fn watch_as(settings: &ClientConfig, topics: &Topics, name: &str) -> Self {
         let ledger = Arc::new(Mutex::new(Ledger::default()));
         let stop = Arc::new(AtomicBool::new(false));
-        let marks = Arc::new(Marks::default());
+        let catch_ups = Arc::new(CatchUps::default());
         let group = format!("connect-{name}");
         let reader = Reader::open(
             settings,
@@ -83,7 +85,7 @@ impl Oracle {
             committed: client::Committed::of(settings, &group, &topics.answers),
             ledger: Arc::clone(&ledger),
             topics: topics.clone(),
-            marks: Arc::clone(&marks),
+            catch_ups: Arc::clone(&catch_ups),
             stop: Arc::clone(&stop),
         };
         let thread = thread::Builder::new()
@@ -96,7 +98,7 @@ impl Oracle {
             topics: topics.clone(),
             group,
             writer: Mutex::new(Writer::open(settings)),
-            marks,
+            catch_ups,
             progress,
             stop,
             thread: Some(thread),
@@ -151,6 +153,30 @@ impl Oracle {
         });
     }
 
+    /// Waits until every input has its output.
+    #[track_caller]
+    pub fn wait_all_done(&self, limit: Duration) {
+        let started = Instant::now();
+        loop {
+            self.assert_clean();
+            if self.missing() == 0 {
+                return;
+            }
+            if started.elapsed() >= limit {
+                let complaints = {
+                    let mut ledger = self.lock();
+                    ledger.close();
+                    ledger.complaints().join("\n  ")
+                };
+                panic!(
+                    "not everything was done within {limit:?}:\n  {complaints}\n  {}",
+                    self.why()
+                );
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
     /// Panics with everything that was wrong so far, if anything was.
     #[track_caller]
     pub fn assert_clean(&self) {
@@ -178,13 +204,13 @@ impl Oracle {
     /// Waits until everything that is committed now was read.
     #[track_caller]
     pub fn catch_up(&self, limit: Duration) {
-        let mark = {
-            let mut wanted = self.marks.wanted.lock().expect("no holder panics");
+        let number = {
+            let mut wanted = self.catch_ups.wanted.lock().expect("no holder panics");
             *wanted += 1;
             *wanted
         };
         let started = Instant::now();
-        while *self.marks.passed.lock().expect("no holder panics") < mark {
+        while *self.catch_ups.reached.lock().expect("no holder panics") < number {
             assert!(
                 started.elapsed() < limit,
                 "the oracle did not read everything committed within {limit:?}:\n  {}",
@@ -199,24 +225,7 @@ impl Oracle {
     #[track_caller]
     pub fn settled(&self, limit: Duration) -> Summary {
         let started = Instant::now();
-        loop {
-            self.assert_clean();
-            if self.missing() == 0 {
-                break;
-            }
-            if started.elapsed() >= limit {
-                let complaints = {
-                    let mut ledger = self.lock();
-                    ledger.close();
-                    ledger.complaints().join("\n  ")
-                };
-                panic!(
-                    "not everything was done within {limit:?}:\n  {complaints}\n  {}",
-                    self.why()
-                );
-            }
-            thread::sleep(LOOK_AGAIN);
-        }
+        self.wait_all_done(limit);
         let rest = limit
             .saturating_sub(started.elapsed())
             .max(Duration::from_secs(30));
@@ -270,7 +279,7 @@ struct Watch {
     committed: client::Committed,
     ledger: Arc<Mutex<Ledger>>,
     topics: Topics,
-    marks: Arc<Marks>,
+    catch_ups: Arc<CatchUps>,
     stop: Arc<AtomicBool>,
 }
 
@@ -286,12 +295,12 @@ impl Watch {
             }
             match awaited {
                 Some((number, mark)) if self.reader.passed(mark) => {
-                    *self.marks.passed.lock().expect("no holder panics") = number;
+                    *self.catch_ups.reached.lock().expect("no holder panics") = number;
                     awaited = None;
                 }
                 None => {
-                    let wanted = *self.marks.wanted.lock().expect("no holder panics");
-                    if wanted > *self.marks.passed.lock().expect("no holder panics") {
+                    let wanted = *self.catch_ups.wanted.lock().expect("no holder panics");
+                    if wanted > *self.catch_ups.reached.lock().expect("no holder panics") {
                         awaited = Some((wanted, self.reader.mark()));
                     }
                 }
