@@ -6,68 +6,36 @@
 //! request is on the way.
 //!
 //! ```text
-//! let fault = proxy.on(ApiKey::EndTxn).nth(3).lose_response();
-//! fault.wait_hit(Duration::from_secs(30));
+//! let held = proxy.on(ApiKey::EndTxn).commits().does(Fault::HoldRequest);
+//! held.wait_hit(Duration::from_secs(30));
 //! ```
 //!
 //! Plaintext only; a secured broker is tested without it.
 
 mod codec;
+mod line;
+mod rule;
 mod wire;
 
 use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    net::{TcpListener, TcpStream},
     runtime::Runtime,
-    sync::{Semaphore, watch},
+    sync::watch,
 };
 
-pub use wire::ApiKey;
-use wire::RequestHeader;
-
-use crate::{kafka::free_port, wait};
-
-/// The largest frame that the proxy carries.
-const MAX_FRAME: usize = 64 << 20;
-
-/// What happens to a request that a rule selects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// The connection is cut instead of carrying the request.
-    CutBefore,
-    /// The request is lost: never sent, never answered, the connection stays.
-    LoseRequest,
-    /// The broker applies the request; the connection is cut instead of carrying the answer.
-    LoseResponse,
-    /// The broker applies the request; the answer never comes, the connection stays.
-    SwallowResponse,
-    /// The request waits this long before it is sent.
-    LateRequest(Duration),
-    /// The answer waits this long before it is handed over.
-    LateResponse(Duration),
-    /// The request is not sent; the client is answered with this error code.
-    Refuse(i16),
-    /// The answer, which must be metadata, names no broker at all, as where none keeps its session.
-    NoBrokers,
-    /// The request is not sent until [`Held::release`].
-    HoldRequest,
-    /// The broker applies the request; its answer waits for [`Held::release`].
-    HoldResponse,
-}
+use self::{line::Line, rule::Rule, wire::RequestHeader};
+pub use self::{
+    rule::{Fault, Held, RuleBuilder},
+    wire::ApiKey,
+};
+use crate::kafka::free_port;
 
 /// How connections are treated as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,36 +67,6 @@ struct Shared {
     /// Raised to cut every connection that was made before.
     cuts: watch::Sender<u64>,
     handle: tokio::runtime::Handle,
-}
-
-#[derive(Debug)]
-struct Rule {
-    api: ApiKey,
-    commits_only: bool,
-    skip: u64,
-    times: u64,
-    fault: Fault,
-    seen: AtomicU64,
-    hits: AtomicU64,
-    /// Set once the broker has answered a request whose answer is withheld.
-    applied: AtomicU64,
-    gate: Semaphore,
-}
-
-/// A rule in the making.
-#[derive(Debug)]
-pub struct RuleBuilder<'a> {
-    proxy: &'a Proxy,
-    api: ApiKey,
-    commits_only: bool,
-    skip: u64,
-    times: u64,
-}
-
-/// A rule at work.
-#[derive(Debug, Clone)]
-pub struct Held {
-    rule: Arc<Rule>,
 }
 
 impl Proxy {
@@ -168,19 +106,13 @@ impl Proxy {
 
     /// Begins a rule for requests of one kind.
     pub fn on(&self, api: ApiKey) -> RuleBuilder<'_> {
-        RuleBuilder {
-            proxy: self,
-            api,
-            commits_only: false,
-            skip: 0,
-            times: 1,
-        }
+        RuleBuilder::new(self, api)
     }
 
     /// Ends all rules, and lets go of what they hold.
     pub fn heal(&self) {
         for rule in lock(&self.shared.rules).drain(..) {
-            rule.gate.close();
+            rule.release();
         }
         self.shared.mode.send_replace(Mode::Open);
     }
@@ -220,98 +152,6 @@ impl Drop for Proxy {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
-    }
-}
-
-impl RuleBuilder<'_> {
-    /// Lets `count` matching requests pass first.
-    #[must_use]
-    pub fn after(mut self, count: u64) -> Self {
-        self.skip = count;
-        self
-    }
-
-    /// Applies to `count` requests, not to one.
-    #[must_use]
-    pub fn times(mut self, count: u64) -> Self {
-        self.times = count;
-        self
-    }
-
-    /// Among EndTxn requests, selects commits and lets aborts pass.
-    #[must_use]
-    pub fn commits(mut self) -> Self {
-        self.commits_only = true;
-        self
-    }
-
-    /// Puts the rule to work.
-    pub fn does(self, fault: Fault) -> Held {
-        let rule = Arc::new(Rule {
-            api: self.api,
-            commits_only: self.commits_only,
-            skip: self.skip,
-            times: self.times,
-            fault,
-            seen: AtomicU64::new(0),
-            hits: AtomicU64::new(0),
-            applied: AtomicU64::new(0),
-            gate: Semaphore::new(0),
-        });
-        lock(&self.proxy.shared.rules).push(Arc::clone(&rule));
-        Held { rule }
-    }
-}
-
-impl Held {
-    /// How many requests were hit.
-    pub fn hits(&self) -> u64 {
-        self.rule.hits.load(Ordering::SeqCst)
-    }
-
-    /// Waits until a request was hit.
-    #[track_caller]
-    pub fn wait_hit(&self, limit: Duration) {
-        let what = format!("a {} request to meet {:?}", self.rule.api, self.rule.fault);
-        wait::until(&what, limit, || self.hits() > 0);
-    }
-
-    /// Waits until the broker has answered a request whose answer is withheld.
-    #[track_caller]
-    pub fn wait_applied(&self, limit: Duration) {
-        let what = format!("the broker to apply {}", self.rule.api);
-        wait::until(&what, limit, || {
-            self.rule.applied.load(Ordering::SeqCst) > 0
-        });
-    }
-
-    /// Lets everything go that is held.
-    pub fn release(&self) {
-        self.rule.gate.close();
-    }
-}
-
-impl Rule {
-    /// Whether this request is one of those that the rule is for; counts it.
-    fn takes(&self, header: RequestHeader, frame: &[u8]) -> bool {
-        if header.api != self.api {
-            return false;
-        }
-        if self.commits_only && wire::end_txn_commits(frame) != Ok(true) {
-            return false;
-        }
-        let number = self.seen.fetch_add(1, Ordering::SeqCst);
-        let taken = number >= self.skip && number < self.skip + self.times;
-        if taken {
-            self.hits.fetch_add(1, Ordering::SeqCst);
-        }
-        taken
-    }
-
-    /// Waits for the test to let go.
-    async fn wait_released(&self) {
-        // The gate never gets permits; it is closed to let everybody through.
-        let _ = self.gate.acquire().await;
     }
 }
 
@@ -357,11 +197,7 @@ impl Shared {
         let _ = upstream.set_nodelay(true);
         let (from_client, to_client) = client.into_split();
         let (from_broker, to_broker) = upstream.into_split();
-        let line = Arc::new(Line {
-            shared: Arc::clone(&self),
-            in_flight: Mutex::default(),
-            to_client: tokio::sync::Mutex::new(to_client),
-        });
+        let line = Arc::new(Line::new(Arc::clone(&self), to_client));
         // Whichever direction ends first, both are closed: a half-open line is no fault that a
         // rule has asked for.
         tokio::select! {
@@ -396,127 +232,6 @@ impl Shared {
         }
         chosen
     }
-}
-
-/// A request that was sent on, and the rule that its answer will meet.
-type Sent = (RequestHeader, Option<Arc<Rule>>);
-
-/// One connection of a client to a broker.
-struct Line {
-    shared: Arc<Shared>,
-    /// By correlation id.
-    in_flight: Mutex<HashMap<i32, Sent>>,
-    to_client: tokio::sync::Mutex<OwnedWriteHalf>,
-}
-
-impl Line {
-    async fn requests(
-        self: Arc<Self>,
-        mut from: OwnedReadHalf,
-        mut to: OwnedWriteHalf,
-    ) -> io::Result<()> {
-        loop {
-            let frame = read_frame(&mut from).await?;
-            self.shared.wait_open().await?;
-            let header = wire::request_header(&frame).map_err(malformed)?;
-            let rule = self.shared.rule_for(header, &frame);
-            let mut on_answer = None;
-            if let Some(rule) = rule {
-                match rule.fault {
-                    Fault::CutBefore => return Err(io::ErrorKind::ConnectionReset.into()),
-                    Fault::LoseRequest => continue,
-                    Fault::LateRequest(delay) => tokio::time::sleep(delay).await,
-                    Fault::HoldRequest => rule.wait_released().await,
-                    Fault::Refuse(code) => {
-                        let answer = wire::refusal(&frame, code)
-                            .map_err(malformed)?
-                            .unwrap_or_else(|| panic!("{} cannot be refused", header.api));
-                        self.answer(&answer).await?;
-                        continue;
-                    }
-                    Fault::LoseResponse
-                    | Fault::SwallowResponse
-                    | Fault::LateResponse(_)
-                    | Fault::NoBrokers
-                    | Fault::HoldResponse => on_answer = Some(rule),
-                }
-            }
-            lock(&self.in_flight).insert(header.correlation, (header, on_answer));
-            write_frame(&mut to, &frame).await?;
-        }
-    }
-
-    async fn responses(self: Arc<Self>, mut from: OwnedReadHalf) -> io::Result<()> {
-        loop {
-            let mut frame = read_frame(&mut from).await?;
-            self.shared.wait_open().await?;
-            let correlation = wire::correlation(&frame).map_err(malformed)?;
-            let Some((header, rule)) = lock(&self.in_flight).remove(&correlation) else {
-                return Err(malformed(wire::Malformed));
-            };
-            *lock(&self.shared.answered_bytes)
-                .entry(header.api)
-                .or_default() += frame.len() as u64;
-            if let Some(rule) = rule {
-                rule.applied.fetch_add(1, Ordering::SeqCst);
-                match rule.fault {
-                    Fault::LoseResponse => return Err(io::ErrorKind::ConnectionReset.into()),
-                    Fault::SwallowResponse => continue,
-                    Fault::LateResponse(delay) => tokio::time::sleep(delay).await,
-                    Fault::HoldResponse => rule.wait_released().await,
-                    Fault::NoBrokers => {
-                        frame = wire::without_brokers(header, &frame).map_err(malformed)?;
-                    }
-                    _ => {}
-                }
-            }
-            let answer = wire::rewrite(header.api, header.version, &frame, &mut |host, port| {
-                self.route_name(host, port)
-            })
-            .map_err(malformed)?;
-            self.answer(&answer).await?;
-        }
-    }
-
-    fn route_name(&self, host: &str, port: i32) -> (String, i32) {
-        let address = format!("{host}:{port}").parse();
-        match address {
-            Ok(broker) => {
-                let own = self.shared.route(broker);
-                (own.ip().to_string(), i32::from(own.port()))
-            }
-            // The harness's brokers advertise numbers; a name is left as it is.
-            Err(_) => (host.to_owned(), port),
-        }
-    }
-
-    async fn answer(&self, frame: &[u8]) -> io::Result<()> {
-        write_frame(&mut *self.to_client.lock().await, frame).await
-    }
-}
-
-async fn read_frame(from: &mut OwnedReadHalf) -> io::Result<Vec<u8>> {
-    let length = usize::try_from(from.read_i32().await?).map_err(io::Error::other)?;
-    if length > MAX_FRAME {
-        return Err(io::Error::other(
-            "a frame is longer than any that Kafka sends",
-        ));
-    }
-    let mut frame = vec![0; length];
-    from.read_exact(&mut frame).await?;
-    Ok(frame)
-}
-
-async fn write_frame(to: &mut OwnedWriteHalf, frame: &[u8]) -> io::Result<()> {
-    let length = i32::try_from(frame.len()).map_err(io::Error::other)?;
-    to.write_all(&length.to_be_bytes()).await?;
-    to.write_all(frame).await
-}
-
-fn malformed(_: wire::Malformed) -> io::Error {
-    // Loud, because a frame that the proxy cannot read makes every later finding worthless.
-    eprintln!("proxy: a frame is not what the protocol says; the connection is cut");
-    io::ErrorKind::InvalidData.into()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
