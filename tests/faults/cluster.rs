@@ -62,16 +62,16 @@ fn under_load(story: &Story<'_>, tell: impl FnOnce(&dyn Fn())) {
     eprintln!("{}: {summary:?}", story.name);
 }
 
-#[test]
-fn three_brokers_killed_one_after_another_lose_and_double_nothing() {
+/// Brokers go one after another, and each comes back before the next one goes.
+fn one_after_another(name: &str, go: impl Fn(&Kafka, usize)) {
     let kafka = cluster();
-    let story = Story::new(&kafka, "hard-bounce", 3);
+    let story = Story::new(&kafka, name, 3);
     let mut connector = Connector::ready(&story.name, &story.config);
     under_load(&story, |some_more| {
         some_more();
         for broker in 1..=3 {
-            eprintln!("hard bounce: kill -9 of broker {broker}");
-            kafka.kill(broker);
+            eprintln!("{name}: broker {broker} goes");
+            go(&kafka, broker);
             some_more();
             kafka.restart(broker);
             some_more();
@@ -82,22 +82,13 @@ fn three_brokers_killed_one_after_another_lose_and_double_nothing() {
 }
 
 #[test]
+fn three_brokers_killed_one_after_another_lose_and_double_nothing() {
+    one_after_another("hard-bounce", Kafka::kill);
+}
+
+#[test]
 fn three_brokers_stopped_one_after_another_lose_and_double_nothing() {
-    let kafka = cluster();
-    let story = Story::new(&kafka, "rolling-bounce", 3);
-    let mut connector = Connector::ready(&story.name, &story.config);
-    under_load(&story, |some_more| {
-        some_more();
-        for broker in 1..=3 {
-            eprintln!("rolling bounce: broker {broker} stops the clean way");
-            kafka.stop(broker);
-            some_more();
-            kafka.restart(broker);
-            some_more();
-        }
-    });
-    assert!(connector.sigterm().success());
-    connector.assert_log_is_clean();
+    one_after_another("rolling-bounce", Kafka::stop);
 }
 
 #[test]
@@ -120,8 +111,7 @@ fn three_brokers_frozen_at_once_for_longer_than_their_sessions_lose_and_double_n
 #[test]
 fn the_coordinators_of_transactions_and_of_the_group_are_killed_and_replaced() {
     let kafka = cluster();
-    let mut story = Story::new(&kafka, "coordinators", 3);
-    story.config = story.config.clone().instance("0");
+    let story = Story::new(&kafka, "coordinators", 3).with(|config| config.instance("0"));
     let transactional_id = format!("{}-0", story.name);
     let group = format!("connect-{}", story.name);
     let mut connector = Connector::ready(&story.name, &story.config);
@@ -153,10 +143,7 @@ fn a_leader_that_moves_while_outputs_are_on_their_way_to_it_costs_nothing() {
     let kafka = cluster();
     let story = Story::new(&kafka, "leader", 1);
     let proxy = Proxy::before(&kafka.addresses());
-    let config = story
-        .config
-        .clone()
-        .set(&["kafka", "bootstrap_servers"], proxy.bootstrap());
+    let config = story.config.clone().through(&proxy);
     let mut connector = Connector::ready(&story.name, &config);
     let consumer = client::silent_consumer(kafka.settings());
     let leader = || {

@@ -337,31 +337,10 @@ impl Ledger {
             }
         }
         let disposition = text(&value, "disposition")?;
-        let event_id = input
-            .event_id
-            .clone()
-            .unwrap_or_else(|| position.to_string());
-        same("event_id", text(&value, "event_id")?, &event_id)?;
-        same_bytes("key", record.key.as_deref(), Some(event_id.as_bytes()))?;
+        let event_id = identified(input, &position, record, &value)?;
         same("question", text(&value, "question")?, &input.question)?;
         same("answer", text(&value, "answer")?, &input.answer)?;
-        let (expected, reason) = match &input.expected {
-            Expected::ByMarker if crc32fast::hash(event_id.as_bytes()).is_multiple_of(2) => {
-                ("corrected", None)
-            }
-            Expected::Marked => ("corrected", None),
-            Expected::ByMarker | Expected::Unchanged => ("unchanged", None),
-            Expected::Bypassed(reason) => ("bypassed", Some(*reason)),
-            Expected::AnyCorrection if disposition != "dead_lettered" => (disposition, None),
-            Expected::AnyCorrection => {
-                return Err(format!("disposition is {disposition} in a correction"));
-            }
-            Expected::DeadLetter(_) => {
-                return Err(format!(
-                    "{position} is a correction, a dead letter was expected"
-                ));
-            }
-        };
+        let (expected, reason) = expected_end(input, &position, &event_id, disposition)?;
         same("disposition", disposition, expected)?;
         if let Some(reason) = reason {
             same("reason", text(&value, "reason")?, reason)?;
@@ -400,12 +379,7 @@ impl Ledger {
         record: &Record,
         value: Value,
     ) -> Result<(), String> {
-        let event_id = input
-            .event_id
-            .clone()
-            .unwrap_or_else(|| position.to_string());
-        same("event_id", text(&value, "event_id")?, &event_id)?;
-        same_bytes("key", record.key.as_deref(), Some(event_id.as_bytes()))?;
+        identified(input, &position, record, &value)?;
         same("prompt", text(&value, "prompt")?, &input.question)?;
         same("rejected", text(&value, "rejected")?, &input.answer)?;
         let chosen = text(&value, "chosen")?;
@@ -478,6 +452,48 @@ impl Ledger {
         self.dead_letters.insert(position);
         Ok(())
     }
+}
+
+/// The event's id, which the output must name, and have for its key.
+fn identified(
+    input: &Input,
+    position: &Position,
+    record: &Record,
+    value: &Value,
+) -> Result<String, String> {
+    let event_id = input
+        .event_id
+        .clone()
+        .unwrap_or_else(|| position.to_string());
+    same("event_id", text(value, "event_id")?, &event_id)?;
+    same_bytes("key", record.key.as_deref(), Some(event_id.as_bytes()))?;
+    Ok(event_id)
+}
+
+/// The disposition that a correction must have, and its reason where that is known.
+fn expected_end<'a>(
+    input: &Input,
+    position: &Position,
+    event_id: &str,
+    disposition: &'a str,
+) -> Result<(&'a str, Option<&'static str>), String> {
+    Ok(match &input.expected {
+        Expected::ByMarker if crc32fast::hash(event_id.as_bytes()).is_multiple_of(2) => {
+            ("corrected", None)
+        }
+        Expected::Marked => ("corrected", None),
+        Expected::ByMarker | Expected::Unchanged => ("unchanged", None),
+        Expected::Bypassed(reason) => ("bypassed", Some(*reason)),
+        Expected::AnyCorrection if disposition != "dead_lettered" => (disposition, None),
+        Expected::AnyCorrection => {
+            return Err(format!("disposition is {disposition} in a correction"));
+        }
+        Expected::DeadLetter(_) => {
+            return Err(format!(
+                "{position} is a correction, a dead letter was expected"
+            ));
+        }
+    })
 }
 
 fn position_of(output: Output, record: &Record) -> Result<(Position, Value), String> {

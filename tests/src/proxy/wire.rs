@@ -467,15 +467,15 @@ mod tests {
         assert_eq!(cursor.at, edited.len());
     }
 
-    /// A flexible metadata answer with two brokers, `a` and `b`, and one partition.
-    fn metadata() -> Answer {
+    /// A flexible metadata answer with two brokers, and one partition.
+    fn metadata(hosts: [&[u8]; 2], port: i32) -> Answer {
         let mut frame = Answer::new(7, true);
         frame.i32(0);
         frame.array(2);
-        for (id, host) in [(1, &b"a"[..]), (2, &b"b"[..])] {
+        for (id, host) in (1..).zip(hosts) {
             frame.i32(id);
             frame.string(Some(host));
-            frame.i32(9092);
+            frame.i32(port);
             frame.string(None);
             frame.tags();
         }
@@ -518,26 +518,15 @@ mod tests {
         expected.array(0);
         expected.string(Some(b"cluster"));
         topics(&mut expected, -1, 5);
-        let edited = without_brokers(header, &metadata().bytes).unwrap();
+        let edited = without_brokers(header, &metadata([b"a", b"b"], 9092).bytes).unwrap();
         assert_eq!(edited, expected.bytes);
     }
 
     #[test]
     fn addresses_in_a_flexible_metadata_answer_are_mapped_and_the_rest_is_kept() {
-        let frame = metadata();
+        let frame = metadata([b"a", b"b"], 9092);
         let edited = rewrite(ApiKey::Metadata, 12, &frame.bytes, &mut to_proxy).unwrap();
-        let mut expected = Answer::new(7, true);
-        expected.i32(0);
-        expected.array(2);
-        for (id, host) in [(1, &b"proxy-of-a"[..]), (2, &b"proxy-of-b"[..])] {
-            expected.i32(id);
-            expected.string(Some(host));
-            expected.i32(9093);
-            expected.string(None);
-            expected.tags();
-        }
-        expected.string(Some(b"cluster"));
-        topics(&mut expected, 1, 0);
+        let expected = metadata([b"proxy-of-a", b"proxy-of-b"], 9093);
         assert_eq!(edited, expected.bytes);
     }
 
