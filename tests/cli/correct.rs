@@ -102,6 +102,9 @@ fn a_line_that_is_no_event_stands_in_its_place_and_the_exit_code_is_1() {
     }
 }
 
+#[rustfmt::skip]
+const ONE_PAIR: [&str; 7] = ["correct", "--model", "marker-all", "-q", "why?", "-a", "because"];
+
 #[test]
 fn an_event_without_an_event_id_is_called_by_its_id_whatever_became_of_it() {
     let digits = "123456789012345678901234567890";
@@ -135,15 +138,7 @@ fn an_event_without_an_event_id_is_called_by_its_id_whatever_became_of_it() {
 
 #[test]
 fn one_pair_comes_from_flags() {
-    let done = call(&[
-        "correct",
-        "--model",
-        "marker-all",
-        "-q",
-        "why?",
-        "-a",
-        "because",
-    ]);
+    let done = call(&ONE_PAIR);
     let records = done.expect_code(0).records();
     assert_eq!(records.len(), 1);
     assert_eq!(records[0]["event_id"], "line-1");
@@ -229,18 +224,9 @@ fn a_missing_file_is_named() {
 
 #[test]
 fn text_shows_the_change_and_json_is_the_default_without_a_terminal() {
-    let arguments = [
-        "correct",
-        "--model",
-        "marker-all",
-        "-q",
-        "why?",
-        "-a",
-        "because",
-    ];
-    let json = call(&arguments).expect_code(0);
+    let json = call(&ONE_PAIR).expect_code(0);
     json.records();
-    let text = call(&[&arguments[..], &["--format", "text"]].concat()).expect_code(0);
+    let text = call(&[&ONE_PAIR[..], &["--format", "text"]].concat()).expect_code(0);
     assert!(text.stdout.contains("[marked]"), "{}", text.stdout);
     assert!(serde_json::from_str::<Value>(&text.stdout).is_err());
 }
