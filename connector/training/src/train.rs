@@ -6,22 +6,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aligner::guard::Confidence;
-use candle_core::{D, Device, Tensor};
+use candle_core::{Device, Tensor};
 
 use crate::{
-    batches::{Batch, Stream, bucket},
+    batches::{Batch, Stream},
     curve,
     error::TrainError,
     examples::{self, Example},
-    files, fit,
+    files,
     history::{History, Point},
     kernels::cross_entropy,
+    measured::Measured,
     model::Model,
     optimiser::{AdamW, Gradients},
     options::{DeviceChoice, TrainOptions},
+    origin::Origin,
     pace::Pace,
-    prepare::{self, Prepared, prepare},
+    parts::{self, Parts},
+    prepare::{Examples, Prepared, prepare},
     progress::{Ended, Outcome, Phase, Progress, Validation},
     schedule::{Schedule, count_steps, warmup_steps},
     state::{Checkpoints, State, Stored},
@@ -67,7 +69,12 @@ fn device(choice: DeviceChoice) -> Result<Device, TrainError> {
 struct Run<'a> {
     options: &'a TrainOptions,
     device: Device,
-    prepared: Prepared,
+    /// Until it is written.
+    to_write: Option<Parts>,
+    origin: Origin,
+    examples: Examples,
+    /// Digest of the data.
+    data: String,
     model: Model,
     optimiser: AdamW,
     checkpoints: Checkpoints,
@@ -79,7 +86,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(
         options: &'a TrainOptions,
-        mut prepared: Prepared,
+        prepared: Prepared,
         device: Device,
     ) -> Result<Self, TrainError> {
         let recipe = &options.recipe;
@@ -87,32 +94,38 @@ impl<'a> Run<'a> {
             device: options.device.to_string(),
             source,
         };
-        let model = match prepared.weights.take() {
-            None => Model::random(prepared.shape.clone(), recipe.seed, &device).map_err(on)?,
-            Some(weights) => Model::with_weights(prepared.shape.clone(), weights, &device)
+        let Prepared {
+            to_write,
+            mut origin,
+            examples,
+            data,
+        } = prepared;
+        let model = match origin.weights.take() {
+            None => Model::random(origin.shape.clone(), recipe.seed, &device).map_err(on)?,
+            Some(weights) => Model::with_weights(origin.shape.clone(), weights, &device)
                 .map_err(on)?
                 .map_err(|problem| TrainError::Checkpoint {
-                    file: prepared.weights_file.clone(),
+                    file: origin.weights_file.clone(),
                     problem,
                 })?,
         };
         let mut optimiser = AdamW::new(model.weights(), recipe).map_err(on)?;
-        if let Some(moments) = prepared.moments.take() {
+        if let Some(moments) = origin.moments.take() {
             optimiser
                 .restore(moments, &device)
                 .map_err(on)?
                 .map_err(|problem| TrainError::Checkpoint {
-                    file: prepared.weights_file.clone(),
+                    file: origin.weights_file.clone(),
                     problem,
                 })?;
         }
-        let (steps, identity_steps) = count_steps(recipe, &prepared.residual);
-        let state = prepared.state.take().unwrap_or(State {
+        let (steps, identity_steps) = count_steps(recipe, &examples.residual);
+        let state = origin.state.take().unwrap_or(State {
             recipe: recipe.clone(),
             base: Some(options.base.name()),
             warmup_steps: Some(warmup_steps(recipe, steps)),
-            data: prepared.data.clone(),
-            precision: prepared.precision,
+            data: data.clone(),
+            precision: origin.precision,
             step: 0,
             tokens: 0,
             seconds: 0.0,
@@ -138,13 +151,16 @@ impl<'a> Run<'a> {
                 steps,
             },
             identity_steps,
-            prepared,
+            to_write,
+            origin,
+            examples,
+            data,
         })
     }
 
     /// Writes what goes beside the weights of a new run. Whatever may be wrong has shown by now.
     fn begin(&mut self) -> Result<(), TrainError> {
-        match self.prepared.to_write.take() {
+        match self.to_write.take() {
             Some(parts) => parts.write(&self.options.output),
             None => Ok(()),
         }
@@ -171,8 +187,8 @@ impl<'a> Run<'a> {
         let options = self.options;
         let recipe = &options.recipe;
         let (identity, residual) = (
-            std::mem::take(&mut self.prepared.identity),
-            std::mem::take(&mut self.prepared.residual),
+            std::mem::take(&mut self.examples.identity),
+            std::mem::take(&mut self.examples.residual),
         );
         let accumulation = recipe.accumulation as u64;
         let spent = |steps: u64| steps * accumulation;
@@ -307,10 +323,10 @@ impl<'a> Run<'a> {
     }
 
     fn validate(&mut self) -> Result<Option<Validation>, TrainError> {
-        if self.prepared.validation.is_empty() {
+        if self.examples.validation.is_empty() {
             return Ok(None);
         }
-        let measured = self.measure().map_err(|source| self.on(source))?;
+        let measured = self.measure()?;
         let loss = measured.loss;
         let step = self.state.step;
         self.state.history.validated(step, loss);
@@ -329,49 +345,16 @@ impl<'a> Run<'a> {
         Ok(Some(Validation {
             loss,
             exact: measured.exact(),
-            triples: self.prepared.validation.len(),
+            triples: self.examples.validation.len(),
             best,
         }))
     }
 
-    fn measure(&self) -> candle_core::Result<Measured> {
-        let validation = &self.prepared.validation;
-        let mut sorted: Vec<(usize, &Example)> = validation.iter().enumerate().collect();
-        sorted.sort_by_key(|(_, example)| example.positions());
-        let batches = bucket(sorted, self.options.recipe.batch_tokens, |(_, e)| {
-            e.positions()
-        });
-        let (mut sum, mut count) = (0.0, 0usize);
-        let mut right = vec![None; validation.len()];
-        for batch in batches {
-            let (places, examples): (Vec<usize>, Vec<&Example>) = batch.into_iter().unzip();
-            let batch = Batch::new(&examples, 1.0, &self.device)?;
-            let logits = self.model.logits(&batch.ids, &batch.at)?.detach();
-            let losses = cross_entropy(&logits, &batch.labels)?.to_vec1::<f32>()?;
-            sum += losses.iter().map(|loss| f64::from(*loss)).sum::<f64>();
-            count += losses.len();
-            let likeliest = logits
-                .argmax(D::Minus1)?
-                .eq(&batch.labels)?
-                .to_vec1::<u8>()?;
-            let (mut likeliest, mut losses) = (likeliest.as_slice(), losses.as_slice());
-            for (place, targets) in places.into_iter().zip(batch.targets) {
-                let (row, others) = likeliest.split_at(targets);
-                let (lost, rest) = losses.split_at(targets);
-                if row.iter().all(|right| *right == 1) {
-                    right[place] = Some(Confidence {
-                        mean_logprob: -lost.iter().sum::<f32>() / targets as f32,
-                        min_logprob: -lost.iter().copied().fold(0.0, f32::max),
-                        unchanged_logprob: None,
-                    });
-                }
-                (likeliest, losses) = (others, rest);
-            }
-        }
-        Ok(Measured {
-            loss: sum / count.max(1) as f64,
-            right,
-        })
+    fn measure(&self) -> Result<Measured, TrainError> {
+        let batch_tokens = self.options.recipe.batch_tokens;
+        let validation = &self.examples.validation;
+        Measured::of(&self.model, validation, batch_tokens, &self.device)
+            .map_err(|source| self.on(source))
     }
 
     fn weights(&self) -> BTreeMap<String, Tensor> {
@@ -390,35 +373,62 @@ impl<'a> Run<'a> {
         };
         self.checkpoints
             .write(&self.state, stored, self.options.keep_checkpoints)?;
-        let title = format!("{}: {} steps", self.prepared.profile.name, self.state.step);
+        let title = format!("{}: {} steps", self.origin.profile.name, self.state.step);
         let curve = curve::svg(&self.state.history, &title);
         files::write(&self.options.output.join(files::CURVE), curve.as_bytes())
     }
 
     fn finish(mut self, ended: Ended) -> Result<Outcome, TrainError> {
-        let options = self.options;
-        let mut outcome = Outcome {
+        let mut outcome = self.outcome(ended);
+        if ended == Ended::Interrupted {
+            return Ok(outcome);
+        }
+        if let Some(best) = self.state.best {
+            self.take_best(best)?;
+            let measured = self.measure()?;
+            let held_out = &self.examples.held_out;
+            let delivered = measured.fit(&mut self.origin.profile.guard, held_out);
+            let corrections: Vec<bool> = delivered
+                .iter()
+                .zip(held_out)
+                .filter(|(_, triple)| !examples::is_clean(triple))
+                .map(|(delivered, _)| *delivered)
+                .collect();
+            outcome.exact = Some(measured.exact());
+            outcome.delivered = Some(share(&delivered));
+            outcome.delivered_corrections = (!corrections.is_empty()).then(|| share(&corrections));
+            parts::write_profile(&self.origin.profile, &self.options.output)?;
+        }
+        let path = self.options.output.join(files::WEIGHTS);
+        files::write_weights(&path, &self.weights(), self.state.precision)?;
+        self.record(&outcome)?;
+        Ok(outcome)
+    }
+
+    /// What came of the run before anything was measured on what is written.
+    fn outcome(&self, ended: Ended) -> Outcome {
+        let examples = &self.examples;
+        Outcome {
             ended,
-            output: options.output.clone(),
+            output: self.options.output.clone(),
             parameters: self.model.parameters(),
-            triples: self.prepared.triples,
-            clean_triples: self.prepared.clean_triples,
-            own_triples: self.prepared.own_triples,
-            dropped_keys: self.prepared.dropped_keys.clone(),
-            validation_triples: self.prepared.validation.len(),
-            validation_corrections: self
-                .prepared
+            triples: examples.triples,
+            clean_triples: examples.clean,
+            own_triples: examples.own,
+            dropped_keys: self.origin.dropped_keys.clone(),
+            validation_triples: examples.validation.len(),
+            validation_corrections: examples
                 .held_out
                 .iter()
                 .filter(|triple| !examples::is_clean(triple))
                 .count(),
-            validation_repeated: self.prepared.validation_repeated,
-            validation_left_out: self.prepared.validation_left_out,
-            validation_too_long: self.prepared.validation_too_long,
-            skipped: self.prepared.skipped_too_long + self.prepared.skipped_undecided,
-            skipped_too_long: self.prepared.skipped_too_long,
-            skipped_undecided: self.prepared.skipped_undecided,
-            max_tokens: self.prepared.max_tokens,
+            validation_repeated: examples.validation_repeated,
+            validation_left_out: examples.validation_left_out,
+            validation_too_long: examples.validation_too_long,
+            skipped: examples.skipped_too_long + examples.skipped_undecided,
+            skipped_too_long: examples.skipped_too_long,
+            skipped_undecided: examples.skipped_undecided,
+            max_tokens: examples.max_tokens,
             step: self.state.step,
             steps: self.schedule.steps,
             tokens: self.state.tokens,
@@ -435,40 +445,23 @@ impl<'a> Run<'a> {
             delivered: None,
             delivered_corrections: None,
             history: self.state.history.clone(),
-        };
-        if ended != Ended::Interrupted {
-            if let Some(best) = self.state.best {
-                let weights = self.checkpoints.read_best(best.step)?;
-                // What is measured is what is written: rounding moves probabilities, and may turn
-                // the likeliest token into another.
-                let weights = files::stored_as(self.state.precision, weights)
-                    .map_err(|source| self.on(source))?;
-                let shape = self.prepared.shape.clone();
-                self.model = Model::with_weights(shape, weights, &self.device)
-                    .map_err(|source| self.on(source))?
-                    .map_err(|problem| TrainError::Checkpoint {
-                        file: options.output.display().to_string(),
-                        problem,
-                    })?;
-                let measured = self.measure().map_err(|source| self.on(source))?;
-                let delivered = self.fit_guard(&measured);
-                let corrections: Vec<bool> = delivered
-                    .iter()
-                    .zip(&self.prepared.held_out)
-                    .filter(|(_, triple)| !examples::is_clean(triple))
-                    .map(|(delivered, _)| *delivered)
-                    .collect();
-                outcome.exact = Some(measured.exact());
-                outcome.delivered = Some(share(&delivered));
-                outcome.delivered_corrections =
-                    (!corrections.is_empty()).then(|| share(&corrections));
-                prepare::write_profile(&self.prepared.profile, &options.output)?;
-            }
-            let path = options.output.join(files::WEIGHTS);
-            files::write_weights(&path, &self.weights(), self.state.precision)?;
-            self.record(&outcome)?;
         }
-        Ok(outcome)
+    }
+
+    /// Goes back to the best weights, as they are written: rounding moves probabilities, and may turn
+    /// the likeliest token into another.
+    fn take_best(&mut self, best: Point) -> Result<(), TrainError> {
+        let weights = self.checkpoints.read_best(best.step)?;
+        let weights =
+            files::stored_as(self.state.precision, weights).map_err(|source| self.on(source))?;
+        let shape = self.origin.shape.clone();
+        self.model = Model::with_weights(shape, weights, &self.device)
+            .map_err(|source| self.on(source))?
+            .map_err(|problem| TrainError::Checkpoint {
+                file: self.options.output.display().to_string(),
+                problem,
+            })?;
+        Ok(())
     }
 
     /// Writes `training.json`: origin, recipe, data and outcome.
@@ -480,56 +473,14 @@ impl<'a> Run<'a> {
             .map(|fields| fields.remove("output"));
         let json = serde_json::json!({
             "base": self.state.base,
-            "name": self.prepared.profile.name,
-            "data_digest": self.prepared.data,
+            "name": self.origin.profile.name,
+            "data_digest": self.data,
             "device": options.device.to_string(),
             "recipe": options.recipe,
             "outcome": outcome,
         });
         let text = serde_json::to_string_pretty(&json).expect("it is JSON already");
         files::write(&options.output.join(files::RECORD), text.as_bytes())
-    }
-
-    /// Fits the guard's limits of confidence, and tells of each validation triple whether it is
-    /// right and let through.
-    fn fit_guard(&mut self, measured: &Measured) -> Vec<bool> {
-        let guard = &mut self.prepared.profile.guard;
-        let outcomes = || measured.right.iter().zip(&self.prepared.held_out);
-        let corrected: Vec<Confidence> = outcomes()
-            .filter(|(_, triple)| !examples::is_clean(triple))
-            .filter_map(|(right, _)| *right)
-            .collect();
-        fit::to_right_outputs(guard, &corrected);
-        let delivered = outcomes().map(|(right, triple)| {
-            let wanted = examples::wanted(triple);
-            right.is_some_and(|sure| {
-                // An answer that stands is not judged further.
-                let stands = examples::is_clean(triple);
-                let (question, answer) = (&triple.question, &triple.answer);
-                stands || guard.accept(question, answer, wanted, Some(sure)).is_ok()
-            })
-        });
-        delivered.collect()
-    }
-}
-
-fn share(of: &[bool]) -> f64 {
-    let count = of.iter().filter(|held| **held).count();
-    count as f64 / of.len().max(1) as f64
-}
-
-/// What the held-out triples showed.
-struct Measured {
-    /// Mean loss of a target.
-    loss: f64,
-    /// For each, how sure the model was where it is exactly right.
-    right: Vec<Option<Confidence>>,
-}
-
-impl Measured {
-    fn exact(&self) -> f64 {
-        let right = self.right.iter().flatten().count();
-        right as f64 / self.right.len().max(1) as f64
     }
 }
 
@@ -538,4 +489,9 @@ struct Stepped {
     rate: f64,
     norm: f64,
     tokens: u64,
+}
+
+fn share(of: &[bool]) -> f64 {
+    let count = of.iter().filter(|held| **held).count();
+    count as f64 / of.len().max(1) as f64
 }
