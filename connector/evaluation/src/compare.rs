@@ -19,9 +19,9 @@ use thiserror::Error;
 use crate::{
     bootstrap,
     figures::mean,
-    judge::Verdict,
     report::{AlignerDescription, Report},
     sign_test,
+    verdict::Verdict,
 };
 
 /// How to compare.

@@ -1,10 +1,10 @@
 //! The answers on which two Aligners differ most, with their text: a comparison has figures alone.
 
 use crate::{
-    judge::Verdict,
     report::{Report, gravity, problems},
     text,
     triple::Triple,
+    verdict::Verdict,
 };
 
 /// One answer to look at, and what two Aligners made of it.

@@ -18,11 +18,12 @@ use futures::{
 use thiserror::Error;
 
 use crate::{
-    judge::{Cost, Decision, Surroundings, Verdict, judge},
+    judge::{Cost, Surroundings, judge},
     proxies::Dimension,
     report::{Judged, Report},
     text,
     triple::Triple,
+    verdict::{Decision, Verdict},
 };
 
 /// How to evaluate.

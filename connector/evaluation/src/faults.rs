@@ -4,7 +4,7 @@
 //! a fault that the answer never had, such as one with another kind of quotation mark, is not taken
 //! for one that is gone.
 
-use crate::{judge::Class, text, triple::Triple};
+use crate::{text, triple::Triple, verdict::Class};
 
 impl Triple {
     /// How many of its faults its answer does not hold: they tell nothing of an output. None of a
@@ -49,15 +49,7 @@ pub(crate) fn left(triple: &Triple, fault: &str, output: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn triple(answer: &str, correction: Option<&str>, faults: &[&str]) -> Triple {
-        Triple {
-            answer: answer.into(),
-            correction: correction.map(Into::into),
-            faults: faults.iter().map(|&fault| fault.into()).collect(),
-            ..Triple::default()
-        }
-    }
+    use crate::triple::tests::triple;
 
     #[test]
     fn a_fault_stands_in_its_answer_as_whole_words_in_any_case_or_by_a_telling_part() {

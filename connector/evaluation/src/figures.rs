@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    judge::{Class, Decision, Verdict},
     proxies::{Dimension, Proxies},
     share::{Pooled, Share},
+    verdict::{Class, Decision, Verdict},
 };
 
 /// Everything measured over one group of answers.

@@ -1,141 +1,19 @@
-//! The verdict on one answer: what the Aligner decided, and what became of the answer.
+//! Judges one answer: how its [`Verdict`] comes about.
 //!
 //! Pure: a triple, an output and the words known from other outputs go in, numbers come out.
-//! A verdict holds no text of a question or an answer, so it may be kept and shared.
 
 use std::collections::HashSet;
-
-use serde::{Deserialize, Serialize};
 
 use crate::{
     detect::detect,
     faults::{left, stands},
     settled, text,
     triple::Triple,
+    verdict::{Class, Decision, Verdict},
 };
 
-/// What is known about an answer before it is corrected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Class {
-    /// It must come back untouched: its correction is the answer itself (see
-    /// [`Triple::keeps_answer`]), or its kind begins with `clean`.
-    Clean,
-    /// Something is wrong with it.
-    Faulty,
-    /// Plain traffic: nobody said what should become of it, or only by naming faults that the
-    /// answer does not hold.
-    Unlabelled,
-}
-
-impl Class {
-    /// What a triple says about its answer.
-    pub fn of(triple: &Triple) -> Self {
-        let named_clean = triple
-            .kind
-            .as_deref()
-            .is_some_and(|k| k.starts_with("clean"));
-        match &triple.correction {
-            Some(_) if triple.keeps_answer() => Self::Clean,
-            Some(_) => Self::Faulty,
-            None if triple.faults.iter().any(|f| stands(triple, f)) => Self::Faulty,
-            None if named_clean => Self::Clean,
-            None => Self::Unlabelled,
-        }
-    }
-}
-
-/// What the Aligner decided about one answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "decision", content = "reason")]
-pub enum Decision {
-    /// It said that the answer stands, and decoded no text: by its learnt first token, where it has
-    /// one.
-    UnchangedToken,
-    /// It decoded the answer again, but perhaps for white space at its ends: the answer stands.
-    Copied,
-    /// It decoded another text.
-    Rewritten,
-    /// It kept the original, for this reason.
-    Bypassed(String),
-    /// It failed on this answer; the service would dead-letter it.
-    Failed(String),
-}
-
-/// What became of one answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
-    /// Id of the answer event.
-    pub event_id: String,
-    /// Digest of question, answer and wanted correction: pairs verdicts of two reports.
-    pub digest: String,
-    /// Kind of fault, `clean`, or `unlabelled`.
-    pub kind: String,
-    /// Upstream model.
-    pub upstream_model: Option<String>,
-    /// What was known about the answer.
-    pub class: Class,
-    /// What the Aligner decided.
-    #[serde(flatten)]
-    pub decision: Decision,
-    /// The answer came back, and byte for byte the same.
-    pub identical: bool,
-    /// The output is the wanted correction, byte for byte but perhaps for white space at its ends;
-    /// absent without one.
-    pub exact: Option<bool>,
-    /// Word similarity of output and wanted correction, 0 where the Aligner failed; absent without
-    /// one.
-    pub similarity: Option<f64>,
-    /// Faults that were planted: those that the row names, but for strings that its answer does not
-    /// hold or its wanted correction does.
-    pub planted: u32,
-    /// Planted faults that are still in the output.
-    pub planted_left: u32,
-    /// Faults that the row names and its answer does not hold (see [`Triple::absent_faults`]).
-    #[serde(default)]
-    pub absent: u32,
-    /// Pieces of the answer with the form of personal data, which are neither in the question
-    /// nor in the wanted correction.
-    pub detected: u32,
-    /// Those still in the output.
-    pub detected_left: u32,
-    /// Faults of the output that the answer did not have: text with the form of personal data,
-    /// or a fault that was planted in another answer.
-    pub added: u32,
-    /// Sentences of the answer that should stay.
-    pub sentences: u32,
-    /// Those that stand in the output, byte for byte and in order.
-    pub sentences_kept: u32,
-    /// Words of the output, none where the Aligner failed.
-    pub output_words: u32,
-    /// Words of the output found neither in question, answer, wanted correction nor the known
-    /// words.
-    pub novel_words: u32,
-    /// Rewritten, not the wanted correction, and more than 5 % of its words are novel.
-    pub garbled: bool,
-    /// Share of the output's words that are the answer's, in order; 0 where the Aligner failed.
-    pub copy_ratio: f64,
-    /// Words of the output over words of the answer; 0 where the Aligner failed.
-    pub length_ratio: f64,
-    /// The fault is gone (see [`Verdict::mended`]); absent where nothing was to be mended.
-    pub settled: Option<bool>,
-    /// The whole of it is right: a clean answer came back identical, or a fault is settled,
-    /// what should stay was kept, nothing was added and nothing garbled. Absent for plain
-    /// traffic.
-    pub good: Option<bool>,
-    /// Tokens of the prompt. This and what follows is 0 where the Aligner failed: nobody knows what
-    /// a failure cost, so it counts in no figure.
-    pub prompt_tokens: u32,
-    /// Tokens decoded.
-    pub correction_tokens: u32,
-    /// Seconds from the first forward pass to the last token.
-    pub inference_seconds: f64,
-    /// Seconds before.
-    pub queued_seconds: f64,
-}
-
 /// Above this share of novel words a rewritten answer counts as garbled.
-pub(crate) const GARBLED_ABOVE: f64 = 0.05;
+const GARBLED_ABOVE: f64 = 0.05;
 
 /// Stands beside the share of garbled answers in every rendering.
 pub(crate) const GARBLED_NOTE: &str = "\
@@ -171,37 +49,19 @@ pub(crate) fn judge(
     let failed = matches!(decision, Decision::Failed(_));
     let identical = !failed && output == triple.answer;
     let exact = wanted.map(|wanted| !failed && text::same(output, wanted));
+    let is_another_text = decision == Decision::Rewritten && exact != Some(true);
 
-    let in_wanted = |text: &str| wanted.is_some_and(|w| text::contains_phrase(w, text));
-    // A string that the wanted correction holds as well is no fault, and of one that the answer does
-    // not hold nobody can tell whether it is gone.
-    let planted: Vec<&String> = triple
-        .faults
-        .iter()
-        .filter(|fault| stands(triple, fault) && !in_wanted(fault))
-        .collect();
+    let planted = planted(triple);
     let planted_left = planted
         .iter()
         .filter(|fault| left(triple, fault, output))
         .count();
-
-    let detected = personal_data(triple, wanted);
+    let detected = personal_data(triple);
     let detected_left = detected
         .iter()
         .filter(|found| output.contains(**found))
         .count();
-
-    let sentences = text::sentences(&triple.answer);
-    let staying: Vec<&str> = match wanted {
-        Some(wanted) => text::in_order(sentences, wanted),
-        None => sentences
-            .into_iter()
-            .filter(|sentence| {
-                !planted.iter().any(|f| text::contains_phrase(sentence, f))
-                    && !detected.iter().any(|found| sentence.contains(*found))
-            })
-            .collect(),
-    };
+    let staying = staying(triple, &planted, &detected);
     let kept = text::in_order(staying.clone(), output).len();
 
     // Where the Aligner failed, the upstream model's answer stands with all its faults; but as an
@@ -211,23 +71,15 @@ pub(crate) fn judge(
     let words = text::words(returned);
     let answer_words = text::words(&triple.answer);
     let novel = novel_words(triple, returned, around.known);
-    let rewritten = decision == Decision::Rewritten;
-    let garbled =
-        rewritten && exact != Some(true) && novel as f64 > GARBLED_ABOVE * words.len() as f64;
-    let added = if rewritten && exact != Some(true) {
+    let garbled = is_another_text && novel as f64 > GARBLED_ABOVE * words.len() as f64;
+    let added = if is_another_text {
         added_faults(triple, output, around.all_faults)
     } else {
         0
     };
 
     let settled = (class == Class::Faulty).then(|| {
-        let gone = || match planted.is_empty() {
-            true => wanted.is_some_and(|w| settled::by_sentences(&triple.answer, w, output)),
-            false => planted_left == 0,
-        };
-        // What came back as it was is not mended, whatever the row calls its fault.
-        let touched = !text::same(output, &triple.answer);
-        !failed && (exact == Some(true) || (touched && gone()))
+        !failed && (exact == Some(true) || is_gone(triple, planted.len(), planted_left, output))
     });
     let good = match class {
         Class::Clean => Some(identical),
@@ -272,48 +124,66 @@ pub(crate) fn judge(
     }
 }
 
-impl Verdict {
-    /// A faulty answer whose whole correction is right (see [`Verdict::good`]).
-    ///
-    /// The fault counts as gone when the output is the wanted correction; or when it is not the
-    /// answer, and none of the planted faults is left; or, where none was planted, when no sentence
-    /// that the wanted correction leaves out stands in it, every one that it adds does, as often as
-    /// there, those of the answer stand in the order wanted, and, where none is added, the output is
-    /// no longer. Where sentences are only moved it has just those of the wanted correction; where
-    /// nothing but white space between them differs, it is that correction.
-    pub fn mended(&self) -> bool {
-        self.class == Class::Faulty && self.good == Some(true)
-    }
-
-    /// Bypassed for whatever reason.
-    pub fn bypassed(&self) -> bool {
-        matches!(self.decision, Decision::Bypassed(_))
-    }
-
-    /// Failed for whatever reason.
-    pub fn failed(&self) -> bool {
-        matches!(self.decision, Decision::Failed(_))
-    }
-}
-
-/// The kind of an answer whose correction differs, where the file does not say what is wrong.
-pub(crate) const UNNAMED: &str = "faulty";
-
+/// What the file calls an answer's fault, or else what is known of it.
 fn kind(triple: &Triple, class: Class) -> String {
     match (&triple.kind, class) {
         (Some(kind), _) => kind.clone(),
         (None, Class::Clean) => "clean".to_owned(),
-        (None, Class::Faulty) => UNNAMED.to_owned(),
+        (None, Class::Faulty) => "faulty".to_owned(),
         (None, Class::Unlabelled) => "unlabelled".to_owned(),
     }
 }
 
-fn personal_data<'a>(triple: &'a Triple, wanted: Option<&str>) -> Vec<&'a str> {
+/// The faults that the row names, but for strings that tell nothing: one that the wanted correction
+/// holds as well is no fault, and of one that the answer does not hold nobody can tell whether it is
+/// gone.
+fn planted(triple: &Triple) -> Vec<&str> {
+    let wanted = triple.correction.as_deref();
+    let in_wanted = |text: &str| wanted.is_some_and(|w| text::contains_phrase(w, text));
+    triple
+        .faults
+        .iter()
+        .map(String::as_str)
+        .filter(|fault| stands(triple, fault) && !in_wanted(fault))
+        .collect()
+}
+
+/// What has the form of personal data and is wanted by nobody.
+fn personal_data(triple: &Triple) -> Vec<&str> {
+    let wanted = triple.correction.as_deref();
     let mut found = detect(&triple.answer);
     found.retain(|text| {
         !triple.question.contains(text) && !wanted.is_some_and(|wanted| wanted.contains(text))
     });
     found
+}
+
+/// The sentences of the answer that should stay.
+fn staying<'a>(triple: &'a Triple, planted: &[&str], detected: &[&str]) -> Vec<&'a str> {
+    let sentences = text::sentences(&triple.answer);
+    match &triple.correction {
+        Some(wanted) => text::in_order(sentences, wanted),
+        None => sentences
+            .into_iter()
+            .filter(|sentence| {
+                !planted.iter().any(|f| text::contains_phrase(sentence, f))
+                    && !detected.iter().any(|found| sentence.contains(*found))
+            })
+            .collect(),
+    }
+}
+
+/// Whether an output that is not the wanted correction is rid of the fault.
+fn is_gone(triple: &Triple, planted: usize, planted_left: usize, output: &str) -> bool {
+    // What came back as it was is not mended, whatever the row calls its fault.
+    if text::same(output, &triple.answer) {
+        return false;
+    }
+    if planted > 0 {
+        return planted_left == 0;
+    }
+    let wanted = triple.correction.as_deref();
+    wanted.is_some_and(|wanted| settled::by_sentences(&triple.answer, wanted, output))
 }
 
 fn added_faults(triple: &Triple, output: &str, all_faults: &HashSet<&str>) -> usize {
@@ -368,17 +238,7 @@ fn small(count: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn triple(answer: &str, correction: Option<&str>, faults: &[&str]) -> Triple {
-        Triple {
-            event_id: "e".into(),
-            question: "How do I reach them?".into(),
-            answer: answer.into(),
-            correction: correction.map(Into::into),
-            faults: faults.iter().map(|&f| f.into()).collect(),
-            ..Triple::default()
-        }
-    }
+    use crate::triple::tests::triple;
 
     fn verdict(triple: &Triple, decision: Decision, output: &str) -> Verdict {
         judge(
@@ -391,18 +251,6 @@ mod tests {
                 all_faults: &HashSet::from(["utter fool", "jo@x.org"]),
             },
         )
-    }
-
-    #[test]
-    fn the_class_follows_correction_faults_and_kind() {
-        assert_eq!(Class::of(&triple("a", Some("a"), &[])), Class::Clean);
-        assert_eq!(Class::of(&triple("a\n", Some("a"), &[])), Class::Clean);
-        assert_eq!(Class::of(&triple("a", Some("b"), &[])), Class::Faulty);
-        assert_eq!(Class::of(&triple("a", None, &["a"])), Class::Faulty);
-        assert_eq!(Class::of(&triple("a", None, &[])), Class::Unlabelled);
-        let mut named = triple("a", None, &[]);
-        named.kind = Some("clean_medical".into());
-        assert_eq!(Class::of(&named), Class::Clean);
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod share;
 mod sign_test;
 mod text;
 mod triple;
+mod verdict;
 
 pub use compare::{
     Alone, CompareError, CompareOptions, Comparison, Difference, GroupComparison, Measure, Side,
@@ -41,9 +42,9 @@ pub use dispositions::parse_decided;
 pub use evaluate::{EvaluationError, Options, Progress, evaluate};
 pub use figures::{Clean, Decisions, Detected, Faulty, Figures, Guarding, Speed};
 pub use gzip::is_gzip;
-pub use judge::{Class, Decision, Verdict};
 pub use proxies::{BeforeAfter, Dimension, Proxies};
 pub use report::{AlignerDescription, Case, Report};
 pub use sample::sample;
 pub use share::{Pooled, Share};
 pub use triple::{Triple, TripleError, parse_triples};
+pub use verdict::{Class, Decision, Verdict};

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    judge::{Class, Verdict},
     share::Share,
+    verdict::{Class, Verdict},
 };
 
 /// A dimension of the paper's.

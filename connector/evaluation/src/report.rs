@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     evaluate::Options,
     figures::Figures,
-    judge::{Class, Verdict},
     triple::Triple,
+    verdict::{Class, Verdict},
 };
 
 /// What an Aligner made of a set of triples.

@@ -310,8 +310,20 @@ impl Place<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A row with these faults.
+    pub(crate) fn triple(answer: &str, correction: Option<&str>, faults: &[&str]) -> Triple {
+        Triple {
+            event_id: "e".into(),
+            question: "How do I reach them?".into(),
+            answer: answer.into(),
+            correction: correction.map(Into::into),
+            faults: faults.iter().map(|&fault| fault.into()).collect(),
+            ..Triple::default()
+        }
+    }
 
     fn parse(text: &str) -> Result<Vec<Triple>, TripleError> {
         parse_triples(text.as_bytes(), "data.json")
