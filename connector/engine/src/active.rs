@@ -1,11 +1,11 @@
 //! A sequence that a worker answers for: what was decoded so far, and whether it ends.
 
-use std::time::Instant;
+use std::{ops::Range, time::Instant};
 
 use aligner::AlignError;
 
 use crate::{
-    backend::{Reading, logprob},
+    backend::{Outcome, Reading, logprob},
     job::{End, Finished, Job, REPEATED, is_endless},
 };
 
@@ -21,7 +21,7 @@ pub(crate) struct Active {
     logprob_min: f32,
     /// Log probability of the token that counts only as the first, at the first.
     unchanged_logprob: Option<f32>,
-    pub(crate) steps: usize,
+    steps: usize,
     pub(crate) started: Option<Instant>,
 }
 
@@ -54,6 +54,33 @@ impl Active {
     /// Notes what the step told of it.
     pub(crate) fn note_watched(&mut self, logprob: f32) {
         self.unchanged_logprob = Some(logprob);
+    }
+
+    /// Decodes what one step says of it, up to an end or to the first draft that is another token.
+    /// Its rows are `outputs` of the `outcome`, one more than it has drafts.
+    pub(crate) fn decode(
+        &mut self,
+        outputs: Range<usize>,
+        outcome: &mut Outcome,
+        vocab: usize,
+        drafts: &[u32],
+        tokens: &mut Vec<u32>,
+    ) -> Result<Option<End>, AlignError> {
+        self.steps += 1;
+        for (index, row) in outputs.enumerate() {
+            let reading = outcome.readings[row];
+            if !reading.finite {
+                return Ok(Some(End::NotFinite));
+            }
+            let logits = outcome.logits.get_mut(row * vocab..(row + 1) * vocab);
+            let token = self.next_token(reading, logits.unwrap_or_default())?;
+            tokens.push(token);
+            let end = self.end_after(token);
+            if end.is_some() || drafts.get(index) != Some(&token) {
+                return Ok(end);
+            }
+        }
+        Ok(None)
     }
 
     /// Chooses the token that follows; a penalty changes the logits.
