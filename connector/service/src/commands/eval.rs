@@ -44,28 +44,7 @@ pub fn run(args: &cli::Eval) -> anyhow::Result<ExitCode> {
         None => None,
     };
     refuse_own_files(args, &settings, other.as_ref())?;
-    let triples = triples(&args.data)?;
-    let all = triples.len();
-    let triples = sample(triples, args.limit.unwrap_or(usize::MAX));
-    if triples.len() < all {
-        eprintln!(
-            "measuring {} of {all} rows, a sample as large as --limit",
-            triples.len()
-        );
-    }
-    let plain = |triple: &Triple| Class::of(triple) == Class::Unlabelled;
-    if triples.iter().all(plain) {
-        eprintln!(
-            "no answer is labelled, so only the proxy measures count: give each row a \
-             \"correction\", the answer itself where nothing is wrong"
-        );
-    }
-    for warning in absent_faults(&triples)
-        .into_iter()
-        .chain(untold_kinds(&triples))
-    {
-        eprintln!("warning: {warning}");
-    }
+    let triples = sampled(args)?;
     let page = page(args)?;
     let runtime = commands::runtime()?;
     let options = Options {
@@ -83,26 +62,10 @@ pub fn run(args: &cli::Eval) -> anyhow::Result<ExitCode> {
         measure(&runtime, aligner, &triples, &options)
     };
     let report = measure(&settings)?;
-    let (text, html) = match other {
-        None => {
-            let text = if args.json {
-                serde_json::to_string(&report)?
-            } else {
-                render::terminal(&report)
-            };
-            (text, render::html(&report))
-        }
-        Some(other) => {
-            let other = measure(&other)?;
-            let comparison = compare(&report, &other, &CompareOptions::default())?;
-            let contrasts = contrasts(&report, &other, &triples, options.worst_cases);
-            let text = if args.json {
-                serde_json::to_string(&comparison)?
-            } else {
-                render::comparison_terminal(&comparison)
-            };
-            (text, render::comparison_html(&comparison, &contrasts))
-        }
+    let other = other.map(|other| measure(&other)).transpose()?;
+    let (text, html) = match &other {
+        None => alone(args, &report)?,
+        Some(other) => compared(args, &report, other, &triples, options.worst_cases)?,
     };
     // Neither is lost by what becomes of the other.
     let written = page.map_or(Ok(()), |(named, there)| write(named, there, &html));
@@ -112,6 +75,34 @@ pub fn run(args: &cli::Eval) -> anyhow::Result<ExitCode> {
         .context("printing the figures");
     written.and(printed)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The figures of one Aligner, as text and as a page.
+fn alone(args: &cli::Eval, report: &Report) -> anyhow::Result<(String, String)> {
+    let text = if args.json {
+        serde_json::to_string(report)?
+    } else {
+        render::terminal(report)
+    };
+    Ok((text, render::html(report)))
+}
+
+/// The same of two.
+fn compared(
+    args: &cli::Eval,
+    report: &Report,
+    other: &Report,
+    triples: &[Triple],
+    worst_cases: usize,
+) -> anyhow::Result<(String, String)> {
+    let comparison = compare(report, other, &CompareOptions::default())?;
+    let contrasts = contrasts(report, other, triples, worst_cases);
+    let text = if args.json {
+        serde_json::to_string(&comparison)?
+    } else {
+        render::comparison_terminal(&comparison)
+    };
+    Ok((text, render::comparison_html(&comparison, &contrasts)))
 }
 
 /// The Aligner to compare with: decoded as the first one, with a profile of its own.
@@ -178,6 +169,33 @@ fn write(report: Named<'_>, there: Option<File>, html: &str) -> anyhow::Result<(
         None => report.create()?,
     };
     file.write_all(html.as_bytes()).with_context(writing)
+}
+
+/// The rows to measure, with a word on what they do not tell.
+fn sampled(args: &cli::Eval) -> anyhow::Result<Vec<Triple>> {
+    let triples = triples(&args.data)?;
+    let all = triples.len();
+    let triples = sample(triples, args.limit.unwrap_or(usize::MAX));
+    if triples.len() < all {
+        eprintln!(
+            "measuring {} of {all} rows, a sample as large as --limit",
+            triples.len()
+        );
+    }
+    let plain = |triple: &Triple| Class::of(triple) == Class::Unlabelled;
+    if triples.iter().all(plain) {
+        eprintln!(
+            "no answer is labelled, so only the proxy measures count: give each row a \
+             \"correction\", the answer itself where nothing is wrong"
+        );
+    }
+    for warning in absent_faults(&triples)
+        .into_iter()
+        .chain(untold_kinds(&triples))
+    {
+        eprintln!("warning: {warning}");
+    }
+    Ok(triples)
 }
 
 fn triples(path: &Path) -> anyhow::Result<Vec<Triple>> {
