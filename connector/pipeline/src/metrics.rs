@@ -9,7 +9,7 @@ use std::time::Duration;
 use aligner::Timing;
 use opentelemetry::{
     KeyValue, global,
-    metrics::{AsyncInstrument, Histogram, Meter},
+    metrics::{AsyncInstrument, AsyncInstrumentBuilder, Histogram, Meter},
 };
 
 use crate::progress::{Progress, Snapshot};
@@ -37,15 +37,24 @@ enum Metric {
     SourcePausedTime,
 }
 
-/// How a metric behaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a metric behaves, and what it is read from.
+#[derive(Debug, Clone, Copy)]
 enum Kind {
     /// It only rises.
-    Counter,
+    Counter(Reading),
     /// It rises and falls.
-    Gauge,
-    /// A distribution.
+    Gauge(Reading),
+    /// A distribution, recorded as things happen: see [`Instruments`].
     Histogram,
+}
+
+/// What a snapshot says.
+#[derive(Debug, Clone, Copy)]
+enum Reading {
+    Count(fn(&Snapshot) -> u64),
+    /// One count for each combination of attributes.
+    Counts(fn(&Snapshot, &dyn AsyncInstrument<u64>)),
+    Time(fn(&Snapshot) -> Duration),
 }
 
 impl Metric {
@@ -89,64 +98,65 @@ impl Metric {
 
     fn row(self) -> (&'static str, Kind, &'static str, &'static str) {
         use Kind::{Counter, Gauge, Histogram};
+        use Reading::{Count, Counts, Time};
         match self {
             Self::Records => (
                 "aligner.records",
-                Counter,
+                Counter(Counts(outcomes)),
                 "{record}",
                 "Records delivered, by disposition and reason.",
             ),
             Self::RecordsReceived => (
                 "aligner.records.received",
-                Counter,
+                Counter(Count(|now| now.received)),
                 "{record}",
                 "Records read from the source.",
             ),
             Self::RecordsUnfinished => (
                 "aligner.records.unfinished",
-                Gauge,
+                Gauge(Count(|now| now.unfinished)),
                 "{record}",
                 "Records read that have no result yet.",
             ),
             Self::RecordsUndelivered => (
                 "aligner.records.undelivered",
-                Gauge,
+                Gauge(Count(|now| now.undelivered)),
                 "{record}",
                 "Records that have a result and wait for delivery.",
             ),
             Self::TokensInFlight => (
                 "aligner.tokens.in_flight",
-                Gauge,
+                Gauge(Count(|now| now.tokens_in_flight)),
                 "{token}",
                 "Estimated tokens of unfinished records.",
             ),
             Self::BytesInFlight => (
                 "aligner.bytes.in_flight",
-                Gauge,
+                Gauge(Count(|now| now.bytes_in_flight)),
                 "By",
                 "Bytes of undelivered records and their outputs.",
             ),
             Self::OldestRecordAge => (
                 "aligner.record.oldest.age",
-                Gauge,
+                Gauge(Time(|now| now.oldest.unwrap_or_default())),
                 "s",
                 "Age of the oldest record that is not delivered; 0 without one.",
             ),
             Self::PartitionsAssigned => (
                 "aligner.partitions.assigned",
-                Gauge,
+                Gauge(Count(|now| now.partitions)),
                 "{partition}",
                 "Partitions that this process reads.",
             ),
             Self::Batches => (
                 "aligner.batches",
-                Counter,
+                Counter(Count(|now| now.batches)),
                 "{batch}",
                 "Calls of the Aligner.",
             ),
             Self::BatchesInFlight => (
                 "aligner.batches.in_flight",
-                Gauge,
+                Gauge(Count(|now| now.batches_in_flight)),
                 "{batch}",
                 "Calls of the Aligner that go on.",
             ),
@@ -164,7 +174,7 @@ impl Metric {
             ),
             Self::Retries => (
                 "aligner.retries",
-                Counter,
+                Counter(Count(|now| now.retries)),
                 "{record}",
                 "Records that the Aligner was asked for again.",
             ),
@@ -182,7 +192,7 @@ impl Metric {
             ),
             Self::Deliveries => (
                 "aligner.deliveries",
-                Counter,
+                Counter(Counts(deliveries)),
                 "{delivery}",
                 "Deliveries, by result: delivered, aborted or refused.",
             ),
@@ -194,7 +204,7 @@ impl Metric {
             ),
             Self::SourcePausedTime => (
                 "aligner.source.paused.time",
-                Counter,
+                Counter(Time(|now| now.paused)),
                 "s",
                 "Time for which the source was paused because enough was in flight.",
             ),
@@ -205,87 +215,63 @@ impl Metric {
 /// Lets `meter` observe a pipeline's counters and gauges for as long as the process lives.
 fn observe(meter: &Meter, progress: &Progress) {
     for metric in Metric::ALL {
-        let counts = move |snapshot: &Snapshot| -> Option<u64> {
-            Some(match metric {
-                Metric::RecordsReceived => snapshot.received,
-                Metric::RecordsUnfinished => snapshot.unfinished,
-                Metric::RecordsUndelivered => snapshot.undelivered,
-                Metric::TokensInFlight => snapshot.tokens_in_flight,
-                Metric::BytesInFlight => snapshot.bytes_in_flight,
-                Metric::PartitionsAssigned => snapshot.partitions,
-                Metric::Batches => snapshot.batches,
-                Metric::BatchesInFlight => snapshot.batches_in_flight,
-                Metric::Retries => snapshot.retries,
-                _ => return None,
-            })
+        let (reading, rises) = match metric.kind() {
+            Kind::Counter(reading) => (reading, true),
+            Kind::Gauge(reading) => (reading, false),
+            Kind::Histogram => continue,
         };
         let progress = progress.clone();
-        if counts(&progress.snapshot()).is_some() {
-            let callback = move |instrument: &dyn AsyncInstrument<u64>| {
-                let count = counts(&progress.snapshot()).unwrap_or_default();
-                instrument.observe(count, &[]);
-            };
-            match metric.kind() {
-                Kind::Counter => {
-                    meter
-                        .u64_observable_counter(metric.name())
-                        .with_unit(metric.unit())
-                        .with_description(metric.description())
-                        .with_callback(callback)
-                        .build();
-                }
-                Kind::Gauge | Kind::Histogram => {
-                    meter
-                        .u64_observable_gauge(metric.name())
-                        .with_unit(metric.unit())
-                        .with_description(metric.description())
-                        .with_callback(callback)
-                        .build();
-                }
-            }
-            continue;
-        }
-        match metric {
-            Metric::Records | Metric::Deliveries => {
-                meter
-                    .u64_observable_counter(metric.name())
-                    .with_unit(metric.unit())
-                    .with_description(metric.description())
-                    .with_callback(move |instrument| {
-                        let snapshot = progress.snapshot();
-                        if metric == Metric::Records {
-                            outcomes(&snapshot, instrument);
-                        } else {
-                            deliveries(&snapshot, instrument);
-                        }
-                    })
-                    .build();
-            }
-            Metric::OldestRecordAge => {
-                meter
-                    .f64_observable_gauge(metric.name())
-                    .with_unit(metric.unit())
-                    .with_description(metric.description())
-                    .with_callback(move |instrument| {
-                        let age = progress.snapshot().oldest.unwrap_or_default();
-                        instrument.observe(age.as_secs_f64(), &[]);
-                    })
-                    .build();
-            }
-            Metric::SourcePausedTime => {
-                meter
-                    .f64_observable_counter(metric.name())
-                    .with_unit(metric.unit())
-                    .with_description(metric.description())
-                    .with_callback(move |instrument| {
-                        instrument.observe(progress.snapshot().paused.as_secs_f64(), &[]);
-                    })
-                    .build();
-            }
-            // Histograms are recorded as things happen: see `Instruments`.
-            _ => {}
+        match reading {
+            Reading::Count(read) => observe_counts(meter, metric, rises, move |instrument| {
+                instrument.observe(read(&progress.snapshot()), &[]);
+            }),
+            Reading::Counts(read) => observe_counts(meter, metric, rises, move |instrument| {
+                read(&progress.snapshot(), instrument);
+            }),
+            Reading::Time(read) => observe_times(meter, metric, rises, move |instrument| {
+                instrument.observe(read(&progress.snapshot()).as_secs_f64(), &[]);
+            }),
         }
     }
+}
+
+fn observe_counts(
+    meter: &Meter,
+    metric: Metric,
+    rises: bool,
+    callback: impl Fn(&dyn AsyncInstrument<u64>) + Send + Sync + 'static,
+) {
+    if rises {
+        let builder = meter.u64_observable_counter(metric.name());
+        described(builder, metric).with_callback(callback).build();
+    } else {
+        let builder = meter.u64_observable_gauge(metric.name());
+        described(builder, metric).with_callback(callback).build();
+    }
+}
+
+fn observe_times(
+    meter: &Meter,
+    metric: Metric,
+    rises: bool,
+    callback: impl Fn(&dyn AsyncInstrument<f64>) + Send + Sync + 'static,
+) {
+    if rises {
+        let builder = meter.f64_observable_counter(metric.name());
+        described(builder, metric).with_callback(callback).build();
+    } else {
+        let builder = meter.f64_observable_gauge(metric.name());
+        described(builder, metric).with_callback(callback).build();
+    }
+}
+
+fn described<I, M>(
+    builder: AsyncInstrumentBuilder<'_, I, M>,
+    metric: Metric,
+) -> AsyncInstrumentBuilder<'_, I, M> {
+    builder
+        .with_unit(metric.unit())
+        .with_description(metric.description())
 }
 
 fn outcomes(snapshot: &Snapshot, instrument: &dyn AsyncInstrument<u64>) {
