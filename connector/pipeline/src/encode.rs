@@ -27,7 +27,7 @@ use crate::{
 
 /// Stable words for dead letters that this crate decides on; those of decoding are in
 /// [`aligner_records::reason`].
-pub mod dead_letter_reason {
+pub(crate) mod dead_letter_reason {
     /// The record's value is larger than `max_input_bytes`.
     pub const TOO_LARGE: &str = "too_large";
     /// The Aligner said that it cannot answer this record.

@@ -39,7 +39,7 @@ mod work;
 pub use decode::{Decoder, JsonDecoder, Undecoded};
 pub use encode::{
     Encoder, HEADERS_OMITTED_HEADER, JsonEncoder, KEY_OMITTED_HEADER, VALUE_OMITTED_HEADER,
-    WallClock, dead_letter_reason,
+    WallClock,
 };
 pub use notices::DEAD_LETTER_TARGET;
 pub use run::{Parts, Pipeline, PipelineError, Summary, system_clock};

@@ -190,18 +190,9 @@ impl<S: Source, K: Sink> Pipeline<S, K> {
         coordinator.deliveries.tell_rest();
         let summary = coordinator.summary();
         let error = coordinator.error.take();
-        // Without its sender the sink closes; it must be closed before the source leaves, and both
-        // have this time together, the source some of it in any case.
+        // Without its sender the sink closes.
         drop(coordinator);
-        let until = Instant::now() + close_timeout;
-        match timeout_at(until - close_timeout / 4, sink.join_next()).await {
-            Ok(Some(Err(_))) => tracing::error!("the sink's task panicked"),
-            Ok(_) => {}
-            Err(_) => tracing::warn!("the sink did not close within close_timeout_ms"),
-        }
-        if timeout_at(until, source.close()).await.is_err() {
-            tracing::warn!("the source did not close within close_timeout_ms");
-        }
+        close(sink, source, close_timeout).await;
         progress.enter(State::Stopped);
         error.map_or(Ok(summary), Err)
     }
@@ -220,6 +211,20 @@ async fn serve_sink<K: Sink>(
         }
     }
     sink.close().await;
+}
+
+/// Waits until both are closed: the sink must be before the source leaves. They have this time
+/// together, the source some of it in any case.
+async fn close(mut sink: JoinSet<()>, source: impl Source, timeout: Duration) {
+    let until = Instant::now() + timeout;
+    match timeout_at(until - timeout / 4, sink.join_next()).await {
+        Ok(Some(Err(_))) => tracing::error!("the sink's task panicked"),
+        Ok(_) => {}
+        Err(_) => tracing::warn!("the sink did not close within close_timeout_ms"),
+    }
+    if timeout_at(until, source.close()).await.is_err() {
+        tracing::warn!("the source did not close within close_timeout_ms");
+    }
 }
 
 #[cfg(test)]
