@@ -7,7 +7,7 @@ use aligner_tidy::root;
 /// Where the metrics are made.
 const SOURCES: [&str; 2] = [
     "connector/pipeline/src/metrics.rs",
-    "connector/kafka/src/stats.rs",
+    "connector/kafka/src/stats/instruments.rs",
 ];
 
 /// Words of a text that name metrics, and which the connector does not have.

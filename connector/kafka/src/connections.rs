@@ -11,7 +11,7 @@ pub(crate) type ClientId = u64;
 
 /// What a client says of one broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct BrokerReport {
+pub(crate) struct BrokerState {
     pub(crate) address: String,
     pub(crate) is_up: bool,
     /// Requests that it never answered, since the client knows it.
@@ -49,7 +49,7 @@ impl Connections {
     pub(crate) fn report(
         &mut self,
         client: ClientId,
-        brokers: impl IntoIterator<Item = (String, BrokerReport)>,
+        brokers: impl IntoIterator<Item = (String, BrokerState)>,
     ) {
         let Some(client) = self.clients.get_mut(&client) else {
             return;
@@ -104,10 +104,10 @@ impl Connections {
 mod tests {
     use super::*;
 
-    fn report<const N: usize>(brokers: [(&str, bool, u64); N]) -> [(String, BrokerReport); N] {
+    fn report<const N: usize>(brokers: [(&str, bool, u64); N]) -> [(String, BrokerState); N] {
         brokers.map(|(id, is_up, timeouts)| {
             let address = id.split('/').next().unwrap_or(id).to_owned();
-            let said = BrokerReport {
+            let said = BrokerState {
                 address,
                 is_up,
                 timeouts,

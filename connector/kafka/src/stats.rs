@@ -6,24 +6,19 @@
 //! last offset that we delivered, or the committed one that our tenure began at. Where a partition ends,
 //! a report repeats for as long as nothing is fetched, and [`crate::ends`] asks.
 
+mod figures;
+mod instruments;
+
 use std::{
-    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use aligner_pipeline::Partition;
-use opentelemetry::{
-    KeyValue,
-    metrics::{Counter, Histogram, Meter},
-};
+use opentelemetry::metrics::Meter;
 
-use crate::{
-    absence::Absence,
-    connections::{self, ClientId, Connections},
-    report::Report,
-    tenure::Tenures,
-};
+use self::{figures::Figures, instruments::Instruments};
+use crate::{absence::Absence, connections::ClientId, report::Report, tenure::Tenures};
 
 /// Brokers that are well say what is committed at once; a transaction that ends as it should is ended
 /// by then, too.
@@ -47,9 +42,6 @@ impl PartitionLag {
             .map(|position| u64::try_from(self.end - position).unwrap_or(0))
     }
 }
-
-/// A value of a gauge, with its labels.
-type Reading = (u64, Vec<KeyValue>);
 
 /// How a transaction, or a delivery without one, ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -94,28 +86,7 @@ pub struct ClientStats {
     tenures: Arc<Tenures>,
     absence: Mutex<Absence>,
     figures: Mutex<Figures>,
-    delivery_duration: Histogram<f64>,
-    deliveries: Counter<u64>,
-    fenced: Counter<u64>,
-    rewinds: Counter<u64>,
-}
-
-#[derive(Debug, Default)]
-struct Figures {
-    ends: HashMap<Partition, i64>,
-    /// The ends that were reported last.
-    reported_ends: HashMap<Partition, i64>,
-    starts: HashMap<Partition, i64>,
-    /// Where our tenures began.
-    begins: HashMap<Partition, i64>,
-    delivered: HashMap<Partition, i64>,
-    connections: Connections,
-    rebalances: u64,
-    asking_since: Option<Instant>,
-    paused_since: Option<Instant>,
-    paused: Duration,
-    hanging: usize,
-    counts: BTreeMap<DeliveryEnd, u64>,
+    instruments: Instruments,
 }
 
 /// A client whose reports are taken in until this is dropped.
@@ -144,117 +115,10 @@ impl ClientStats {
             tenures,
             absence: Mutex::new(absence),
             figures: Mutex::default(),
-            delivery_duration: meter
-                .f64_histogram("aligner.kafka.delivery.duration")
-                .with_unit("s")
-                .with_description("time from the first output to the committed offsets")
-                .with_boundaries(vec![
-                    0.002, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-                ])
-                .build(),
-            deliveries: meter
-                .u64_counter("aligner.kafka.deliveries")
-                .with_description("deliveries by how they ended")
-                .build(),
-            fenced: meter
-                .u64_counter("aligner.kafka.fenced")
-                .with_description("transactional ids taken over, by whose: own or vanished")
-                .build(),
-            rewinds: meter
-                .u64_counter("aligner.kafka.rewinds")
-                .with_description("times that a log was found cut or made anew, and read again")
-                .build(),
+            instruments: Instruments::new(meter),
         });
-        stats.observe(meter);
+        instruments::observe(&stats, meter);
         stats
-    }
-
-    fn observe(self: &Arc<Self>, meter: &Meter) {
-        let gauge = |name: &'static str,
-                     description: &'static str,
-                     read: fn(&ClientStats) -> Vec<Reading>| {
-            let stats = Arc::downgrade(self);
-            meter
-                .u64_observable_gauge(name)
-                .with_description(description)
-                .with_callback(move |observer| {
-                    for (value, labels) in stats.upgrade().iter().flat_map(|stats| read(stats)) {
-                        observer.observe(value, &labels);
-                    }
-                })
-                .build();
-        };
-        gauge(
-            "aligner.kafka.lag",
-            "offsets between the delivered position and the end, by partition",
-            |stats| {
-                stats
-                    .lags()
-                    .into_iter()
-                    .filter_map(|found| {
-                        let labels = vec![
-                            KeyValue::new("topic", found.partition.topic.to_string()),
-                            KeyValue::new("partition", i64::from(found.partition.number)),
-                        ];
-                        Some((found.lag()?, labels))
-                    })
-                    .collect()
-            },
-        );
-        gauge(
-            "aligner.kafka.brokers_up",
-            "brokers that a client is connected to",
-            |stats| vec![(stats.state().brokers_up as u64, vec![])],
-        );
-        gauge(
-            "aligner.kafka.in_group",
-            "0 once the consumer has had no place in its group for a session's time, otherwise 1",
-            |stats| vec![(u64::from(!stats.is_out_of_group()), vec![])],
-        );
-        gauge(
-            "aligner.kafka.hanging_partitions",
-            "output partitions whose committed readers are held back by a transaction that hangs",
-            |stats| vec![(stats.figures().hanging as u64, vec![])],
-        );
-        self.observe_totals(meter);
-    }
-
-    /// What only rises.
-    fn observe_totals(self: &Arc<Self>, meter: &Meter) {
-        let counter =
-            |name: &'static str, description: &'static str, read: fn(&ClientStats) -> u64| {
-                let stats = Arc::downgrade(self);
-                meter
-                    .u64_observable_counter(name)
-                    .with_description(description)
-                    .with_callback(move |observer| {
-                        if let Some(stats) = stats.upgrade() {
-                            observer.observe(read(&stats), &[]);
-                        }
-                    })
-                    .build();
-            };
-        counter(
-            "aligner.kafka.request_timeouts",
-            "requests that brokers never answered",
-            |stats| stats.state().request_timeouts,
-        );
-        counter(
-            "aligner.kafka.rebalances",
-            "rebalances of the group",
-            |stats| stats.state().rebalances,
-        );
-        let stats = Arc::downgrade(self);
-        meter
-            .f64_observable_counter("aligner.kafka.paused.time")
-            .with_unit("s")
-            .with_description("time for which fetching was suspended")
-            .with_callback(move |observer| {
-                if let Some(stats) = stats.upgrade() {
-                    observer.observe(stats.paused().as_secs_f64(), &[]);
-                }
-            })
-            .build();
     }
 
     fn figures(&self) -> MutexGuard<'_, Figures> {
@@ -268,18 +132,7 @@ impl ClientStats {
         let figures = self.figures();
         let mut lags: Vec<_> = current
             .iter()
-            .filter_map(|tenure| {
-                let partition = &tenure.partition;
-                let delivered = figures.delivered.get(partition).copied();
-                let began = figures.begins.get(partition).copied();
-                Some(PartitionLag {
-                    partition: partition.clone(),
-                    position: delivered
-                        .max(began)
-                        .or_else(|| figures.starts.get(partition).copied()),
-                    end: *figures.ends.get(partition)?,
-                })
-            })
+            .filter_map(|tenure| figures.lag(&tenure.partition))
             .collect();
         lags.sort_by(|one, other| one.partition.cmp(&other.partition));
         lags
@@ -337,25 +190,8 @@ impl ClientStats {
         self.figures().counts.get(&end).copied().unwrap_or(0)
     }
 
-    /// How long fetching was suspended since the start.
-    fn paused(&self) -> Duration {
-        let figures = self.figures();
-        let going_on = figures
-            .paused_since
-            .map_or(Duration::ZERO, |since| since.elapsed());
-        figures.paused + going_on
-    }
-
     pub(crate) fn set_paused(&self, paused: bool) {
-        let mut figures = self.figures();
-        match (figures.paused_since, paused) {
-            (None, true) => figures.paused_since = Some(Instant::now()),
-            (Some(since), false) => {
-                figures.paused += since.elapsed();
-                figures.paused_since = None;
-            }
-            (None, false) | (Some(_), true) => {}
-        }
+        self.figures().set_paused(paused);
     }
 
     /// Our partitions whose ends the reports do not follow: all of them while fetching is suspended,
@@ -397,28 +233,21 @@ impl ClientStats {
 
     /// A new tenure starts from what is committed, whatever we delivered in an earlier one.
     pub(crate) fn forget(&self, partition: &Partition) {
-        let mut figures = self.figures();
-        figures.delivered.remove(partition);
-        figures.begins.remove(partition);
-        figures.ends.remove(partition);
-        figures.reported_ends.remove(partition);
-        figures.starts.remove(partition);
+        self.figures().forget(partition);
     }
 
     pub(crate) fn ended(&self, end: DeliveryEnd, took: Duration) {
-        let labels = [KeyValue::new("end", end.as_str())];
-        self.deliveries.add(1, &labels);
-        self.delivery_duration.record(took.as_secs_f64(), &labels);
+        self.instruments.ended(end, took);
         *self.figures().counts.entry(end).or_default() += 1;
     }
 
     pub(crate) fn fenced(&self, whose: &'static str) {
-        self.fenced.add(1, &[KeyValue::new("whose", whose)]);
+        self.instruments.fenced(whose);
     }
 
     /// A log was found cut or made anew.
     pub(crate) fn rewound(&self) {
-        self.rewinds.add(1, &[]);
+        self.instruments.rewound();
     }
 
     /// A client that begins to report.
@@ -437,46 +266,6 @@ impl ClientStats {
                 .note(state, join_state, partitions, Instant::now());
         }
         self.figures().take(client, report);
-    }
-}
-
-impl Figures {
-    fn take(&mut self, client: ClientId, report: Report) {
-        let brokers = report
-            .brokers
-            .into_iter()
-            .filter(|(_, broker)| broker.nodeid >= 0)
-            .map(|(id, broker)| {
-                let said = connections::BrokerReport {
-                    address: broker.nodename,
-                    is_up: broker.state == "UP",
-                    timeouts: broker.req_timeouts,
-                };
-                (id, said)
-            });
-        self.connections.report(client, brokers);
-        if let Some(group) = report.cgrp {
-            self.rebalances = group.rebalance_cnt;
-            for topic in report.topics.into_values() {
-                let name: Arc<str> = topic.topic.into();
-                for found in topic.partitions.into_values().filter(|p| p.partition >= 0) {
-                    let partition = Partition {
-                        topic: Arc::clone(&name),
-                        number: found.partition,
-                    };
-                    if found.lo_offset >= 0 {
-                        self.starts.insert(partition.clone(), found.lo_offset);
-                    }
-                    if found.ls_offset >= 0 {
-                        let end = found.ls_offset;
-                        // One that is said again may be old, and nothing to overrule an answer with.
-                        if self.reported_ends.insert(partition.clone(), end) != Some(end) {
-                            self.ends.insert(partition, end);
-                        }
-                    }
-                }
-            }
-        }
     }
 }
 

@@ -1,0 +1,122 @@
+//! The numbers themselves, and what a report changes in them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use aligner_pipeline::Partition;
+
+use super::{DeliveryEnd, PartitionLag};
+use crate::{
+    connections::{BrokerState, ClientId, Connections},
+    report::{PartitionReport, Report},
+};
+
+/// Numbers of both clients.
+#[derive(Debug, Default)]
+pub(super) struct Figures {
+    pub(super) ends: HashMap<Partition, i64>,
+    /// The ends that were reported last.
+    reported_ends: HashMap<Partition, i64>,
+    starts: HashMap<Partition, i64>,
+    /// Where our tenures began.
+    pub(super) begins: HashMap<Partition, i64>,
+    pub(super) delivered: HashMap<Partition, i64>,
+    pub(super) connections: Connections,
+    pub(super) rebalances: u64,
+    pub(super) asking_since: Option<Instant>,
+    pub(super) paused_since: Option<Instant>,
+    paused: Duration,
+    pub(super) hanging: usize,
+    pub(super) counts: BTreeMap<DeliveryEnd, u64>,
+}
+
+impl Figures {
+    /// Takes in a report.
+    pub(super) fn take(&mut self, client: ClientId, report: Report) {
+        let brokers = report
+            .brokers
+            .into_iter()
+            .filter(|(_, broker)| broker.nodeid >= 0)
+            .map(|(id, broker)| {
+                let said = BrokerState {
+                    address: broker.nodename,
+                    is_up: broker.state == "UP",
+                    timeouts: broker.req_timeouts,
+                };
+                (id, said)
+            });
+        self.connections.report(client, brokers);
+        // Only the consumer has a group, and knows where partitions begin and end.
+        let Some(group) = report.cgrp else {
+            return;
+        };
+        self.rebalances = group.rebalance_cnt;
+        for topic in report.topics.into_values() {
+            let name: Arc<str> = topic.topic.into();
+            for found in topic.partitions.into_values().filter(|p| p.partition >= 0) {
+                let partition = Partition {
+                    topic: Arc::clone(&name),
+                    number: found.partition,
+                };
+                self.take_partition(partition, &found);
+            }
+        }
+    }
+
+    fn take_partition(&mut self, partition: Partition, found: &PartitionReport) {
+        if found.lo_offset >= 0 {
+            self.starts.insert(partition.clone(), found.lo_offset);
+        }
+        if found.ls_offset >= 0 {
+            let end = found.ls_offset;
+            // One that is said again may be old, and nothing to overrule an answer with.
+            if self.reported_ends.insert(partition.clone(), end) != Some(end) {
+                self.ends.insert(partition, end);
+            }
+        }
+    }
+
+    /// How far behind a partition is, once its end is known.
+    pub(super) fn lag(&self, partition: &Partition) -> Option<PartitionLag> {
+        let delivered = self.delivered.get(partition).copied();
+        let began = self.begins.get(partition).copied();
+        Some(PartitionLag {
+            partition: partition.clone(),
+            position: delivered
+                .max(began)
+                .or_else(|| self.starts.get(partition).copied()),
+            end: *self.ends.get(partition)?,
+        })
+    }
+
+    /// What is known of a partition is of another tenure.
+    pub(super) fn forget(&mut self, partition: &Partition) {
+        self.delivered.remove(partition);
+        self.begins.remove(partition);
+        self.ends.remove(partition);
+        self.reported_ends.remove(partition);
+        self.starts.remove(partition);
+    }
+
+    pub(super) fn set_paused(&mut self, paused: bool) {
+        match (self.paused_since, paused) {
+            (None, true) => self.paused_since = Some(Instant::now()),
+            (Some(since), false) => {
+                self.paused += since.elapsed();
+                self.paused_since = None;
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+    }
+
+    /// How long fetching was suspended since the start.
+    pub(super) fn paused(&self) -> Duration {
+        let going_on = self
+            .paused_since
+            .map_or(Duration::ZERO, |since| since.elapsed());
+        self.paused + going_on
+    }
+}

@@ -1,0 +1,150 @@
+//! The metrics of the connection to Kafka.
+
+use std::{sync::Arc, time::Duration};
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Histogram, Meter},
+};
+
+use super::{ClientStats, DeliveryEnd};
+
+/// A value of a gauge, with its labels.
+type Reading = (u64, Vec<KeyValue>);
+
+/// What is counted and measured as it happens.
+#[derive(Debug)]
+pub(super) struct Instruments {
+    delivery_duration: Histogram<f64>,
+    deliveries: Counter<u64>,
+    fenced: Counter<u64>,
+    rewinds: Counter<u64>,
+}
+
+impl Instruments {
+    pub(super) fn new(meter: &Meter) -> Self {
+        Self {
+            delivery_duration: meter
+                .f64_histogram("aligner.kafka.delivery.duration")
+                .with_unit("s")
+                .with_description("time from the first output to the committed offsets")
+                .with_boundaries(vec![
+                    0.002, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+                ])
+                .build(),
+            deliveries: meter
+                .u64_counter("aligner.kafka.deliveries")
+                .with_description("deliveries by how they ended")
+                .build(),
+            fenced: meter
+                .u64_counter("aligner.kafka.fenced")
+                .with_description("transactional ids taken over, by whose: own or vanished")
+                .build(),
+            rewinds: meter
+                .u64_counter("aligner.kafka.rewinds")
+                .with_description("times that a log was found cut or made anew, and read again")
+                .build(),
+        }
+    }
+
+    pub(super) fn ended(&self, end: DeliveryEnd, took: Duration) {
+        let labels = [KeyValue::new("end", end.as_str())];
+        self.deliveries.add(1, &labels);
+        self.delivery_duration.record(took.as_secs_f64(), &labels);
+    }
+
+    pub(super) fn fenced(&self, whose: &'static str) {
+        self.fenced.add(1, &[KeyValue::new("whose", whose)]);
+    }
+
+    pub(super) fn rewound(&self) {
+        self.rewinds.add(1, &[]);
+    }
+}
+
+/// Lets `meter` observe what is counted and measured anyway, for as long as there are `stats`.
+pub(super) fn observe(stats: &Arc<ClientStats>, meter: &Meter) {
+    let gauge =
+        |name: &'static str, description: &'static str, read: fn(&ClientStats) -> Vec<Reading>| {
+            let stats = Arc::downgrade(stats);
+            meter
+                .u64_observable_gauge(name)
+                .with_description(description)
+                .with_callback(move |observer| {
+                    for (value, labels) in stats.upgrade().iter().flat_map(|stats| read(stats)) {
+                        observer.observe(value, &labels);
+                    }
+                })
+                .build();
+        };
+    gauge(
+        "aligner.kafka.lag",
+        "offsets between the delivered position and the end, by partition",
+        |stats| {
+            stats
+                .lags()
+                .into_iter()
+                .filter_map(|found| {
+                    let labels = vec![
+                        KeyValue::new("topic", found.partition.topic.to_string()),
+                        KeyValue::new("partition", i64::from(found.partition.number)),
+                    ];
+                    Some((found.lag()?, labels))
+                })
+                .collect()
+        },
+    );
+    gauge(
+        "aligner.kafka.brokers_up",
+        "brokers that a client is connected to",
+        |stats| vec![(stats.state().brokers_up as u64, vec![])],
+    );
+    gauge(
+        "aligner.kafka.in_group",
+        "0 once the consumer has had no place in its group for a session's time, otherwise 1",
+        |stats| vec![(u64::from(!stats.is_out_of_group()), vec![])],
+    );
+    gauge(
+        "aligner.kafka.hanging_partitions",
+        "output partitions whose committed readers are held back by a transaction that hangs",
+        |stats| vec![(stats.figures().hanging as u64, vec![])],
+    );
+    observe_totals(stats, meter);
+}
+
+/// What only rises.
+fn observe_totals(stats: &Arc<ClientStats>, meter: &Meter) {
+    let counter = |name: &'static str, description: &'static str, read: fn(&ClientStats) -> u64| {
+        let stats = Arc::downgrade(stats);
+        meter
+            .u64_observable_counter(name)
+            .with_description(description)
+            .with_callback(move |observer| {
+                if let Some(stats) = stats.upgrade() {
+                    observer.observe(read(&stats), &[]);
+                }
+            })
+            .build();
+    };
+    counter(
+        "aligner.kafka.request_timeouts",
+        "requests that brokers never answered",
+        |stats| stats.state().request_timeouts,
+    );
+    counter(
+        "aligner.kafka.rebalances",
+        "rebalances of the group",
+        |stats| stats.state().rebalances,
+    );
+    let stats = Arc::downgrade(stats);
+    meter
+        .f64_observable_counter("aligner.kafka.paused.time")
+        .with_unit("s")
+        .with_description("time for which fetching was suspended")
+        .with_callback(move |observer| {
+            if let Some(stats) = stats.upgrade() {
+                observer.observe(stats.figures().paused().as_secs_f64(), &[]);
+            }
+        })
+        .build();
+}
