@@ -202,49 +202,11 @@ impl DeliveryThread {
                     self.after_success(&chosen);
                     return Ok(ended);
                 }
-                End::Failed(Failure::Aborted(why)) => {
-                    tracing::info!(cause = %why, "delivery aborted, results are kept");
-                    if self.parts.transactional && self.may_lack_markers(&chosen) {
-                        self.left_open(&chosen);
-                    }
-                    self.aborted();
-                    // Partitions that left meanwhile explain it, and the rest can go at once.
-                    if self.split(&deliveries).0.len() == live.len() {
-                        return Err(DeliveryError::Aborted(why));
-                    }
-                    cause = why;
+                End::Failed(failure) => {
+                    cause = self.failed(failure, &chosen, &live, &deliveries, took)?;
                 }
-                End::Failed(Failure::Refused {
-                    delivery,
-                    output,
-                    cause,
-                }) => {
-                    self.batches.refused_alone();
-                    // What was refused is missing from the numbers that librdkafka gives to the
-                    // messages of a partition, and it finds that out in the next transaction.
-                    self.producer = None;
-                    return Err(DeliveryError::Refused {
-                        delivery: live[delivery],
-                        output,
-                        cause,
-                    });
-                }
-                End::Failed(Failure::RefusedTogether(why)) => {
-                    tracing::info!(cause = %why, "a batch was refused, sending one by one");
-                    self.producer = None;
-                    self.batches.refused_together(&chosen);
-                    cause = why;
-                }
-                End::Failed(Failure::Broken { cause: why, fenced }) => {
-                    tracing::warn!(cause = %why, fenced, "producer given up, nothing delivered");
-                    self.producer = None;
-                    self.left_open(&chosen);
-                    self.judge_fencing(fenced, took)?;
-                    return Err(DeliveryError::Aborted(why));
-                }
-                End::Failed(Failure::Stopped(why)) => return Err(DeliveryError::Stopped(why)),
-                End::Ambiguous { cause: why, fenced } => {
-                    tracing::warn!(cause = %why, fenced, "commit not answered, asking for offsets");
+                End::Ambiguous { cause, fenced } => {
+                    tracing::warn!(%cause, fenced, "commit not answered, asking for offsets");
                     let began = SystemTime::now().checked_sub(took).unwrap_or(UNIX_EPOCH);
                     self.producer = None;
                     self.judge_fencing(fenced, took)?;
@@ -259,13 +221,68 @@ impl DeliveryThread {
                         }
                         Settled::NotDelivered => {
                             self.left_open(&chosen);
-                            Err(DeliveryError::Aborted(why))
+                            Err(DeliveryError::Aborted(cause))
                         }
                     };
                 }
             }
         }
         Err(DeliveryError::Aborted(cause))
+    }
+
+    /// What follows from a failure that leaves nothing delivered: an error for the caller, or why the
+    /// same results are to be tried again at once. Of `deliveries`, `live` were `chosen`.
+    fn failed(
+        &mut self,
+        failure: Failure,
+        chosen: &Arc<Vec<Delivery>>,
+        live: &[usize],
+        deliveries: &[Delivery],
+        took: Duration,
+    ) -> Result<String, DeliveryError> {
+        match failure {
+            Failure::Aborted(cause) => {
+                tracing::info!(%cause, "delivery aborted, results are kept");
+                if self.parts.transactional && self.may_lack_markers(chosen) {
+                    self.left_open(chosen);
+                }
+                self.aborted();
+                // Partitions that left meanwhile explain it, and the rest can go at once.
+                if self.split(deliveries).0.len() == live.len() {
+                    return Err(DeliveryError::Aborted(cause));
+                }
+                Ok(cause)
+            }
+            Failure::Refused {
+                delivery,
+                output,
+                cause,
+            } => {
+                self.batches.refused_alone();
+                // What was refused is missing from the numbers that librdkafka gives to the
+                // messages of a partition, and it finds that out in the next transaction.
+                self.producer = None;
+                Err(DeliveryError::Refused {
+                    delivery: live[delivery],
+                    output,
+                    cause,
+                })
+            }
+            Failure::RefusedTogether(cause) => {
+                tracing::info!(%cause, "a batch was refused, sending one by one");
+                self.producer = None;
+                self.batches.refused_together(chosen);
+                Ok(cause)
+            }
+            Failure::Broken { cause, fenced } => {
+                tracing::warn!(%cause, fenced, "producer given up, nothing delivered");
+                self.producer = None;
+                self.left_open(chosen);
+                self.judge_fencing(fenced, took)?;
+                Err(DeliveryError::Aborted(cause))
+            }
+            Failure::Stopped(cause) => Err(DeliveryError::Stopped(cause)),
+        }
     }
 
     fn producer(&self) -> &ProducerThread {
