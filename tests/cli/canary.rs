@@ -6,7 +6,7 @@ use aligner_tests::{
     client::Outgoing,
     collector::Collector,
     command::call_with,
-    completions::{Completions, MODEL},
+    completions::Completions,
     connector::Connector,
     events,
     kafka::Kafka,
@@ -80,16 +80,13 @@ fn no_text_of_users_reaches_logs_metrics_or_traces_even_at_the_most_talkative_le
     let collector = Collector::start();
     let server = Completions::start();
     server.fail_on("POISON", 400);
-    let mut story = Story::new(Kafka::shared(), "canary", 1);
-    story.config = story
-        .config
-        .clone()
-        .set(&["aligner", "model"], "remote")
-        .set(&["aligner", "remote", "url"], server.url())
-        .set(&["aligner", "remote", "model"], MODEL)
-        .set(&["aligner", "remote", "api_key"], "secretcanary")
-        .set(&["telemetry", "log_level"], "trace")
-        .set(&["telemetry", "otlp_endpoint"], collector.url());
+    let story = Story::new(Kafka::shared(), "canary", 1).with(|config| {
+        config
+            .corrected_by(&server)
+            .set(&["aligner", "remote", "api_key"], "secretcanary")
+            .set(&["telemetry", "log_level"], "trace")
+            .set(&["telemetry", "otlp_endpoint"], collector.url())
+    });
     story.oracle.send(records());
     let mut connector = Connector::ready(&story.name, &story.config);
     story.oracle.settled(LIMIT);
