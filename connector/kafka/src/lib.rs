@@ -29,6 +29,7 @@ mod delivery_thread;
 mod ends;
 mod fault;
 mod fetching;
+mod given_properties;
 mod handoff;
 mod hanging;
 mod lookout;
@@ -62,10 +63,10 @@ mod verdict;
 
 pub use connect::{Connected, connect};
 pub use fault::Fault;
+pub use given_properties::{is_secret, is_unknown, named_values, property_fault};
 pub use missing_topics::MissingTopics;
 pub use mock::{MockBroker, MockError};
 pub use preflight::StartError;
-pub use properties::{is_secret, is_unknown, named_values, property_fault};
 pub use settings::{
     Connection, DeliveryGuarantee, KafkaSettings, Problem, StartFrom, TopicSettings,
     default_group_id, is_topic_name, problems,

@@ -4,7 +4,7 @@
 //! dump leaves out those without a value, such as `sasl.password`. So what is compared with is a list of
 //! those that people set.
 
-use crate::properties::{NAMED_VALUES, REFUSED};
+use crate::given_properties::{NAMED_VALUES, REFUSED};
 
 /// Properties of Java clients, by how they begin, and what is used here instead.
 const OF_JAVA: [(&str, &str); 5] = [

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{bootstrap, fault::Fault, fetching::SUSPEND_AFTER, properties};
+use crate::{bootstrap, fault::Fault, fetching::SUSPEND_AFTER, given_properties};
 
 /// The section `kafka`.
 #[derive(Clone)]
@@ -343,7 +343,7 @@ pub fn problems(name: &str, kafka: &KafkaSettings, topics: &TopicSettings) -> Ve
         );
     }
     found.extend(topic_problems(topics));
-    found.extend(properties::problems(kafka));
+    found.extend(given_properties::problems(kafka));
     found
 }
 
@@ -423,7 +423,7 @@ impl fmt::Debug for KafkaSettings {
             .field("start_from", &self.start_from)
             .field("instance_id", &self.instance_id)
             .field("group_id", &self.group_id)
-            .field("properties", &properties::Redacted(&self.properties))
+            .field("properties", &given_properties::Redacted(&self.properties))
             .field("session_timeout_ms", &self.session_timeout_ms)
             .field("heartbeat_interval_ms", &self.heartbeat_interval_ms)
             .field("transaction_timeout_ms", &self.transaction_timeout_ms)
