@@ -1,0 +1,238 @@
+//! What is to be done about outputs that were not written.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{error::RDKafkaErrorCode, producer::Producer};
+
+use super::attempt::Attempt;
+use crate::{
+    native::{self, TransactionError},
+    reports::Undelivered,
+    transaction::{WriteFailure, stopping_cause},
+};
+
+/// How long looks at topics that did not take their outputs may take together.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Looks that must all miss an output topic before it counts as gone.
+const ABSENCE_LOOKS: u32 = 3;
+/// Between two of them.
+const ABSENCE_PAUSE: Duration = Duration::from_millis(500);
+
+impl Attempt<'_> {
+    /// Sorts reports by what is to be done. `exact` tells whether a refusal can only mean the
+    /// very output that it was reported for.
+    pub(super) fn judge(&self, undelivered: &[Undelivered], exact: bool) -> WriteFailure {
+        for failed in undelivered {
+            match failed.code {
+                RDKafkaErrorCode::MessageSizeTooLarge
+                | RDKafkaErrorCode::MessageBatchTooLarge
+                | RDKafkaErrorCode::InvalidRecord => {
+                    return if exact {
+                        self.refused(failed.index, failed.code)
+                    } else {
+                        WriteFailure::RefusedTogether(failed.code.to_string())
+                    };
+                }
+                // What the others are told that were in a batch with one that is not valid.
+                RDKafkaErrorCode::InvalidDifferentRecord => {
+                    return WriteFailure::RefusedTogether(failed.code.to_string());
+                }
+                RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::InvalidTopic => {
+                    return self.absent(self.topic_of(failed.index), failed.code);
+                }
+                RDKafkaErrorCode::TopicAuthorizationFailed => {
+                    return WriteFailure::Lasting(format!(
+                        "this user may not write to topic \"{}\"; allow WRITE and DESCRIBE on it",
+                        self.topic_of(failed.index)
+                    ));
+                }
+                _ => {}
+            }
+        }
+        let told = undelivered.iter().find(|failed| failed.says_why());
+        let code = told
+            .map(|failed| failed.code)
+            // What is thrown away does not say why; the transaction that failed with it does.
+            .or_else(|| self.failure().map(|error| error.code))
+            .or(undelivered.first().map(|failed| failed.code))
+            .unwrap_or(RDKafkaErrorCode::Fail);
+        match stopping_cause(code) {
+            // The transaction was refused as a whole; for which topic, only librdkafka's log says.
+            Some(_) if code == RDKafkaErrorCode::TopicAuthorizationFailed => {
+                WriteFailure::Lasting(format!(
+                    "this user may not write to one of the topics {}; allow WRITE and DESCRIBE on \
+                     each of them",
+                    self.topics()
+                ))
+            }
+            Some(cause) => WriteFailure::Lasting(cause.to_owned()),
+            None if code == RDKafkaErrorCode::InvalidTimestamp => WriteFailure::Passing(format!(
+                "the broker finds this machine's clock wrong ({code}); set it right, or look at \
+                 the output topics' message.timestamp.after.max.ms"
+            )),
+            None => WriteFailure::Passing(format!("outputs were not delivered: {code}")),
+        }
+    }
+
+    fn refused(&self, index: usize, code: RDKafkaErrorCode) -> WriteFailure {
+        let (delivery, output) = self.locate(index);
+        let found = &self.deliveries[delivery].outputs[output];
+        let bytes = found.value.as_ref().map_or(0, |value| value.len())
+            + found.key.as_ref().map_or(0, |key| key.len());
+        let topic = self.outlet.topic(found.kind);
+        let cause = match code {
+            RDKafkaErrorCode::InvalidRecord => format!(
+                "topic \"{topic}\" does not take this record ({code}); its broker validates records, \
+                 as by a schema, and its log says what is wrong"
+            ),
+            // Larger than a whole segment may be.
+            RDKafkaErrorCode::MessageBatchTooLarge => format!(
+                "topic \"{topic}\" does not take a record of {bytes} bytes ({code}); raise its \
+                 segment.bytes"
+            ),
+            _ => format!(
+                "topic \"{topic}\" does not take a record of {bytes} bytes ({code}); raise its \
+                 max.message.bytes"
+            ),
+        };
+        WriteFailure::Refused {
+            delivery,
+            output,
+            cause,
+        }
+    }
+
+    /// Which topics did not take their outputs, and what the brokers say about them: a topic that
+    /// was deleted is waited for by the client in silence.
+    pub(super) fn unacknowledged(&self, indexes: &[usize]) -> WriteFailure {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for index in indexes {
+            *counts.entry(self.topic_of(*index)).or_default() += 1;
+        }
+        let looks_end = Instant::now() + LOOK_TIMEOUT;
+        let mut is_missing = false;
+        let topics: Vec<_> = counts
+            .iter()
+            .map(|(topic, count)| {
+                let left = looks_end.saturating_duration_since(Instant::now());
+                let remark = match self.look_at(topic, left) {
+                    Some(Flaw::Missing) => {
+                        is_missing = true;
+                        ", which is not there: create it".to_owned()
+                    }
+                    Some(Flaw::Other(remark)) => format!(", {remark}"),
+                    None => String::new(),
+                };
+                format!("{count} of topic \"{topic}\"{remark}")
+            })
+            .collect();
+        let cause = format!(
+            "outputs were not acknowledged in time: {}",
+            topics.join("; ")
+        );
+        if is_missing {
+            WriteFailure::Passing(cause)
+        } else {
+            WriteFailure::Unacknowledged(cause)
+        }
+    }
+
+    /// What is to be done about a topic that the client takes to be gone. A single answer without it is
+    /// enough for that, and a broker that has just started may give one: brokers are asked again. This
+    /// client may go on to miss the topic for half a minute; the one that replaces it after a few aborts
+    /// does not.
+    fn absent(&self, topic: &str, code: RDKafkaErrorCode) -> WriteFailure {
+        // A name that no topic can have is not looked for.
+        let looks = match code {
+            RDKafkaErrorCode::InvalidTopic => 0,
+            _ => ABSENCE_LOOKS,
+        };
+        for look in 0..looks {
+            if look > 0 {
+                thread::sleep(ABSENCE_PAUSE);
+            }
+            let left = self
+                .write_deadline
+                .saturating_duration_since(Instant::now());
+            let seen = self.look_at(topic, left.min(LOOK_TIMEOUT));
+            if !matches!(seen, Some(Flaw::Missing)) {
+                return WriteFailure::Passing(format!(
+                    "output topic \"{topic}\" was not there for a moment ({code})"
+                ));
+            }
+        }
+        WriteFailure::Lasting(format!(
+            "output topic \"{topic}\" is not there ({code}); create it, then start again"
+        ))
+    }
+
+    /// What brokers find wrong with a topic; nothing, where none answers in time.
+    fn look_at(&self, topic: &str, timeout: Duration) -> Option<Flaw> {
+        let client = self.outlet.producer.client();
+        let metadata = client.fetch_metadata(Some(topic), timeout).ok()?;
+        let found = metadata.topics().iter().find(|t| t.name() == topic)?;
+        if let Some(error) = found.error() {
+            return Some(match RDKafkaErrorCode::from(error) {
+                RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
+                    Flaw::Missing
+                }
+                other => Flaw::Other(other.to_string()),
+            });
+        }
+        let leaderless = found.partitions().iter().filter(|p| p.leader() < 0).count();
+        (leaderless > 0).then(|| {
+            Flaw::Other(format!(
+                "which has {leaderless} partitions without a leader"
+            ))
+        })
+    }
+
+    /// What failed the open transaction, if anything did.
+    fn failure(&self) -> Option<TransactionError> {
+        if self.outlet.parts.transactional {
+            native::transaction_failure(self.outlet.producer.client())
+        } else {
+            None
+        }
+    }
+
+    /// The topics of all outputs, each once.
+    fn topics(&self) -> String {
+        let topics: BTreeSet<_> = self
+            .outputs()
+            .map(|output| self.outlet.topic(output.kind))
+            .collect();
+        let quoted: Vec<_> = topics.iter().map(|topic| format!("\"{topic}\"")).collect();
+        quoted.join(", ")
+    }
+
+    /// The topic of the output with this index.
+    fn topic_of(&self, index: usize) -> &str {
+        let (delivery, output) = self.locate(index);
+        self.outlet
+            .topic(self.deliveries[delivery].outputs[output].kind)
+    }
+
+    /// Which output has this index, counted over all deliveries.
+    fn locate(&self, mut index: usize) -> (usize, usize) {
+        for (number, delivery) in self.deliveries.iter().enumerate() {
+            if index < delivery.outputs.len() {
+                return (number, index);
+            }
+            index -= delivery.outputs.len();
+        }
+        unreachable!("labels are given to outputs of these deliveries only")
+    }
+}
+
+/// What is wrong with an output topic.
+enum Flaw {
+    Missing,
+    Other(String),
+}
