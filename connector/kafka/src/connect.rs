@@ -19,11 +19,11 @@ use tokio::sync::oneshot;
 use crate::{
     absence::Absence,
     consumer_thread::ConsumerThread,
-    context::Listener,
     delivery_thread::DeliveryThread,
     ends::Ends,
     handoff::Handoff,
     hanging::Watch,
+    listener::Listener,
     lookout::Lookout,
     membership::Membership,
     outlet::OutletParts,

@@ -21,13 +21,13 @@ use rdkafka::{
 };
 
 use crate::{
-    context::RepeatFilter,
     course::{self, Place},
     fetching::{Fetching, Step},
     handoff::record_bytes,
     membership::{self, Membership},
     native,
     rejection::Rejection,
+    repeats::RepeatFilter,
     unreadable,
 };
 

@@ -24,11 +24,11 @@ use tokio::sync::{mpsc, oneshot};
 use self::settling::Settled;
 use crate::{
     batching::Batches,
-    context::RepeatFilter,
     handoff::Handoff,
     outlet::OutletParts,
     producer_thread::{NoProducer, ProducerThread},
     recovery::Fencings,
+    repeats::RepeatFilter,
     stats::DeliveryEnd,
     transaction::{End, EndedAgain, Failure},
     unended::Unended,
@@ -485,7 +485,7 @@ mod tests {
     use super::*;
     use crate::{
         Connection, DeliveryGuarantee, MockBroker, StartFrom, absence::Absence,
-        client_errors_tests, consumer_thread::ConsumerThread, context::Listener,
+        client_errors_tests, consumer_thread::ConsumerThread, listener::Listener,
         membership::Membership, properties, start_position::Beginning, stats::ClientStats,
         tenure::Tenures,
     };

@@ -33,9 +33,9 @@ use rdkafka::{
 use tokio::sync::oneshot;
 
 use crate::{
-    context::Listener,
     course::{Courses, Place, Step},
     handoff::Handoff,
+    listener::Listener,
     start_position::{self, Beginning, Positions},
     stats::ClientStats,
     tenure::Tenures,

@@ -24,7 +24,7 @@ use self::attempt::Attempt;
 use crate::{
     batching::Batching,
     consumer_thread::ConsumerHandle,
-    context::Listener,
+    listener::Listener,
     native::{self, TransactionError},
     recovery::Phase,
     reports::{Reports, Tally},

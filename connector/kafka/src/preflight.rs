@@ -22,9 +22,10 @@ use rdkafka::{
 use thiserror::Error;
 
 use crate::{
-    context::{ClientFault, Listener, RepeatFilter},
+    listener::{ClientFault, Listener},
     missing_topics::MissingTopics,
     properties,
+    repeats::RepeatFilter,
     settings::Connection,
     start_position::Found,
     topics,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
 
-use crate::context::ClientFault;
+use crate::listener::ClientFault;
 
 /// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);

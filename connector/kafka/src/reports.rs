@@ -15,7 +15,7 @@ use rdkafka::{
     producer::{DeliveryResult, ProducerContext},
 };
 
-use crate::context::Listener;
+use crate::listener::Listener;
 
 /// How long the cause of a failure is waited for once its consequences are known: librdkafka throws
 /// messages away when a transaction has failed, and may never say of which message it was.

@@ -31,7 +31,7 @@ use rdkafka::{
 };
 
 use crate::{
-    context::Listener,
+    listener::Listener,
     native,
     preflight::Looker,
     properties,
