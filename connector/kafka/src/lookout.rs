@@ -60,7 +60,7 @@ pub(crate) struct LogEnds(BaseConsumer<Quiet>);
 impl LogEnds {
     /// Ends as a reader with this `isolation.level` sees them.
     pub(crate) fn seen_with(isolation: &str, connection: &Connection) -> KafkaResult<Self> {
-        let mut config = properties::preflight(connection);
+        let mut config = properties::looker(connection);
         config
             .remove("group.id")
             .set("isolation.level", isolation)

@@ -116,7 +116,7 @@ impl<'a> Preflight<'a> {
         connection: &'a Connection,
         given_up: Arc<AtomicBool>,
     ) -> Result<Self, StartError> {
-        let mut config = properties::preflight(connection);
+        let mut config = properties::looker(connection);
         config.set_log_level(RDKafkaLogLevel::Info);
         let looker = Looker(Listener::new("preflight", None, &config));
         let client = BaseConsumer::from_config_and_context(&config, looker)

@@ -149,8 +149,8 @@ pub(crate) fn successor(connection: &Connection, transactional_id: &str) -> Clie
     with_given(config, connection)
 }
 
-/// Properties of a client that only looks, before anything else is started.
-pub(crate) fn preflight(connection: &Connection) -> ClientConfig {
+/// Properties of a client that only looks.
+pub(crate) fn looker(connection: &Connection) -> ClientConfig {
     let mut config = common(connection);
     config
         .set("group.id", &connection.group_id)

@@ -127,7 +127,7 @@ impl Successor {
         stats: Arc<ClientStats>,
         closing: Arc<AtomicBool>,
     ) -> KafkaResult<Self> {
-        let mut config = properties::preflight(&connection);
+        let mut config = properties::looker(&connection);
         config.set_log_level(RDKafkaLogLevel::Error);
         let looker = Looker(Listener::new("successor", None, &config));
         let client = BaseConsumer::from_config_and_context(&config, looker)?;

@@ -26,7 +26,7 @@ pub async fn create(
     connection: &Connection,
     topics: &[(&str, i32)],
 ) -> Result<Vec<String>, StartError> {
-    let mut config = properties::preflight(connection);
+    let mut config = properties::looker(connection);
     config.set_log_level(RDKafkaLogLevel::Error);
     let admin: AdminClient<DefaultClientContext> = config
         .create()

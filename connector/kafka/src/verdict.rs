@@ -66,7 +66,7 @@ pub(crate) fn without_pending(
     targets: &[(Partition, i64)],
 ) -> KafkaResult<TopicPartitionList> {
     // It does not ask for stable offsets.
-    let mut config = properties::preflight(connection);
+    let mut config = properties::looker(connection);
     config.set_log_level(RDKafkaLogLevel::Emerg);
     let client: BaseConsumer = BaseConsumer::from_config(&config)?;
     committed(&client, targets, QUESTION_TIMEOUT)
