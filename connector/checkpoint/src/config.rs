@@ -1,16 +1,16 @@
 //! What a checkpoint's `config.json` says about the decoder, as plain numbers and switches.
 //!
 //! One [`Config`] describes every family: Llama 2 and 3, Mistral, Ministral, Qwen2, Qwen3, Gemma 1,
-//! 2 and 3 (text). What a file leaves out is what the family's class in transformers takes for it,
-//! see [`Defaults`]. A value that would change the output and is not implemented is an error, never
-//! ignored.
+//! 2 and 3 (text), Phi-3 and 4. What a file leaves out is what the family's class in transformers
+//! takes for it, see [`Defaults`]. A value that would change the output and is not implemented is an
+//! error, never ignored.
 //!
 //! Absent: encoders, mixtures of experts, vision towers.
 
 use crate::{
     CheckpointError, Json, Rope,
     family::{self, Defaults},
-    rotation::rotation,
+    rotation::Rotations,
 };
 
 /// The decoder's shape and switches.
@@ -48,6 +48,8 @@ pub struct Config {
     pub out_bias: bool,
     /// The products of the feed-forward part have.
     pub mlp_bias: bool,
+    /// Queries, keys and values are one tensor, and so are gate and up.
+    pub fused: bool,
     /// Queries and keys are normalised per head before the rotation.
     pub qk_norm: bool,
     /// Norm weights are stored as their difference from one.
@@ -185,6 +187,8 @@ impl Reader<'_> {
         let count = json.size_or("num_hidden_layers", self.defaults.layers)?;
         let context = json.size_or("max_position_embeddings", self.defaults.context)?;
         let (layers, ropes) = self.layers(count, head, context)?;
+        let made_for = ropes.iter().filter_map(|rope| rope.context);
+        let context = made_for.fold(context, usize::min);
         let query_scale = match self.family {
             "gemma2" | "gemma3" | "gemma3_text" => {
                 json.number_or("query_pre_attn_scalar", 256.0)?.powf(-0.5)
@@ -202,7 +206,7 @@ impl Reader<'_> {
             Ok(cap.filter(|_| applied).map(|cap| cap as f32))
         };
         // The classes of the others do not read it.
-        let attention_bias = !matches!(self.family, "mistral" | "ministral" | "qwen2")
+        let attention_bias = !matches!(self.family, "mistral" | "ministral" | "qwen2" | "phi3")
             && json.flag_or("attention_bias", false)?;
         Ok(Config {
             family: self.family.to_owned(),
@@ -213,14 +217,15 @@ impl Reader<'_> {
             head,
             vocab: json.size_or("vocab_size", self.defaults.vocab)?,
             context,
-            epsilon: json.number_or("rms_norm_eps", 1e-6)?,
+            epsilon: json.number_or("rms_norm_eps", self.defaults.epsilon)?,
             activation: self.activation()?,
             layers,
             ropes,
-            tied: json.flag_or("tie_word_embeddings", self.gemma)?,
+            tied: json.flag_or("tie_word_embeddings", self.defaults.tied)?,
             qkv_bias: attention_bias || self.family == "qwen2",
             out_bias: attention_bias,
             mlp_bias: self.family == "llama" && json.flag_or("mlp_bias", false)?,
+            fused: self.family == "phi3",
             qk_norm: self.family == "qwen3" || gemma3,
             norm_offset: self.gemma,
             post_norms: gemma2 || gemma3,
@@ -278,14 +283,19 @@ impl Reader<'_> {
         let sliding = self.sliding(count)?;
         let window = self.window()?;
         let gemma3 = self.family.starts_with("gemma3");
-        let rope = |layer_type| rotation(self.json, layer_type, head, context);
+        let rotations = Rotations {
+            json: self.json,
+            defaults: &self.defaults,
+            head,
+            context,
+        };
         let ropes = if gemma3 {
             vec![
-                rope(Some("full_attention"))?,
-                rope(Some("sliding_attention"))?,
+                rotations.of(Some("full_attention"))?,
+                rotations.of(Some("sliding_attention"))?,
             ]
         } else {
-            vec![rope(None)?]
+            vec![rotations.of(None)?]
         };
         let layers = sliding
             .into_iter()
@@ -301,7 +311,7 @@ impl Reader<'_> {
     fn window(&self) -> Result<Option<usize>, CheckpointError> {
         let absent = !self.json.mentions("sliding_window");
         let window = self.json.optional_size("sliding_window")?;
-        Ok(window.or(absent.then_some(family::WINDOW)))
+        Ok(window.or(self.defaults.window.filter(|_| absent)))
     }
 
     /// Which layers look through a window.
@@ -314,7 +324,8 @@ impl Reader<'_> {
             return Ok(vec![false; count]);
         }
         // transformers takes a Mistral that has these for a Ministral, which differs in nothing else.
-        if let Some(types) = json.get("layer_types") {
+        let types = json.get("layer_types").filter(|_| self.family != "phi3");
+        if let Some(types) = types {
             let types = types
                 .as_array()
                 .filter(|types| types.len() == count)
@@ -330,7 +341,7 @@ impl Reader<'_> {
         }
         Ok(match self.family {
             // A window, if any, is everywhere.
-            "mistral" | "ministral" => vec![true; count],
+            "mistral" | "ministral" | "phi3" => vec![true; count],
             "gemma2" => (0..count).map(|layer| layer % 2 == 0).collect(),
             "gemma3" | "gemma3_text" => {
                 let pattern = json.size_or("sliding_window_pattern", 6)?;

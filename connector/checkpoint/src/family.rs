@@ -5,9 +5,9 @@
 
 /// Values of `model_type` that are read, and what becomes of others.
 pub(crate) const SUPPORTED: &str = "llama, mistral, ministral, qwen2, qwen3, gemma, gemma2, \
-    gemma3, gemma3_text; serve others elsewhere, and set aligner.model: remote";
+    gemma3, gemma3_text, phi3; serve others elsewhere, and set aligner.model: remote";
 
-/// Keys that a layer with a window sees; the same in every family that has windows.
+/// Keys that a layer with a window sees; the same in every family whose class names a number.
 pub const WINDOW: usize = 4096;
 
 /// Where Gemma 2 caps the scores of attention.
@@ -28,6 +28,15 @@ pub(crate) struct Defaults {
     pub(crate) head: Option<usize>,
     pub(crate) vocab: usize,
     pub(crate) context: usize,
+    /// Of a class that knows no scaled rotation but LongRoPE, and may rotate a part of each head: the
+    /// context that LongRoPE began with.
+    pub(crate) longrope: Option<usize>,
+    pub(crate) epsilon: f64,
+    pub(crate) tied: bool,
+    /// What frequencies are powers of; of global layers where the local ones have others.
+    pub(crate) theta: f64,
+    /// Keys that a layer with a window sees; there is no such layer if `None`.
+    pub(crate) window: Option<usize>,
     pub(crate) eos: Option<u32>,
 }
 
@@ -43,6 +52,11 @@ impl Defaults {
             head: None,
             vocab: 32_000,
             context: 2048,
+            longrope: None,
+            epsilon: 1e-6,
+            tied: false,
+            theta: 1e4,
+            window: Some(WINDOW),
             eos: Some(2),
         };
         let qwen2 = Self {
@@ -62,7 +76,9 @@ impl Defaults {
             head: Some(256),
             vocab: 256_000,
             context: 8192,
+            tied: true,
             eos: Some(1),
+            ..llama
         };
         Some(match family {
             "llama" => llama,
@@ -89,9 +105,199 @@ impl Defaults {
             "gemma3" | "gemma3_text" => Self {
                 vocab: 262_208,
                 context: 131_072,
+                theta: 1e6,
                 ..gemma2
+            },
+            "phi3" => Self {
+                hidden: 3072,
+                ffn: 8192,
+                vocab: 32_064,
+                context: 4096,
+                longrope: Some(4096),
+                epsilon: 1e-5,
+                window: None,
+                eos: Some(32_000),
+                ..llama
             },
             _ => return None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::{Config, Json, Rope};
+
+    fn read(json: &Value) -> Result<Config, String> {
+        Json::of("config.json", json)
+            .and_then(|json| Config::read(&json))
+            .map_err(|error| error.to_string())
+    }
+
+    fn config(json: Value) -> Config {
+        read(&json).expect("valid")
+    }
+
+    /// What `changes` make of a valid file is refused so.
+    fn refused(base: &Value, changes: &[(&str, Value)]) -> String {
+        let mut json = base.clone();
+        for (key, value) in changes {
+            json[*key] = value.clone();
+        }
+        let error = read(&json).expect_err("it is refused");
+        error
+            .strip_prefix("config.json: ")
+            .expect("its file")
+            .to_owned()
+    }
+
+    #[test]
+    fn what_a_file_of_phi_3_leaves_out_is_what_its_class_takes() {
+        let phi = config(json!({"model_type": "phi3"}));
+        assert_eq!((phi.hidden, phi.ffn, phi.vocab), (3072, 8192, 32_064));
+        assert_eq!((phi.heads, phi.kv_heads, phi.head), (32, 32, 96));
+        assert_eq!((phi.layers.len(), phi.context), (32, 4096));
+        assert_eq!((phi.epsilon, &phi.eos[..]), (1e-5, &[32_000][..]));
+        assert!(phi.fused && !phi.tied && !phi.qkv_bias && !phi.mlp_bias);
+        assert_eq!(phi.layers[0].window, None);
+        assert_eq!(phi.ropes, [Rope::plain(1e4, 96)]);
+        let phi = config(json!({"model_type": "phi3", "sliding_window": 7,
+            "layer_types": ["full_attention"], "attention_bias": true, "mlp_bias": true}));
+        assert!(phi.layers.iter().all(|layer| layer.window == Some(7)));
+        assert!(
+            !phi.qkv_bias && !phi.out_bias && !phi.mlp_bias,
+            "it reads neither"
+        );
+    }
+
+    #[test]
+    fn phi_3_rotates_as_much_of_a_head_as_the_file_says() {
+        let rope = |more: Value| {
+            let mut json = json!({"model_type": "phi3", "hidden_size": 64,
+                "num_attention_heads": 4});
+            for (key, value) in more.as_object().expect("an object") {
+                json[key] = value.clone();
+            }
+            config(json).ropes.remove(0)
+        };
+        let three_quarters = rope(json!({"partial_rotary_factor": 0.75}));
+        let mut expected = Rope::plain(1e4, 12).frequencies;
+        expected.extend([0.0; 2]);
+        assert_eq!(three_quarters.frequencies, expected);
+        assert_eq!(three_quarters.rotated, 6);
+        for object in ["rope_scaling", "rope_parameters"] {
+            let plain = rope(json!({"partial_rotary_factor": 0.75, object: {"type": "default"}}));
+            assert_eq!(plain, three_quarters, "{object}");
+            let within = json!({"type": "default", "partial_rotary_factor": 0.75});
+            let inner = rope(json!({"partial_rotary_factor": 0.5, object: within}));
+            assert_eq!(inner, three_quarters, "{object}");
+        }
+    }
+
+    const SHORT: [f32; 2] = [1.0, 2.0];
+
+    fn longrope() -> Value {
+        json!({"model_type": "phi3", "hidden_size": 8, "num_attention_heads": 2,
+            "max_position_embeddings": 16_384, "original_max_position_embeddings": 1024,
+            "rope_scaling": {"type": "longrope", "short_factor": SHORT, "long_factor": [3, 4]}})
+    }
+
+    #[test]
+    fn longrope_is_that_of_short_texts_as_long_as_the_context_is_that_of_them() {
+        let phi = config(longrope());
+        assert_eq!(phi.context, 1024);
+        let rope = &phi.ropes[0];
+        assert_eq!(rope.frequencies, [1.0, 1.0 / (2.0 * 100.0)]);
+        // √(1 + ln 16 / ln 1024)
+        assert!((rope.magnitude - 1.4_f32.sqrt()).abs() < 1e-6);
+        for kind in ["su", "yarn", "longrope"] {
+            for key in ["type", "rope_type"] {
+                let mut json = longrope();
+                json["rope_scaling"] = json!({key: kind, "short_factor": SHORT,
+                    "long_factor": [3, 4], "original_max_position_embeddings": 77});
+                let named = config(json);
+                assert_eq!(
+                    (&named.ropes, named.context),
+                    (&phi.ropes, 1024),
+                    "{key} {kind}"
+                );
+            }
+        }
+        let mut json = longrope();
+        json["rope_scaling"]["factor"] = json!(1.0);
+        assert_eq!(config(json.clone()).ropes[0].magnitude, 1.0);
+        json["rope_scaling"]["attention_factor"] = json!(1.25);
+        assert_eq!(config(json.clone()).ropes[0].magnitude, 1.25);
+        json["max_position_embeddings"] = json!(512);
+        assert_eq!(config(json.clone()).context, 512);
+        // Where the file does not say, the class does, and what stands within does not count.
+        json.as_object_mut()
+            .expect("an object")
+            .remove("original_max_position_embeddings");
+        json["max_position_embeddings"] = json!(131_072);
+        json["rope_scaling"]["original_max_position_embeddings"] = json!(77);
+        assert_eq!(config(json).context, 4096);
+    }
+
+    #[test]
+    fn the_inner_original_context_of_longrope_counts_but_for_phi_3() {
+        let mut json = longrope();
+        json["model_type"] = json!("llama");
+        assert_eq!(config(json.clone()).context, 1024);
+        assert_eq!(config(json.clone()).ropes, config(longrope()).ropes);
+        json["original_max_position_embeddings"] = json!(null);
+        json["rope_scaling"]["original_max_position_embeddings"] = json!(2048);
+        assert_eq!(config(json).context, 2048);
+    }
+
+    #[test]
+    fn rotations_that_phi_3_does_not_have_are_refused_by_key() {
+        let scaling = |key: &str, value: Value| {
+            let mut scaling = longrope()["rope_scaling"].clone();
+            scaling[key] = value;
+            [("rope_scaling", scaling)]
+        };
+        let list = "must be a list of 2 numbers above 0, one for each frequency";
+        for (key, value) in [
+            ("short_factor", json!([1.0])),
+            ("short_factor", json!([1.0, 0.0])),
+            ("short_factor", json!([1.0, "2"])),
+            ("short_factor", json!(2)),
+            ("long_factor", json!([1.0, 2.0, 3.0])),
+            ("long_factor", json!(null)),
+        ] {
+            let error = refused(&longrope(), &scaling(key, value));
+            assert_eq!(error, format!("rope_scaling.{key} {list}"));
+        }
+        for kind in ["linear", "dynamic", "llama3"] {
+            assert_eq!(
+                refused(&longrope(), &scaling("type", json!(kind))),
+                format!(
+                    "rope_scaling.type = \"{kind}\" is not supported; supported: default, longrope"
+                )
+            );
+        }
+        let original = [("original_max_position_embeddings", json!(1))];
+        assert!(refused(&longrope(), &original).contains("is 1; it must be a number above 1"));
+        for (factor, rotated) in [(0.0, 0), (0.1, 0), (1.5, 6), (0.75, 3)] {
+            assert_eq!(
+                refused(&longrope(), &[("partial_rotary_factor", json!(factor))]),
+                format!(
+                    "partial_rotary_factor is {factor}, which rotates {rotated} of the 4 components \
+                     of a head; it must be an even number of them, 2 at least"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn relatives_of_a_family_that_are_others_are_refused_by_name() {
+        for family in ["phi", "phi3small", "phimoe", "phi3_v", "phi4mm"] {
+            let error = refused(&json!({"model_type": family}), &[]);
+            let expected = format!("model_type = \"{family}\" is not supported; supported: llama,");
+            assert!(error.starts_with(&expected), "{error}");
+        }
     }
 }

@@ -12,25 +12,34 @@ pub struct Rope {
     pub theta: f64,
     /// What scales them, as `rope_type` calls it.
     pub scaling: Option<&'static str>,
-    /// One for each pair of components, scaled.
+    /// One for each pair of components, scaled; 0 for those that are not rotated.
     pub frequencies: Vec<f32>,
-    /// Multiplies cosine and sine (YaRN).
+    /// Pairs that are rotated, the first ones; the others pass as they are.
+    pub rotated: usize,
+    /// Multiplies cosine and sine of pairs that are rotated (YaRN, LongRoPE).
     pub magnitude: f32,
+    /// Positions that it is made for, if a context may be longer than they are.
+    pub context: Option<usize>,
 }
 
 impl Rope {
     /// Unscaled: `theta^(-2i/d)`.
     pub fn plain(theta: f64, head: usize) -> Self {
-        let frequencies = (0..head)
-            .step_by(2)
-            .map(|i| 1.0 / (theta.powf(f64::from(i as f32 / head as f32)) as f32))
-            .collect();
+        let frequencies: Vec<f32> = powers(theta, head).map(|power| 1.0 / power).collect();
         Self {
             theta,
             scaling: None,
+            rotated: frequencies.len(),
             frequencies,
             magnitude: 1.0,
+            context: None,
         }
+    }
+
+    /// The same of the first components of a longer head, whose others pass.
+    pub(crate) fn within(mut self, head: usize) -> Self {
+        self.frequencies.resize(head / 2, 0.0);
+        self
     }
 
     /// Called so, with the frequencies that it has.
@@ -71,6 +80,22 @@ impl Rope {
         self.scaled("llama3")
     }
 
+    /// Scaled as LongRoPE (arXiv 2402.13753) has it, by one divisor for each frequency, which were
+    /// found for `context` positions.
+    ///
+    /// Beyond them transformers goes over to other divisors, for all positions at once and in the
+    /// middle of a text, whose keys it computes again. No sequence here gets there.
+    pub(crate) fn longrope(mut self, divisors: &[f32], magnitude: f64, context: usize) -> Self {
+        let powers = powers(self.theta, 2 * self.frequencies.len());
+        self.frequencies = powers
+            .zip(divisors)
+            .map(|(power, divisor)| 1.0 / (divisor * power))
+            .collect();
+        self.magnitude = magnitude as f32;
+        self.context = Some(context);
+        self.scaled("longrope")
+    }
+
     /// Scaled as YaRN (arXiv 2309.00071) has it: fast rotations stay, slow ones are stretched.
     pub fn yarn(mut self, yarn: &Yarn) -> Self {
         let head = 2 * self.frequencies.len();
@@ -93,6 +118,12 @@ impl Rope {
         self.magnitude = yarn.magnitude as f32;
         self.scaled("yarn")
     }
+}
+
+/// The powers of `theta` that frequencies are one over.
+fn powers(theta: f64, head: usize) -> impl Iterator<Item = f32> {
+    let pairs = (0..head).step_by(2);
+    pairs.map(move |i| theta.powf(f64::from(i as f32 / head as f32)) as f32)
 }
 
 /// What YaRN is told.

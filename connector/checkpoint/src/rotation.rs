@@ -3,41 +3,199 @@
 //! Both spellings are read, that of transformers 4 (`rope_theta`, `rope_scaling`) and that of 5
 //! (`rope_parameters`, per layer type for Gemma 3).
 
-use crate::{CheckpointError, Json, Rope, Yarn};
+use serde_json::Value;
 
-/// The rotation of the layers of a type, which Gemma 3 alone tells apart, or of all.
-pub(crate) fn rotation(
-    json: &Json,
-    layer_type: Option<&str>,
-    head: usize,
-    context: usize,
-) -> Result<Rope, CheckpointError> {
-    let (key, default) = match layer_type {
-        None => ("rope_theta", 1e4),
-        Some("sliding_attention") => ("rope_local_base_freq", 1e4),
-        Some(_) => ("rope_theta", 1e6),
-    };
-    let outside = Theta {
-        number: json.number_or(key, default)?,
-        json,
-        key,
-    };
-    let Some(object) = described(json, layer_type)? else {
-        return Ok(Rope::plain(outside.above(0.0, "")?, head));
-    };
-    if layer_type.is_none() {
-        refuse_layer_types(&object)?;
+use crate::{CheckpointError, Json, Rope, Yarn, family::Defaults};
+
+/// The context that a scaled rotation began with.
+const ORIGINAL: &str = "original_max_position_embeddings";
+
+/// What the rotations of a decoder depend on.
+#[derive(Clone, Copy)]
+pub(crate) struct Rotations<'a> {
+    pub(crate) json: &'a Json,
+    pub(crate) defaults: &'a Defaults,
+    /// Components of a head.
+    pub(crate) head: usize,
+    pub(crate) context: usize,
+}
+
+impl Rotations<'_> {
+    /// The rotation of the layers of a type, which Gemma 3 alone tells apart, or of all.
+    pub(crate) fn of(&self, layer_type: Option<&str>) -> Result<Rope, CheckpointError> {
+        let json = self.json;
+        let (key, default) = match layer_type {
+            Some("sliding_attention") => ("rope_local_base_freq", 1e4),
+            _ => ("rope_theta", self.defaults.theta),
+        };
+        let outside = Theta {
+            number: json.number_or(key, default)?,
+            json,
+            key,
+        };
+        let object = described(json, layer_type)?;
+        if let (Some(object), None) = (&object, layer_type) {
+            refuse_layer_types(object)?;
+        }
+        let rotated = self.rotated(object.as_ref())?;
+        let Some(object) = object else {
+            let rope = Rope::plain(outside.above(0.0, "")?, rotated);
+            return Ok(rope.within(self.head));
+        };
+        // What stands outside counts for what the object leaves out.
+        let theta = match object.optional_number("rope_theta")? {
+            None => outside,
+            Some(number) => Theta {
+                number,
+                json: &object,
+                key: "rope_theta",
+            },
+        };
+        let rope = self.scaled(&object, layer_type.is_none(), &theta, rotated)?;
+        Ok(rope.within(self.head))
     }
-    // What stands outside counts for what the object leaves out.
-    let theta = match object.optional_number("rope_theta")? {
-        None => outside,
-        Some(number) => Theta {
-            number,
-            json: &object,
-            key: "rope_theta",
-        },
-    };
-    scaled(&object, json, layer_type.is_none(), &theta, head, context)
+
+    /// How many components of a head are rotated, the first ones: all, but for Phi-3.
+    fn rotated(&self, object: Option<&Json>) -> Result<usize, CheckpointError> {
+        const KEY: &str = "partial_rotary_factor";
+        if self.defaults.longrope.is_none() {
+            return Ok(self.head);
+        }
+        let inner = object.filter(|object| object.mentions(KEY));
+        let json = inner.unwrap_or(self.json);
+        let factor = json.number_or(KEY, 1.0)?;
+        // Rounded down, as transformers does.
+        let rotated = (self.head as f64 * factor) as usize;
+        if rotated == 0 || rotated > self.head || !rotated.is_multiple_of(2) {
+            let problem = format!(
+                "is {factor}, which rotates {rotated} of the {} components of a head; it must be an \
+                 even number of them, 2 at least",
+                self.head
+            );
+            return Err(json.problem(KEY, problem));
+        }
+        Ok(rotated)
+    }
+
+    /// As an object of the file has it. `of_all` says that the object is that of all layers, as it is
+    /// but for Gemma 3.
+    fn scaled(
+        &self,
+        json: &Json,
+        of_all: bool,
+        theta: &Theta<'_>,
+        rotated: usize,
+    ) -> Result<Rope, CheckpointError> {
+        let (outside, context) = (self.json, self.context);
+        let key = if json.has("rope_type") {
+            "rope_type"
+        } else {
+            "type"
+        };
+        let kind = json.text_or(key, "default")?;
+        let kind = match self.defaults.longrope {
+            None => kind,
+            // What Phi-3's first files called it, and transformers reads so.
+            Some(_) if matches!(kind, "su" | "yarn") => "longrope",
+            Some(_) if matches!(kind, "default" | "longrope") => kind,
+            Some(_) => return Err(json.unsupported(key, "default, longrope")),
+        };
+        if kind != "default" && self.defaults.longrope.is_none() {
+            refuse_partial(json, outside)?;
+        }
+        let plain = Rope::plain(theta.above(0.0, "")?, rotated);
+        let factor = || match json.optional_number("factor")? {
+            Some(factor) if factor > 0.0 => Ok(factor),
+            _ => Err(json.problem("factor", "must be a number above 0".to_owned())),
+        };
+        match kind {
+            // NTK scaling begins where the trained context ends, and no sequence here goes beyond it.
+            "dynamic" => Ok(plain.scaled("dynamic")),
+            "default" => Ok(plain),
+            "linear" => Ok(plain.linear(factor()?)),
+            "llama3" => {
+                let number = |key| match json.optional_number(key)? {
+                    Some(number) => Ok(number),
+                    None => Err(json.problem(key, "is missing".to_owned())),
+                };
+                let (low, high) = (number("low_freq_factor")?, number("high_freq_factor")?);
+                Ok(plain.llama3(factor()?, low, high, self.original(json, of_all)?))
+            }
+            "longrope" => self.longrope(plain, json, of_all),
+            "yarn" => {
+                let original = self.original(json, of_all)?;
+                let factor = json.optional_positive("factor")?;
+                let factor = factor.unwrap_or(context as f64 / original);
+                let scale = |mscale| Yarn::magnitude(mscale, factor);
+                let inferred = match (
+                    json.optional_number("mscale")?
+                        .filter(|&mscale| mscale != 0.0),
+                    json.optional_number("mscale_all_dim")?
+                        .filter(|&mscale| mscale != 0.0),
+                ) {
+                    (Some(one), Some(all)) => scale(one) / scale(all),
+                    _ => scale(1.0),
+                };
+                Ok(plain.yarn(&Yarn {
+                    theta: theta.above(1.0, ", since YaRN divides by its logarithm")?,
+                    factor,
+                    original,
+                    magnitude: json.number_or("attention_factor", inferred)?,
+                    fast: json
+                        .optional_number("beta_fast")?
+                        .filter(|&fast| fast != 0.0)
+                        .unwrap_or(32.0),
+                    slow: json
+                        .optional_number("beta_slow")?
+                        .filter(|&slow| slow != 0.0)
+                        .unwrap_or(1.0),
+                    truncate: truncated(json, outside, of_all)?,
+                }))
+            }
+            _ => {
+                let supported = "default, linear, dynamic, llama3, longrope, yarn";
+                Err(json.unsupported(key, supported))
+            }
+        }
+    }
+
+    /// The context before it was stretched.
+    fn original(&self, json: &Json, of_all: bool) -> Result<f64, CheckpointError> {
+        // transformers takes the outer one where there are two, but not for some of the layers.
+        let outer = if of_all { self.json } else { json };
+        if let Some(original) = outer.optional_positive(ORIGINAL)? {
+            return Ok(original);
+        }
+        // A class that has one of its own takes it before the inner one.
+        if let Some(original) = self.defaults.longrope {
+            return Ok(original as f64);
+        }
+        let original = json.optional_positive(ORIGINAL)?;
+        Ok(original.unwrap_or(self.context as f64))
+    }
+
+    /// Scaled by the factors for short texts.
+    fn longrope(&self, plain: Rope, json: &Json, of_all: bool) -> Result<Rope, CheckpointError> {
+        let factors = |key| positive_numbers(json, key, plain.frequencies.len());
+        // Those for long ones are not computed with, but transformers asks for as many of them.
+        let (short, _) = (factors("short_factor")?, factors("long_factor")?);
+        let original = self.original(json, of_all)?;
+        if original <= 1.0 {
+            let problem = format!(
+                "is {original}; it must be a number above 1, since LongRoPE divides by its logarithm"
+            );
+            return Err(json.problem(ORIGINAL, problem));
+        }
+        let factor = json.optional_number("factor")?;
+        let factor = factor.unwrap_or(self.context as f64 / original);
+        let inferred = if factor <= 1.0 {
+            1.0
+        } else {
+            (1.0 + factor.ln() / original.ln()).sqrt()
+        };
+        let magnitude = json.number_or("attention_factor", inferred)?;
+        Ok(plain.longrope(&short, magnitude, original as usize))
+    }
 }
 
 /// The object that describes it, if there is one.
@@ -83,85 +241,22 @@ impl Theta<'_> {
     }
 }
 
-/// As an object of the file has it; `outside` is what that stands in. `of_all` says that the object
-/// is that of all layers, as it is but for Gemma 3.
-fn scaled(
-    json: &Json,
-    outside: &Json,
-    of_all: bool,
-    theta: &Theta<'_>,
-    head: usize,
-    context: usize,
-) -> Result<Rope, CheckpointError> {
-    let key = if json.has("rope_type") {
-        "rope_type"
-    } else {
-        "type"
-    };
-    let kind = json.text_or(key, "default")?;
-    if kind != "default" {
-        refuse_partial(json, outside)?;
-    }
-    let plain = Rope::plain(theta.above(0.0, "")?, head);
-    let factor = || match json.optional_number("factor")? {
-        Some(factor) if factor > 0.0 => Ok(factor),
-        _ => Err(json.problem("factor", "must be a number above 0".to_owned())),
-    };
-    // transformers takes the outer one where there are two, but not for some of the layers.
-    let original = || -> Result<f64, CheckpointError> {
-        let key = "original_max_position_embeddings";
-        let outer = if of_all { outside } else { json };
-        let original = match outer.optional_positive(key)? {
-            None => json.optional_positive(key)?,
-            outer => outer,
-        };
-        Ok(original.unwrap_or(context as f64))
-    };
-    match kind {
-        // NTK scaling begins where the trained context ends, and no sequence here goes beyond it.
-        "dynamic" => Ok(plain.scaled("dynamic")),
-        "default" => Ok(plain),
-        "linear" => Ok(plain.linear(factor()?)),
-        "llama3" => {
-            let number = |key| match json.optional_number(key)? {
-                Some(number) => Ok(number),
-                None => Err(json.problem(key, "is missing".to_owned())),
-            };
-            let (low, high) = (number("low_freq_factor")?, number("high_freq_factor")?);
-            Ok(plain.llama3(factor()?, low, high, original()?))
-        }
-        "yarn" => {
-            let original = original()?;
-            let factor = json.optional_positive("factor")?;
-            let factor = factor.unwrap_or(context as f64 / original);
-            let scale = |mscale| Yarn::magnitude(mscale, factor);
-            let inferred = match (
-                json.optional_number("mscale")?
-                    .filter(|&mscale| mscale != 0.0),
-                json.optional_number("mscale_all_dim")?
-                    .filter(|&mscale| mscale != 0.0),
-            ) {
-                (Some(one), Some(all)) => scale(one) / scale(all),
-                _ => scale(1.0),
-            };
-            Ok(plain.yarn(&Yarn {
-                theta: theta.above(1.0, ", since YaRN divides by its logarithm")?,
-                factor,
-                original,
-                magnitude: json.number_or("attention_factor", inferred)?,
-                fast: json
-                    .optional_number("beta_fast")?
-                    .filter(|&fast| fast != 0.0)
-                    .unwrap_or(32.0),
-                slow: json
-                    .optional_number("beta_slow")?
-                    .filter(|&slow| slow != 0.0)
-                    .unwrap_or(1.0),
-                truncate: truncated(json, outside, of_all)?,
-            }))
-        }
-        _ => Err(json.unsupported(key, "default, linear, dynamic, llama3, yarn")),
-    }
+/// So many numbers above 0 under a key.
+fn positive_numbers(json: &Json, key: &str, count: usize) -> Result<Vec<f32>, CheckpointError> {
+    let list = json.get(key).and_then(Value::as_array);
+    let numbers = list.and_then(|list| {
+        let numbers = list.iter().map(Value::as_f64);
+        numbers
+            .map(|number| number.map(|number| number as f32))
+            .collect::<Option<Vec<f32>>>()
+    });
+    numbers
+        .filter(|numbers| numbers.len() == count && numbers.iter().all(|&number| number > 0.0))
+        .ok_or_else(|| {
+            let problem =
+                format!("must be a list of {count} numbers above 0, one for each frequency");
+            json.problem(key, problem)
+        })
 }
 
 /// Whether YaRN's dimensions are whole numbers.
@@ -203,7 +298,7 @@ fn refuse_partial(object: &Json, outside: &Json) -> Result<(), CheckpointError> 
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::Config;

@@ -186,6 +186,22 @@ pub(crate) fn fixture(family: &str, precision: WeightPrecision, isa: Isa) -> Dec
     Decoder::load(config, &weights, precision, isa).expect("loads")
 }
 
+/// A product of a layer.
+struct Part {
+    name: &'static str,
+    /// Its outputs.
+    n: usize,
+    /// Of outputs that are heads and rotate: how many components of each do, the first ones.
+    rotated: Option<usize>,
+}
+
+impl Part {
+    fn of(name: &'static str, n: usize) -> Self {
+        let rotated = None;
+        Self { name, n, rotated }
+    }
+}
+
 struct Loader<'a> {
     config: &'a Config,
     weights: &'a Weights<'a>,
@@ -199,12 +215,20 @@ impl Loader<'_> {
         let Config {
             hidden, ffn, head, ..
         } = *config;
-        let (q, kv) = (config.heads * head, config.kv_heads * head);
+        let rope = &config.ropes[config.layers[index].rope];
+        let heads = |name, heads: usize| Part::of(name, heads * head);
+        let rotating = |name, count| Part {
+            rotated: Some(2 * rope.rotated),
+            ..heads(name, count)
+        };
         let named = |name: &str| format!("layers.{index}.{name}");
-        let packed = |parts: &[(&str, usize)], k, bias| {
-            let parts: Vec<_> = parts.iter().map(|(name, n)| (named(name), *n)).collect();
-            let parts: Vec<_> = parts.iter().map(|(name, n)| (name.as_str(), *n)).collect();
-            self.packed(&parts, k, bias)
+        let alone = |part, k, bias| -> Result<Matrix, LoadError> {
+            let mut matrices = self.packed(index, None, &[part], k, bias)?;
+            Ok(matrices.pop().expect("a matrix for each name"))
+        };
+        let joined = |fused: &'static str, parts: &[Part], bias| {
+            let fused = config.fused.then_some(fused);
+            self.packed(index, fused, parts, hidden, bias)
         };
         let norm = |name| self.norm(&named(name), hidden);
         let qk_norms = if config.qk_norm {
@@ -227,51 +251,81 @@ impl Loader<'_> {
         };
         Ok(Layer {
             before_attention: norm("input_layernorm")?,
-            qkv: packed(
+            qkv: joined(
+                "self_attn.qkv_proj",
                 &[
-                    ("self_attn.q_proj", q),
-                    ("self_attn.k_proj", kv),
-                    ("self_attn.v_proj", kv),
+                    rotating("self_attn.q_proj", config.heads),
+                    rotating("self_attn.k_proj", config.kv_heads),
+                    heads("self_attn.v_proj", config.kv_heads),
                 ],
-                hidden,
                 config.qkv_bias,
             )?,
             qk_norms,
-            out: single(packed(&[("self_attn.o_proj", hidden)], q, config.out_bias)?),
+            out: alone(
+                Part::of("self_attn.o_proj", hidden),
+                config.heads * head,
+                config.out_bias,
+            )?,
             after_attention,
             before_ffn,
-            gate_up: packed(
-                &[("mlp.gate_proj", ffn), ("mlp.up_proj", ffn)],
-                hidden,
+            gate_up: joined(
+                "mlp.gate_up_proj",
+                &[Part::of("mlp.gate_proj", ffn), Part::of("mlp.up_proj", ffn)],
                 config.mlp_bias,
             )?,
-            down: single(packed(&[("mlp.down_proj", hidden)], ffn, config.mlp_bias)?),
+            down: alone(Part::of("mlp.down_proj", hidden), ffn, config.mlp_bias)?,
             after_ffn,
         })
     }
 
-    /// Several matrices of the same input, joined as far as they are held alike.
+    /// Several matrices of the same input, joined as far as they are held alike; `fused` is what the
+    /// file calls them where they are one tensor.
     fn packed(
         &self,
-        parts: &[(&str, usize)],
+        index: usize,
+        fused: Option<&str>,
+        parts: &[Part],
         k: usize,
         bias: bool,
     ) -> Result<Vec<Matrix>, LoadError> {
-        let rows = parts
-            .iter()
-            .map(|(name, n)| self.weights.matrix(&format!("{name}.weight"), *n, k))
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut names = parts.iter();
+        let named = |name: &str, suffix| format!("layers.{index}.{name}.{suffix}");
+        let stored = |name, n| self.weights.matrix(&named(name, "weight"), n, k);
+        let whole;
+        let rows = match fused {
+            None => parts
+                .iter()
+                .map(|part| stored(part.name, part.n))
+                .collect::<Result<Vec<_>, _>>()?,
+            Some(name) => {
+                let counts: Vec<usize> = parts.iter().map(|part| part.n).collect();
+                whole = stored(name, counts.iter().sum())?;
+                whole.parts(&counts)
+            }
+        };
+        let in_part = |part: &Part| part.rotated.is_some_and(|n| n > 0 && n < self.config.head);
+        assert!(
+            !bias || fused.is_none() && !parts.iter().any(in_part),
+            "no family has biases where it fuses products or rotates parts of heads"
+        );
+        let rows: Vec<Rows<'_>> = rows
+            .into_iter()
+            .zip(parts)
+            .map(|(rows, part)| match part.rotated {
+                Some(rotated) => rows.rotated_first(self.config.head, rotated),
+                None => rows,
+            })
+            .collect();
+        let mut parts = parts.iter();
         rows.chunk_by(|a, b| self.precision(a) == self.precision(b))
             .map(|alike| {
                 let mut matrix = self.packed_rows(alike, k);
                 let mut first = 0;
-                for &(name, n) in names.by_ref().take(alike.len()) {
+                for part in parts.by_ref().take(alike.len()) {
                     if bias {
-                        let values = self.weights.vector(&format!("{name}.bias"), n)?;
+                        let values = self.weights.vector(&named(part.name, "bias"), part.n)?;
                         matrix.set_bias(first, &values);
                     }
-                    first += n;
+                    first += part.n;
                 }
                 Ok(matrix)
             })
@@ -315,9 +369,4 @@ impl Loader<'_> {
         }
         Ok(weight)
     }
-}
-
-/// The one matrix that one name gives.
-fn single(mut matrices: Vec<Matrix>) -> Matrix {
-    matrices.pop().expect("a matrix for each name")
 }

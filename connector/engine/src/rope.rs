@@ -27,21 +27,26 @@ impl RopeTable {
         // In steps, so that a growing context does not extend at every token.
         let positions = positions.next_multiple_of(256);
         for position in self.positions..positions {
-            let angle = |frequency: f32| position as f32 * frequency;
-            let cosines = self
-                .rope
-                .frequencies
-                .iter()
-                .map(|&frequency| angle(frequency).cos());
-            self.values
-                .extend(cosines.map(|cosine| cosine * self.rope.magnitude));
-            let sines = self
-                .rope
-                .frequencies
-                .iter()
-                .map(|&frequency| angle(frequency).sin());
-            self.values
-                .extend(sines.map(|sine| sine * self.rope.magnitude));
+            let Rope {
+                frequencies,
+                rotated,
+                magnitude,
+                ..
+            } = &self.rope;
+            let rotations = |of: fn(f32) -> f32| {
+                let frequencies = frequencies.iter().enumerate();
+                frequencies.map(move |(pair, &frequency)| {
+                    let value = of(position as f32 * frequency);
+                    // What passes is not stretched either.
+                    if pair < *rotated {
+                        value * magnitude
+                    } else {
+                        value
+                    }
+                })
+            };
+            self.values.extend(rotations(f32::cos));
+            self.values.extend(rotations(f32::sin));
         }
         self.positions = positions;
         true

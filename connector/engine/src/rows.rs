@@ -45,8 +45,46 @@ pub(crate) struct Rows<'a> {
     stored: Stored,
     columns: usize,
     count: usize,
-    /// Rows of a head, if each head's rows are interleaved: see [`Self::interleaved`].
-    head: Option<usize>,
+    order: Order,
+}
+
+/// In which order the rows of each head stand, where that is not the order of those who read them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    AsRead,
+    /// See [`Rows::interleaved`].
+    Interleaved {
+        head: usize,
+    },
+    /// See [`Rows::rotated_first`].
+    RotatedFirst {
+        head: usize,
+        rotated: usize,
+    },
+}
+
+impl Order {
+    /// Where row `index` stands.
+    fn place(self, index: usize) -> usize {
+        match self {
+            Self::AsRead => index,
+            Self::Interleaved { head } => {
+                let (first, within) = (index / head * head, index % head);
+                first + within % (head / 2) * 2 + within / (head / 2)
+            }
+            Self::RotatedFirst { head, rotated } => {
+                let (first, within) = (index / head * head, index % head);
+                let (half, pair) = (within / (head / 2), within % (head / 2));
+                let (pairs, rotating) = (head / 2, rotated / 2);
+                first
+                    + if pair < rotating {
+                        half * rotating + pair
+                    } else {
+                        rotated + half * (pairs - rotating) + pair - rotating
+                    }
+            }
+        }
+    }
 }
 
 impl<'a> Rows<'a> {
@@ -60,7 +98,7 @@ impl<'a> Rows<'a> {
             stored,
             columns,
             count,
-            head: None,
+            order: Order::AsRead,
         }
     }
 
@@ -68,16 +106,48 @@ impl<'a> Rows<'a> {
     /// rotate together stand side by side, where Hugging Face has them half a head apart.
     pub(crate) fn interleaved(self, head: usize) -> Self {
         Self {
-            head: Some(head),
+            order: Order::Interleaved { head },
             ..self
         }
+    }
+
+    /// Query and key rows of heads whose first `rotated` components rotate, in two halves of those:
+    /// read in such an order that component `i` rotates with the one half a head behind it, as if all
+    /// did. What a query and a key amount to together does not depend on it.
+    pub(crate) fn rotated_first(self, head: usize, rotated: usize) -> Self {
+        if rotated == 0 || rotated == head {
+            return self;
+        }
+        assert_eq!(self.order, Order::AsRead, "no file has both orders");
+        Self {
+            order: Order::RotatedFirst { head, rotated },
+            ..self
+        }
+    }
+
+    /// Rows that stand in one tensor, in parts of so many.
+    pub(crate) fn parts(&self, counts: &[usize]) -> Vec<Rows<'_>> {
+        assert_eq!(
+            (self.order, counts.iter().sum::<usize>()),
+            (Order::AsRead, self.count),
+            "all rows are in a part, as they stand"
+        );
+        let width = self.stored.row_bytes(self.columns);
+        let mut bytes = &self.bytes[..];
+        let parts = counts.iter().map(|&count| {
+            let (part, rest) = bytes.split_at(count * width);
+            bytes = rest;
+            Rows::new(Cow::Borrowed(part), self.stored, &[count, self.columns])
+        });
+        parts.collect()
     }
 
     /// A vector with a component for each of such rows, in the order of Hugging Face.
     pub(crate) fn deinterleaved(&self, head: usize) -> Rows<'static> {
         let mut stored = vec![0.0; self.columns];
         self.row(0, &mut stored);
-        let values = (0..self.columns).map(|index| stored[interleaved_place(index, head)]);
+        let order = Order::Interleaved { head };
+        let values = (0..self.columns).map(|index| stored[order.place(index)]);
         let bytes = values.flat_map(f32::to_le_bytes).collect();
         Rows::new(Cow::Owned(bytes), Stored::F32, &[self.columns])
     }
@@ -106,9 +176,7 @@ impl<'a> Rows<'a> {
     }
 
     fn row_bytes(&self, index: usize) -> &[u8] {
-        let index = self
-            .head
-            .map_or(index, |head| interleaved_place(index, head));
+        let index = self.order.place(index);
         let width = self.stored.row_bytes(self.columns);
         &self.bytes[index * width..][..width]
     }
@@ -217,15 +285,9 @@ impl<'a> Rows<'a> {
             stored: self.stored,
             columns: self.columns,
             count: self.count,
-            head: self.head,
+            order: self.order,
         }
     }
-}
-
-/// Where row `index` stands if the rows of each head are interleaved.
-fn interleaved_place(index: usize, head: usize) -> usize {
-    let (first, within) = (index / head * head, index % head);
-    first + within % (head / 2) * 2 + within / (head / 2)
 }
 
 fn q4(row: &[u8]) -> impl Iterator<Item = Q4K> {

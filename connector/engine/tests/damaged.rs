@@ -318,16 +318,16 @@ fn a_checkpoint_that_cannot_be_used_is_refused_with_file_key_and_value() {
         (
             refusal(|folder| edit_config(folder, "model_type", "bert".into())),
             "FOLDER/config.json: model_type = \"bert\" is not supported; supported: llama, mistral, \
-             ministral, qwen2, qwen3, gemma, gemma2, gemma3, gemma3_text; serve others elsewhere, \
-             and set aligner.model: remote",
+             ministral, qwen2, qwen3, gemma, gemma2, gemma3, gemma3_text, phi3; serve others \
+             elsewhere, and set aligner.model: remote",
         ),
         (
             refusal(|folder| {
-                let rope = json!({"rope_type": "longrope", "rope_theta": 1e4});
+                let rope = json!({"rope_type": "proportional", "rope_theta": 1e4});
                 edit_config(folder, "rope_parameters", rope);
             }),
-            "FOLDER/config.json: rope_parameters.rope_type = \"longrope\" is not supported; \
-             supported: default, linear, dynamic, llama3, yarn",
+            "FOLDER/config.json: rope_parameters.rope_type = \"proportional\" is not supported; \
+             supported: default, linear, dynamic, llama3, longrope, yarn",
         ),
         (
             refusal(|folder| {

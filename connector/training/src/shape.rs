@@ -173,6 +173,7 @@ mod tests {
 
     #[test]
     fn a_rotation_that_the_engine_would_scale_or_refuse_is_not_trained_as_a_plain_one() {
+        let factors = vec![2.0; 32];
         for (changes, message) in [
             (
                 json!({"rope_parameters": {"rope_type": "default"},
@@ -191,6 +192,11 @@ mod tests {
             (
                 json!({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}),
                 "config.json: rope_scaling: is of type dynamic, and only default can be trained",
+            ),
+            (
+                json!({"rope_scaling": {"rope_type": "longrope", "short_factor": factors,
+                    "long_factor": factors}}),
+                "config.json: rope_scaling: is of type longrope, and only default can be trained",
             ),
             (
                 json!({"rope_parameters": {"rope_type": 7}}),
@@ -244,6 +250,11 @@ mod tests {
                 "model_type",
                 json!("gemma"),
                 "config.json: model_type: is \"gemma\", and only llama can be trained",
+            ),
+            (
+                "model_type",
+                json!("phi3"),
+                "config.json: model_type: is \"phi3\", and only llama can be trained",
             ),
             (
                 "attention_bias",

@@ -59,7 +59,7 @@ fn run(backend: &mut dyn Backend, tokens: u32) -> (Vec<f32>, Vec<Reading>) {
     (logits, readings)
 }
 
-const FAMILIES: [&str; 9] = [
+const FAMILIES: [&str; 10] = [
     "llama2",
     "llama3",
     "llama_odd",
@@ -69,6 +69,7 @@ const FAMILIES: [&str; 9] = [
     "gemma3",
     "qwen2",
     "qwen3",
+    "phi3",
 ];
 
 /// Pages, rows and sequences for the steps of `run`.

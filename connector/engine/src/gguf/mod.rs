@@ -42,7 +42,9 @@ pub(crate) struct GgufFile {
     architecture: String,
 }
 
-const ARCHITECTURES: &str = "llama, qwen2, qwen3, gemma, gemma2, gemma3";
+const ARCHITECTURES: [&str; 6] = ["llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3"];
+const SUPPORTED: &str = "llama, qwen2, qwen3, gemma, gemma2, gemma3; of phi3 take the checkpoint in \
+    Hugging Face layout; serve others elsewhere, and set aligner.model: remote";
 
 impl GgufFile {
     pub(crate) fn open(path: &Path) -> Result<Self, LoadError> {
@@ -98,12 +100,12 @@ impl GgufFile {
     /// What the metadata says about the decoder.
     pub(crate) fn config(&self) -> Result<Config, LoadError> {
         let family = self.architecture.clone();
-        if !ARCHITECTURES.split(", ").any(|known| known == family) {
+        if !ARCHITECTURES.contains(&family.as_str()) {
             return Err(CheckpointError::Unsupported {
                 file: self.origin.clone(),
                 key: "general.architecture".to_owned(),
                 value: family,
-                supported: ARCHITECTURES,
+                supported: SUPPORTED,
             }
             .into());
         }
@@ -197,6 +199,7 @@ impl GgufFile {
             qkv_bias: self.has("blk.0.attn_q.bias"),
             out_bias: self.has("blk.0.attn_output.bias"),
             mlp_bias: self.has("blk.0.ffn_down.bias"),
+            fused: false,
             qk_norm: self.has("blk.0.attn_q_norm.weight"),
             // The conversion has added the one already.
             norm_offset: false,
