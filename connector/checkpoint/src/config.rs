@@ -1,7 +1,7 @@
 //! What a checkpoint's `config.json` says about the decoder, as plain numbers and switches.
 //!
 //! One [`Config`] describes every family: Llama 2 and 3, Mistral, Ministral, Qwen2, Qwen3, Gemma 1,
-//! 2 and 3 (text), Phi-3 and 4. What a file leaves out is what the family's class in transformers
+//! 2 and 3 (text), Phi-3 and 4, Granite. What a file leaves out is what the family's class in transformers
 //! takes for it, see [`Defaults`]. A value that would change the output and is not implemented is an
 //! error, never ignored.
 //!
@@ -64,6 +64,10 @@ pub struct Config {
     pub query_scale: f32,
     /// Multiplies the embeddings.
     pub embed_scale: f32,
+    /// Multiplies what attention and the feed-forward part add.
+    pub residual_scale: f32,
+    /// Divides the logits.
+    pub logits_divisor: f32,
     /// End-of-sequence ids that stand here, or those of the class; `generation_config.json` overrides
     /// them.
     pub eos: Vec<u32>,
@@ -193,6 +197,7 @@ impl Reader<'_> {
             "gemma2" | "gemma3" | "gemma3_text" => {
                 json.number_or("query_pre_attn_scalar", 256.0)?.powf(-0.5)
             }
+            "granite" => json.number_or("attention_multiplier", 1.0)?,
             _ => (head as f64).powf(-0.5),
         };
         let gemma2 = self.family == "gemma2";
@@ -224,7 +229,8 @@ impl Reader<'_> {
             tied: json.flag_or("tie_word_embeddings", self.defaults.tied)?,
             qkv_bias: attention_bias || self.family == "qwen2",
             out_bias: attention_bias,
-            mlp_bias: self.family == "llama" && json.flag_or("mlp_bias", false)?,
+            mlp_bias: matches!(self.family, "llama" | "granite")
+                && json.flag_or("mlp_bias", false)?,
             fused: self.family == "phi3",
             qk_norm: self.family == "qwen3" || gemma3,
             norm_offset: self.gemma,
@@ -236,10 +242,18 @@ impl Reader<'_> {
             )?,
             final_softcap: softcap("final_logit_softcapping", family::FINAL_SOFTCAP, capped)?,
             query_scale: query_scale as f32,
-            embed_scale: if self.gemma {
-                (hidden as f64).sqrt() as f32
-            } else {
-                1.0
+            embed_scale: match self.family {
+                "granite" => json.number_or("embedding_multiplier", 1.0)? as f32,
+                _ if self.gemma => (hidden as f64).sqrt() as f32,
+                _ => 1.0,
+            },
+            residual_scale: match self.family {
+                "granite" => json.number_or("residual_multiplier", 1.0)? as f32,
+                _ => 1.0,
+            },
+            logits_divisor: match self.family {
+                "granite" => json.optional_positive("logits_scaling")?.unwrap_or(1.0) as f32,
+                _ => 1.0,
             },
             eos: if json.mentions("eos_token_id") {
                 json.ids("eos_token_id")?
@@ -317,7 +331,7 @@ impl Reader<'_> {
     /// Which layers look through a window.
     fn sliding(&self, count: usize) -> Result<Vec<bool>, CheckpointError> {
         let json = self.json;
-        if matches!(self.family, "llama" | "gemma") {
+        if matches!(self.family, "llama" | "gemma" | "granite") {
             return Ok(vec![false; count]);
         }
         if matches!(self.family, "qwen2" | "qwen3") && !json.flag_or("use_sliding_window", false)? {

@@ -5,7 +5,7 @@
 
 /// Values of `model_type` that are read, and what becomes of others.
 pub(crate) const SUPPORTED: &str = "llama, mistral, ministral, qwen2, qwen3, gemma, gemma2, \
-    gemma3, gemma3_text, phi3; serve others elsewhere, and set aligner.model: remote";
+    gemma3, gemma3_text, phi3, granite; serve others elsewhere, and set aligner.model: remote";
 
 /// Keys that a layer with a window sees; the same in every family whose class names a number.
 pub const WINDOW: usize = 4096;
@@ -108,6 +108,7 @@ impl Defaults {
                 theta: 1e6,
                 ..gemma2
             },
+            "granite" => llama,
             "phi3" => Self {
                 hidden: 3072,
                 ffn: 8192,
@@ -293,8 +294,64 @@ mod tests {
     }
 
     #[test]
+    fn what_granite_multiplies_by_is_1_unless_the_file_says_so() {
+        let factors = |granite: &Config| {
+            let inner = [granite.embed_scale, granite.query_scale];
+            (inner, granite.residual_scale, granite.logits_divisor)
+        };
+        let granite = config(json!({"model_type": "granite"}));
+        assert_eq!(factors(&granite), ([1.0, 1.0], 1.0, 1.0));
+        assert_eq!(
+            (granite.hidden, granite.kv_heads, granite.context),
+            (4096, 32, 2048)
+        );
+        assert_eq!(
+            (granite.epsilon, granite.tied, &granite.eos[..]),
+            (1e-6, false, &[2][..])
+        );
+        assert!(!granite.qkv_bias && !granite.out_bias && !granite.mlp_bias);
+        let said = json!({"model_type": "granite", "embedding_multiplier": 12,
+            "attention_multiplier": 0.015625, "residual_multiplier": 0.25, "logits_scaling": 8.0,
+            "attention_bias": true, "mlp_bias": true, "sliding_window": 7});
+        let granite = config(said.clone());
+        assert_eq!(factors(&granite), ([12.0, 0.015625], 0.25, 8.0));
+        assert!(granite.qkv_bias && granite.out_bias && granite.mlp_bias);
+        assert!(granite.layers.iter().all(|layer| layer.window.is_none()));
+        // Of others they are nothing.
+        let mut llama = said;
+        llama["model_type"] = json!("llama");
+        let llama = config(llama);
+        assert_eq!(factors(&llama), ([1.0, 128_f32.powf(-0.5)], 1.0, 1.0));
+    }
+
+    #[test]
+    fn factors_of_granite_that_cannot_be_are_refused_by_key() {
+        let granite = json!({"model_type": "granite"});
+        assert_eq!(
+            refused(&granite, &[("logits_scaling", json!(0))]),
+            "logits_scaling is 0; it must be a number above 0"
+        );
+        for key in [
+            "embedding_multiplier",
+            "attention_multiplier",
+            "residual_multiplier",
+        ] {
+            let error = refused(&granite, &[(key, json!(-1))]);
+            assert_eq!(error, format!("{key} is -1; it must be a number from 0 on"));
+        }
+    }
+
+    #[test]
     fn relatives_of_a_family_that_are_others_are_refused_by_name() {
-        for family in ["phi", "phi3small", "phimoe", "phi3_v", "phi4mm"] {
+        for family in [
+            "phi",
+            "phi3small",
+            "phimoe",
+            "phi3_v",
+            "phi4mm",
+            "granitemoe",
+            "granitemoehybrid",
+        ] {
             let error = refused(&json!({"model_type": family}), &[]);
             let expected = format!("model_type = \"{family}\" is not supported; supported: llama,");
             assert!(error.starts_with(&expected), "{error}");

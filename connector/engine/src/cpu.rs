@@ -241,9 +241,10 @@ impl Backend for Cpu {
                                   matrix: &Matrix,
                                   norm: Option<&Vec<f32>>,
                                   x: &mut [f32]| {
-                let Some(norm) = norm else {
+                let scale = config.residual_scale;
+                if norm.is_none() && scale == 1.0 {
                     return matmul(pool, quantized, input, rows, matrix, Epilogue::Add, x);
-                };
+                }
                 matmul(
                     pool,
                     quantized,
@@ -253,11 +254,17 @@ impl Backend for Cpu {
                     Epilogue::Store,
                     branch,
                 );
-                let normed = buffers.normed.of(rows * hidden);
-                rms_norm(pool, isa.floats, branch, rows, norm, epsilon, normed);
+                let branch = match norm {
+                    None => &*branch,
+                    Some(norm) => {
+                        let normed = buffers.normed.of(rows * hidden);
+                        rms_norm(pool, isa.floats, branch, rows, norm, epsilon, normed);
+                        &*normed
+                    }
+                };
                 x.iter_mut()
-                    .zip(normed)
-                    .for_each(|(x, branch)| *x += *branch);
+                    .zip(branch)
+                    .for_each(|(x, branch)| *x += branch * scale);
             };
             let quantized = &mut buffers.quantized;
             let after = layer.after_attention.as_ref();
@@ -476,7 +483,7 @@ mod tests {
     #[test]
     fn every_instruction_set_computes_the_same_bytes() {
         let precisions = [WeightPrecision::F32, WeightPrecision::Q8];
-        for family in ["llama2", "llama_odd", "gemma2", "qwen3", "phi3"] {
+        for family in ["llama2", "llama_odd", "gemma2", "qwen3", "phi3", "granite"] {
             for precision in precisions {
                 let mut isas = Isa::available().into_iter();
                 let best = isas.next().expect("plain arrays at least");

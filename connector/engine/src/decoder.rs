@@ -88,7 +88,10 @@ impl Decoder {
         let layers = (0..config.layers.len())
             .map(|index| loader.layer(index))
             .collect::<Result<Vec<_>, _>>()?;
-        let norm = loader.norm("norm", hidden)?;
+        let mut norm = loader.norm("norm", hidden)?;
+        // What divides the logits may as well divide what they are products of.
+        norm.iter_mut()
+            .for_each(|weight| *weight /= config.logits_divisor);
         let head = Arc::new(head);
         let embeddings = Embeddings::of(embeddings, &head, tied);
         let count = |matrix: &Matrix| matrix.n * matrix.k;

@@ -141,6 +141,7 @@ families! {
     gemma_2_agrees_with_transformers: "gemma2"
     gemma_3_agrees_with_transformers: "gemma3"
     phi_3_that_rotates_a_part_of_each_head_by_longrope_agrees_with_transformers: "phi3"
+    granite_with_factors_of_its_own_agrees_with_transformers: "granite"
 }
 
 #[test]
@@ -220,6 +221,7 @@ fn both_spellings_of_config_json_mean_the_same() {
         "gemma2",
         "gemma3",
         "phi3",
+        "granite",
     ] {
         let copy = tempfile::tempdir().expect("a temporary folder");
         for entry in std::fs::read_dir(fixture(family)).expect("a folder") {

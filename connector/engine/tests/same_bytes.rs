@@ -96,6 +96,7 @@ fn logits_are_the_same_bytes_in_a_batch_as_alone() {
         ("mistral", Dtype::Q8_0),
         ("gemma3", Dtype::F32),
         ("phi3", Dtype::Q8_0),
+        ("granite", Dtype::F32),
     ] {
         let prompts: Vec<Vec<u32>> = requests()
             .into_iter()

@@ -257,6 +257,11 @@ mod tests {
                 "config.json: model_type: is \"phi3\", and only llama can be trained",
             ),
             (
+                "model_type",
+                json!("granite"),
+                "config.json: model_type: is \"granite\", and only llama can be trained",
+            ),
+            (
                 "attention_bias",
                 json!(true),
                 "config.json: attention_bias: is true, and only false can be trained",

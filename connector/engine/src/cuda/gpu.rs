@@ -128,7 +128,7 @@ pub(crate) trait Gpu: Send + 'static {
 
 /// The kernels of `kernels.cu`, and how many arguments each takes.
 pub(crate) const KERNELS: [(&str, usize); 12] = [
-    ("add_norm", 5),
+    ("add_branch", 6),
     ("add_bias", 4),
     ("gather", 4),
     ("read_out", 6),

@@ -58,11 +58,13 @@ template <typename T> __device__ void norm(const float *x, const float *weight, 
         narrow(row[i] * factor * weight[i], out + (size_t)blockIdx.x * n + i);
 }
 
-// x += norm(branch). Blocks: rows.
-extern "C" __global__ void add_norm(float *x, const float *branch, const float *weight, int n, float epsilon) {
+// x += norm(branch) · scale, or branch · scale where `weight` is null. Blocks: rows.
+extern "C" __global__ void add_branch(float *x, const float *branch, const float *weight, int n, float epsilon,
+                                      float scale) {
     const float *row = branch + (size_t)blockIdx.x * n;
-    float factor = rms_factor(row, n, epsilon);
-    for (int i = threadIdx.x; i < n; i += blockDim.x) x[(size_t)blockIdx.x * n + i] += row[i] * factor * weight[i];
+    float factor = weight ? rms_factor(row, n, epsilon) : 1.0f;
+    for (int i = threadIdx.x; i < n; i += blockDim.x)
+        x[(size_t)blockIdx.x * n + i] += (weight ? row[i] * factor * weight[i] : row[i]) * scale;
 }
 
 // Adds a bias of n values to rows that begin `stride` values apart. Blocks: rows.

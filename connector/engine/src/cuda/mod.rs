@@ -351,9 +351,9 @@ impl<G: Gpu> Cuda<G> {
                 ],
             )?;
             let add_branch = |gpu: &mut G, input, weights: &Weights, after: Option<Address>| {
-                let Some(after) = after else {
+                if after.is_none() && config.residual_scale == 1.0 {
                     return product(gpu, self.element, input, rows, weights, x, hidden, true);
-                };
+                }
                 product(
                     gpu,
                     self.element,
@@ -367,11 +367,12 @@ impl<G: Gpu> Cuda<G> {
                 let arguments = [
                     x.into(),
                     branch.into(),
-                    after.into(),
+                    after.unwrap_or(Address::NULL).into(),
                     hidden.into(),
                     epsilon.into(),
+                    config.residual_scale.into(),
                 ];
-                gpu.launch("add_norm", [rows, 1], &arguments)
+                gpu.launch("add_branch", [rows, 1], &arguments)
             };
             add_branch(gpu, attended, &layer.out, layer.after_attention)?;
             norm(gpu, x, rows, layer.before_ffn)?;

@@ -59,7 +59,7 @@ fn run(backend: &mut dyn Backend, tokens: u32) -> (Vec<f32>, Vec<Reading>) {
     (logits, readings)
 }
 
-const FAMILIES: [&str; 10] = [
+const FAMILIES: [&str; 11] = [
     "llama2",
     "llama3",
     "llama_odd",
@@ -70,6 +70,7 @@ const FAMILIES: [&str; 10] = [
     "qwen2",
     "qwen3",
     "phi3",
+    "granite",
 ];
 
 /// Pages, rows and sequences for the steps of `run`.
