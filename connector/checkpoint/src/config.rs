@@ -1,11 +1,13 @@
 //! What a checkpoint's `config.json` says about the decoder, as plain numbers and switches.
 //!
 //! One [`Config`] describes every family: Llama 2 and 3, Mistral, Ministral, Qwen2, Qwen3, Gemma 1,
-//! 2 and 3 (text), Phi-3 and 4, Granite. What a file leaves out is what the family's class in transformers
+//! 2 and 3 (text), Phi-3 and 4, Granite, SmolLM3. What a file leaves out is what the family's class in transformers
 //! takes for it, see [`Defaults`]. A value that would change the output and is not implemented is an
 //! error, never ignored.
 //!
 //! Absent: encoders, mixtures of experts, vision towers.
+
+use serde_json::Value;
 
 use crate::{
     CheckpointError, Json, Rope,
@@ -229,7 +231,7 @@ impl Reader<'_> {
             tied: json.flag_or("tie_word_embeddings", self.defaults.tied)?,
             qkv_bias: attention_bias || self.family == "qwen2",
             out_bias: attention_bias,
-            mlp_bias: matches!(self.family, "llama" | "granite")
+            mlp_bias: matches!(self.family, "llama" | "granite" | "smollm3")
                 && json.flag_or("mlp_bias", false)?,
             fused: self.family == "phi3",
             qk_norm: self.family == "qwen3" || gemma3,
@@ -294,8 +296,14 @@ impl Reader<'_> {
         head: usize,
         context: usize,
     ) -> Result<(Vec<Layer>, Vec<Rope>), CheckpointError> {
-        let sliding = self.sliding(count)?;
+        let rotated = self.rotated(count)?;
+        let sliding = self.sliding(count, &rotated)?;
         let window = self.window()?;
+        // Of files that the class fails on.
+        if self.family == "smollm3" && window.is_none() && sliding.contains(&true) {
+            let problem = "is missing, and layer_types has sliding_attention";
+            return Err(self.json.problem("sliding_window", problem.to_owned()));
+        }
         let gemma3 = self.family.starts_with("gemma3");
         let rotations = Rotations {
             json: self.json,
@@ -303,7 +311,7 @@ impl Reader<'_> {
             head,
             context,
         };
-        let ropes = if gemma3 {
+        let mut ropes = if gemma3 {
             vec![
                 rotations.of(Some("full_attention"))?,
                 rotations.of(Some("sliding_attention"))?,
@@ -311,14 +319,47 @@ impl Reader<'_> {
         } else {
             vec![rotations.of(None)?]
         };
+        let none = ropes.len();
+        if rotated.contains(&false) {
+            ropes.push(Rope::none(head));
+        }
         let layers = sliding
             .into_iter()
-            .map(|sliding| Layer {
+            .zip(rotated)
+            .map(|(sliding, rotated)| Layer {
                 window: window.filter(|_| sliding),
-                rope: usize::from(gemma3 && sliding),
+                rope: match rotated {
+                    true => usize::from(gemma3 && sliding),
+                    false => none,
+                },
             })
             .collect();
         Ok((layers, ropes))
+    }
+
+    /// Which layers rotate queries and keys.
+    fn rotated(&self, count: usize) -> Result<Vec<bool>, CheckpointError> {
+        const KEY: &str = "no_rope_layers";
+        let json = self.json;
+        if self.family != "smollm3" {
+            return Ok(vec![true; count]);
+        }
+        let Some(list) = json.get(KEY) else {
+            let interval = json.size_or("no_rope_layer_interval", 4)?;
+            return Ok((1..=count).map(|layer| layer % interval != 0).collect());
+        };
+        // In spite of the name, those that have one.
+        let rotated = list.as_array().and_then(|list| {
+            let numbers = list.iter().map(Value::as_i64);
+            let rotated = numbers.map(|number| number.map(|number| number != 0));
+            rotated.take(count).collect::<Option<Vec<bool>>>()
+        });
+        let rotated = rotated.filter(|rotated| rotated.len() == count);
+        rotated.ok_or_else(|| {
+            let problem =
+                format!("must be a list of whole numbers, one for each of {count} layers at least");
+            json.problem(KEY, problem)
+        })
     }
 
     /// Keys that a layer with a window sees. Null, other than nothing, is no window.
@@ -328,8 +369,8 @@ impl Reader<'_> {
         Ok(window.or(self.defaults.window.filter(|_| absent)))
     }
 
-    /// Which layers look through a window.
-    fn sliding(&self, count: usize) -> Result<Vec<bool>, CheckpointError> {
+    /// Which layers look through a window; `rotated` are those that rotate.
+    fn sliding(&self, count: usize, rotated: &[bool]) -> Result<Vec<bool>, CheckpointError> {
         let json = self.json;
         if matches!(self.family, "llama" | "gemma" | "granite") {
             return Ok(vec![false; count]);
@@ -356,6 +397,10 @@ impl Reader<'_> {
         Ok(match self.family {
             // A window, if any, is everywhere.
             "mistral" | "ministral" | "phi3" => vec![true; count],
+            "smollm3" => {
+                let used = json.flag_or("use_sliding_window", false)? && self.window()?.is_some();
+                rotated.iter().map(|rotated| used && !rotated).collect()
+            }
             "gemma2" => (0..count).map(|layer| layer % 2 == 0).collect(),
             "gemma3" | "gemma3_text" => {
                 let pattern = json.size_or("sliding_window_pattern", 6)?;
@@ -371,7 +416,7 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

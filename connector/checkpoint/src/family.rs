@@ -5,7 +5,7 @@
 
 /// Values of `model_type` that are read, and what becomes of others.
 pub(crate) const SUPPORTED: &str = "llama, mistral, ministral, qwen2, qwen3, gemma, gemma2, \
-    gemma3, gemma3_text, phi3, granite; serve others elsewhere, and set aligner.model: remote";
+    gemma3, gemma3_text, phi3, granite, smollm3; serve others elsewhere, and set aligner.model: remote";
 
 /// Keys that a layer with a window sees; the same in every family whose class names a number.
 pub const WINDOW: usize = 4096;
@@ -109,6 +109,19 @@ impl Defaults {
                 ..gemma2
             },
             "granite" => llama,
+            "smollm3" => Self {
+                hidden: 2048,
+                layers: 36,
+                heads: 16,
+                kv_heads: Some(4),
+                vocab: 128_256,
+                context: 32_768,
+                tied: true,
+                theta: 2e6,
+                window: None,
+                eos: Some(128_001),
+                ..llama
+            },
             "phi3" => Self {
                 hidden: 3072,
                 ffn: 8192,
@@ -322,6 +335,110 @@ mod tests {
         llama["model_type"] = json!("llama");
         let llama = config(llama);
         assert_eq!(factors(&llama), ([1.0, 128_f32.powf(-0.5)], 1.0, 1.0));
+    }
+
+    #[test]
+    fn what_a_file_of_smollm_3_leaves_out_is_what_its_class_takes() {
+        let smollm = config(json!({"model_type": "smollm3"}));
+        assert_eq!(
+            (smollm.hidden, smollm.ffn, smollm.vocab),
+            (2048, 11_008, 128_256)
+        );
+        assert_eq!((smollm.heads, smollm.kv_heads, smollm.head), (16, 4, 128));
+        assert_eq!((smollm.layers.len(), smollm.context), (36, 32_768));
+        assert_eq!((smollm.epsilon, &smollm.eos[..]), (1e-6, &[128_001][..]));
+        assert!(smollm.tied && !smollm.qkv_bias && !smollm.out_bias && !smollm.mlp_bias);
+        assert_eq!(smollm.ropes[0], Rope::plain(2e6, 128));
+        let said = json!({"model_type": "smollm3", "num_key_value_heads": null,
+            "attention_bias": true, "mlp_bias": true, "tie_word_embeddings": false});
+        let said = config(said);
+        assert!(said.qkv_bias && said.out_bias && said.mlp_bias && !said.tied);
+        assert_eq!(said.kv_heads, 16);
+    }
+
+    #[test]
+    fn layers_of_smollm_3_rotate_where_the_file_says_and_else_three_of_four() {
+        let rotate = |more: &[(&str, Value)]| -> Vec<bool> {
+            let mut json = json!({"model_type": "smollm3", "num_hidden_layers": 5});
+            for (key, value) in more {
+                json[*key] = value.clone();
+            }
+            let config = config(json);
+            let ropes = config.layers.iter().map(|layer| &config.ropes[layer.rope]);
+            let rotate = ropes.map(|rope| match rope.rotated {
+                0 => rope.frequencies.iter().any(|&frequency| frequency != 0.0),
+                all => all == config.head / 2,
+            });
+            rotate.collect()
+        };
+        assert_eq!(rotate(&[]), [true, true, true, false, true]);
+        let interval = ("no_rope_layer_interval", json!(2));
+        let every_other = [true, false, true, false, true];
+        assert_eq!(rotate(std::slice::from_ref(&interval)), every_other);
+        assert_eq!(
+            rotate(&[interval, ("no_rope_layers", json!(null))]),
+            every_other
+        );
+        // More than there are layers, and any number but 0 for those that rotate.
+        let list = ("no_rope_layers", json!([0, 1, 2, 0, 0, 1]));
+        assert_eq!(rotate(&[list]), [false, true, true, false, false]);
+    }
+
+    #[test]
+    fn windows_of_smollm_3_are_those_of_layers_that_do_not_rotate_or_that_the_file_names() {
+        let base = json!({"model_type": "smollm3", "num_hidden_layers": 4, "sliding_window": 9});
+        let windows = |more: Value| -> Vec<Option<usize>> {
+            let mut json = base.clone();
+            for (key, value) in more.as_object().expect("an object") {
+                json[key] = value.clone();
+            }
+            config(json)
+                .layers
+                .iter()
+                .map(|layer| layer.window)
+                .collect()
+        };
+        assert_eq!(windows(json!({})), [None; 4]);
+        let used = json!({"use_sliding_window": true});
+        assert_eq!(windows(used), [None, None, None, Some(9)]);
+        let used = json!({"use_sliding_window": true, "sliding_window": null});
+        assert_eq!(windows(used), [None; 4]);
+        let types = json!([
+            "sliding_attention",
+            "full_attention",
+            "full_attention",
+            "sliding_attention"
+        ]);
+        for used in [true, false] {
+            let named = json!({"use_sliding_window": used, "layer_types": types});
+            assert_eq!(windows(named), [Some(9), None, None, Some(9)]);
+        }
+        let windowless = [("layer_types", types), ("sliding_window", json!(null))];
+        assert_eq!(
+            refused(&base, &windowless),
+            "sliding_window is missing, and layer_types has sliding_attention"
+        );
+    }
+
+    #[test]
+    fn layers_of_smollm_3_that_cannot_be_are_refused_by_key() {
+        let smollm = json!({"model_type": "smollm3", "num_hidden_layers": 3});
+        for list in [
+            json!([1, 0]),
+            json!([]),
+            json!([true, true, false]),
+            json!(1),
+        ] {
+            assert_eq!(
+                refused(&smollm, &[("no_rope_layers", list)]),
+                "no_rope_layers must be a list of whole numbers, one for each of 3 layers at least"
+            );
+        }
+        let error = refused(&smollm, &[("no_rope_layer_interval", json!(0))]);
+        assert_eq!(
+            error,
+            "no_rope_layer_interval is 0; expected a whole number of 1 to 16777216"
+        );
     }
 
     #[test]

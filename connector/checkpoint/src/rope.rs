@@ -36,6 +36,18 @@ impl Rope {
         }
     }
 
+    /// None: every component passes.
+    pub(crate) fn none(head: usize) -> Self {
+        Self {
+            theta: 1.0,
+            scaling: None,
+            frequencies: vec![0.0; head / 2],
+            rotated: 0,
+            magnitude: 1.0,
+            context: None,
+        }
+    }
+
     /// The same of the first components of a longer head, whose others pass.
     pub(crate) fn within(mut self, head: usize) -> Self {
         self.frequencies.resize(head / 2, 0.0);

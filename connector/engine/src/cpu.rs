@@ -483,7 +483,15 @@ mod tests {
     #[test]
     fn every_instruction_set_computes_the_same_bytes() {
         let precisions = [WeightPrecision::F32, WeightPrecision::Q8];
-        for family in ["llama2", "llama_odd", "gemma2", "qwen3", "phi3", "granite"] {
+        for family in [
+            "llama2",
+            "llama_odd",
+            "gemma2",
+            "qwen3",
+            "phi3",
+            "granite",
+            "smollm3",
+        ] {
             for precision in precisions {
                 let mut isas = Isa::available().into_iter();
                 let best = isas.next().expect("plain arrays at least");

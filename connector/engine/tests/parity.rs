@@ -142,6 +142,7 @@ families! {
     gemma_3_agrees_with_transformers: "gemma3"
     phi_3_that_rotates_a_part_of_each_head_by_longrope_agrees_with_transformers: "phi3"
     granite_with_factors_of_its_own_agrees_with_transformers: "granite"
+    smollm_3_with_layers_that_do_not_rotate_agrees_with_transformers: "smollm3"
 }
 
 #[test]
@@ -222,6 +223,7 @@ fn both_spellings_of_config_json_mean_the_same() {
         "gemma3",
         "phi3",
         "granite",
+        "smollm3",
     ] {
         let copy = tempfile::tempdir().expect("a temporary folder");
         for entry in std::fs::read_dir(fixture(family)).expect("a folder") {

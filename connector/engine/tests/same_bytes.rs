@@ -97,6 +97,7 @@ fn logits_are_the_same_bytes_in_a_batch_as_alone() {
         ("gemma3", Dtype::F32),
         ("phi3", Dtype::Q8_0),
         ("granite", Dtype::F32),
+        ("smollm3", Dtype::Q8_0),
     ] {
         let prompts: Vec<Vec<u32>> = requests()
             .into_iter()

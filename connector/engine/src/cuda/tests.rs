@@ -59,7 +59,7 @@ fn run(backend: &mut dyn Backend, tokens: u32) -> (Vec<f32>, Vec<Reading>) {
     (logits, readings)
 }
 
-const FAMILIES: [&str; 11] = [
+const FAMILIES: [&str; 12] = [
     "llama2",
     "llama3",
     "llama_odd",
@@ -71,6 +71,7 @@ const FAMILIES: [&str; 11] = [
     "qwen3",
     "phi3",
     "granite",
+    "smollm3",
 ];
 
 /// Pages, rows and sequences for the steps of `run`.

@@ -43,8 +43,8 @@ pub(crate) struct GgufFile {
 }
 
 const ARCHITECTURES: [&str; 6] = ["llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3"];
-const SUPPORTED: &str = "llama, qwen2, qwen3, gemma, gemma2, gemma3; of phi3 and granite take the \
-    checkpoint in Hugging Face layout; serve others elsewhere, and set aligner.model: remote";
+const SUPPORTED: &str = "llama, qwen2, qwen3, gemma, gemma2, gemma3; of phi3, granite and \
+    smollm3 take the checkpoint in Hugging Face layout; serve others elsewhere, and set aligner.model: remote";
 
 impl GgufFile {
     pub(crate) fn open(path: &Path) -> Result<Self, LoadError> {
