@@ -1,7 +1,7 @@
 //! What a checkpoint's `config.json` says about the decoder, as plain numbers and switches.
 //!
 //! One [`Config`] describes every family: Llama 2 and 3, Mistral, Ministral, Qwen2, Qwen3, Gemma 1,
-//! 2 and 3 (text), Phi-3 and 4, Granite, SmolLM3. What a file leaves out is what the family's class in transformers
+//! 2 and 3 (text), Phi-3 and 4, Granite, SmolLM3, OLMo 2 and 3. What a file leaves out is what the family's class in transformers
 //! takes for it, see [`Defaults`]. A value that would change the output and is not implemented is an
 //! error, never ignored.
 //!
@@ -52,12 +52,12 @@ pub struct Config {
     pub mlp_bias: bool,
     /// Queries, keys and values are one tensor, and so are gate and up.
     pub fused: bool,
-    /// Queries and keys are normalised per head before the rotation.
-    pub qk_norm: bool,
+    /// Over what queries and keys are normalised before the rotation, if they are.
+    pub qk_norm: Option<QkNorm>,
     /// Norm weights are stored as their difference from one.
     pub norm_offset: bool,
-    /// Attention and FFN outputs are normalised before they are added.
-    pub post_norms: bool,
+    /// Where attention and the feed-forward part have norms.
+    pub norms: Norms,
     /// Where the scores of attention are capped.
     pub attention_softcap: Option<f32>,
     /// Where the logits are capped.
@@ -73,6 +73,26 @@ pub struct Config {
     /// End-of-sequence ids that stand here, or those of the class; `generation_config.json` overrides
     /// them.
     pub eos: Vec<u32>,
+}
+
+/// Over what queries and keys are normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QkNorm {
+    /// Each head by itself.
+    Head,
+    /// All heads together.
+    Projection,
+}
+
+/// Where attention and the feed-forward part have norms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Norms {
+    /// Of what goes in.
+    Before,
+    /// Of what comes out, before it is added.
+    After,
+    /// Of both.
+    Around,
 }
 
 /// The gate's activation function.
@@ -169,7 +189,6 @@ impl Reader<'_> {
         let Defaults {
             hidden, heads, ffn, ..
         } = self.defaults;
-        let gemma3 = self.family.starts_with("gemma3");
         let hidden = json.size_or("hidden_size", hidden)?;
         let heads = json.size_or("num_attention_heads", heads)?;
         let kv_heads = match self.defaults.kv_heads {
@@ -234,9 +253,17 @@ impl Reader<'_> {
             mlp_bias: matches!(self.family, "llama" | "granite" | "smollm3")
                 && json.flag_or("mlp_bias", false)?,
             fused: self.family == "phi3",
-            qk_norm: self.family == "qwen3" || gemma3,
+            qk_norm: match self.family {
+                "qwen3" | "gemma3" | "gemma3_text" => Some(QkNorm::Head),
+                "olmo2" | "olmo3" => Some(QkNorm::Projection),
+                _ => None,
+            },
             norm_offset: self.gemma,
-            post_norms: gemma2 || gemma3,
+            norms: match self.family {
+                "gemma2" | "gemma3" | "gemma3_text" => Norms::Around,
+                "olmo2" | "olmo3" => Norms::After,
+                _ => Norms::Before,
+            },
             attention_softcap: softcap(
                 "attn_logit_softcapping",
                 family::ATTENTION_SOFTCAP,
@@ -300,18 +327,19 @@ impl Reader<'_> {
         let sliding = self.sliding(count, &rotated)?;
         let window = self.window()?;
         // Of files that the class fails on.
-        if self.family == "smollm3" && window.is_none() && sliding.contains(&true) {
+        let fails = matches!(self.family, "smollm3" | "olmo3");
+        if fails && window.is_none() && sliding.contains(&true) {
             let problem = "is missing, and layer_types has sliding_attention";
             return Err(self.json.problem("sliding_window", problem.to_owned()));
         }
-        let gemma3 = self.family.starts_with("gemma3");
+        let by_type = self.defaults.local.is_some();
         let rotations = Rotations {
             json: self.json,
             defaults: &self.defaults,
             head,
             context,
         };
-        let mut ropes = if gemma3 {
+        let mut ropes = if by_type {
             vec![
                 rotations.of(Some("full_attention"))?,
                 rotations.of(Some("sliding_attention"))?,
@@ -329,7 +357,7 @@ impl Reader<'_> {
             .map(|(sliding, rotated)| Layer {
                 window: window.filter(|_| sliding),
                 rope: match rotated {
-                    true => usize::from(gemma3 && sliding),
+                    true => usize::from(by_type && sliding),
                     false => none,
                 },
             })
@@ -372,7 +400,7 @@ impl Reader<'_> {
     /// Which layers look through a window; `rotated` are those that rotate.
     fn sliding(&self, count: usize, rotated: &[bool]) -> Result<Vec<bool>, CheckpointError> {
         let json = self.json;
-        if matches!(self.family, "llama" | "gemma" | "granite") {
+        if matches!(self.family, "llama" | "gemma" | "granite" | "olmo2") {
             return Ok(vec![false; count]);
         }
         if matches!(self.family, "qwen2" | "qwen3") && !json.flag_or("use_sliding_window", false)? {
@@ -401,6 +429,7 @@ impl Reader<'_> {
                 let used = json.flag_or("use_sliding_window", false)? && self.window()?.is_some();
                 rotated.iter().map(|rotated| used && !rotated).collect()
             }
+            "olmo3" => (1..=count).map(|layer| layer % 4 != 0).collect(),
             "gemma2" => (0..count).map(|layer| layer % 2 == 0).collect(),
             "gemma3" | "gemma3_text" => {
                 let pattern = json.size_or("sliding_window_pattern", 6)?;

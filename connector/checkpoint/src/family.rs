@@ -5,7 +5,7 @@
 
 /// Values of `model_type` that are read, and what becomes of others.
 pub(crate) const SUPPORTED: &str = "llama, mistral, ministral, qwen2, qwen3, gemma, gemma2, \
-    gemma3, gemma3_text, phi3, granite, smollm3; serve others elsewhere, and set aligner.model: remote";
+    gemma3, gemma3_text, phi3, granite, smollm3, olmo2, olmo3; serve others elsewhere, and set aligner.model: remote";
 
 /// Keys that a layer with a window sees; the same in every family whose class names a number.
 pub const WINDOW: usize = 4096;
@@ -33,11 +33,22 @@ pub(crate) struct Defaults {
     pub(crate) longrope: Option<usize>,
     pub(crate) epsilon: f64,
     pub(crate) tied: bool,
-    /// What frequencies are powers of; of global layers where the local ones have others.
+    /// What frequencies are powers of; of global layers where the local ones have their own.
     pub(crate) theta: f64,
+    /// The rotation of local layers, where a file may say another than that of the global ones.
+    pub(crate) local: Option<Local>,
     /// Keys that a layer with a window sees; there is no such layer if `None`.
     pub(crate) window: Option<usize>,
     pub(crate) eos: Option<u32>,
+}
+
+/// The rotation of local layers where a file says none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Local {
+    /// What its frequencies are powers of.
+    pub(crate) theta: f64,
+    /// Where transformers 4 has that, if anywhere.
+    pub(crate) key: Option<&'static str>,
 }
 
 impl Defaults {
@@ -56,6 +67,7 @@ impl Defaults {
             epsilon: 1e-6,
             tied: false,
             theta: 1e4,
+            local: None,
             window: Some(WINDOW),
             eos: Some(2),
         };
@@ -78,6 +90,12 @@ impl Defaults {
             context: 8192,
             tied: true,
             eos: Some(1),
+            ..llama
+        };
+        let olmo2 = Self {
+            vocab: 50_304,
+            epsilon: 1e-5,
+            eos: Some(50_279),
             ..llama
         };
         Some(match family {
@@ -106,9 +124,23 @@ impl Defaults {
                 vocab: 262_208,
                 context: 131_072,
                 theta: 1e6,
+                local: Some(Local {
+                    theta: 1e4,
+                    key: Some("rope_local_base_freq"),
+                }),
                 ..gemma2
             },
             "granite" => llama,
+            "olmo2" => olmo2,
+            "olmo3" => Self {
+                theta: 5e5,
+                // The class looks for the theta of local layers nowhere else than in their own object.
+                local: Some(Local {
+                    theta: 5e5,
+                    key: None,
+                }),
+                ..olmo2
+            },
             "smollm3" => Self {
                 hidden: 2048,
                 layers: 36,
@@ -142,7 +174,7 @@ impl Defaults {
 mod tests {
     use serde_json::{Value, json};
 
-    use crate::{Config, Json, Rope};
+    use crate::{Config, Json, Norms, QkNorm, Rope};
 
     fn read(json: &Value) -> Result<Config, String> {
         Json::of("config.json", json)
@@ -442,6 +474,69 @@ mod tests {
     }
 
     #[test]
+    fn what_a_file_of_olmo_leaves_out_is_what_its_class_takes() {
+        for (family, theta) in [("olmo2", 1e4), ("olmo3", 5e5)] {
+            let olmo = config(json!({"model_type": family}));
+            assert_eq!((olmo.hidden, olmo.ffn, olmo.vocab), (4096, 11_008, 50_304));
+            assert_eq!((olmo.heads, olmo.kv_heads, olmo.head), (32, 32, 128));
+            assert_eq!((olmo.layers.len(), olmo.context), (32, 2048));
+            assert_eq!((olmo.epsilon, &olmo.eos[..]), (1e-5, &[50_279][..]));
+            assert!(!olmo.tied && !olmo.qkv_bias && !olmo.out_bias && !olmo.mlp_bias);
+            assert_eq!(
+                (olmo.norms, olmo.qk_norm),
+                (Norms::After, Some(QkNorm::Projection))
+            );
+            assert!(
+                olmo.ropes
+                    .iter()
+                    .all(|rope| *rope == Rope::plain(theta, 128))
+            );
+            let said = json!({"model_type": family, "attention_bias": true, "mlp_bias": true});
+            let said = config(said);
+            assert!(said.qkv_bias && said.out_bias && !said.mlp_bias);
+        }
+    }
+
+    #[test]
+    fn olmo_3_looks_through_windows_and_rotates_by_layer_type_and_olmo_2_does_not() {
+        let layers = |family: &str, more: Value| {
+            let mut json = json!({"model_type": family, "num_hidden_layers": 5});
+            for (key, value) in more.as_object().expect("an object") {
+                json[key] = value.clone();
+            }
+            let olmo = config(json);
+            let layers = olmo.layers.iter();
+            layers
+                .map(|layer| (layer.window, olmo.ropes[layer.rope].theta))
+                .collect::<Vec<_>>()
+        };
+        let (local, global) = ((Some(4096), 5e5), (None, 5e5));
+        let usual = [local, local, local, global, local];
+        assert_eq!(layers("olmo3", json!({})), usual);
+        let window = json!({"sliding_window": 9, "layer_types": ["full_attention",
+            "sliding_attention", "full_attention", "full_attention", "full_attention"]});
+        let theta = json!({"rope_theta": 123.0});
+        let named = [global, (Some(9), 5e5), global, global, global];
+        assert_eq!(layers("olmo3", window.clone()), named);
+        assert_eq!(layers("olmo2", window), [(None, 1e4); 5]);
+        // As transformers 4 writes it: the global layers alone.
+        let outside = [local, local, local, (None, 123.0), local];
+        assert_eq!(layers("olmo3", theta.clone()), outside);
+        assert_eq!(layers("olmo2", theta), [(None, 123.0); 5]);
+        let within = json!({"rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": 123.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 7.0}}});
+        let local = (Some(4096), 7.0);
+        let expected = [local, local, local, (None, 123.0), local];
+        assert_eq!(layers("olmo3", within), expected);
+        let olmo = json!({"model_type": "olmo3"});
+        assert_eq!(
+            refused(&olmo, &[("sliding_window", json!(null))]),
+            "sliding_window is missing, and layer_types has sliding_attention"
+        );
+    }
+
+    #[test]
     fn factors_of_granite_that_cannot_be_are_refused_by_key() {
         let granite = json!({"model_type": "granite"});
         assert_eq!(
@@ -468,6 +563,8 @@ mod tests {
             "phi4mm",
             "granitemoe",
             "granitemoehybrid",
+            "olmo",
+            "olmoe",
         ] {
             let error = refused(&json!({"model_type": family}), &[]);
             let expected = format!("model_type = \"{family}\" is not supported; supported: llama,");

@@ -17,7 +17,7 @@ mod rope;
 mod rotation;
 mod shards;
 
-pub use config::{Activation, Config, Layer};
+pub use config::{Activation, Config, Layer, Norms, QkNorm};
 pub use decoding::{Idle, NOT_COMPUTED};
 pub use error::CheckpointError;
 pub use family::{ATTENTION_SOFTCAP, FINAL_SOFTCAP, WINDOW};

@@ -1,7 +1,7 @@
 //! Which rotation a `config.json` asks for.
 //!
 //! Both spellings are read, that of transformers 4 (`rope_theta`, `rope_scaling`) and that of 5
-//! (`rope_parameters`, per layer type for Gemma 3).
+//! (`rope_parameters`, per layer type for Gemma 3 and OLMo 3).
 
 use serde_json::Value;
 
@@ -21,17 +21,18 @@ pub(crate) struct Rotations<'a> {
 }
 
 impl Rotations<'_> {
-    /// The rotation of the layers of a type, which Gemma 3 alone tells apart, or of all.
+    /// The rotation of the layers of a type, which Gemma 3 and OLMo 3 alone tell apart, or of all.
     pub(crate) fn of(&self, layer_type: Option<&str>) -> Result<Rope, CheckpointError> {
         let json = self.json;
-        let (key, default) = match layer_type {
-            Some("sliding_attention") => ("rope_local_base_freq", 1e4),
-            _ => ("rope_theta", self.defaults.theta),
+        const THETA: &str = "rope_theta";
+        let (key, default) = match (layer_type, self.defaults.local) {
+            (Some("sliding_attention"), Some(local)) => (local.key, local.theta),
+            _ => (Some(THETA), self.defaults.theta),
         };
         let outside = Theta {
-            number: json.number_or(key, default)?,
+            number: key.map_or(Ok(default), |key| json.number_or(key, default))?,
             json,
-            key,
+            key: key.unwrap_or(THETA),
         };
         let object = described(json, layer_type)?;
         if let (Some(object), None) = (&object, layer_type) {
@@ -48,7 +49,7 @@ impl Rotations<'_> {
             Some(number) => Theta {
                 number,
                 json: &object,
-                key: "rope_theta",
+                key: THETA,
             },
         };
         let rope = self.scaled(&object, layer_type.is_none(), &theta, rotated)?;
@@ -78,7 +79,7 @@ impl Rotations<'_> {
     }
 
     /// As an object of the file has it. `of_all` says that the object is that of all layers, as it is
-    /// but for Gemma 3.
+    /// but for Gemma 3 and OLMo 3.
     fn scaled(
         &self,
         json: &Json,
@@ -205,16 +206,16 @@ fn described(json: &Json, layer_type: Option<&str>) -> Result<Option<Json>, Chec
         (Some(parameters), Some(kind)) => parameters.object(kind)?,
         (parameters, _) => parameters,
     };
-    // transformers 4 keeps what scales the rotation apart; of Gemma 3's, the global layers only. To
+    // transformers 4 keeps what scales the rotation apart; of types of layers, that of global ones only. To
     // transformers 5 an object of nothing is none.
     let scaling = json
         .object("rope_scaling")?
         .filter(|scaling| !scaling.is_empty() && layer_type != Some("sliding_attention"))
-        // Gemma 3's class lays it over parameters of its own, which say "default": a kind under its old
+        // Their classes lay it over parameters of their own, which say "default": a kind under its old
         // name, `type`, changes nothing there.
         .filter(|scaling| layer_type.is_none() || parameters.is_some() || scaling.has("rope_type"));
     Ok(match (scaling, parameters) {
-        // Where a file has both, Gemma 3 goes by the keys of either, and the others by this one.
+        // Where a file has both, those go by the keys of either, and the other classes by this one.
         (Some(scaling), Some(parameters)) if layer_type.is_some() => {
             Some(scaling.over(&parameters))
         }
@@ -264,7 +265,7 @@ fn truncated(json: &Json, outside: &Json, of_all: bool) -> Result<bool, Checkpoi
     if of_all {
         return json.flag_or("truncate", true);
     }
-    // For Gemma 3, transformers looks beside the objects of the layer types, not into them.
+    // Of types of layers, transformers looks beside their objects, not into them.
     let around = outside.object("rope_parameters")?;
     around.map_or(Ok(true), |around| around.flag_or("truncate", true))
 }
@@ -276,8 +277,8 @@ fn refuse_layer_types(object: &Json) -> Result<(), CheckpointError> {
     let Some(kind) = TYPES.into_iter().find(|kind| object.has(kind)) else {
         return Ok(());
     };
-    let problem = "is a rotation of one type of layers, which only gemma3 and gemma3_text have; \
-                   write the one of all layers into the object around it";
+    let problem = "is a rotation of one type of layers, which only gemma3, gemma3_text and olmo3 \
+                   have; write the one of all layers into the object around it";
     Err(object.problem(kind, problem.to_owned()))
 }
 
@@ -401,20 +402,33 @@ mod tests {
     }
 
     #[test]
-    fn rotations_by_layer_type_are_refused_but_for_gemma_3() {
+    fn rotations_by_layer_type_are_refused_but_for_gemma_3_and_olmo_3() {
         let linear = json!({"rope_type": "linear", "factor": 8.0, "rope_theta": 5e5});
         for kind in ["full_attention", "sliding_attention"] {
             let config =
                 |family: &str| json!({"model_type": family, "rope_parameters": { (kind): linear }});
-            for family in ["llama", "mistral", "ministral", "qwen2", "qwen3", "gemma2"] {
+            for family in [
+                "llama",
+                "mistral",
+                "ministral",
+                "qwen2",
+                "qwen3",
+                "gemma2",
+                "phi3",
+                "granite",
+                "smollm3",
+                "olmo2",
+            ] {
                 let expected = format!(
                     "config.json: rope_parameters.{kind} is a rotation of one type of layers, which \
-                     only gemma3 and gemma3_text have; write the one of all layers into the object \
-                     around it"
+                     only gemma3, gemma3_text and olmo3 have; write the one of all layers into the \
+                     object around it"
                 );
                 assert_eq!(read(config(family)).expect_err(family), expected);
             }
-            read(config("gemma3_text")).expect("its layers differ");
+            for family in ["gemma3_text", "olmo3"] {
+                read(config(family)).expect("its layers differ");
+            }
         }
     }
 

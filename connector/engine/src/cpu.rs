@@ -7,14 +7,15 @@
 
 use std::{num::NonZeroUsize, sync::Arc};
 
-use aligner_checkpoint::Config;
+use aligner_checkpoint::{Config, QkNorm};
 
 use crate::{
     backend::{Backend, DeviceLost, Outcome, PAGE_TOKENS, Reading, Step, logprob},
     decoder::Decoder,
     kernels::{
-        Aligned, Attend, AttentionShape, Epilogue, HeadShape, KvStore, LANES, Matrix, Place, Pool,
-        QuantizedRows, attend, glu, matmul, matmul_columns, read, rms_norm, softcap, split_heads,
+        Aligned, Attend, AttentionShape, Epilogue, HeadShape, Isa, KvStore, LANES, Matrix, Place,
+        Pool, QuantizedRows, attend, glu, matmul, matmul_columns, read, rms_norm, rms_norm_within,
+        softcap, split_heads,
     },
     rope::RopeTable,
 };
@@ -44,6 +45,23 @@ fn multiply(
         );
         first += matrix.n;
     }
+}
+
+/// Rows of `x` as a part of a layer takes them: in `normed`, or themselves if it has no norm.
+fn norm_or_as_it_is<'a>(
+    pool: &mut Pool,
+    isa: Isa,
+    x: &'a [f32],
+    rows: usize,
+    weight: Option<&Vec<f32>>,
+    epsilon: f32,
+    normed: &'a mut [f32],
+) -> &'a [f32] {
+    let Some(weight) = weight else {
+        return x;
+    };
+    rms_norm(pool, isa.floats, x, rows, weight, epsilon, normed);
+    normed
 }
 
 /// Runs a decoder on the CPU: threads, pages, and buffers that grow to the largest step.
@@ -169,18 +187,23 @@ impl Backend for Cpu {
             let last = index + 1 == decoder.layers.len();
             let normed = buffers.normed.of(rows * hidden);
             let x = buffers.x.of(rows * hidden);
-            rms_norm(
-                pool,
-                isa.floats,
-                x,
-                rows,
-                &layer.before_attention,
-                epsilon,
-                normed,
-            );
-            let qkv = buffers.qkv.of(rows * (heads + 2 * kv_heads) * head);
+            let before = layer.before_attention.as_ref();
+            let input = norm_or_as_it_is(pool, isa, x, rows, before, epsilon, normed);
+            let width = (heads + 2 * kv_heads) * head;
+            let qkv = buffers.qkv.of(rows * width);
             let quantized = &mut buffers.quantized;
-            multiply(pool, quantized, normed, rows, &layer.qkv, qkv);
+            multiply(pool, quantized, input, rows, &layer.qkv, qkv);
+            let mut head_norms = layer
+                .qk_norms
+                .as_ref()
+                .map(|(q, k)| (q.as_slice(), k.as_slice()));
+            if config.qk_norm == Some(QkNorm::Projection)
+                && let Some((q, k)) = head_norms.take()
+            {
+                rms_norm_within(pool, isa.floats, qkv, rows, width, q, epsilon);
+                let keys = &mut qkv[heads * head..];
+                rms_norm_within(pool, isa.floats, keys, rows, width, k, epsilon);
+            }
             let queries = buffers.queries.of(rows * heads * padded);
             let store = store.layer(index);
             split_heads(
@@ -193,10 +216,7 @@ impl Backend for Cpu {
                     padded,
                     epsilon,
                 },
-                layer
-                    .qk_norms
-                    .as_ref()
-                    .map(|(q, k)| (q.as_slice(), k.as_slice())),
+                head_norms,
                 &ropes[kind.rope],
                 places,
                 qkv,
@@ -271,17 +291,10 @@ impl Backend for Cpu {
             add_branch(pool, quantized, attended, &layer.out, after, x);
 
             let normed = buffers.qkv.of(rows * hidden);
-            rms_norm(
-                pool,
-                isa.floats,
-                x,
-                rows,
-                &layer.before_ffn,
-                epsilon,
-                normed,
-            );
+            let before = layer.before_ffn.as_ref();
+            let input = norm_or_as_it_is(pool, isa, x, rows, before, epsilon, normed);
             let gate_up = buffers.gate_up.of(rows * 2 * ffn);
-            multiply(pool, quantized, normed, rows, &layer.gate_up, gate_up);
+            multiply(pool, quantized, input, rows, &layer.gate_up, gate_up);
             let gated = buffers.gated.of(rows * ffn);
             glu(
                 pool,
@@ -435,10 +448,7 @@ fn keep_outputs(step: &Step, width: usize, rows: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        decoder::{WeightPrecision, fixture},
-        kernels::Isa,
-    };
+    use crate::decoder::{WeightPrecision, fixture};
 
     /// Logits of a prompt in two chunks beside another sequence.
     fn logits(family: &str, precision: WeightPrecision, isa: Isa, threads: usize) -> Vec<u32> {
@@ -491,6 +501,7 @@ mod tests {
             "phi3",
             "granite",
             "smollm3",
+            "olmo2",
         ] {
             for precision in precisions {
                 let mut isas = Isa::available().into_iter();

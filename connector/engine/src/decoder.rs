@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use aligner_checkpoint::Config;
+use aligner_checkpoint::{Config, Norms, QkNorm};
 
 use crate::{
     LoadError,
@@ -35,13 +35,13 @@ pub(crate) struct Decoder {
 }
 
 pub(crate) struct Layer {
-    pub(crate) before_attention: Vec<f32>,
+    pub(crate) before_attention: Option<Vec<f32>>,
     /// Side by side; more than one where the file holds them in different types.
     pub(crate) qkv: Vec<Matrix>,
     pub(crate) qk_norms: Option<(Vec<f32>, Vec<f32>)>,
     pub(crate) out: Matrix,
     pub(crate) after_attention: Option<Vec<f32>>,
-    pub(crate) before_ffn: Vec<f32>,
+    pub(crate) before_ffn: Option<Vec<f32>>,
     pub(crate) gate_up: Vec<Matrix>,
     pub(crate) down: Matrix,
     pub(crate) after_ffn: Option<Vec<f32>>,
@@ -233,27 +233,45 @@ impl Loader<'_> {
             let fused = config.fused.then_some(fused);
             self.packed(index, fused, parts, hidden, bias)
         };
-        let norm = |name| self.norm(&named(name), hidden);
-        let qk_norms = if config.qk_norm {
-            Some((
-                self.norm(&named("self_attn.q_norm"), head)?,
-                self.norm(&named("self_attn.k_norm"), head)?,
-            ))
-        } else {
-            None
+        let qk_norms = match config.qk_norm {
+            None => None,
+            Some(of) => {
+                let (q, k) = match of {
+                    QkNorm::Head => (head, head),
+                    QkNorm::Projection => (config.heads * head, config.kv_heads * head),
+                };
+                Some((
+                    self.norm(&named("self_attn.q_norm"), q)?,
+                    self.norm(&named("self_attn.k_norm"), k)?,
+                ))
+            }
         };
-        // With post-norms, "post_attention" is what it says; without, it stands before the FFN.
-        let (after_attention, before_ffn, after_ffn) = if config.post_norms {
-            (
-                Some(norm("post_attention_layernorm")?),
-                norm("pre_feedforward_layernorm")?,
-                Some(norm("post_feedforward_layernorm")?),
-            )
-        } else {
-            (None, norm("post_attention_layernorm")?, None)
+        // With norms of what comes out, "post_attention" is what it says; without, it stands before the
+        // FFN.
+        let [before_attention, after_attention, before_ffn, after_ffn] = match config.norms {
+            Norms::Before => [
+                Some("input_layernorm"),
+                None,
+                Some("post_attention_layernorm"),
+                None,
+            ],
+            Norms::After => [
+                None,
+                Some("post_attention_layernorm"),
+                None,
+                Some("post_feedforward_layernorm"),
+            ],
+            Norms::Around => [
+                Some("input_layernorm"),
+                Some("post_attention_layernorm"),
+                Some("pre_feedforward_layernorm"),
+                Some("post_feedforward_layernorm"),
+            ],
         };
+        let norm =
+            |name: Option<&str>| name.map(|name| self.norm(&named(name), hidden)).transpose();
         Ok(Layer {
-            before_attention: norm("input_layernorm")?,
+            before_attention: norm(before_attention)?,
             qkv: joined(
                 "self_attn.qkv_proj",
                 &[
@@ -269,15 +287,15 @@ impl Loader<'_> {
                 config.heads * head,
                 config.out_bias,
             )?,
-            after_attention,
-            before_ffn,
+            after_attention: norm(after_attention)?,
+            before_ffn: norm(before_ffn)?,
             gate_up: joined(
                 "mlp.gate_up_proj",
                 &[Part::of("mlp.gate_proj", ffn), Part::of("mlp.up_proj", ffn)],
                 config.mlp_bias,
             )?,
             down: alone(Part::of("mlp.down_proj", hidden), ffn, config.mlp_bias)?,
-            after_ffn,
+            after_ffn: norm(after_ffn)?,
         })
     }
 
@@ -306,9 +324,10 @@ impl Loader<'_> {
             }
         };
         let in_part = |part: &Part| part.rotated.is_some_and(|n| n > 0 && n < self.config.head);
+        let plain = fused.is_none() && !parts.iter().any(in_part);
         assert!(
-            !bias || fused.is_none() && !parts.iter().any(in_part),
-            "no family has biases where it fuses products or rotates parts of heads"
+            plain || !bias && self.config.qk_norm.is_none(),
+            "no family that fuses products or rotates parts of heads has biases or norms of them"
         );
         let rows: Vec<Rows<'_>> = rows
             .into_iter()

@@ -319,7 +319,7 @@ fn a_checkpoint_that_cannot_be_used_is_refused_with_file_key_and_value() {
             refusal(|folder| edit_config(folder, "model_type", "bert".into())),
             "FOLDER/config.json: model_type = \"bert\" is not supported; supported: llama, mistral, \
              ministral, qwen2, qwen3, gemma, gemma2, gemma3, gemma3_text, phi3, granite, \
-             smollm3; serve others elsewhere, and set aligner.model: remote",
+             smollm3, olmo2, olmo3; serve others elsewhere, and set aligner.model: remote",
         ),
         (
             refusal(|folder| {

@@ -386,15 +386,15 @@ fn refusal(change: &dyn Fn(&mut HashMap<String, Value>)) -> String {
 #[test]
 fn a_gguf_file_that_cannot_be_used_is_refused_with_key_and_value() {
     let text = |text: &str| Value::String(text.to_owned());
-    for architecture in ["mamba", "phi3", "granite", "smollm3"] {
+    for architecture in ["mamba", "phi3", "granite", "smollm3", "olmo2"] {
         assert_eq!(
             refusal(&|metadata| {
                 metadata.insert("general.architecture".to_owned(), text(architecture));
             }),
             format!(
                 "FOLDER/tiny.gguf: general.architecture = {architecture} is not supported; supported: \
-                 llama, qwen2, qwen3, gemma, gemma2, gemma3; of phi3, granite and smollm3 take the \
-                 checkpoint in Hugging Face layout; serve others elsewhere, and set aligner.model: remote"
+                 llama, qwen2, qwen3, gemma, gemma2, gemma3; of phi3, granite, smollm3 and olmo2 take \
+                 the checkpoint in Hugging Face layout; serve others elsewhere, and set aligner.model: remote"
             )
         );
     }

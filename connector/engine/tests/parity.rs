@@ -143,6 +143,8 @@ families! {
     phi_3_that_rotates_a_part_of_each_head_by_longrope_agrees_with_transformers: "phi3"
     granite_with_factors_of_its_own_agrees_with_transformers: "granite"
     smollm_3_with_layers_that_do_not_rotate_agrees_with_transformers: "smollm3"
+    olmo_2_with_norms_behind_agrees_with_transformers: "olmo2"
+    olmo_3_with_windows_and_two_rotations_agrees_with_transformers: "olmo3"
 }
 
 #[test]
@@ -224,6 +226,8 @@ fn both_spellings_of_config_json_mean_the_same() {
         "phi3",
         "granite",
         "smollm3",
+        "olmo2",
+        "olmo3",
     ] {
         let copy = tempfile::tempdir().expect("a temporary folder");
         for entry in std::fs::read_dir(fixture(family)).expect("a folder") {

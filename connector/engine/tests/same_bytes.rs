@@ -98,6 +98,8 @@ fn logits_are_the_same_bytes_in_a_batch_as_alone() {
         ("phi3", Dtype::Q8_0),
         ("granite", Dtype::F32),
         ("smollm3", Dtype::Q8_0),
+        ("olmo2", Dtype::Q8_0),
+        ("olmo3", Dtype::F32),
     ] {
         let prompts: Vec<Vec<u32>> = requests()
             .into_iter()

@@ -17,7 +17,7 @@
 //!
 //! Its class makes a difference in two cases. Some classes build their own normalizer and
 //! pre-tokenizer and take the vocabulary and the merges alone from `tokenizer.json`: for every family
-//! but `mistral`, `ministral`, `phi3` and `granite`, where the class is `GPT2Tokenizer`, `Qwen2Tokenizer`,
+//! but `mistral`, `ministral`, `phi3`, `granite` and OLMo's, where the class is `GPT2Tokenizer`, `Qwen2Tokenizer`,
 //! `GemmaTokenizer` or `LlamaTokenizer` (with `Fast` or without); where none is named, for `qwen3` and
 //! Gemma; always for `qwen2`. So `GPT2Tokenizer` cuts as GPT-2 does, even where the file has digits
 //! stand alone first. Here `tokenizer.json` counts, with which the weights were trained.

@@ -127,7 +127,8 @@ pub(crate) trait Gpu: Send + 'static {
 }
 
 /// The kernels of `kernels.cu`, and how many arguments each takes.
-pub(crate) const KERNELS: [(&str, usize); 12] = [
+pub(crate) const KERNELS: [(&str, usize); 13] = [
+    ("norm_within", 5),
     ("add_branch", 6),
     ("add_bias", 4),
     ("gather", 4),

@@ -50,12 +50,19 @@ __device__ float rms_factor(const float *row, int n, float epsilon) {
     return 1.0f / sqrtf(of_block<false>(squares) / n + epsilon);
 }
 
-// Blocks: rows.
+// Where `weight` is null, rows stay as they are. Blocks: rows.
 template <typename T> __device__ void norm(const float *x, const float *weight, T *out, int n, float epsilon) {
     const float *row = x + (size_t)blockIdx.x * n;
-    float factor = rms_factor(row, n, epsilon);
+    float factor = weight ? rms_factor(row, n, epsilon) : 1.0f;
     for (int i = threadIdx.x; i < n; i += blockDim.x)
-        narrow(row[i] * factor * weight[i], out + (size_t)blockIdx.x * n + i);
+        narrow(weight ? row[i] * factor * weight[i] : row[i], out + (size_t)blockIdx.x * n + i);
+}
+
+// The first n values of rows that begin `stride` values apart, in place. Blocks: rows.
+extern "C" __global__ void norm_within(float *rows, const float *weight, int n, int stride, float epsilon) {
+    float *row = rows + (size_t)blockIdx.x * stride;
+    float factor = rms_factor(row, n, epsilon);
+    for (int i = threadIdx.x; i < n; i += blockDim.x) row[i] = row[i] * factor * weight[i];
 }
 
 // x += norm(branch) · scale, or branch · scale where `weight` is null. Blocks: rows.

@@ -15,7 +15,7 @@ mod driver;
 mod emulated;
 mod gpu;
 
-use aligner_checkpoint::{Activation, CheckpointError, Config};
+use aligner_checkpoint::{Activation, CheckpointError, Config, QkNorm};
 use half::bf16;
 
 #[cfg(feature = "cuda")]
@@ -47,12 +47,12 @@ struct Weights {
 }
 
 struct DeviceLayer {
-    before_attention: Address,
+    before_attention: Option<Address>,
     qkv: Vec<Weights>,
     qk_norms: Option<(Address, Address)>,
     out: Weights,
     after_attention: Option<Address>,
-    before_ffn: Address,
+    before_ffn: Option<Address>,
     gate_up: Vec<Weights>,
     down: Weights,
     after_ffn: Option<Address>,
@@ -281,10 +281,10 @@ impl<G: Gpu> Cuda<G> {
         let gate_up = self.gate_up.of(gpu, rows * 2 * ffn * 4)?;
         let gated = self.gated.of(gpu, rows * ffn * size)?;
         let branch = self.branch.of(gpu, rows * hidden * 4)?;
-        let norm = |gpu: &mut G, x: Address, rows, weight: Address| {
+        let norm = |gpu: &mut G, x: Address, rows, weight: Option<Address>| {
             let arguments = [
                 x.into(),
-                weight.into(),
+                weight.unwrap_or(Address::NULL).into(),
                 normed.into(),
                 hidden.into(),
                 epsilon.into(),
@@ -297,7 +297,24 @@ impl<G: Gpu> Cuda<G> {
             let last = index + 1 == self.layers.len();
             norm(gpu, x, rows, layer.before_attention)?;
             side_by_side(gpu, self.element, normed, rows, &layer.qkv, qkv)?;
-            let (q_norm, k_norm) = layer.qk_norms.unwrap_or((Address::NULL, Address::NULL));
+            let mut head_norms = layer.qk_norms;
+            if config.qk_norm == Some(QkNorm::Projection)
+                && let Some((q, k)) = head_norms.take()
+            {
+                let queries = heads * head;
+                let keys = qkv.offset(4 * queries);
+                for (at, weight, n) in [(qkv, q, queries), (keys, k, kv_heads * head)] {
+                    let arguments = [
+                        at.into(),
+                        weight.into(),
+                        n.into(),
+                        width.into(),
+                        epsilon.into(),
+                    ];
+                    gpu.launch("norm_within", [rows, 1], &arguments)?;
+                }
+            }
+            let (q_norm, k_norm) = head_norms.unwrap_or((Address::NULL, Address::NULL));
             gpu.launch(
                 self.kernels.split,
                 [rows, heads + 2 * kv_heads],
@@ -402,7 +419,7 @@ impl<G: Gpu> Cuda<G> {
             // So that its time is its own, and its failure too.
             return gpu.finish();
         }
-        norm(gpu, x, rows, self.norm)?;
+        norm(gpu, x, rows, Some(self.norm))?;
         let logits = self.logits.of(gpu, outputs * vocab * 4)?;
         product(
             gpu,
@@ -596,7 +613,7 @@ fn upload_layer(
         norm.as_ref().map(|norm| upload(gpu, norm)).transpose()
     };
     Ok(DeviceLayer {
-        before_attention: upload(gpu, &layer.before_attention)?,
+        before_attention: optional(gpu, &layer.before_attention)?,
         qkv: matrices(gpu, &layer.qkv)?,
         qk_norms: match &layer.qk_norms {
             Some((q, k)) => Some((upload(gpu, q)?, upload(gpu, k)?)),
@@ -604,7 +621,7 @@ fn upload_layer(
         },
         out: upload_matrix(gpu, &layer.out, element)?,
         after_attention: optional(gpu, &layer.after_attention)?,
-        before_ffn: upload(gpu, &layer.before_ffn)?,
+        before_ffn: optional(gpu, &layer.before_ffn)?,
         gate_up: matrices(gpu, &layer.gate_up)?,
         down: upload_matrix(gpu, &layer.down, element)?,
         after_ffn: optional(gpu, &layer.after_ffn)?,

@@ -59,7 +59,7 @@ fn run(backend: &mut dyn Backend, tokens: u32) -> (Vec<f32>, Vec<Reading>) {
     (logits, readings)
 }
 
-const FAMILIES: [&str; 12] = [
+const FAMILIES: [&str; 14] = [
     "llama2",
     "llama3",
     "llama_odd",
@@ -72,6 +72,8 @@ const FAMILIES: [&str; 12] = [
     "phi3",
     "granite",
     "smollm3",
+    "olmo2",
+    "olmo3",
 ];
 
 /// Pages, rows and sequences for the steps of `run`.

@@ -15,8 +15,8 @@ mod types;
 use std::{borrow::Cow, cell::RefCell, fs::File, io::BufReader, path::Path};
 
 use aligner_checkpoint::{
-    ATTENTION_SOFTCAP, Activation, CheckpointError, Config, FINAL_SOFTCAP, Layer, Rope, SIZES,
-    WINDOW, Yarn,
+    ATTENTION_SOFTCAP, Activation, CheckpointError, Config, FINAL_SOFTCAP, Layer, Norms, QkNorm,
+    Rope, SIZES, WINDOW, Yarn,
 };
 use candle_core::{
     Device,
@@ -43,8 +43,8 @@ pub(crate) struct GgufFile {
 }
 
 const ARCHITECTURES: [&str; 6] = ["llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3"];
-const SUPPORTED: &str = "llama, qwen2, qwen3, gemma, gemma2, gemma3; of phi3, granite and \
-    smollm3 take the checkpoint in Hugging Face layout; serve others elsewhere, and set aligner.model: remote";
+const SUPPORTED: &str = "llama, qwen2, qwen3, gemma, gemma2, gemma3; of phi3, granite, \
+    smollm3 and olmo2 take the checkpoint in Hugging Face layout; serve others elsewhere, and set aligner.model: remote";
 
 impl GgufFile {
     pub(crate) fn open(path: &Path) -> Result<Self, LoadError> {
@@ -200,10 +200,14 @@ impl GgufFile {
             out_bias: self.has("blk.0.attn_output.bias"),
             mlp_bias: self.has("blk.0.ffn_down.bias"),
             fused: false,
-            qk_norm: self.has("blk.0.attn_q_norm.weight"),
+            qk_norm: self.has("blk.0.attn_q_norm.weight").then_some(QkNorm::Head),
             // The conversion has added the one already.
             norm_offset: false,
-            post_norms: gemma2 || gemma3,
+            norms: if gemma2 || gemma3 {
+                Norms::Around
+            } else {
+                Norms::Before
+            },
             attention_softcap: softcap("attn_logit_softcapping", ATTENTION_SOFTCAP)?,
             final_softcap: softcap("final_logit_softcapping", FINAL_SOFTCAP)?,
             query_scale: (per_head as f64).powf(-0.5) as f32,

@@ -48,6 +48,39 @@ pub(crate) fn rms_norm(
     });
 }
 
+/// The same in place, where rows begin `stride` values apart and the first values are normalised.
+pub(crate) fn rms_norm_within(
+    pool: &mut Pool,
+    isa: Floats,
+    x: &mut [f32],
+    rows: usize,
+    stride: usize,
+    weight: &[f32],
+    epsilon: f32,
+) {
+    let n = weight.len();
+    assert!(
+        rows == 0 || n <= stride && x.len() >= (rows - 1) * stride + n,
+        "there are values for every row"
+    );
+    let chunks = if rows * n < ALONE {
+        1
+    } else {
+        rows.min(pool.threads())
+    };
+    let x = Shared::of(x);
+    pool.run(chunks, &|chunk, _| {
+        for row in chunk * rows / chunks..(chunk + 1) * rows / chunks {
+            // SAFETY: in bounds by the assertion; chunks own disjoint rows, and a row's values are read
+            // before they are written.
+            unsafe {
+                let row = x.at(row * stride);
+                norm_row(isa, row, n, weight.as_ptr(), epsilon, row);
+            }
+        }
+    });
+}
+
 for_each_isa! {
     unsafe fn norm_row(
         x: *const f32,
