@@ -13,8 +13,10 @@ mod decoding;
 mod error;
 mod family;
 mod json;
+mod layers;
 mod rope;
 mod rotation;
+mod scaling;
 mod shards;
 
 pub use config::{Activation, Config, Layer, Norms, QkNorm};

@@ -3,12 +3,7 @@
 //! Both spellings are read, that of transformers 4 (`rope_theta`, `rope_scaling`) and that of 5
 //! (`rope_parameters`, per layer type for Gemma 3 and OLMo 3).
 
-use serde_json::Value;
-
-use crate::{CheckpointError, Json, Rope, Yarn, family::Defaults};
-
-/// The context that a scaled rotation began with.
-const ORIGINAL: &str = "original_max_position_embeddings";
+use crate::{CheckpointError, Json, Rope, family::Defaults};
 
 /// What the rotations of a decoder depend on.
 #[derive(Clone, Copy)]
@@ -23,8 +18,8 @@ pub(crate) struct Rotations<'a> {
 impl Rotations<'_> {
     /// The rotation of the layers of a type, which Gemma 3 and OLMo 3 alone tell apart, or of all.
     pub(crate) fn of(&self, layer_type: Option<&str>) -> Result<Rope, CheckpointError> {
-        let json = self.json;
         const THETA: &str = "rope_theta";
+        let json = self.json;
         let (key, default) = match (layer_type, self.defaults.local) {
             (Some("sliding_attention"), Some(local)) => (local.key, local.theta),
             _ => (Some(THETA), self.defaults.theta),
@@ -77,126 +72,6 @@ impl Rotations<'_> {
         }
         Ok(rotated)
     }
-
-    /// As an object of the file has it. `of_all` says that the object is that of all layers, as it is
-    /// but for Gemma 3 and OLMo 3.
-    fn scaled(
-        &self,
-        json: &Json,
-        of_all: bool,
-        theta: &Theta<'_>,
-        rotated: usize,
-    ) -> Result<Rope, CheckpointError> {
-        let (outside, context) = (self.json, self.context);
-        let key = if json.has("rope_type") {
-            "rope_type"
-        } else {
-            "type"
-        };
-        let kind = json.text_or(key, "default")?;
-        let kind = match self.defaults.longrope {
-            None => kind,
-            // What Phi-3's first files called it, and transformers reads so.
-            Some(_) if matches!(kind, "su" | "yarn") => "longrope",
-            Some(_) if matches!(kind, "default" | "longrope") => kind,
-            Some(_) => return Err(json.unsupported(key, "default, longrope")),
-        };
-        if kind != "default" && self.defaults.longrope.is_none() {
-            refuse_partial(json, outside)?;
-        }
-        let plain = Rope::plain(theta.above(0.0, "")?, rotated);
-        let factor = || match json.optional_number("factor")? {
-            Some(factor) if factor > 0.0 => Ok(factor),
-            _ => Err(json.problem("factor", "must be a number above 0".to_owned())),
-        };
-        match kind {
-            // NTK scaling begins where the trained context ends, and no sequence here goes beyond it.
-            "dynamic" => Ok(plain.scaled("dynamic")),
-            "default" => Ok(plain),
-            "linear" => Ok(plain.linear(factor()?)),
-            "llama3" => {
-                let number = |key| match json.optional_number(key)? {
-                    Some(number) => Ok(number),
-                    None => Err(json.problem(key, "is missing".to_owned())),
-                };
-                let (low, high) = (number("low_freq_factor")?, number("high_freq_factor")?);
-                Ok(plain.llama3(factor()?, low, high, self.original(json, of_all)?))
-            }
-            "longrope" => self.longrope(plain, json, of_all),
-            "yarn" => {
-                let original = self.original(json, of_all)?;
-                let factor = json.optional_positive("factor")?;
-                let factor = factor.unwrap_or(context as f64 / original);
-                let scale = |mscale| Yarn::magnitude(mscale, factor);
-                let inferred = match (
-                    json.optional_number("mscale")?
-                        .filter(|&mscale| mscale != 0.0),
-                    json.optional_number("mscale_all_dim")?
-                        .filter(|&mscale| mscale != 0.0),
-                ) {
-                    (Some(one), Some(all)) => scale(one) / scale(all),
-                    _ => scale(1.0),
-                };
-                Ok(plain.yarn(&Yarn {
-                    theta: theta.above(1.0, ", since YaRN divides by its logarithm")?,
-                    factor,
-                    original,
-                    magnitude: json.number_or("attention_factor", inferred)?,
-                    fast: json
-                        .optional_number("beta_fast")?
-                        .filter(|&fast| fast != 0.0)
-                        .unwrap_or(32.0),
-                    slow: json
-                        .optional_number("beta_slow")?
-                        .filter(|&slow| slow != 0.0)
-                        .unwrap_or(1.0),
-                    truncate: truncated(json, outside, of_all)?,
-                }))
-            }
-            _ => {
-                let supported = "default, linear, dynamic, llama3, longrope, yarn";
-                Err(json.unsupported(key, supported))
-            }
-        }
-    }
-
-    /// The context before it was stretched.
-    fn original(&self, json: &Json, of_all: bool) -> Result<f64, CheckpointError> {
-        // transformers takes the outer one where there are two, but not for some of the layers.
-        let outer = if of_all { self.json } else { json };
-        if let Some(original) = outer.optional_positive(ORIGINAL)? {
-            return Ok(original);
-        }
-        // A class that has one of its own takes it before the inner one.
-        if let Some(original) = self.defaults.longrope {
-            return Ok(original as f64);
-        }
-        let original = json.optional_positive(ORIGINAL)?;
-        Ok(original.unwrap_or(self.context as f64))
-    }
-
-    /// Scaled by the factors for short texts.
-    fn longrope(&self, plain: Rope, json: &Json, of_all: bool) -> Result<Rope, CheckpointError> {
-        let factors = |key| positive_numbers(json, key, plain.frequencies.len());
-        // Those for long ones are not computed with, but transformers asks for as many of them.
-        let (short, _) = (factors("short_factor")?, factors("long_factor")?);
-        let original = self.original(json, of_all)?;
-        if original <= 1.0 {
-            let problem = format!(
-                "is {original}; it must be a number above 1, since LongRoPE divides by its logarithm"
-            );
-            return Err(json.problem(ORIGINAL, problem));
-        }
-        let factor = json.optional_number("factor")?;
-        let factor = factor.unwrap_or(self.context as f64 / original);
-        let inferred = if factor <= 1.0 {
-            1.0
-        } else {
-            (1.0 + factor.ln() / original.ln()).sqrt()
-        };
-        let magnitude = json.number_or("attention_factor", inferred)?;
-        Ok(plain.longrope(&short, magnitude, original as usize))
-    }
 }
 
 /// The object that describes it, if there is one.
@@ -206,8 +81,8 @@ fn described(json: &Json, layer_type: Option<&str>) -> Result<Option<Json>, Chec
         (Some(parameters), Some(kind)) => parameters.object(kind)?,
         (parameters, _) => parameters,
     };
-    // transformers 4 keeps what scales the rotation apart; of types of layers, that of global ones only. To
-    // transformers 5 an object of nothing is none.
+    // transformers 4 keeps what scales the rotation apart; of types of layers, that of the global ones
+    // only. To transformers 5 an object of nothing is none.
     let scaling = json
         .object("rope_scaling")?
         .filter(|scaling| !scaling.is_empty() && layer_type != Some("sliding_attention"))
@@ -224,7 +99,7 @@ fn described(json: &Json, layer_type: Option<&str>) -> Result<Option<Json>, Chec
 }
 
 /// What frequencies are powers of, and where it stands.
-struct Theta<'a> {
+pub(crate) struct Theta<'a> {
     number: f64,
     json: &'a Json,
     key: &'static str,
@@ -232,7 +107,7 @@ struct Theta<'a> {
 
 impl Theta<'_> {
     /// The number, if it is above `least`; `why` ends the error that says so.
-    fn above(&self, least: f64, why: &str) -> Result<f64, CheckpointError> {
+    pub(crate) fn above(&self, least: f64, why: &str) -> Result<f64, CheckpointError> {
         let number = self.number;
         if number > least {
             return Ok(number);
@@ -240,34 +115,6 @@ impl Theta<'_> {
         let problem = format!("is {number}; it must be a number above {least}{why}");
         Err(self.json.problem(self.key, problem))
     }
-}
-
-/// So many numbers above 0 under a key.
-fn positive_numbers(json: &Json, key: &str, count: usize) -> Result<Vec<f32>, CheckpointError> {
-    let list = json.get(key).and_then(Value::as_array);
-    let numbers = list.and_then(|list| {
-        let numbers = list.iter().map(Value::as_f64);
-        numbers
-            .map(|number| number.map(|number| number as f32))
-            .collect::<Option<Vec<f32>>>()
-    });
-    numbers
-        .filter(|numbers| numbers.len() == count && numbers.iter().all(|&number| number > 0.0))
-        .ok_or_else(|| {
-            let problem =
-                format!("must be a list of {count} numbers above 0, one for each frequency");
-            json.problem(key, problem)
-        })
-}
-
-/// Whether YaRN's dimensions are whole numbers.
-fn truncated(json: &Json, outside: &Json, of_all: bool) -> Result<bool, CheckpointError> {
-    if of_all {
-        return json.flag_or("truncate", true);
-    }
-    // Of types of layers, transformers looks beside their objects, not into them.
-    let around = outside.object("rope_parameters")?;
-    around.map_or(Ok(true), |around| around.flag_or("truncate", true))
 }
 
 /// Refuses an object for each layer type, of a family whose layers all rotate alike: what it holds
@@ -282,24 +129,9 @@ fn refuse_layer_types(object: &Json) -> Result<(), CheckpointError> {
     Err(object.problem(kind, problem.to_owned()))
 }
 
-/// Refuses a head that is rotated in part, as `object` says, or `outside` where it does not.
-///
-/// Only scaled rotations of transformers 5 read that; the families' own rotate a whole head.
-fn refuse_partial(object: &Json, outside: &Json) -> Result<(), CheckpointError> {
-    let json = if object.mentions("partial_rotary_factor") {
-        object
-    } else {
-        outside
-    };
-    if json.number_or("partial_rotary_factor", 1.0)? != 1.0 {
-        return Err(json.unsupported("partial_rotary_factor", "1.0"));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::Config;

@@ -301,9 +301,9 @@ impl<G: Gpu> Cuda<G> {
             if config.qk_norm == Some(QkNorm::Projection)
                 && let Some((q, k)) = head_norms.take()
             {
-                let queries = heads * head;
-                let keys = qkv.offset(4 * queries);
-                for (at, weight, n) in [(qkv, q, queries), (keys, k, kv_heads * head)] {
+                let of_queries = heads * head;
+                let keys = qkv.offset(4 * of_queries);
+                for (at, weight, n) in [(qkv, q, of_queries), (keys, k, kv_heads * head)] {
                     let arguments = [
                         at.into(),
                         weight.into(),

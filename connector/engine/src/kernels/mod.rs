@@ -30,7 +30,7 @@ use std::fmt;
 
 use crate::LoadError;
 
-pub(crate) use activation::{glu, rms_norm, softcap};
+pub(crate) use activation::{glu, rms_norm, rms_norm_within, softcap};
 pub(crate) use aligned::Aligned;
 pub(crate) use attention::{Attend, AttentionShape, attend};
 pub(crate) use heads::{HeadShape, Place, split_heads};
