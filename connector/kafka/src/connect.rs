@@ -1,7 +1,7 @@
 //! Puts source and sink together, in the order that exactly once needs.
 //!
-//! Look first; claim the transactional id, which ends what a predecessor left open; only then
-//! join the group and read offsets.
+//! Have a token, where the login needs one; look; claim the transactional id, which ends what a
+//! predecessor left open; only then join the group and read offsets.
 
 use std::{
     sync::{
@@ -104,6 +104,9 @@ fn connect_blocking(
     );
     let stats = ClientStats::new(Arc::clone(&tenures), absence, &meter);
 
+    if let Some(login) = &connection.login {
+        login.wait(&given_up)?;
+    }
     let found = Preflight::new(connection, Arc::clone(&given_up))?.run(runtime)?;
 
     let handoff = Arc::new(Handoff::new(connection.kafka.fetch_buffer_bytes));
@@ -135,13 +138,8 @@ fn connect_blocking(
         suspended: AtomicBool::new(false),
         changes: AtomicU64::new(0),
     };
-    let (consumer, handle) = ConsumerThread::create(
-        consuming,
-        membership,
-        connection.kafka.fetch_batch_records,
-        connection.session_timeout(),
-    )
-    .map_err(|error| StartError::Other(error.to_string()))?;
+    let (consumer, handle) = ConsumerThread::create(consuming, membership, connection)
+        .map_err(|error| StartError::Other(error.to_string()))?;
 
     let parts = OutletParts {
         config: properties::producer(connection),

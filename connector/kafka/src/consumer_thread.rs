@@ -14,7 +14,7 @@ use aligner_pipeline::{PartitionEpoch, SourceError, SourceRecord};
 use bytes::Bytes;
 use rdkafka::{
     Message, Offset, TopicPartitionList,
-    config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel},
+    config::{ClientConfig, RDKafkaLogLevel},
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::BorrowedMessage,
@@ -24,10 +24,12 @@ use crate::{
     course::{self, Place},
     fetching::{Fetching, Step},
     handoff::record_bytes,
+    login::Login,
     membership::{self, Membership},
-    native,
+    native::{self, Listed},
     rejection::Rejection,
     repeats::RepeatFilter,
+    settings::Connection,
     unreadable,
 };
 
@@ -44,11 +46,11 @@ const LET_GO_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A consumer that somebody else owns and closes.
 #[derive(Clone)]
-pub(crate) struct ConsumerHandle(Weak<BaseConsumer<Membership>>);
+pub(crate) struct ConsumerHandle(Weak<Listed<BaseConsumer<Membership>>>);
 
 impl ConsumerHandle {
     /// The consumer, unless it is closed. Not to be kept.
-    pub(crate) fn get(&self) -> Option<Arc<BaseConsumer<Membership>>> {
+    pub(crate) fn get(&self) -> Option<Arc<Listed<BaseConsumer<Membership>>>> {
         self.0.upgrade()
     }
 }
@@ -69,7 +71,7 @@ impl From<SourceError> for End {
 
 /// The thread's state.
 pub(crate) struct ConsumerThread {
-    consumer: Arc<BaseConsumer<Membership>>,
+    consumer: Arc<Listed<BaseConsumer<Membership>>>,
     max_batch_records: usize,
     fetching: Fetching,
     /// Tenure of the record seen last; the next one is nearly always of the same partition.
@@ -77,6 +79,7 @@ pub(crate) struct ConsumerThread {
     changes: u64,
     repeats: RepeatFilter,
     rejection: Rejection,
+    login: Option<Login>,
     session_timeout: Duration,
 }
 
@@ -85,21 +88,22 @@ impl ConsumerThread {
     pub(crate) fn create(
         mut config: ClientConfig,
         membership: Membership,
-        max_batch_records: usize,
-        session_timeout: Duration,
+        connection: &Connection,
     ) -> KafkaResult<(Self, ConsumerHandle)> {
         config.set_log_level(RDKafkaLogLevel::Info);
-        let consumer = Arc::new(BaseConsumer::from_config_and_context(&config, membership)?);
+        let session_timeout = connection.session_timeout();
+        let consumer = Arc::new(connection.client(&config, membership)?);
         let handle = ConsumerHandle(Arc::downgrade(&consumer));
         Ok((
             Self {
                 consumer,
-                max_batch_records,
+                max_batch_records: connection.kafka.fetch_batch_records,
                 fetching: Fetching::default(),
                 last: None,
                 changes: 0,
                 repeats: RepeatFilter::default(),
                 rejection: Rejection::new(session_timeout),
+                login: connection.login.clone(),
                 session_timeout,
             },
             handle,
@@ -331,9 +335,15 @@ impl ConsumerThread {
 
     fn look_for_rejection(&mut self, now: Instant) -> Result<(), SourceError> {
         let membership = Arc::clone(self.consumer.context());
-        let fault = membership.listener.fault();
+        let login = self.login.as_ref();
+        let fault = membership
+            .listener
+            .fault()
+            .filter(|fault| login.is_none_or(|login| login.is_about_the_present(fault)));
         let brokers_up = membership.stats.state().brokers_up;
-        match self.rejection.look(brokers_up, fault.as_ref(), now) {
+        let shut_out = self.rejection.look(brokers_up, fault.as_ref(), now);
+        let refused = || login?.refusal(self.session_timeout);
+        match shut_out.or_else(refused) {
             Some(message) => Err(SourceError { message }),
             None => Ok(()),
         }

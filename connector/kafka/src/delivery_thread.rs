@@ -511,7 +511,7 @@ mod tests {
             suspended: AtomicBool::new(false),
             changes: AtomicU64::new(0),
         };
-        let (_, consumer) = ConsumerThread::create(config, membership, 1, Duration::ZERO)
+        let (_, consumer) = ConsumerThread::create(config, membership, connection)
             .expect("these properties are usable");
         OutletParts {
             config: properties::producer(connection),

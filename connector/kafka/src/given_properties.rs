@@ -275,18 +275,21 @@ fn wayward(partitioner: &str, settings: &KafkaSettings) -> Option<Fault> {
 
 /// Whether a property's value must never be printed.
 pub fn is_secret(key: &str) -> bool {
-    [
-        "password",
-        "secret",
-        ".pem",
-        // A private key of Java clients.
-        "keystore.key",
-        "jaas",
-        "token",
-        "sasl.oauthbearer.config",
-    ]
-    .iter()
-    .any(|word| key.contains(word))
+    // Where tokens come from is named in errors, and written in every configuration that has some.
+    let is_address = key.ends_with(".url");
+    !is_address
+        && [
+            "password",
+            "secret",
+            ".pem",
+            // A private key of Java clients.
+            "keystore.key",
+            "jaas",
+            "token",
+            "sasl.oauthbearer.config",
+        ]
+        .iter()
+        .any(|word| key.contains(word))
 }
 
 /// Prints properties without their secrets.
@@ -386,7 +389,8 @@ pub(crate) mod tests {
         let found = problems(&given("sasl.jaas.config", "a.b.PlainLoginModule required;"));
         assert_eq!(
             found[0].fault.to_string(),
-            "it is for Java clients only; use sasl.mechanism, sasl.username and sasl.password"
+            "it is for Java clients only; use sasl.mechanism, sasl.username and sasl.password, or with \
+             OAUTHBEARER sasl.oauthbearer.client.id and sasl.oauthbearer.client.secret"
         );
     }
 

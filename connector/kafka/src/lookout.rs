@@ -10,12 +10,12 @@ use std::{
 use aligner_pipeline::Partition;
 use rdkafka::{
     ClientContext, Offset, TopicPartitionList,
-    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, KafkaResult},
 };
 
-use crate::{properties, reminder::Reminder, report::Report, settings::Connection};
+use crate::{native::Listed, properties, reminder::Reminder, report::Report, settings::Connection};
 
 /// How long one look may take.
 pub(crate) const LOOK_TIMEOUT: Duration = Duration::from_secs(4);
@@ -55,7 +55,7 @@ pub(crate) trait Lookout {
 }
 
 /// A client that only asks where partitions end.
-pub(crate) struct LogEnds(BaseConsumer<Quiet>);
+pub(crate) struct LogEnds(Listed<BaseConsumer<Quiet>>);
 
 impl LogEnds {
     /// Ends as a reader with this `isolation.level` sees them.
@@ -66,7 +66,7 @@ impl LogEnds {
             .set("isolation.level", isolation)
             .set_log_level(RDKafkaLogLevel::Emerg);
         let quiet = Quiet(Reminder::new("lookout", &config));
-        BaseConsumer::from_config_and_context(&config, quiet).map(Self)
+        connection.client(&config, quiet).map(Self)
     }
 
     /// The partitions of a topic that have a leader. One without would keep the answers about all

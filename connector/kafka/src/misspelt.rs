@@ -7,11 +7,13 @@
 use crate::given_properties::{NAMED_VALUES, REFUSED};
 
 /// Properties of Java clients, by how they begin, and what is used here instead.
-const OF_JAVA: [(&str, &str); 5] = [
+const OF_JAVA: [(&str, &str); 6] = [
     (
         "sasl.jaas.config",
-        "sasl.mechanism, sasl.username and sasl.password",
+        "sasl.mechanism, sasl.username and sasl.password, or with OAUTHBEARER \
+         sasl.oauthbearer.client.id and sasl.oauthbearer.client.secret",
     ),
+    ("sasl.login.", "sasl.oauthbearer.method: oidc"),
     ("ssl.truststore.", "ssl.ca.location, a file in PEM"),
     (
         "ssl.keystore.type",
@@ -25,7 +27,7 @@ const OF_JAVA: [(&str, &str); 5] = [
 ];
 
 /// What people set, beside what has words for values, and what is refused here.
-const SET: [&str; 34] = [
+const SET: [&str; 41] = [
     "client.rack",
     "check.crcs",
     "compression.level",
@@ -35,6 +37,7 @@ const SET: [&str; 34] = [
     "fetch.max.bytes",
     "fetch.min.bytes",
     "fetch.wait.max.ms",
+    "https.ca.location",
     "linger.ms",
     "max.in.flight.requests.per.connection",
     "max.partition.fetch.bytes",
@@ -48,6 +51,12 @@ const SET: [&str; 34] = [
     "request.timeout.ms",
     "retry.backoff.ms",
     "sasl.mechanism",
+    "sasl.oauthbearer.client.id",
+    "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.extensions",
+    "sasl.oauthbearer.method",
+    "sasl.oauthbearer.scope",
+    "sasl.oauthbearer.token.endpoint.url",
     "sasl.password",
     "sasl.username",
     "socket.connection.setup.timeout.ms",

@@ -1,16 +1,19 @@
 //! The few calls that need librdkafka itself, and the only unsafe code of this crate.
 //!
-//! Seven reasons bring us here. The wrapper keeps a group's generation and member id to itself,
+//! Eight reasons bring us here. The wrapper keeps a group's generation and member id to itself,
 //! and a broker that is sent generation −1 switches fencing off, so that both must be looked at in
 //! the very object that is sent. The wrapper's commit flushes in steps of 100 ms. What failed a
 //! transaction it leaves to be asked for. It panics at a header whose key is not UTF-8, which any
-//! client may write. And neither naming brokers to a client at work, nor the epoch of a record's
-//! leader, nor the mock broker's rebalance delay has a wrapper at all.
+//! client may write. It hands tokens to clients only where they are polled, and without extensions
+//! ([`roster`]). And neither naming brokers to a client at work, nor the epoch of a record's leader, nor
+//! the mock broker's rebalance delay has a wrapper at all.
 //!
 //! Every pointer comes from a live client that the caller holds a reference to for the length of
 //! the call, and librdkafka's handles may be used from any thread.
 
 #![allow(unsafe_code)]
+
+mod roster;
 
 use std::{
     ffi::{CStr, CString},
@@ -29,6 +32,8 @@ use rdkafka::{
     error::RDKafkaErrorCode,
     message::BorrowedMessage,
 };
+
+pub(crate) use self::roster::{Listed, Native, Roster};
 
 /// An error of a transactional call, with what librdkafka says about going on.
 #[derive(Debug, Clone, PartialEq, Eq)]

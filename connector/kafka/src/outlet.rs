@@ -14,7 +14,7 @@ use std::{
 use aligner_pipeline::{Delivery, Outbound, OutputKind};
 use rdkafka::{
     Offset, TopicPartitionList,
-    config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel},
+    config::{ClientConfig, RDKafkaLogLevel},
     error::{KafkaResult, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
     producer::{BaseRecord, Producer, ThreadedProducer},
@@ -25,7 +25,7 @@ use crate::{
     batching::Batching,
     consumer_thread::ConsumerHandle,
     listener::Listener,
-    native::{self, TransactionError},
+    native::{self, Listed, TransactionError},
     recovery::Phase,
     reports::{Reports, Tally},
     settings::Connection,
@@ -93,7 +93,7 @@ impl Work {
 /// A producer and what it needs to know of the group.
 pub(crate) struct Outlet {
     parts: OutletParts,
-    producer: ThreadedProducer<Reports>,
+    producer: Listed<ThreadedProducer<Reports>>,
     one_by_one: bool,
 }
 
@@ -111,7 +111,7 @@ impl Outlet {
             listener: Listener::new("producer", Some(parts.stats.client()), &config),
             tally: Tally::default(),
         };
-        let producer = ThreadedProducer::from_config_and_context(&config, reports)?;
+        let producer = parts.connection.client(&config, reports)?;
         Ok(Self {
             parts,
             producer,

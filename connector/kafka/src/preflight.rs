@@ -15,7 +15,7 @@ use std::{
 
 use rdkafka::{
     ClientContext, Offset, TopicPartitionList,
-    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
 };
@@ -24,6 +24,7 @@ use thiserror::Error;
 use crate::{
     listener::{ClientFault, Listener},
     missing_topics::MissingTopics,
+    native::Listed,
     properties,
     repeats::RepeatFilter,
     settings::Connection,
@@ -54,6 +55,21 @@ pub enum StartError {
         /// What the broker says.
         cause: String,
     },
+    /// The brokers refuse a token that was just issued to us.
+    #[error(
+        "kafka at {servers} refuses the access token: {cause}; check that the token endpoint issues \
+         it for this cluster, as sasl.oauthbearer.scope and sasl.oauthbearer.extensions in \
+         kafka.properties may have to say, and that the brokers trust its issuer and audience"
+    )]
+    RefusedToken {
+        /// As configured.
+        servers: String,
+        /// What the broker says.
+        cause: String,
+    },
+    /// No token is issued to us.
+    #[error("no access token to log in to kafka with: {0}")]
+    Token(String),
     /// The TLS handshake fails.
     #[error(
         "TLS with kafka at {servers} fails: {cause}; check security.protocol, ssl.ca.location, \
@@ -101,7 +117,7 @@ impl ConsumerContext for Looker {}
 /// A client that looks at the cluster and joins nothing.
 pub(crate) struct Preflight<'a> {
     connection: &'a Connection,
-    client: BaseConsumer<Looker>,
+    client: Listed<BaseConsumer<Looker>>,
     given_up: Arc<AtomicBool>,
 }
 
@@ -119,7 +135,8 @@ impl<'a> Preflight<'a> {
         let mut config = properties::looker(connection);
         config.set_log_level(RDKafkaLogLevel::Info);
         let looker = Looker(Listener::new("preflight", None, &config));
-        let client = BaseConsumer::from_config_and_context(&config, looker)
+        let client = connection
+            .client(&config, looker)
             .map_err(|error| StartError::Other(error.to_string()))?;
         Ok(Self {
             connection,
@@ -163,9 +180,16 @@ impl<'a> Preflight<'a> {
     fn judge(&self, fault: &ClientFault) -> Result<(), StartError> {
         let servers = self.connection.kafka.bootstrap_servers.clone();
         let cause = fault.reason.clone();
-        match fault.code {
-            _ if fault.is_refused_login() => Err(StartError::Login { servers, cause }),
-            RDKafkaErrorCode::SSL => Err(StartError::Tls { servers, cause }),
+        match (fault.code, &self.connection.login) {
+            (_, Some(login)) if fault.is_refused_login() => {
+                if login.is_about_the_present(fault) {
+                    Err(StartError::RefusedToken { servers, cause })
+                } else {
+                    Ok(())
+                }
+            }
+            (_, None) if fault.is_refused_login() => Err(StartError::Login { servers, cause }),
+            (RDKafkaErrorCode::SSL, _) => Err(StartError::Tls { servers, cause }),
             _ => Ok(()),
         }
     }

@@ -8,12 +8,22 @@
 //! Any librdkafka property may be given as well, except those that the delivery guarantee rests
 //! on: they are refused with the key to use instead, rather than silently overruled.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, io, time::Duration};
 
 use rand::Rng;
+use rdkafka::{
+    ClientConfig, ClientContext, config::FromClientConfigAndContext, error::KafkaResult,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::{bootstrap, fault::Fault, fetching::SUSPEND_AFTER, given_properties};
+use crate::{
+    bootstrap,
+    fault::Fault,
+    fetching::SUSPEND_AFTER,
+    given_properties,
+    login::{Login, TokenSource},
+    native::{Listed, Native},
+};
 
 /// The section `kafka`.
 #[derive(Clone)]
@@ -177,6 +187,8 @@ pub struct Connection {
     pub identity: String,
     /// Consumer group.
     pub group_id: String,
+    /// Where the login is one by access tokens.
+    pub(crate) login: Option<Login>,
 }
 
 impl Connection {
@@ -207,6 +219,34 @@ impl Connection {
             name: name.to_owned(),
             kafka,
             topics,
+            login: None,
+        })
+    }
+
+    /// Logs in with access tokens of this source: `sasl.mechanism` is OAUTHBEARER. The first of them is
+    /// asked for at once.
+    ///
+    /// # Errors
+    ///
+    /// When no thread can be started.
+    pub fn with_tokens(self, source: impl TokenSource) -> io::Result<Self> {
+        let login = Login::start(source)?;
+        Ok(Self {
+            login: Some(login),
+            ..self
+        })
+    }
+
+    /// Makes a client that logs in as this connection does. All clients come from here.
+    pub(crate) fn client<C: ClientContext, T: FromClientConfigAndContext<C> + Native>(
+        &self,
+        config: &ClientConfig,
+        context: C,
+    ) -> KafkaResult<Listed<T>> {
+        let client = T::from_config_and_context(config, context)?;
+        Ok(match &self.login {
+            Some(login) => login.list(client),
+            None => Listed::unlisted(client),
         })
     }
 

@@ -24,7 +24,7 @@ use std::{
 use aligner_pipeline::Partition;
 use rdkafka::{
     TopicPartitionList,
-    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaResult, RDKafkaErrorCode},
     producer::{Producer, ThreadedProducer},
@@ -32,7 +32,7 @@ use rdkafka::{
 
 use crate::{
     listener::Listener,
-    native,
+    native::{self, Listed},
     preflight::Looker,
     properties,
     reports::{Reports, Tally},
@@ -113,7 +113,7 @@ impl Neighbours {
 /// The thread's state.
 pub(crate) struct Successor {
     connection: Connection,
-    client: BaseConsumer<Looker>,
+    client: Listed<BaseConsumer<Looker>>,
     neighbours: Neighbours,
     stats: Arc<ClientStats>,
     closing: Arc<AtomicBool>,
@@ -130,7 +130,7 @@ impl Successor {
         let mut config = properties::looker(&connection);
         config.set_log_level(RDKafkaLogLevel::Error);
         let looker = Looker(Listener::new("successor", None, &config));
-        let client = BaseConsumer::from_config_and_context(&config, looker)?;
+        let client = connection.client(&config, looker)?;
         Ok(Self {
             neighbours: Neighbours::new(&connection.name, &connection.identity),
             connection,
@@ -283,9 +283,10 @@ impl Successor {
             listener: Listener::new("successor", None, &config),
             tally: Tally::default(),
         };
-        let producer: ThreadedProducer<Reports> =
-            ThreadedProducer::from_config_and_context(&config, reports)
-                .map_err(|error| error.to_string())?;
+        let producer: Listed<ThreadedProducer<Reports>> = self
+            .connection
+            .client(&config, reports)
+            .map_err(|error| error.to_string())?;
         native::init_transactions(producer.client(), CLAIM_TIMEOUT)
             .map_err(|error| error.to_string())
     }

@@ -13,8 +13,9 @@ use aligner_pipeline::Header;
 use bytes::Bytes;
 use rdkafka::{
     Message, Offset, TopicPartitionList,
-    config::{FromClientConfig, RDKafkaLogLevel},
-    consumer::{Consumer, StreamConsumer},
+    client::DefaultClientContext,
+    config::RDKafkaLogLevel,
+    consumer::{Consumer, DefaultConsumerContext, StreamConsumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header as KafkaHeader, OwnedHeaders},
     producer::{FutureProducer, FutureRecord, Producer},
@@ -22,7 +23,7 @@ use rdkafka::{
 };
 
 use crate::{
-    native,
+    native::{self, Listed},
     preflight::StartError,
     properties,
     settings::{Connection, StartFrom},
@@ -35,7 +36,7 @@ const LEADER_PAUSE: Duration = Duration::from_millis(100);
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Writes records one at a time.
-pub struct TopicWriter(FutureProducer);
+pub struct TopicWriter(Listed<FutureProducer>);
 
 impl std::fmt::Debug for TopicWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -52,7 +53,8 @@ impl TopicWriter {
     pub fn open(connection: &Connection) -> Result<Self, StartError> {
         let mut config = properties::writer(connection);
         config.set_log_level(RDKafkaLogLevel::Error);
-        FutureProducer::from_config(&config)
+        connection
+            .client(&config, DefaultClientContext)
             .map(Self)
             .map_err(|error| StartError::Other(error.to_string()))
     }
@@ -119,7 +121,7 @@ pub struct TopicRecord {
 
 /// Reads topics as a committed reader, from fixed positions and without a group.
 pub struct TopicReader {
-    consumer: StreamConsumer,
+    consumer: Listed<StreamConsumer>,
     topics: Vec<Arc<str>>,
 }
 
@@ -173,8 +175,10 @@ impl TopicReader {
     ) -> Result<Self, StartError> {
         let mut config = properties::reader(connection);
         config.set_log_level(RDKafkaLogLevel::Error);
-        let consumer = StreamConsumer::from_config(&config)
-            .map_err(|error| StartError::Other(error.to_string()))?;
+        let consumer: Listed<StreamConsumer> =
+            connection
+                .client(&config, DefaultConsumerContext)
+                .map_err(|error| StartError::Other(error.to_string()))?;
         let failed = |topic: &str| {
             let topic = topic.to_owned();
             move |error: KafkaError| {

@@ -9,7 +9,7 @@ use rdkafka::{
     error::RDKafkaErrorCode,
 };
 
-use crate::{preflight::StartError, properties, settings::Connection};
+use crate::{native::Listed, preflight::StartError, properties, settings::Connection};
 
 /// How long brokers may take to make topics.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -28,8 +28,8 @@ pub async fn create(
 ) -> Result<Vec<String>, StartError> {
     let mut config = properties::looker(connection);
     config.set_log_level(RDKafkaLogLevel::Error);
-    let admin: AdminClient<DefaultClientContext> = config
-        .create()
+    let admin: Listed<AdminClient<DefaultClientContext>> = connection
+        .client(&config, DefaultClientContext)
         .map_err(|error| StartError::Other(error.to_string()))?;
     let wanted: Vec<_> = topics
         .iter()

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use aligner_pipeline::Partition;
 use rdkafka::{
     Message, Offset, TopicPartitionList,
-    config::{FromClientConfig, RDKafkaLogLevel},
-    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer, ConsumerContext, DefaultConsumerContext},
     error::{KafkaError, KafkaResult},
 };
 
-use crate::{properties, settings::Connection};
+use crate::{native::Listed, properties, settings::Connection};
 
 /// Where coordinators keep the states of transactions.
 const STATES_TOPIC: &str = "__transaction_state";
@@ -68,7 +68,7 @@ pub(crate) fn without_pending(
     // It does not ask for stable offsets.
     let mut config = properties::looker(connection);
     config.set_log_level(RDKafkaLogLevel::Emerg);
-    let client: BaseConsumer = BaseConsumer::from_config(&config)?;
+    let client: Listed<BaseConsumer> = connection.client(&config, DefaultConsumerContext)?;
     committed(&client, targets, QUESTION_TIMEOUT)
 }
 
@@ -88,7 +88,7 @@ fn read(connection: &Connection, since: SystemTime) -> KafkaResult<Option<Verdic
         .set("group.id", &connection.group_id)
         .set("enable.partition.eof", "true")
         .set_log_level(RDKafkaLogLevel::Emerg);
-    let reader: BaseConsumer = BaseConsumer::from_config(&config)?;
+    let reader: Listed<BaseConsumer> = connection.client(&config, DefaultConsumerContext)?;
     let metadata = reader.fetch_metadata(Some(STATES_TOPIC), QUESTION_TIMEOUT)?;
     let partitions = metadata
         .topics()

@@ -211,10 +211,8 @@ async fn a_second_member_gets_its_share_and_the_first_hands_over_in_time() {
             owned.extend(tenures);
         }
     }
-    let other = Connection {
-        identity: "mocked-other".to_owned(),
-        ..settings.clone()
-    };
+    let mut other = settings.clone();
+    other.identity = "mocked-other".to_owned();
     let mut second = connect(other).await.expect("the mock is reachable");
     let taken = loop {
         if let SourceEvent::Revoking {
