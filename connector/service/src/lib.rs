@@ -12,6 +12,7 @@ mod connections;
 mod diff;
 mod http;
 mod hub;
+mod login;
 mod models;
 mod panics;
 mod serve;

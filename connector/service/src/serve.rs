@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use crate::{
     codecs,
     config::{self, Problem, Problems, Secret, Settings},
+    login::Oidc,
     models,
     tolerance::Tolerant,
 };
@@ -123,8 +124,10 @@ pub fn connection(settings: &Settings) -> anyhow::Result<Connection> {
         .iter()
         .map(read)
         .collect::<Result<_, _>>()?;
-    let (kafka, topics) = config::kafka_sections(settings, &from_files);
-    Connection::new(&settings.name.0, kafka, topics).map_err(|problems| {
+    let properties = config::properties(settings, &from_files);
+    let login = config::token_login(&properties);
+    let (kafka, topics) = config::kafka_sections(settings, properties);
+    let connection = Connection::new(&settings.name.0, kafka, topics).map_err(|problems| {
         Problems(
             problems
                 .into_iter()
@@ -136,6 +139,19 @@ pub fn connection(settings: &Settings) -> anyhow::Result<Connection> {
                 })
                 .collect(),
         )
-        .into()
-    })
+    })?;
+    let Some((oidc, extensions)) = login else {
+        return Ok(connection);
+    };
+    let source = Oidc::new(oidc, extensions).map_err(|fault| {
+        Problems(vec![Problem {
+            key: format!("kafka.properties.{}", fault.property),
+            value: None,
+            message: fault.fault,
+            fix: None,
+        }])
+    })?;
+    connection
+        .with_tokens(source)
+        .context("no thread could be started")
 }

@@ -46,12 +46,12 @@ fn every_example_is_valid_but_for_the_secrets_of_other_machines() {
             continue;
         }
         examples += 1;
-        let secured = path.file_stem().is_some_and(|stem| stem == "secured");
-        // It names a mounted secret, as it should.
-        let expected: &[&str] = if secured {
-            &["kafka.property_files.sasl.password"]
-        } else {
-            &[]
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        // These name a mounted secret, as they should.
+        let expected: &[&str] = match stem {
+            Some("secured") => &["kafka.property_files.sasl.password"],
+            Some("oauth") => &["kafka.property_files.sasl.oauthbearer.client.secret"],
+            _ => &[],
         };
         let mut found = problems(&path);
         if !Path::new(AUTHORITIES).exists() {
@@ -60,7 +60,7 @@ fn every_example_is_valid_but_for_the_secrets_of_other_machines() {
         }
         assert_eq!(found, expected, "{}", path.display());
     }
-    assert!(examples >= 6, "{examples} examples");
+    assert!(examples >= 7, "{examples} examples");
 }
 
 #[test]

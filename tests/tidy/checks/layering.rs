@@ -46,7 +46,7 @@ const RESERVED: [Reserved; 4] = [
 ];
 
 /// Crates and what they are kept free of.
-const FREE_OF: [(&str, &str, &[&str]); 6] = [
+const FREE_OF: [(&str, &str, &[&str]); 7] = [
     (
         "aligner-records",
         "async and I/O",
@@ -70,8 +70,19 @@ const FREE_OF: [(&str, &str, &[&str]); 6] = [
     ),
     (
         "aligner-kafka",
-        "what records mean",
-        &["aligner-records", "aligner", "apache-avro"],
+        "what records mean, and where access tokens come from",
+        &[
+            "aligner-records",
+            "aligner",
+            "aligner-oidc",
+            "apache-avro",
+            "reqwest",
+        ],
+    ),
+    (
+        "aligner-oidc",
+        "Kafka",
+        &["aligner-kafka", "aligner-pipeline"],
     ),
     (
         "aligner-remote",

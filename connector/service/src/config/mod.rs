@@ -10,6 +10,7 @@ mod fit;
 mod known;
 mod layers;
 mod load;
+mod login;
 mod nesting;
 mod problem;
 mod secret;
@@ -28,9 +29,10 @@ use serde::{Deserialize, Serialize};
 pub use check::no_tokenizer;
 pub use layers::Layers;
 pub use load::{read, read_sections};
+pub use login::token_login;
 pub use problem::{Problem, Problems};
 pub use secret::{Secret, secret};
-pub use sections::{fields, kafka_sections, profile, registry};
+pub use sections::{fields, kafka_sections, profile, properties, registry};
 pub use values::{InstanceId, ModelChoice, OneOrMany};
 
 /// Everything that `aligner-connector run` can be told.

@@ -11,21 +11,28 @@ use aligner_records::{FieldMap, FieldMapError};
 use aligner_registry::{Password, RegistrySettings};
 use anyhow::Context;
 
-use super::{Secret, Settings};
+use super::{Secret, Settings, login};
 
-/// `kafka` and `topics`, with the properties that were read from files.
-pub fn kafka_sections(
+/// All of `kafka.properties`, with those that were read from files.
+pub fn properties(
     settings: &Settings,
     from_files: &BTreeMap<String, Secret>,
-) -> (KafkaSettings, TopicSettings) {
-    let kafka = &settings.kafka;
-    let properties = kafka
-        .properties
-        .iter()
+) -> BTreeMap<String, String> {
+    let given = settings.kafka.properties.iter();
+    given
         // The later wins, where one is given twice.
         .chain(from_files)
         .map(|(name, value)| (name.clone(), value.expose().to_owned()))
-        .collect();
+        .collect()
+}
+
+/// `kafka` and `topics`, with the properties that are librdkafka's to act on.
+pub fn kafka_sections(
+    settings: &Settings,
+    mut properties: BTreeMap<String, String>,
+) -> (KafkaSettings, TopicSettings) {
+    let kafka = &settings.kafka;
+    properties.retain(|name, _| !login::is_ours(name));
     let kafka = KafkaSettings {
         bootstrap_servers: kafka.bootstrap_servers.clone(),
         delivery: kafka.delivery,

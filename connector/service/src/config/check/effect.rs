@@ -26,7 +26,8 @@ pub fn without_effect(settings: &Settings, written: &[String]) -> Vec<Problem> {
         );
     }
     // Properties in files are not read here: what one of them says of the protocol does not count.
-    let (kafka, _) = crate::config::kafka_sections(settings, &BTreeMap::new());
+    let properties = crate::config::properties(settings, &BTreeMap::new());
+    let (kafka, _) = crate::config::kafka_sections(settings, properties);
     if kafka.brokers_decide_on_sessions() {
         for (key, value, broker) in [
             (

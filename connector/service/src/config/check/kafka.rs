@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aligner_kafka::Fault;
 use serde_json::Value;
 
-use super::{Found, Problem, Settings, fixes, sasl};
+use super::{Found, Problem, Settings, fixes};
 use crate::config::secret::is_shown;
 
 impl Found {
@@ -45,10 +45,10 @@ impl Found {
                 );
             }
         }
-        let (kafka, topics) = crate::config::kafka_sections(settings, &from_files);
-        self.sasl(settings, &kafka.properties);
-        self.tls(settings, &kafka.properties);
-        let refused_tokens = sasl::asks_for_tokens(&kafka.properties);
+        let properties = crate::config::properties(settings, &from_files);
+        self.sasl(settings, &properties);
+        self.tls(settings, &properties);
+        let (kafka, topics) = crate::config::kafka_sections(settings, properties);
         let from_file = |key: String, fault: Fault| match key.strip_prefix("kafka.properties.") {
             // Whatever lies in a file may be a secret, and librdkafka repeats it.
             Some(name) if settings.kafka.property_files.contains_key(name) => (
@@ -68,11 +68,8 @@ impl Found {
         let written = serde_json::to_value(settings).expect("settings serialise");
         let judged = self.0.len();
         for (key, message, fix) in kafka.chain(pipeline) {
-            // Names were judged before, more strictly, and other keys with what to do; and what is
-            // refused needs nothing.
-            if self.0[..judged].iter().any(|problem| problem.key == key)
-                || (refused_tokens && sasl::is_about_tokens(&key))
-            {
+            // Names were judged before, more strictly, and other keys with what to do.
+            if self.0[..judged].iter().any(|problem| problem.key == key) {
                 continue;
             }
             let value = value(settings, &written, &key);

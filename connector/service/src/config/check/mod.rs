@@ -12,6 +12,7 @@ mod kafka;
 mod sasl;
 mod telemetry;
 mod tls;
+mod tokens;
 
 use std::net::ToSocketAddrs;
 

@@ -2,24 +2,19 @@
 //! client is made.
 //!
 //! What is asked for is what `rd_kafka_sasl_select_provider` asks for, in the build that is linked,
-//! which has no Kerberos and no source of OAuth tokens that a broker could trust. Without a login
-//! nothing need be complete, but what was given for one is refused: it would connect as nobody.
+//! which has no Kerberos; access tokens are fetched by us (`tokens`). Without a login nothing need be
+//! complete, but what was given for one is refused: it would connect as nobody.
 
 use std::collections::BTreeMap;
 
-use super::{Found, Settings};
+use super::{Found, Settings, tokens};
+use crate::config::login::{MECHANISM as NAMES, TOKENS};
 
 /// Which connections are made, and whether anybody logs in.
 pub(super) const PROTOCOL: &str = "security.protocol";
 
-/// One property under two names.
-const NAMES: [&str; 2] = ["sasl.mechanism", "sasl.mechanisms"];
-
 /// Mechanisms that this build has; unlike other values they are told apart by their capitals.
-const MECHANISMS: [&str; 3] = ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"];
-
-/// The mechanism that needs tokens.
-const TOKENS: &str = "OAUTHBEARER";
+const MECHANISMS: [&str; 4] = ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN", TOKENS];
 
 /// Protocols that make no use of something.
 pub(super) struct Without {
@@ -73,7 +68,6 @@ impl Found {
             let in_file = settings.kafka.property_files.contains_key(name);
             let message = match mechanism.as_str() {
                 "GSSAPI" => "Kerberos is not in this build",
-                TOKENS => "what fetches tokens for it is not in this build",
                 _ => "librdkafka knows no such mechanism",
             };
             self.add(
@@ -82,8 +76,13 @@ impl Found {
                 message,
                 one_of_them(),
             );
-        } else if login {
+        } else if !login {
+            // That nobody logs in was told.
+        } else if mechanism == TOKENS {
+            self.tokens(settings, properties);
+        } else {
             self.credentials(settings, mechanism);
+            self.no_tokens(settings, mechanism);
         }
     }
 
@@ -92,7 +91,8 @@ impl Found {
         let [mechanism, mechanisms] = NAMES;
         let given = ["sasl.username", "sasl.password", mechanism, mechanisms]
             .into_iter()
-            .find(|name| is_given(settings, name));
+            .find(|name| is_given(settings, name))
+            .or_else(|| tokens::any_of_ours(settings));
         if let Some(name) = given {
             let without_login = Without {
                 protocols: ["plaintext", "ssl"],
@@ -150,19 +150,7 @@ impl Found {
     }
 }
 
-/// Whether the mechanism is the one that needs tokens, which is refused by its own key.
-pub(super) fn asks_for_tokens(properties: &BTreeMap<String, String>) -> bool {
-    NAMES
-        .iter()
-        .any(|name| properties.get(*name).is_some_and(|given| given == TOKENS))
-}
-
-/// Whether a key says where tokens come from. librdkafka refuses most of them in this build.
-pub(super) fn is_about_tokens(key: &str) -> bool {
-    key.contains("sasl.oauthbearer.")
-}
-
-fn is_given(settings: &Settings, name: &str) -> bool {
+pub(super) fn is_given(settings: &Settings, name: &str) -> bool {
     settings.kafka.properties.contains_key(name) || settings.kafka.property_files.contains_key(name)
 }
 
@@ -192,7 +180,7 @@ mod tests {
 
     #[test]
     fn every_mechanism_of_this_build_is_taken_with_what_it_needs() {
-        for mechanism in MECHANISMS {
+        for mechanism in &MECHANISMS[..3] {
             for name in NAMES {
                 let settings = given(&[
                     ("security.protocol", "SASL_SSL"),
@@ -212,7 +200,7 @@ mod tests {
             "scram-sha-512",
             "SCRAM-SHA-1",
             "GSSAPI",
-            TOKENS,
+            "oauthbearer",
             "",
         ] {
             for protocol in ["sasl_ssl", "plaintext"] {
@@ -231,34 +219,17 @@ mod tests {
                 assert_eq!(problem.value.as_deref(), Some(mechanism));
                 assert_eq!(
                     problem.fix.as_deref(),
-                    Some("use SCRAM-SHA-512, SCRAM-SHA-256, PLAIN, in capitals")
+                    Some("use SCRAM-SHA-512, SCRAM-SHA-256, PLAIN, OAUTHBEARER, in capitals")
                 );
             }
         }
     }
 
     #[test]
-    fn a_login_by_tokens_is_refused_once_whatever_says_where_they_come_from() {
-        let settings = given(&[
-            (PROTOCOL, "sasl_ssl"),
-            ("sasl.mechanisms", TOKENS),
-            ("sasl.oauthbearer.method", "oidc"),
-            ("sasl.oauthbearer.client.id", "ada"),
-            ("sasl.oauthbearer.token.endpoint.url", "https://host/token"),
-            ("enable.sasl.oauthbearer.unsecure.jwt", "true"),
-        ]);
-        let problems = check(&settings);
-        assert_eq!(problems.len(), 1, "{problems:?}");
-        assert_eq!(problems[0].key, "kafka.properties.sasl.mechanisms");
-        assert_eq!(problems[0].value.as_deref(), Some(TOKENS));
-        assert!(problems[0].message.contains("tokens"), "{problems:?}");
-    }
-
-    #[test]
     fn a_login_needs_a_mechanism_and_its_credentials() {
         let sasl = ("security.protocol", "sasl_plaintext");
         type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
-        let cases: [Case<'_>; 4] = [
+        let cases: [Case<'_>; 3] = [
             (
                 &[sasl, ("sasl.username", "ada"), ("sasl.password", "x")],
                 &["kafka.properties.sasl.mechanism"],
@@ -269,10 +240,6 @@ mod tests {
                     "kafka.properties.sasl.username",
                     "kafka.properties.sasl.password",
                 ],
-            ),
-            (
-                &[sasl, ("sasl.mechanism", TOKENS)],
-                &["kafka.properties.sasl.mechanism"],
             ),
             // Where nobody logs in, only that is told.
             (

@@ -98,7 +98,7 @@ impl Found {
 
 /// Whether a file can be read, or a folder where one may stand. A pipe is left alone: opened, it
 /// would have nothing for the client.
-fn readable(path: &str, or_folder: bool) -> io::Result<()> {
+pub(super) fn readable(path: &str, or_folder: bool) -> io::Result<()> {
     let metadata = fs::metadata(path)?;
     if metadata.is_dir() {
         if or_folder {
