@@ -2,6 +2,8 @@
 //!
 //! Everything that a person can mistake at the start must be named within 30 seconds of it.
 
+mod tokens;
+
 use std::{
     sync::OnceLock,
     time::{Duration, Instant},

@@ -48,9 +48,25 @@ pub fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
     })
 }
 
+/// What a client asks.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Path, with its query.
+    pub path: String,
+    /// The header that shows who asks.
+    pub authorization: Option<String>,
+    /// Body.
+    pub body: Vec<u8>,
+}
+
 /// Serves requests, given as path and body, until the test process ends. Each connection has a
 /// thread of its own, so an answer may take as long as the test wants.
 pub fn serve(answer: impl Fn(&str, &[u8]) -> Response + Send + Sync + 'static) -> SocketAddr {
+    serve_requests(move |request| answer(&request.path, &request.body))
+}
+
+/// The same, for whole requests.
+pub fn serve_requests(answer: impl Fn(&Request) -> Response + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = listener
         .local_addr()
@@ -69,13 +85,13 @@ pub fn serve(answer: impl Fn(&str, &[u8]) -> Response + Send + Sync + 'static) -
 }
 
 /// Answers the requests of one connection until it ends.
-fn converse(stream: TcpStream, answer: &dyn Fn(&str, &[u8]) -> Response) {
+fn converse(stream: TcpStream, answer: &dyn Fn(&Request) -> Response) {
     let Ok(mut answers) = stream.try_clone() else {
         return;
     };
     let mut requests = BufReader::new(stream);
-    while let Some((path, body)) = read_request(&mut requests) {
-        let Response { status, body } = answer(&path, &body);
+    while let Some(request) = read_request(&mut requests) {
+        let Response { status, body } = answer(&request);
         let answer = format!(
             "HTTP/1.1 {status} Scripted\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
@@ -86,10 +102,11 @@ fn converse(stream: TcpStream, answer: &dyn Fn(&str, &[u8]) -> Response) {
     }
 }
 
-fn read_request(from: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
+fn read_request(from: &mut impl BufRead) -> Option<Request> {
     let mut line = String::new();
     from.read_line(&mut line).ok()?;
     let path = line.split_whitespace().nth(1)?.to_owned();
+    let mut authorization = None;
     let mut length = 0;
     loop {
         line.clear();
@@ -98,13 +115,20 @@ fn read_request(from: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
         if header.is_empty() {
             break;
         }
-        if let Some((name, value)) = header.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse().ok()?;
+        let Some((name, value)) = header.split_once(':') else {
+            continue;
+        };
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = value.trim().parse().ok()?,
+            "authorization" => authorization = Some(value.trim().to_owned()),
+            _ => {}
         }
     }
     let mut body = vec![0; length];
     from.read_exact(&mut body).ok()?;
-    Some((path, body))
+    Some(Request {
+        path,
+        authorization,
+        body,
+    })
 }

@@ -18,6 +18,7 @@ pub mod group;
 pub mod hanging;
 pub mod heard;
 pub mod http;
+pub mod issuer;
 pub mod java;
 pub mod kafka;
 pub mod ledger;
