@@ -6,36 +6,73 @@ use super::{
     tree::{Found, Tree},
 };
 
+/// What the texts of two parts have between them that bring no white space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Joint {
+    /// A line break: what people send in parts are pieces of their own, such as two documents.
+    LineBreak,
+    /// Nothing, since a model's text goes on from part to part, be it within an address, as where
+    /// each part cites another source. Where a part was left out between two, a line break.
+    Nothing,
+}
+
 /// A text, or the texts of content parts.
-pub(super) fn message(value: Option<&Tree<'_>>) -> Slot<String> {
+pub(super) fn message(value: Option<&Tree<'_>>, joint: Joint) -> Slot<String> {
     let Some(Tree::Array(parts)) = value else {
         return text(value);
     };
-    let mut whole = String::new();
+    let mut whole = Whole::new(joint);
     for part in parts {
         match part {
-            Tree::Text(text) => append(&mut whole, text),
+            Tree::Text(text) => whole.append(text),
             Tree::Object(_) => match part_text(part) {
-                Ok(text) => append(&mut whole, text),
+                Ok(Some(text)) => whole.append(text),
+                Ok(None) => whole.leave_out(),
                 Err(kind) => return Slot::Wrong(kind),
             },
             _ => return Slot::Wrong(Kind::Array),
         }
     }
-    Slot::Is(whole)
+    Slot::Is(whole.text)
 }
 
-/// Appends the text of a part, so that the last word before it and its first one stay two.
-fn append(whole: &mut String, text: &str) {
-    let is_joint = !whole.is_empty() && !text.is_empty();
-    let is_apart = whole.ends_with(char::is_whitespace) || text.starts_with(char::is_whitespace);
-    if is_joint && !is_apart {
-        whole.push('\n');
+/// The texts of the parts so far.
+struct Whole {
+    text: String,
+    joint: Joint,
+    /// Whether something was left out behind the last text.
+    has_gap: bool,
+}
+
+impl Whole {
+    fn new(joint: Joint) -> Self {
+        Self {
+            text: String::new(),
+            joint,
+            has_gap: false,
+        }
     }
-    whole.push_str(text);
+
+    fn append(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        let is_broken = self.has_gap || self.joint == Joint::LineBreak;
+        let is_apart =
+            self.text.ends_with(char::is_whitespace) || text.starts_with(char::is_whitespace);
+        if is_broken && !self.text.is_empty() && !is_apart {
+            self.text.push('\n');
+        }
+        self.text.push_str(text);
+        self.has_gap = false;
+    }
+
+    fn leave_out(&mut self) {
+        self.has_gap = true;
+    }
 }
 
-/// The text of a content part, empty for parts of other kinds: OpenAI and Anthropic say `text`,
+/// The text of a content part, and none for parts of other kinds: OpenAI and Anthropic say `text`,
 /// OpenAI's Responses API `input_text` and `output_text`, Google nothing, and `thought` of what a
 /// model only thought, which nobody was told. OpenAI's Assistants API has the text one step further
 /// in, at `value`, beside its annotations.
@@ -43,23 +80,23 @@ fn append(whole: &mut String, text: &str) {
 /// # Errors
 ///
 /// What stands in place of the text, which is never left out without a word.
-fn part_text<'t>(part: &'t Tree<'_>) -> Result<&'t str, Kind> {
+fn part_text<'t>(part: &'t Tree<'_>) -> Result<Option<&'t str>, Kind> {
     match part.member("type") {
         Found::Nothing => {}
         Found::One(Tree::Text(kind))
             if matches!(kind.as_ref(), "text" | "input_text" | "output_text") => {}
-        _ => return Ok(""),
+        _ => return Ok(None),
     }
     if matches!(part.member("thought"), Found::One(Tree::Bool(true))) {
-        return Ok("");
+        return Ok(None);
     }
     let text = match part.member("text") {
         Found::One(annotated @ Tree::Object(_)) => annotated.member("value"),
         text => text,
     };
     match text {
-        Found::One(Tree::Text(text)) => Ok(text),
-        Found::Nothing | Found::One(Tree::Null) => Ok(""),
+        Found::One(Tree::Text(text)) => Ok(Some(text)),
+        Found::Nothing | Found::One(Tree::Null) => Ok(None),
         Found::One(other) => Err(other.kind()),
         Found::Twice => Err(Kind::TwoTexts),
     }
@@ -108,26 +145,62 @@ mod tests {
         }
     }
 
+    /// Parts with these texts, one after another or with something else in between.
+    fn parts(texts: &[&str], between: &str) -> String {
+        let parts: Vec<_> = texts
+            .iter()
+            .map(|text| serde_json::json!({"type": "text", "text": text}).to_string())
+            .collect();
+        format!("[{}]", parts.join(between))
+    }
+
+    const IMAGE: &str =
+        r#",{"type":"image_url","image_url":{"url":"https://example.com/cat.png"}},"#;
+
     #[test]
-    fn texts_of_parts_have_white_space_between_them_and_a_line_break_where_they_bring_none() {
-        let image = r#",{"type":"image_url","image_url":{"url":"https://example.com/cat.png"}},"#;
-        for (parts, answer) in [
-            (vec!["Hello", "world"], "Hello\nworld"),
-            (vec!["Hello ", "world"], "Hello world"),
-            (vec!["Hello", " world"], "Hello world"),
-            (vec!["Hello\n\n", "world"], "Hello\n\nworld"),
-            (vec!["", "Hello", "", "world", ""], "Hello\nworld"),
-            (vec!["Hello"], "Hello"),
+    fn parts_of_a_question_have_white_space_between_them_and_a_line_break_where_they_bring_none() {
+        for (texts, question) in [
+            (&["Hello", "world"][..], "Hello\nworld"),
+            (&["Hello ", "world"], "Hello world"),
+            (&["Hello", " world"], "Hello world"),
+            (&["Hello\n\n", "world"], "Hello\n\nworld"),
+            (&["", "Hello", "", "world", ""], "Hello\nworld"),
+            (&["Hello"], "Hello"),
         ] {
-            let parts: Vec<_> = parts
-                .iter()
-                .map(|text| serde_json::json!({"type": "text", "text": text}).to_string())
-                .collect();
-            for between in [",", image] {
-                let log = format!(r#"{{"q":"Q","a":[{}]}}"#, parts.join(between));
+            for between in [",", IMAGE] {
+                let log = format!(r#"{{"q":{},"a":"A"}}"#, parts(texts, between));
+                assert_eq!(read(&log).expect("valid").question, question, "{log}");
+            }
+        }
+    }
+
+    #[test]
+    fn parts_of_an_answer_go_on_from_one_to_the_next_unless_something_stood_between_them() {
+        for (texts, joined, broken) in [
+            (&["Hello", "world"][..], "Helloworld", "Hello\nworld"),
+            (
+                &["Write to ann.lee", "@example.com."],
+                "Write to ann.lee@example.com.",
+                "Write to ann.lee\n@example.com.",
+            ),
+            (&["Hello ", "world"], "Hello world", "Hello world"),
+            (&["Hello", " world"], "Hello world", "Hello world"),
+            (
+                &["", "Hello", "", "world", ""],
+                "Helloworld",
+                "Hello\nworld",
+            ),
+            (&["Hello"], "Hello", "Hello"),
+        ] {
+            for (between, answer) in [(",", joined), (IMAGE, broken)] {
+                let log = format!(r#"{{"q":"Q","a":{}}}"#, parts(texts, between));
                 assert_eq!(read(&log).expect("valid").answer, answer, "{log}");
             }
         }
+        // What stands before the first text or behind the last one is between nothing.
+        let log = r#"{"q":"Q","a":[{"type":"thinking","thinking":"Hm."},"A","B",
+            {"type":"tool_use","name":"t","input":{}}]}"#;
+        assert_eq!(read(log).expect("valid").answer, "AB");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::{
-    content_parts::message,
+    content_parts::{Joint, message},
     draft::{Draft, OtherUnit, Places, Slot},
     error::DecodeError,
     pointer::{JsonPointer, JsonPointerError},
@@ -22,10 +22,12 @@ use crate::AnswerEvent;
 /// Pointers to the fields of an answer event; in configuration a map of field names to pointers.
 ///
 /// `question` and `answer` must be there and point to texts, or to lists of content parts as chat
-/// APIs write them: the texts of the parts are taken one after another, with a line break between
-/// two where neither has white space, and parts of other kinds (images, calls of tools, thoughts)
-/// are left out. Where a log holds null there, or no text, the event has an empty one: chat logs are full of
-/// messages that only call tools.
+/// APIs write them: the texts of the parts are taken one after another, and parts of other kinds
+/// (images, calls of tools, thoughts) are left out. Two parts of an answer have nothing between them,
+/// since a model's text goes on within a word, and those of a question a line break where neither has
+/// white space; so have those of an answer where a part was left out between them. Where a log holds
+/// null there, or no text, the event has an empty one: chat logs are full of messages that only call
+/// tools.
 ///
 /// The other fields are optional, in the map and in each document. `event_id`, `conversation_id`
 /// and `user_id` may also point to integers, since many logs number their rows. `metadata_json`
@@ -214,8 +216,8 @@ impl FieldMap {
             }
         };
         let mut draft = Draft {
-            question: message(find("question")),
-            answer: message(find("answer")),
+            question: message(find("question"), Joint::LineBreak),
+            answer: message(find("answer"), Joint::Nothing),
             event_id: id(find("event_id")),
             upstream_model: text(find("upstream_model")),
             created_at: instant(find("created_at"), self.created_at_unit),
