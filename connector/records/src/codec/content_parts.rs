@@ -22,18 +22,10 @@ pub(super) fn message(value: Option<&Tree<'_>>, joint: Joint) -> Slot<String> {
         return text(value);
     };
     let mut whole = Whole::new(joint);
-    for part in parts {
-        match part {
-            Tree::Text(text) => whole.append(text),
-            Tree::Object(_) => match part_text(part) {
-                Ok(Some(text)) => whole.append(text),
-                Ok(None) => whole.leave_out(),
-                Err(kind) => return Slot::Wrong(kind),
-            },
-            _ => return Slot::Wrong(Kind::Array),
-        }
+    match whole.append_all(parts) {
+        Ok(()) => Slot::Is(whole.text),
+        Err(kind) => Slot::Wrong(kind),
     }
-    Slot::Is(whole.text)
 }
 
 /// The texts of the parts so far.
@@ -53,6 +45,87 @@ impl Whole {
         }
     }
 
+    /// # Errors
+    ///
+    /// What stands in place of a text, which is never left out without a word.
+    fn append_all(&mut self, parts: &[Tree<'_>]) -> Result<(), Kind> {
+        for (index, part) in parts.iter().enumerate() {
+            match part {
+                Tree::Text(text) => self.append(text),
+                Tree::Object(_) => self.append_part(part, index)?,
+                _ => return Err(Kind::Array),
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends what a part says, and leaves out parts of other kinds.
+    ///
+    /// OpenAI and Anthropic call a text `text`, OpenAI's Responses API `input_text` and
+    /// `output_text`, and it stands at `text`. OpenAI's Assistants API has it one step further in,
+    /// at `value`, beside its annotations; OpenTelemetry's conventions have it at `content`. Google
+    /// and Amazon give parts no type, and Google `thought` to what a model only thought, which
+    /// nobody was told.
+    fn append_part(&mut self, part: &Tree<'_>, index: usize) -> Result<(), Kind> {
+        let is_text = match part.member("type") {
+            Found::Nothing | Found::One(Tree::Null) => false,
+            Found::One(Tree::Text(kind))
+                if matches!(kind.as_ref(), "text" | "input_text" | "output_text") =>
+            {
+                true
+            }
+            _ => {
+                self.leave_out();
+                return Ok(());
+            }
+        };
+        if matches!(part.member("thought"), Found::One(Tree::Bool(true))) {
+            self.leave_out();
+            return Ok(());
+        }
+        let text = match part.member("text") {
+            Found::One(annotated @ Tree::Object(_)) => match annotated.member("value") {
+                Found::Nothing => return Err(Kind::Textless(index)),
+                value => value,
+            },
+            Found::Nothing if is_text => part.member("content"),
+            text => text,
+        };
+        match text {
+            Found::One(Tree::Text(text)) => self.append(text),
+            Found::One(Tree::Null) => {}
+            Found::Nothing if is_text => return Err(Kind::Textless(index)),
+            Found::Nothing => return self.append_block(part, index),
+            Found::One(other) => return Err(other.kind()),
+            Found::Twice => return Err(Kind::TwoTexts),
+        }
+        Ok(())
+    }
+
+    /// Appends what a block of Amazon's Converse API says that has no text of its own: one with
+    /// citations has parts, one for a guardrail the text that it is to look at.
+    fn append_block(&mut self, part: &Tree<'_>, index: usize) -> Result<(), Kind> {
+        if let Found::One(cited) = part.member("citationsContent") {
+            match cited.member("content") {
+                Found::One(Tree::Array(parts)) => return self.append_all(parts),
+                Found::Nothing | Found::One(Tree::Null) => {}
+                _ => return Err(Kind::Textless(index)),
+            }
+        }
+        if let Found::One(guarded) = part.member("guardContent")
+            && let Found::One(text) = guarded.member("text")
+        {
+            let Found::One(Tree::Text(text)) = text.member("text") else {
+                return Err(Kind::Textless(index));
+            };
+            self.append(text);
+            return Ok(());
+        }
+        self.leave_out();
+        Ok(())
+    }
+
+    /// Appends a text, with whatever belongs between it and the last one.
     fn append(&mut self, text: &str) {
         if text.is_empty() {
             return;
@@ -69,36 +142,6 @@ impl Whole {
 
     fn leave_out(&mut self) {
         self.has_gap = true;
-    }
-}
-
-/// The text of a content part, and none for parts of other kinds: OpenAI and Anthropic say `text`,
-/// OpenAI's Responses API `input_text` and `output_text`, Google nothing, and `thought` of what a
-/// model only thought, which nobody was told. OpenAI's Assistants API has the text one step further
-/// in, at `value`, beside its annotations.
-///
-/// # Errors
-///
-/// What stands in place of the text, which is never left out without a word.
-fn part_text<'t>(part: &'t Tree<'_>) -> Result<Option<&'t str>, Kind> {
-    match part.member("type") {
-        Found::Nothing => {}
-        Found::One(Tree::Text(kind))
-            if matches!(kind.as_ref(), "text" | "input_text" | "output_text") => {}
-        _ => return Ok(None),
-    }
-    if matches!(part.member("thought"), Found::One(Tree::Bool(true))) {
-        return Ok(None);
-    }
-    let text = match part.member("text") {
-        Found::One(annotated @ Tree::Object(_)) => annotated.member("value"),
-        text => text,
-    };
-    match text {
-        Found::One(Tree::Text(text)) => Ok(Some(text)),
-        Found::Nothing | Found::One(Tree::Null) => Ok(None),
-        Found::One(other) => Err(other.kind()),
-        Found::Twice => Err(Kind::TwoTexts),
     }
 }
 
@@ -131,17 +174,62 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_found_wherever_a_vendor_has_it_in_a_part() {
+        for (parts, text) in [
+            // OpenTelemetry's conventions.
+            (
+                r#"[{"type":"reasoning","content":"Hm."},{"type":"text","content":"A."}]"#,
+                "A.",
+            ),
+            (
+                r#"[{"type":null,"text":"A.","thought":null,"inlineData":null}]"#,
+                "A.",
+            ),
+            // Amazon's Converse API.
+            (
+                r#"[{"reasoningContent":{"reasoningText":{"text":"Hm."}}},{"text":"A."},
+                    {"toolUse":{"toolUseId":"t","name":"n","input":{}}}]"#,
+                "A.",
+            ),
+            (
+                r#"[{"text":"As it says: "},{"citationsContent":{"citations":[{"title":"p"}],
+                    "content":[{"text":"write to ann.lee"},{"text":"@example.com"}]}},
+                    {"text":"."}]"#,
+                "As it says: write to ann.lee@example.com.",
+            ),
+            (
+                r#"[{"guardContent":{"text":{"text":"A.","qualifiers":["query"]}}},
+                    {"guardContent":{"image":{"format":"png"}}},{"citationsContent":{}}]"#,
+                "A.",
+            ),
+        ] {
+            let log = format!(r#"{{"q":"Q","a":{parts}}}"#);
+            assert_eq!(read(&log).expect(parts).answer, text);
+        }
+    }
+
+    #[test]
     fn a_part_whose_text_is_none_is_refused_and_not_left_out() {
         for (part, found) in [
             (r#"{"type":"text","text":7}"#, "a number"),
             (r#"{"type":"text","text":["A"]}"#, "an array"),
             (r#"{"type":"text","text":{"value":true}}"#, "a boolean"),
             (r#"{"text":"A","text":"B"}"#, "two texts"),
+            (r#"{"type":"text","content":7}"#, "a number"),
+            (r#"{"type":"text","Text":"A"}"#, "a list whose part 1 "),
+            (r#"{"type":"output_text"}"#, "a list whose part 1 "),
+            (r#"{"text":{"value_of":"A"}}"#, "a list whose part 1 "),
+            (r#"{"guardContent":{"text":"A"}}"#, "a list whose part 1 "),
+            (
+                r#"{"citationsContent":{"content":"A"}}"#,
+                "a list whose part 1 ",
+            ),
         ] {
             let log = format!(r#"{{"q":"Q","a":[{{"text":"So."}},{part}]}}"#);
             let error = read(&log).expect_err(part);
             assert_eq!(error.reason, reason::WRONG_TYPE);
-            assert!(error.message.contains(found), "{}", error.message);
+            assert!(error.message.contains("answer (at /a) is "), "{error}");
+            assert!(error.message.contains(found), "{error}");
         }
     }
 

@@ -26,6 +26,9 @@ pub(super) enum Kind {
     Object,
     Bytes,
     TwoTexts,
+    /// A list of content parts of which this one is a text by name and has none where we know one
+    /// to be.
+    Textless(usize),
 }
 
 impl fmt::Display for Kind {
@@ -40,6 +43,12 @@ impl fmt::Display for Kind {
             Self::Object => "an object",
             Self::Bytes => "bytes",
             Self::TwoTexts => "a content part with two texts",
+            Self::Textless(part) => {
+                return write!(
+                    f,
+                    "a list whose part {part} is a text by name and has none at text or content"
+                );
+            }
         })
     }
 }
