@@ -17,8 +17,8 @@ pub(super) enum Joint {
 }
 
 /// A text, or the texts of content parts.
-pub(super) fn message(value: Option<&Tree<'_>>, joint: Joint) -> Slot<String> {
-    let Some(Tree::Array(parts)) = value else {
+pub(super) fn message(value: &Tree<'_>, joint: Joint) -> Slot<String> {
+    let Tree::Array(parts) = value else {
         return text(value);
     };
     let mut whole = Whole::new(joint);

@@ -59,6 +59,8 @@ pub(super) enum Slot<T> {
     #[default]
     Absent,
     Null,
+    /// It would lie behind something that holds nothing by such a name, as this clause says.
+    Ended(String),
     Is(T),
     Wrong(Kind),
     OutOfRange,
@@ -191,6 +193,7 @@ impl Draft {
             Found::One(value) => Some(value),
             Found::Nothing | Found::Twice => None,
         };
+        let text_of = |field| find(field).map_or(Slot::Absent, text);
         let created_at = match find("created_at") {
             Some(Tree::Number(number)) => {
                 number.parse::<i64>().map_or(Slot::OutOfRange, Slot::millis)
@@ -198,14 +201,14 @@ impl Draft {
             _ => Slot::Absent,
         };
         Self {
-            event_id: text(find("event_id")),
-            question: text(find("question")),
-            answer: text(find("answer")),
-            upstream_model: text(find("upstream_model")),
+            event_id: text_of("event_id"),
+            question: text_of("question"),
+            answer: text_of("answer"),
+            upstream_model: text_of("upstream_model"),
             created_at,
-            conversation_id: text(find("conversation_id")),
-            user_id: text(find("user_id")),
-            metadata_json: text(find("metadata_json")),
+            conversation_id: text_of("conversation_id"),
+            user_id: text_of("user_id"),
+            metadata_json: text_of("metadata_json"),
             duplicate: None,
         }
     }
@@ -266,7 +269,11 @@ fn required(
     } else {
         (reason::MISSING_ANSWER, reason::EMPTY_ANSWER)
     };
-    let is_absent = slot == Slot::Absent;
+    let since = match &slot {
+        Slot::Ended(why) => format!(", since {why}"),
+        _ => String::new(),
+    };
+    let is_absent = matches!(slot, Slot::Absent | Slot::Ended(_));
     let may_be_empty = !is_absent && places.texts_may_be_empty();
     match optional(slot, field, "a string", places)? {
         Some(text) if !text.trim().is_empty() => Ok(text),
@@ -274,7 +281,7 @@ fn required(
         None if is_absent => Err(DecodeError::new(
             missing,
             format!(
-                "{} is missing: write a string there, or {}",
+                "{} is missing{since}: write a string there, or {}",
                 places.place(field),
                 places.instead_of_writing(field)
             ),
@@ -297,7 +304,7 @@ fn optional<T>(
     places: &impl Places,
 ) -> Result<Option<T>, DecodeError> {
     match slot {
-        Slot::Absent | Slot::Null => Ok(None),
+        Slot::Absent | Slot::Null | Slot::Ended(_) => Ok(None),
         Slot::Is(value) => Ok(Some(value)),
         Slot::Wrong(kind) => Err(DecodeError::new(
             reason::WRONG_TYPE,

@@ -15,7 +15,8 @@ use super::{
     error::DecodeError,
     pointer::{JsonPointer, JsonPointerError},
     time_unit::TimeUnit,
-    tree::{Found, Tree},
+    tree::Tree,
+    walk::{Reading, Twice},
 };
 use crate::AnswerEvent;
 
@@ -26,8 +27,8 @@ use crate::AnswerEvent;
 /// (images, calls of tools, thoughts) are left out. Two parts of an answer have nothing between them,
 /// since a model's text goes on within a word, and those of a question a line break where neither has
 /// white space; so have those of an answer where a part was left out between them. Where a log holds
-/// null there, or no text, the event has an empty one: chat logs are full of messages that only call
-/// tools.
+/// null there or on the way, a list without such an item, or no text, the event has an empty one: chat
+/// logs are full of messages that only call tools.
 ///
 /// The other fields are optional, in the map and in each document. `event_id`, `conversation_id`
 /// and `user_id` may also point to integers, since many logs number their rows. `metadata_json`
@@ -203,41 +204,62 @@ impl FieldMap {
 
     /// What stands at each field's place.
     pub(super) fn draft(&self, document: &Tree<'_>) -> Draft {
-        let mut duplicate = None;
-        let mut find = |field: &'static str| match self
-            .pointer(field)
-            .map_or(Found::Nothing, |at| at.find(document))
-        {
-            Found::One(value) => Some(value),
-            Found::Nothing => None,
-            Found::Twice => {
-                duplicate.get_or_insert(field);
-                None
-            }
-        };
-        let mut draft = Draft {
-            question: message(find("question"), Joint::LineBreak),
-            answer: message(find("answer"), Joint::Nothing),
-            event_id: id(find("event_id")),
-            upstream_model: text(find("upstream_model")),
-            created_at: instant(find("created_at"), self.created_at_unit),
-            conversation_id: id(find("conversation_id")),
-            user_id: id(find("user_id")),
-            metadata_json: metadata(find("metadata_json")),
+        let mut fields = Fields {
+            map: self,
+            document,
             duplicate: None,
         };
-        draft.duplicate = duplicate;
+        let mut draft = Draft {
+            question: fields.last("question", |value| message(value, Joint::LineBreak)),
+            answer: fields.last("answer", |value| message(value, Joint::Nothing)),
+            event_id: fields.last("event_id", id),
+            upstream_model: fields.last("upstream_model", text),
+            created_at: fields.last("created_at", |value| instant(value, self.created_at_unit)),
+            conversation_id: fields.last("conversation_id", id),
+            user_id: fields.last("user_id", id),
+            metadata_json: fields.last("metadata_json", metadata),
+            duplicate: None,
+        };
+        draft.duplicate = fields.duplicate;
         draft
     }
 }
 
+/// The fields of a document, as they are asked for.
+struct Fields<'m, 't, 'a> {
+    map: &'m FieldMap,
+    document: &'t Tree<'a>,
+    /// The first whose place, or one on the way to it, is there twice.
+    duplicate: Option<&'static str>,
+}
+
+impl Fields<'_, '_, '_> {
+    /// A field, for which the last item of a list counts that its pointer selects.
+    fn last<T>(&mut self, field: &'static str, read: impl Fn(&Tree<'_>) -> Slot<T>) -> Slot<T> {
+        self.field(field, &Reading::of_last(read))
+    }
+
+    fn field<T, R: Fn(&Tree<'_>) -> Slot<T>>(
+        &mut self,
+        field: &'static str,
+        reading: &Reading<T, R>,
+    ) -> Slot<T> {
+        let Some(pointer) = self.map.pointer(field) else {
+            return Slot::Absent;
+        };
+        reading.at(pointer, self.document).unwrap_or_else(|Twice| {
+            self.duplicate.get_or_insert(field);
+            Slot::Absent
+        })
+    }
+}
+
 /// A text, which is all that some fields take.
-pub(super) fn text(value: Option<&Tree<'_>>) -> Slot<String> {
+pub(super) fn text(value: &Tree<'_>) -> Slot<String> {
     match value {
-        None => Slot::Absent,
-        Some(Tree::Null) => Slot::Null,
-        Some(Tree::Text(text)) => Slot::Is(text.to_string()),
-        Some(other) => Slot::Wrong(other.kind()),
+        Tree::Null => Slot::Null,
+        Tree::Text(text) => Slot::Is(text.to_string()),
+        other => Slot::Wrong(other.kind()),
     }
 }
 
@@ -246,25 +268,24 @@ fn is_integer(number: &str) -> bool {
     !number.contains(['.', 'e', 'E'])
 }
 
-fn id(value: Option<&Tree<'_>>) -> Slot<String> {
+fn id(value: &Tree<'_>) -> Slot<String> {
     match value {
-        Some(Tree::Number(number)) if is_integer(number) => Slot::Is(number.to_string()),
-        Some(Tree::Instant(number, _)) => Slot::Is(number.to_string()),
+        Tree::Number(number) if is_integer(number) => Slot::Is(number.to_string()),
+        Tree::Instant(number, _) => Slot::Is(number.to_string()),
         other => text(other),
     }
 }
 
-fn instant(value: Option<&Tree<'_>>, unit: Option<TimeUnit>) -> Slot<i64> {
+fn instant(value: &Tree<'_>, unit: Option<TimeUnit>) -> Slot<i64> {
     match value {
-        None => Slot::Absent,
-        Some(Tree::Null) => Slot::Null,
-        Some(Tree::Number(number)) => counted(number, unit),
-        Some(Tree::Instant(number, unit)) => Slot::typed(*number, *unit),
-        Some(Tree::Text(text)) => match text.parse::<Timestamp>() {
+        Tree::Null => Slot::Null,
+        Tree::Number(number) => counted(number, unit),
+        Tree::Instant(number, unit) => Slot::typed(*number, *unit),
+        Tree::Text(text) => match text.parse::<Timestamp>() {
             Ok(at) => Slot::Is(at.as_millisecond()),
             Err(_) => Slot::NoInstant,
         },
-        Some(other) => Slot::Wrong(other.kind()),
+        other => Slot::Wrong(other.kind()),
     }
 }
 
@@ -299,13 +320,12 @@ fn whole(number: &str) -> Option<i64> {
     })
 }
 
-fn metadata(value: Option<&Tree<'_>>) -> Slot<String> {
+fn metadata(value: &Tree<'_>) -> Slot<String> {
     match value {
-        None => Slot::Absent,
-        Some(Tree::Null) => Slot::Null,
-        Some(Tree::Foreign(_, written)) => metadata(Some(written)),
-        Some(Tree::Text(text)) => Slot::Is(text.to_string()),
-        Some(other) => Slot::Is(
+        Tree::Null => Slot::Null,
+        Tree::Foreign(_, written) => metadata(written),
+        Tree::Text(text) => Slot::Is(text.to_string()),
+        other => Slot::Is(
             serde_json::to_string(other).expect("a tree has text keys and no other way to fail"),
         ),
     }
@@ -393,6 +413,68 @@ mod tests {
         }
         assert_eq!(error("7").0, reason::NOT_AN_OBJECT);
         assert_eq!(error("{").0, reason::INVALID_JSON);
+    }
+
+    #[test]
+    fn a_pointer_that_ends_too_early_tells_where_and_on_what_without_a_word_of_the_record() {
+        let map = map(
+            r#"{"question":"/row/q/role=user/content","answer":"/row/a/content","user_id":"/row/a/u"}"#,
+        );
+        for (log, message) in [
+            (
+                r#"{"row":"canary"}"#,
+                "question (at /row/q/role=user/content) is missing, since /row is a string, not an \
+                 object: write a string there, or mend input.fields.question",
+            ),
+            (
+                r#"{"row":{"q":"canary"}}"#,
+                "question (at /row/q/role=user/content) is missing, since /row/q is a string, not an \
+                 array: write a string there, or mend input.fields.question",
+            ),
+            (
+                r#"{"row":{"q":[],"a":"{canary}"}}"#,
+                "answer (at /row/a/content) is missing, since /row/a is a string that is no JSON: \
+                 write a string there, or mend input.fields.answer",
+            ),
+        ] {
+            let error = read(&map, log).expect_err("no way");
+            assert_eq!(error.message, message, "{log}");
+        }
+    }
+
+    #[test]
+    fn what_a_log_has_nothing_to_say_of_is_an_empty_text_and_an_absent_name_is_none() {
+        let map = map(CHAT);
+        for (answer, is_silent) in [
+            (r#""choices":null"#, true),
+            (r#""choices":[]"#, true),
+            (r#""choices":[null]"#, true),
+            (r#""choices":[{"message":null}]"#, true),
+            (r#""choices":[{"message":{"content":null}}]"#, true),
+            (r#""choice":[]"#, false),
+            (r#""choices":[{}]"#, false),
+            (r#""choices":[{"message":{}}]"#, false),
+            (r#""choices":{}"#, false),
+        ] {
+            let log = format!(r#"{{"messages":[{{"role":"user","content":"Q"}}],{answer}}}"#);
+            let found = read(&map, &log).map(|event| event.answer);
+            let found = found.map_err(|error| error.reason);
+            let expected = if is_silent {
+                Ok(String::new())
+            } else {
+                Err(reason::MISSING_ANSWER)
+            };
+            assert_eq!(found, expected, "{log}");
+        }
+        let asked = r#"{"messages":[{"role":"system","content":"S"}],
+            "choices":[{"message":{"content":"A"}}]}"#;
+        assert_eq!(read(&map, asked).expect("nobody asked").question, "");
+        let asked = asked.replace("role", "from");
+        let error = read(&map, &asked).expect_err("no message has a role");
+        assert!(
+            error.message.contains("no item of /messages has \"role\""),
+            "{error}"
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod surrogates;
 mod syntax;
 mod time_unit;
 mod tree;
+mod walk;
 
 pub use error::{DecodeError, reason};
 pub use field_map::{FieldMap, FieldMapError};

@@ -8,17 +8,37 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::tree::{Found, Tree};
-
 /// A place in a JSON document, such as `/choices/0/message/content` (RFC 6901).
 ///
 /// In an array, `-1` is the last item and `-2` the one before it; `role=user` is the last item that
 /// is an object whose member `role` is the text `user`, as in `/messages/role=user/content`.
+///
+/// Where a text is met that holds an object or an array as JSON, the pointer goes on in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct JsonPointer {
     text: String,
-    tokens: Vec<String>,
+    steps: Vec<Step>,
+}
+
+/// A step of a pointer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Step {
+    /// The member of an object.
+    pub name: String,
+    /// The item of an array, if it names one.
+    pub item: Option<Item>,
+}
+
+/// An item of an array.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Item {
+    /// Counted from 0.
+    At(usize),
+    /// Counted from the end, where 1 is the last.
+    FromEnd(usize),
+    /// The last whose member of this name is this text.
+    Whose { name: String, text: String },
 }
 
 /// A text that is not a JSON Pointer.
@@ -55,10 +75,8 @@ impl JsonPointer {
         {
             return Err(JsonPointerError::Escape(text));
         }
-        // In this order, says the RFC: ~01 is ~1.
-        let unescaped = |token: &str| token.replace("~1", "/").replace("~0", "~");
-        let tokens = path.split('/').map(unescaped).collect();
-        Ok(Self { text, tokens })
+        let steps = path.split('/').map(Step::new).collect();
+        Ok(Self { text, steps })
     }
 
     /// The pointer as written.
@@ -66,49 +84,46 @@ impl JsonPointer {
         &self.text
     }
 
-    /// What stands there in a document.
-    pub(super) fn find<'t, 'a>(&self, document: &'t Tree<'a>) -> Found<'t, 'a> {
-        let mut place = document;
-        for token in &self.tokens {
-            let found = match place {
-                Tree::Array(items) => item(items, token),
-                other => other.member(token),
-            };
-            match found {
-                Found::One(next) => place = next,
-                other => return other,
-            }
-        }
-        Found::One(place)
+    pub(super) fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// So many of its first steps, as written.
+    pub(super) fn beginning(&self, steps: usize) -> &str {
+        let end = self.text.match_indices('/').nth(steps);
+        end.map_or(&self.text, |(end, _)| &self.text[..end])
     }
 }
 
-fn item<'t, 'a>(items: &'t [Tree<'a>], token: &str) -> Found<'t, 'a> {
-    if let Some((name, value)) = token.split_once('=') {
-        for item in items.iter().rev() {
-            match item.member(name) {
-                Found::One(Tree::Text(text)) if text == value => return Found::One(item),
-                Found::Twice => return Found::Twice,
-                _ => {}
-            }
+impl Step {
+    fn new(token: &str) -> Self {
+        // In this order, says the RFC: ~01 is ~1.
+        let name = token.replace("~1", "/").replace("~0", "~");
+        Self {
+            item: Item::named(&name),
+            name,
         }
-        return Found::Nothing;
     }
-    let from_end = token.starts_with('-');
-    let digits = token.strip_prefix('-').unwrap_or(token);
-    // No signs, and no second way to write a number.
-    let plain = digits.bytes().all(|byte| byte.is_ascii_digit())
-        && (digits == "0" || !digits.starts_with('0'));
-    let index = digits.parse::<usize>().ok().filter(|_| plain);
-    let index = if from_end {
-        index.and_then(|index| items.len().checked_sub(index))
-    } else {
-        index
-    };
-    // Nothing is behind the last item, and -0 is there.
-    index
-        .and_then(|index| items.get(index))
-        .map_or(Found::Nothing, Found::One)
+}
+
+impl Item {
+    fn named(name: &str) -> Option<Self> {
+        if let Some((name, text)) = name.split_once('=') {
+            let (name, text) = (name.to_owned(), text.to_owned());
+            return Some(Self::Whose { name, text });
+        }
+        let digits = name.strip_prefix('-');
+        let index = digits.unwrap_or(name);
+        // No signs, and no second way to write a number.
+        let is_plain = index.bytes().all(|byte| byte.is_ascii_digit())
+            && (index == "0" || !index.starts_with('0'));
+        let index = index.parse().ok().filter(|_| is_plain)?;
+        match digits {
+            None => Some(Self::At(index)),
+            // Nothing is behind the last item, where -0 would be.
+            Some(_) => (index > 0).then_some(Self::FromEnd(index)),
+        }
+    }
 }
 
 impl fmt::Display for JsonPointer {
@@ -134,93 +149,40 @@ impl From<JsonPointer> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::document;
 
-    /// What is found, as JSON; `nothing` and `twice` otherwise.
-    fn at(pointer: &str, document: &str) -> String {
-        let pointer = JsonPointer::new(pointer).expect("a pointer");
-        let document = document::read(document).expect("JSON");
-        match pointer.find(&document) {
-            Found::Nothing => "nothing".to_owned(),
-            Found::Twice => "twice".to_owned(),
-            Found::One(tree) => serde_json::to_string(tree).expect("a tree"),
+    #[test]
+    fn a_step_names_an_item_by_its_place_or_by_what_it_says_of_itself() {
+        let whose = |name: &str, text: &str| {
+            let (name, text) = (name.to_owned(), text.to_owned());
+            Some(Item::Whose { name, text })
+        };
+        for (step, item) in [
+            ("0", Some(Item::At(0))),
+            ("17", Some(Item::At(17))),
+            ("-1", Some(Item::FromEnd(1))),
+            ("role=user", whose("role", "user")),
+            ("x~1y=~0z=", whose("x/y", "~z=")),
+            ("=", whose("", "")),
+            ("", None),
+            ("-", None),
+            ("-0", None),
+            ("--1", None),
+            ("+1", None),
+            ("00", None),
+            ("01", None),
+            ("1x", None),
+            ("99999999999999999999", None),
+        ] {
+            let pointer = JsonPointer::new(format!("/{step}")).expect("a pointer");
+            assert_eq!(pointer.steps()[0].item, item, "{step}");
         }
     }
 
     #[test]
-    fn the_examples_of_the_rfc_are_found() {
-        // RFC 6901, section 5.
-        let document = r#"{"foo":["bar","baz"],"":0,"a/b":1,"c%d":2,"e^f":3,"g|h":4,"i\\j":5,
-            "k\"l":6," ":7,"m~n":8}"#;
-        for (pointer, value) in [
-            ("/foo", r#"["bar","baz"]"#),
-            ("/foo/0", r#""bar""#),
-            ("/", "0"),
-            ("/a~1b", "1"),
-            ("/c%d", "2"),
-            ("/e^f", "3"),
-            ("/g|h", "4"),
-            ("/i\\j", "5"),
-            ("/k\"l", "6"),
-            ("/ ", "7"),
-            ("/m~0n", "8"),
-            ("/foo/-", "nothing"),
-            ("/foo/2", "nothing"),
-            ("/foo/00", "nothing"),
-            ("/foo/+1", "nothing"),
-            ("/foo/bar", "nothing"),
-            ("/foo/0/deeper", "nothing"),
-            ("/m~01", "nothing"),
-        ] {
-            assert_eq!(at(pointer, document), value, "{pointer}");
-        }
-    }
-
-    #[test]
-    fn items_are_counted_from_the_end() {
-        let document = r#"{"a":[1,2,3],"-1":4}"#;
-        for (pointer, value) in [
-            ("/a/-1", "3"),
-            ("/a/-3", "1"),
-            ("/a/-4", "nothing"),
-            ("/a/-0", "nothing"),
-            ("/a/--1", "nothing"),
-            ("/-1", "4"),
-        ] {
-            assert_eq!(at(pointer, document), value, "{pointer}");
-        }
-    }
-
-    #[test]
-    fn an_item_is_found_by_what_it_says_of_itself_and_the_last_one_counts() {
-        let document = r#"{"messages":[
-            {"role":"system","content":"s"},{"role":"user","content":"first"},
-            {"role":"assistant","content":"a"},{"role":"user","content":"last"},
-            {"role":"tool","content":"t"},"text",{"content":"nobody"},{"role":7}],"role=user":1}"#;
-        for (pointer, value) in [
-            ("/messages/role=user/content", r#""last""#),
-            ("/messages/role=system/content", r#""s""#),
-            ("/messages/role=developer/content", "nothing"),
-            ("/messages/role=/content", "nothing"),
-            ("/messages/role=7/content", "nothing"),
-            ("/role=user", "1"),
-        ] {
-            assert_eq!(at(pointer, document), value, "{pointer}");
-        }
-        assert_eq!(at("/a/x~1y=~0z/b", r#"{"a":[{"x/y":"~z","b":1}]}"#), "1");
-    }
-
-    #[test]
-    fn a_name_that_stands_twice_on_the_way_is_told_and_elsewhere_it_is_not() {
-        let document = r#"{"a":{"b":1},"a":{"b":1},"c":[{"d":1,"d":2,"e":3}],"f":4}"#;
-        for (pointer, value) in [
-            ("/a/b", "twice"),
-            ("/c/0/d", "twice"),
-            ("/c/d=1/e", "twice"),
-            ("/c/0/e", "3"),
-            ("/f", "4"),
-        ] {
-            assert_eq!(at(pointer, document), value, "{pointer}");
+    fn a_pointer_begins_with_so_many_of_its_steps() {
+        let pointer = JsonPointer::new("/a~1b//c=d").expect("a pointer");
+        for (steps, beginning) in [(0, ""), (1, "/a~1b"), (2, "/a~1b/"), (3, "/a~1b//c=d")] {
+            assert_eq!(pointer.beginning(steps), beginning);
         }
     }
 }
