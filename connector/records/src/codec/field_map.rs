@@ -30,6 +30,11 @@ use crate::AnswerEvent;
 /// null there or on the way, a list without such an item, or no text, the event has an empty one: chat
 /// logs are full of messages that only call tools.
 ///
+/// Where a step names items by what they say of themselves, as in `/messages/role=user/content`, the
+/// question is of the last of them that has a text: what tools answer has the user's role with some
+/// vendors, and none. Of all other fields the last item counts whatever it has, since an answer of
+/// an earlier turn is no answer to this question.
+///
 /// The other fields are optional, in the map and in each document. `event_id`, `conversation_id`
 /// and `user_id` may also point to integers, since many logs number their rows. `metadata_json`
 /// may point to anything; what is not a string is written out again as JSON, each number as it
@@ -209,8 +214,12 @@ impl FieldMap {
             document,
             duplicate: None,
         };
+        let asked = Reading {
+            read: |value: &Tree<'_>| message(value, Joint::LineBreak),
+            is_enough: is_no_silence,
+        };
         let mut draft = Draft {
-            question: fields.last("question", |value| message(value, Joint::LineBreak)),
+            question: fields.field("question", &asked),
             answer: fields.last("answer", |value| message(value, Joint::Nothing)),
             event_id: fields.last("event_id", id),
             upstream_model: fields.last("upstream_model", text),
@@ -251,6 +260,15 @@ impl Fields<'_, '_, '_> {
             self.duplicate.get_or_insert(field);
             Slot::Absent
         })
+    }
+}
+
+/// Whether there is a text, or something wrong in its place.
+fn is_no_silence(found: &Slot<String>) -> bool {
+    match found {
+        Slot::Absent | Slot::Null | Slot::Ended(_) => false,
+        Slot::Is(text) => !text.trim().is_empty(),
+        _ => true,
     }
 }
 
@@ -474,6 +492,43 @@ mod tests {
         assert!(
             error.message.contains("no item of /messages has \"role\""),
             "{error}"
+        );
+    }
+
+    #[test]
+    fn the_question_is_the_last_one_with_a_text_and_the_answer_the_last_one_whatever_it_has() {
+        let map =
+            map(r#"{"question":"/m/role=user/content","answer":"/m/role=assistant/content"}"#);
+        let read = |turns: &str| {
+            let log = format!(r#"{{"m":[{turns}]}}"#);
+            read(&map, &log).map(|event| (event.question, event.answer))
+        };
+        let first = r#"{"role":"user","content":"Q"},{"role":"assistant","content":"A"}"#;
+        let call = r#"{"role":"assistant","content":[{"type":"tool_use","name":"t","input":{}}]}"#;
+        let texts = |question: &str, answer: &str| Ok((question.to_owned(), answer.to_owned()));
+        for (result, question) in [
+            (
+                r#"[{"type":"tool_result","tool_use_id":"t","content":"21"}]"#,
+                "Q",
+            ),
+            ("[]", "Q"),
+            (r#"" ""#, "Q"),
+            ("null", "Q"),
+            (
+                r#"[{"type":"tool_result"},{"type":"text","text":"R"}]"#,
+                "R",
+            ),
+        ] {
+            let turns = format!(r#"{first},{call},{{"role":"user","content":{result}}}"#);
+            assert_eq!(read(&turns), texts(question, ""), "{result}");
+        }
+        // Nobody said anything, and the last one did not in these words.
+        let silent = r#"{"role":"user","content":null},{"role":"assistant","content":"A"}"#;
+        assert_eq!(read(silent), texts("", "A"));
+        let wrong = format!(r#"{first},{{"role":"user","content":[{{"type":"text"}}]}}"#);
+        assert_eq!(
+            read(&wrong).expect_err("no text").reason,
+            reason::WRONG_TYPE
         );
     }
 
