@@ -18,8 +18,8 @@ mod schema;
 
 pub use answer_event::{AnswerEvent, INSTANTS};
 pub use codec::{
-    DecodeError, FieldMap, FieldMapError, JsonPointer, JsonPointerError, TimeUnit, avro, framing,
-    json, reason, surrogates,
+    DecodeError, FieldMap, FieldMapError, JsonPointer, JsonPointerError, Pointers, TimeUnit, avro,
+    framing, json, reason, surrogates,
 };
 pub use correction::Correction;
 pub use correction_id::{correction_id, event_correction_id};

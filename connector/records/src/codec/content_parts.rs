@@ -2,7 +2,7 @@
 
 use super::{
     draft::{Kind, Slot},
-    field_map::text,
+    field_values::text,
     tree::{Found, Tree},
 };
 

@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::{
     error::{DecodeError, reason},
-    field_map::text,
+    field_values::text,
     time_unit::TimeUnit,
     tree::{Found, Tree},
 };

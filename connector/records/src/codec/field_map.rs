@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -13,14 +12,17 @@ use super::{
     content_parts::{Joint, message},
     draft::{Draft, OtherUnit, Places, Slot},
     error::DecodeError,
+    field_values::{id, instant, metadata, text},
     pointer::{JsonPointer, JsonPointerError},
+    pointers::Pointers,
     time_unit::TimeUnit,
     tree::Tree,
     walk::{Reading, Twice},
 };
 use crate::AnswerEvent;
 
-/// Pointers to the fields of an answer event; in configuration a map of field names to pointers.
+/// Pointers to the fields of an answer event; in configuration a map of field names to pointers, or
+/// to lists of pointers of which the first counts that leads to a value.
 ///
 /// `question` and `answer` must be there and point to texts, or to lists of content parts as chat
 /// APIs write them: the texts of the parts are taken one after another, and parts of other kinds
@@ -47,26 +49,26 @@ use crate::AnswerEvent;
 /// all their digits; durations are objects of `months`, `days` and `milliseconds`. What JSON has no
 /// type for (`fixed`, and `bytes` that are not UTF-8) is base64. NaN and infinities are null.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "BTreeMap<String, String>")]
+#[serde(try_from = "BTreeMap<String, Written>")]
 pub struct FieldMap {
     /// To what the user asked.
-    pub question: JsonPointer,
+    pub question: Pointers,
     /// To what the upstream model answered.
-    pub answer: JsonPointer,
+    pub answer: Pointers,
     /// To the producer's id.
-    pub event_id: Option<JsonPointer>,
+    pub event_id: Option<Pointers>,
     /// To the name of the upstream model.
-    pub upstream_model: Option<JsonPointer>,
+    pub upstream_model: Option<Pointers>,
     /// To the time of the answer.
-    pub created_at: Option<JsonPointer>,
+    pub created_at: Option<Pointers>,
     /// What the number there counts. Avro's timestamps bring a unit of their own.
     pub created_at_unit: Option<TimeUnit>,
     /// To the conversation's id.
-    pub conversation_id: Option<JsonPointer>,
+    pub conversation_id: Option<Pointers>,
     /// To the user's id.
-    pub user_id: Option<JsonPointer>,
+    pub user_id: Option<Pointers>,
     /// To anything else worth keeping.
-    pub metadata_json: Option<JsonPointer>,
+    pub metadata_json: Option<Pointers>,
 }
 
 /// A field map that cannot be used.
@@ -87,6 +89,12 @@ pub enum FieldMapError {
         field: &'static str,
         /// What a pointer looks like.
         example: &'static str,
+    },
+    /// A list of no pointers.
+    #[error("{field}: the list is empty: write a JSON Pointer into it")]
+    NoPointer {
+        /// The name of the field.
+        field: &'static str,
     },
     /// A value that is not a pointer.
     #[error("{field}: {source}")]
@@ -109,15 +117,47 @@ const FIELDS: [&str; 8] = [
     "metadata_json",
 ];
 
+/// A pointer, or several.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a JSON Pointer or a list of them")]
+enum Written {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl TryFrom<BTreeMap<String, Written>> for FieldMap {
+    type Error = FieldMapError;
+
+    fn try_from(map: BTreeMap<String, Written>) -> Result<Self, Self::Error> {
+        let several = |(field, written)| match written {
+            Written::One(pointer) => (field, vec![pointer]),
+            Written::Several(pointers) => (field, pointers),
+        };
+        Self::try_from(map.into_iter().map(several).collect::<BTreeMap<_, _>>())
+    }
+}
+
 impl TryFrom<BTreeMap<String, String>> for FieldMap {
     type Error = FieldMapError;
 
-    fn try_from(mut map: BTreeMap<String, String>) -> Result<Self, Self::Error> {
+    fn try_from(map: BTreeMap<String, String>) -> Result<Self, Self::Error> {
+        let one = |(field, pointer)| (field, vec![pointer]);
+        Self::try_from(map.into_iter().map(one).collect::<BTreeMap<_, _>>())
+    }
+}
+
+impl TryFrom<BTreeMap<String, Vec<String>>> for FieldMap {
+    type Error = FieldMapError;
+
+    fn try_from(mut map: BTreeMap<String, Vec<String>>) -> Result<Self, Self::Error> {
         let mut take = |field: &'static str| {
-            map.remove(field)
-                .map(JsonPointer::new)
-                .transpose()
-                .map_err(|source| FieldMapError::Pointer { field, source })
+            let Some(written) = map.remove(field) else {
+                return Ok(None);
+            };
+            let pointers: Result<_, _> = written.into_iter().map(JsonPointer::new).collect();
+            let pointers = pointers.map_err(|source| FieldMapError::Pointer { field, source })?;
+            let pointers = Pointers::new(pointers).ok_or(FieldMapError::NoPointer { field })?;
+            Ok(Some(pointers))
         };
         let [
             question,
@@ -156,8 +196,8 @@ impl TryFrom<BTreeMap<String, String>> for FieldMap {
 
 impl Places for FieldMap {
     fn place(&self, field: &'static str) -> String {
-        match self.pointer(field) {
-            Some(pointer) => format!("{field} (at {pointer})"),
+        match self.pointers(field) {
+            Some(pointers) => format!("{field} (at {pointers})"),
             None => field.to_owned(),
         }
     }
@@ -188,7 +228,7 @@ impl Places for FieldMap {
 }
 
 impl FieldMap {
-    fn pointer(&self, field: &str) -> Option<&JsonPointer> {
+    fn pointers(&self, field: &str) -> Option<&Pointers> {
         match field {
             "question" => Some(&self.question),
             "answer" => Some(&self.answer),
@@ -253,13 +293,15 @@ impl Fields<'_, '_, '_> {
         field: &'static str,
         reading: &Reading<T, R>,
     ) -> Slot<T> {
-        let Some(pointer) = self.map.pointer(field) else {
+        let Some(pointers) = self.map.pointers(field) else {
             return Slot::Absent;
         };
-        reading.at(pointer, self.document).unwrap_or_else(|Twice| {
-            self.duplicate.get_or_insert(field);
-            Slot::Absent
-        })
+        pointers
+            .read(self.document, reading)
+            .unwrap_or_else(|Twice| {
+                self.duplicate.get_or_insert(field);
+                Slot::Absent
+            })
     }
 }
 
@@ -269,83 +311,6 @@ fn is_no_silence(found: &Slot<String>) -> bool {
         Slot::Absent | Slot::Null | Slot::Ended(_) => false,
         Slot::Is(text) => !text.trim().is_empty(),
         _ => true,
-    }
-}
-
-/// A text, which is all that some fields take.
-pub(super) fn text(value: &Tree<'_>) -> Slot<String> {
-    match value {
-        Tree::Null => Slot::Null,
-        Tree::Text(text) => Slot::Is(text.to_string()),
-        other => Slot::Wrong(other.kind()),
-    }
-}
-
-/// Whether a number has neither fraction nor exponent.
-fn is_integer(number: &str) -> bool {
-    !number.contains(['.', 'e', 'E'])
-}
-
-fn id(value: &Tree<'_>) -> Slot<String> {
-    match value {
-        Tree::Number(number) if is_integer(number) => Slot::Is(number.to_string()),
-        Tree::Instant(number, _) => Slot::Is(number.to_string()),
-        other => text(other),
-    }
-}
-
-fn instant(value: &Tree<'_>, unit: Option<TimeUnit>) -> Slot<i64> {
-    match value {
-        Tree::Null => Slot::Null,
-        Tree::Number(number) => counted(number, unit),
-        Tree::Instant(number, unit) => Slot::typed(*number, *unit),
-        Tree::Text(text) => match text.parse::<Timestamp>() {
-            Ok(at) => Slot::Is(at.as_millisecond()),
-            Err(_) => Slot::NoInstant,
-        },
-        other => Slot::Wrong(other.kind()),
-    }
-}
-
-/// The instant of a number that counts what the map says, or else what it looks like.
-fn counted(number: &str, said: Option<TimeUnit>) -> Slot<i64> {
-    let taken = said.unwrap_or(if is_integer(number) {
-        TimeUnit::Milliseconds
-    } else {
-        TimeUnit::Seconds
-    });
-    if let Some(other) = whole(number).and_then(|number| OtherUnit::of(number, taken)) {
-        return Slot::OtherUnit(other);
-    }
-    match taken.millis(number) {
-        None => Slot::OutOfRange,
-        // Whoever names the unit means it, early in 1970 too.
-        Some(millis) if said.is_none() && TimeUnit::Milliseconds.mistaken(millis).is_some() => {
-            Slot::Early(millis)
-        }
-        Some(millis) => Slot::Is(millis),
-    }
-}
-
-/// A number without its fraction, if an `i64` holds it.
-fn whole(number: &str) -> Option<i64> {
-    /// Nearly 2⁶³.
-    const MOST: f64 = 9.2e18;
-    number.parse().ok().or_else(|| {
-        let number = number.parse::<f64>().ok()?;
-        #[expect(clippy::cast_possible_truncation, reason = "the range was checked")]
-        (number.abs() < MOST).then_some(number as i64)
-    })
-}
-
-fn metadata(value: &Tree<'_>) -> Slot<String> {
-    match value {
-        Tree::Null => Slot::Null,
-        Tree::Foreign(_, written) => metadata(written),
-        Tree::Text(text) => Slot::Is(text.to_string()),
-        other => Slot::Is(
-            serde_json::to_string(other).expect("a tree has text keys and no other way to fail"),
-        ),
     }
 }
 
@@ -461,6 +426,35 @@ mod tests {
     }
 
     #[test]
+    fn a_field_of_several_pointers_stands_where_the_first_leads_to_a_value() {
+        let map = map(
+            r#"{"question":["/input/role=user/content","/input"],"answer":["/a/b","/a"],
+                "user_id":["/end_user","/user"]}"#,
+        );
+        let asked = |input: &str| {
+            let log = format!(r#"{{"input":{input},"a":"A","end_user":null,"user":7}}"#);
+            read(&map, &log)
+        };
+        let event = asked(r#""Q""#).expect("a text");
+        assert_eq!((&*event.question, &*event.answer), ("Q", "A"));
+        assert_eq!(event.user_id.as_deref(), Some("7"));
+        let listed = asked(r#"[{"role":"user","content":"Q"},{"role":"tool","content":"t"}]"#);
+        assert_eq!(listed.expect("a list").question, "Q");
+        // No message of the user's, and no content parts: nobody asked anything.
+        let silent = asked(r#"[{"role":"tool","content":"t"}]"#);
+        assert_eq!(silent.expect("silence").question, "");
+        assert_eq!(
+            asked("7").expect_err("no text").message,
+            "question (at /input/role=user/content or /input) is a number: write a string"
+        );
+        let log = r#"{"input":"Q","b":"A"}"#;
+        assert_eq!(
+            read(&map, log).expect_err("no answer").message,
+            "answer (at /a/b or /a) is missing: write a string there, or mend input.fields.answer"
+        );
+    }
+
+    #[test]
     fn what_a_log_has_nothing_to_say_of_is_an_empty_text_and_an_absent_name_is_none() {
         let map = map(CHAT);
         for (answer, is_silent) in [
@@ -550,174 +544,6 @@ mod tests {
     }
 
     #[test]
-    fn a_number_counts_the_unit_that_the_map_names_and_a_text_is_rfc_3339() {
-        let mut map = map(r#"{"question":"/q","answer":"/a","created_at":"/t"}"#);
-        let mut created_at = |unit, number: &str| {
-            map.created_at_unit = unit;
-            let log = format!(r#"{{"q":"Q","a":"A","t":{number}}}"#);
-            read(&map, &log).map(|event| event.created_at)
-        };
-        for (unit, number, millis) in [
-            (TimeUnit::Seconds, "1766000068", 1_766_000_068_000),
-            (TimeUnit::Seconds, "1766000068.28", 1_766_000_068_280),
-            (TimeUnit::Milliseconds, "1766000068280", 1_766_000_068_280),
-            (
-                TimeUnit::Microseconds,
-                "1766000068280999",
-                1_766_000_068_280,
-            ),
-            (
-                TimeUnit::Nanoseconds,
-                "1766000068280999999",
-                1_766_000_068_280,
-            ),
-        ] {
-            assert_eq!(created_at(Some(unit), number), Ok(Some(millis)), "{number}");
-        }
-        // Without one, integers are milliseconds and other numbers are seconds.
-        assert_eq!(
-            created_at(None, "1766000068280"),
-            Ok(Some(1_766_000_068_280))
-        );
-        assert_eq!(
-            created_at(None, "1766000068.0"),
-            Ok(Some(1_766_000_068_000))
-        );
-        assert_eq!(created_at(None, "1.5e9"), Ok(Some(1_500_000_000_000)));
-        assert_eq!(created_at(None, "null"), Ok(None));
-        // A text says its unit itself.
-        for text in [
-            r#""2026-04-09T23:00:17.280Z""#,
-            r#""2026-04-10T01:00:17.280999+02:00""#,
-            r#""2026-04-09 23:00:17.28Z""#,
-        ] {
-            assert_eq!(
-                created_at(Some(TimeUnit::Seconds), text),
-                Ok(Some(1_775_775_617_280)),
-                "{text}"
-            );
-        }
-        for (unit, number, expected) in [
-            (None, "1e300", reason::OUT_OF_RANGE),
-            (None, "-1e400", reason::OUT_OF_RANGE),
-            (None, "18446744073709551615", reason::OUT_OF_RANGE),
-            (None, "1766000068", reason::OUT_OF_RANGE),
-            (
-                Some(TimeUnit::Milliseconds),
-                "1766000068",
-                reason::OUT_OF_RANGE,
-            ),
-            (
-                Some(TimeUnit::Seconds),
-                "1766000068280",
-                reason::OUT_OF_RANGE,
-            ),
-            (None, r#""9 April 2026""#, reason::WRONG_TYPE),
-            // Without an offset it is no instant.
-            (None, r#""2026-04-09T23:00:17""#, reason::WRONG_TYPE),
-            (None, r#""-000001-01-01T00:00:00Z""#, reason::OUT_OF_RANGE),
-        ] {
-            let error = created_at(unit, number).expect_err("no instant");
-            assert_eq!(error.reason, expected, "{number}");
-        }
-        // Early in 1970, and said to be.
-        assert_eq!(
-            created_at(Some(TimeUnit::Seconds), "1766000"),
-            Ok(Some(1_766_000_000))
-        );
-        assert_eq!(
-            created_at(None, r#""1970-01-21T10:33:20Z""#),
-            Ok(Some(1_766_000_000))
-        );
-        let error = created_at(None, "1766000068").expect_err("seconds");
-        assert_eq!(
-            error.message,
-            "created_at (at /t) is 1766000068, most likely seconds: set input.created_at_unit to \
-             seconds, or write epoch milliseconds, here 1766000068000"
-        );
-    }
-
-    #[test]
-    fn a_number_of_another_unit_than_the_map_names_is_refused_and_told_whatever_unit_that_is() {
-        let mut map = map(r#"{"question":"/q","answer":"/a","created_at":"/t"}"#);
-        let mut created_at = |unit, number: &str| {
-            map.created_at_unit = unit;
-            let log = format!(r#"{{"q":"Q","a":"A","t":{number}}}"#);
-            read(&map, &log).map(|event| event.created_at)
-        };
-        let (millis, micros) = (Some(TimeUnit::Milliseconds), Some(TimeUnit::Microseconds));
-        let (seconds, nanos) = (Some(TimeUnit::Seconds), Some(TimeUnit::Nanoseconds));
-        for (unit, number, said) in [
-            (micros, "1766000068280", "likely milliseconds and not micro"),
-            (micros, "1766000068", "likely seconds and not microseconds"),
-            (nanos, "1766000068280", "likely milliseconds and not nano"),
-            (
-                nanos,
-                "1766000068280999",
-                "likely microseconds and not nano",
-            ),
-            (seconds, "1766000068280", "likely milliseconds and not sec"),
-            (
-                seconds,
-                "1766000068280.5",
-                "likely milliseconds and not sec",
-            ),
-            (seconds, "1766000068280999999", "likely nanoseconds and not"),
-            (millis, "1766000068280999", "likely microseconds: set"),
-            // Taken for seconds, because of their fraction.
-            (None, "1766000068280.5", "likely milliseconds and not sec"),
-            (
-                None,
-                "1766000.5",
-                "1766000.5, in seconds a time early in 1970",
-            ),
-        ] {
-            let error = created_at(unit, number).expect_err("no likely instant");
-            assert_eq!(error.reason, reason::OUT_OF_RANGE, "{number} {unit:?}");
-            assert!(error.message.contains(said), "{number}: {}", error.message);
-        }
-        let error = created_at(micros, "1766000068280").expect_err("milliseconds");
-        assert_eq!(
-            error.message,
-            "created_at (at /t) is 1766000068280, most likely milliseconds and not microseconds: \
-             set input.created_at_unit to milliseconds, or write epoch microseconds, here \
-             1766000068280000"
-        );
-        // No unit makes more of these.
-        for unit in [None, millis, micros, nanos, seconds] {
-            assert_eq!(created_at(unit, "0"), Ok(Some(0)), "{unit:?}");
-        }
-        assert_eq!(created_at(None, "-5"), Ok(Some(-5)));
-        assert_eq!(created_at(None, "0.5"), Ok(Some(500)));
-        assert_eq!(created_at(seconds, "-86400.5"), Ok(Some(-86_400_500)));
-        assert_eq!(created_at(seconds, "1766000.5"), Ok(Some(1_766_000_500)));
-    }
-
-    #[test]
-    fn a_number_that_no_float_holds_is_a_fault_only_where_its_field_takes_none() {
-        let map = map(r#"{"question":"/q","answer":"/a","upstream_model":"/m"}"#);
-        let event = read(&map, r#"{"q":"Q","a":"A","score":1e400,"n":[-1e999]}"#);
-        assert_eq!(event.expect("valid").answer, "A");
-        for log in [r#"{"q":"Q","a":1e400}"#, r#"{"q":"Q","a":"A","m":1e400}"#] {
-            let error = read(&map, log).expect_err("no text");
-            assert_eq!(error.reason, reason::WRONG_TYPE, "{log}");
-            assert!(error.message.contains("is a number"), "{error}");
-        }
-    }
-
-    #[test]
-    fn numbers_in_metadata_and_ids_keep_their_digits() {
-        let map =
-            map(r#"{"question":"/q","answer":"/a","event_id":"/id","metadata_json":"/meta"}"#);
-        let id = "123456789012345678901234567890";
-        let meta = r#"{"n":[18446744073709551616,0.10000000000000000001,1E2,-0,1e400]}"#;
-        let log = format!(r#"{{"q":"Q","a":"A","id":{id},"meta":{meta}}}"#);
-        let event = read(&map, &log).expect("valid");
-        assert_eq!(event.event_id.as_deref(), Some(id));
-        assert_eq!(event.metadata_json.as_deref(), Some(meta));
-    }
-
-    #[test]
     fn a_mistaken_map_is_refused_with_the_nearest_name_or_the_pointers_fault() {
         assert_eq!(
             refusal(r#"{"question":"/q","answr":"/a"}"#),
@@ -735,6 +561,12 @@ mod tests {
             refusal(r#"{"question":"q","answer":"/a"}"#),
             r#"question: pointer "q" must begin with a slash, as in /choices/0/message/content"#
         );
+        assert_eq!(
+            refusal(r#"{"question":["/q"],"answer":[]}"#),
+            "answer: the list is empty: write a JSON Pointer into it"
+        );
+        assert!(refusal(r#"{"question":["/q","q"],"answer":"/a"}"#).starts_with("question: "));
+        assert!(refusal(r#"{"question":7,"answer":"/a"}"#).contains("or a list of them"));
         assert!(refusal(r#"{"question":"/a~2","answer":"/a"}"#).contains('~'));
         assert!(refusal(r#"{"question":"","answer":"/a"}"#).contains("is empty"));
     }

@@ -33,7 +33,7 @@ pub use login::token_login;
 pub use problem::{Problem, Problems};
 pub use secret::{Secret, secret};
 pub use sections::{fields, kafka_sections, profile, properties, registry};
-pub use values::{InstanceId, ModelChoice, OneOrMany};
+pub use values::{InstanceId, ModelChoice, OneOrMany, Places};
 
 /// Everything that `aligner-connector run` can be told.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -204,26 +204,26 @@ pub struct Input {
     pub created_at_unit: Option<TimeUnit>,
 }
 
-/// `input.fields`.
+/// `input.fields`: one pointer each, or several of which the first that leads to a value counts.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct InputFields {
     /// What the user asked; required with any other.
-    pub question: Option<String>,
+    pub question: Option<Places>,
     /// What the upstream model answered; required with any other.
-    pub answer: Option<String>,
+    pub answer: Option<Places>,
     /// The producer's id.
-    pub event_id: Option<String>,
+    pub event_id: Option<Places>,
     /// Name of the upstream model.
-    pub upstream_model: Option<String>,
+    pub upstream_model: Option<Places>,
     /// When the answer was given.
-    pub created_at: Option<String>,
+    pub created_at: Option<Places>,
     /// Conversation of the answer.
-    pub conversation_id: Option<String>,
+    pub conversation_id: Option<Places>,
     /// User who asked.
-    pub user_id: Option<String>,
+    pub user_id: Option<Places>,
     /// Anything else; kept as JSON text.
-    pub metadata_json: Option<String>,
+    pub metadata_json: Option<Places>,
 }
 
 /// `aligner`: the model and how it decodes.
@@ -395,8 +395,8 @@ pub enum LogFormat {
 }
 
 impl InputFields {
-    /// Every field with its pointer, in the order of the records.
-    fn pointers(&self) -> [(&'static str, &Option<String>); 8] {
+    /// Every field with its pointers, in the order of the records.
+    fn pointers(&self) -> [(&'static str, &Option<Places>); 8] {
         [
             ("question", &self.question),
             ("answer", &self.answer),

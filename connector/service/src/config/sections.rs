@@ -57,12 +57,12 @@ pub fn kafka_sections(
 /// # Errors
 /// If a pointer is not one, or question or answer is missing.
 pub fn fields(settings: &Settings) -> Result<Option<FieldMap>, FieldMapError> {
-    let given: BTreeMap<String, String> = settings
+    let given: BTreeMap<String, Vec<String>> = settings
         .input
         .fields
         .pointers()
         .into_iter()
-        .filter_map(|(name, pointer)| Some((name.to_owned(), pointer.clone()?)))
+        .filter_map(|(name, places)| Some((name.to_owned(), places.as_ref()?.values().to_vec())))
         .collect();
     if given.is_empty() {
         return Ok(None);

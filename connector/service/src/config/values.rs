@@ -133,9 +133,86 @@ impl OneOrMany {
     }
 }
 
+/// Where a field may stand: a JSON Pointer, or a list of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Places(OneOrMany);
+
+impl<'de> Deserialize<'de> for Places {
+    /// A text is one pointer, commas and all, unless it begins with a bracket, as none does: it is
+    /// a list then, in JSON where a name in it has a comma.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(
+            untagged,
+            expecting = "expected a JSON Pointer or a list of JSON Pointers"
+        )]
+        enum Written {
+            Text(String),
+            List(Vec<String>),
+        }
+        Ok(Self(match Written::deserialize(deserializer)? {
+            Written::Text(text) if text.starts_with('[') => {
+                OneOrMany::Many(serde_json::from_str(&text).unwrap_or_else(|_| items(&text)))
+            }
+            Written::Text(text) => OneOrMany::One(text),
+            Written::List(values) => OneOrMany::Many(values),
+        }))
+    }
+}
+
+impl Places {
+    /// The pointers, in order.
+    pub fn values(&self) -> &[String] {
+        self.0.values()
+    }
+
+    /// The text that is the one pointer, if no list was written.
+    pub fn one(&self) -> Option<&str> {
+        match &self.0 {
+            OneOrMany::One(pointer) => Some(pointer),
+            OneOrMany::Many(_) => None,
+        }
+    }
+}
+
+impl From<&str> for Places {
+    fn from(pointer: &str) -> Self {
+        Self(OneOrMany::One(pointer.to_owned()))
+    }
+}
+
+impl<const N: usize> From<[&str; N]> for Places {
+    fn from(pointers: [&str; N]) -> Self {
+        Self(OneOrMany::Many(pointers.map(str::to_owned).to_vec()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_is_one_pointer_and_in_brackets_a_list() {
+        for (written, pointers) in [
+            ("\"/a\"", &["/a"][..]),
+            ("\"/a,b\"", &["/a,b"]),
+            ("\"[/a, /b/role=user]\"", &["/a", "/b/role=user"]),
+            (r#""[\"/a,b\",\"/c\"]""#, &["/a,b", "/c"]),
+            (r#"["/a,b","/c"]"#, &["/a,b", "/c"]),
+            (r#"["/a"]"#, &["/a"]),
+            ("[]", &[]),
+        ] {
+            let places: Places = serde_json::from_str(written).expect(written);
+            assert_eq!(places.values(), pointers, "{written}");
+            let again = serde_json::to_value(&places).expect("JSON");
+            assert_eq!(
+                serde_json::from_value::<Places>(again).expect("as it was"),
+                places
+            );
+        }
+        serde_json::from_str::<Places>("7").expect_err("a number");
+    }
 
     #[test]
     fn a_model_is_written_as_it_was_read() {

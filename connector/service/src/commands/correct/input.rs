@@ -203,10 +203,12 @@ fn beginning(text: &[u8]) -> &[u8] {
     &line[..line.len().min(MOST_BEGINNING)]
 }
 
-/// Whether a mapping begins with an item of a list, so that each line is one.
+/// Whether a mapping begins with an item of a list, so that each line may be one.
 fn maps_lists(fields: &FieldMap) -> bool {
-    let step = fields.question.as_str().split('/').nth(1);
-    step.is_some_and(|step| step.contains('=') || step.parse::<i64>().is_ok())
+    fields.question.as_slice().iter().any(|pointer| {
+        let step = pointer.as_str().split('/').nth(1);
+        step.is_some_and(|step| step.contains('=') || step.parse::<i64>().is_ok())
+    })
 }
 
 #[cfg(test)]
@@ -323,16 +325,24 @@ mod tests {
     #[test]
     fn a_mapping_into_lists_is_told_by_its_first_step() {
         for (question, lists) in [
-            ("/0/question", true),
-            ("/-1/content", true),
-            ("/role=user/content", true),
-            ("/messages/role=user/content", false),
-            ("/question", false),
+            (&["/0/question"][..], true),
+            (&["/-1/content"], true),
+            (&["/role=user/content"], true),
+            (&["/question", "/role=user/content"], true),
+            (&["/messages/role=user/content"], false),
+            (&["/question"], false),
         ] {
-            let pointers = [("question", question), ("answer", "/answer")];
-            let fields = pointers.map(|(name, pointer)| (name.to_owned(), pointer.to_owned()));
+            let pointers = [("question", question), ("answer", &["/answer"])];
+            let fields = pointers.map(|(name, pointers)| {
+                let pointers = pointers.iter().map(|pointer| (*pointer).to_owned());
+                (name.to_owned(), pointers.collect::<Vec<_>>())
+            });
             let fields = FieldMap::try_from(std::collections::BTreeMap::from(fields));
-            assert_eq!(maps_lists(&fields.expect("pointers")), lists, "{question}");
+            assert_eq!(
+                maps_lists(&fields.expect("pointers")),
+                lists,
+                "{question:?}"
+            );
         }
     }
 }

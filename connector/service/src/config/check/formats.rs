@@ -4,7 +4,7 @@ use aligner_records::{JsonPointer, JsonPointerError};
 use aligner_registry::{Registry, RegistryError};
 
 use super::{Found, Secret, Settings};
-use crate::config::{self, Format};
+use crate::config::{self, Format, Places};
 
 /// Where the chat logs of many hold a question.
 const QUESTION: &str = "/messages/role=user/content";
@@ -67,9 +67,10 @@ impl Found {
 
     pub(super) fn input(&mut self, settings: &Settings) {
         let all = settings.input.fields.pointers();
-        let any = all.iter().any(|(_, pointer)| pointer.is_some());
-        for (name, pointer) in all {
-            match pointer {
+        let any = all.iter().any(|(_, places)| places.is_some());
+        for (name, places) in all {
+            let key = format!("input.fields.{name}");
+            match places {
                 None => {
                     let example = match name {
                         "question" if any => QUESTION,
@@ -77,42 +78,22 @@ impl Found {
                         _ => continue,
                     };
                     self.add(
-                        &format!("input.fields.{name}"),
+                        &key,
                         None,
                         "a mapping must say where question and answer lie",
                         format!("write for example {name}: {example}"),
                     );
                 }
-                Some(pointer) => {
-                    let fix = match JsonPointer::new(pointer.clone()) {
-                        Ok(_) => continue,
-                        Err(JsonPointerError::NoSlash(path)) => {
-                            let path = path.trim_start_matches("$.").replace('.', "/");
-                            format!("write /{path}")
-                        }
-                        Err(JsonPointerError::Empty) => {
-                            "write for example /answer, or null".to_owned()
-                        }
-                        Err(JsonPointerError::Escape(_)) => {
-                            "write ~0 for ~ and ~1 for / within a name".to_owned()
-                        }
-                    };
-                    self.add(
-                        &format!("input.fields.{name}"),
-                        format!("{pointer:?}"),
-                        "this is no JSON Pointer (RFC 6901)",
-                        fix,
-                    );
-                }
+                Some(places) => self.places(&key, places),
             }
         }
         let fields = &settings.input.fields;
-        if let Some(answer) = &fields.answer
-            && fields.question.as_ref() == Some(answer)
-        {
+        let asked = fields.question.as_ref().map_or(&[][..], Places::values);
+        let answered = fields.answer.as_ref().map_or(&[][..], Places::values);
+        if let Some(both) = answered.iter().find(|at| asked.contains(at)) {
             self.add(
                 "input.fields.answer",
-                format!("{answer:?}"),
+                format!("{both:?}"),
                 "input.fields.question lies there too, and would be corrected",
                 format!("write for example question: {QUESTION} and answer: {ANSWER}"),
             );
@@ -123,6 +104,47 @@ impl Found {
                 None,
                 "there is no input.fields.created_at that it could be the unit of",
                 "map that field, or write null",
+            );
+        }
+    }
+
+    fn places(&mut self, key: &str, places: &Places) {
+        if places.values().is_empty() {
+            self.add(
+                key,
+                "[]".to_owned(),
+                "the list is empty",
+                "write a JSON Pointer into it, or null for no list",
+            );
+        }
+        // Lists elsewhere are written so in texts.
+        if let Some(one) = places.one()
+            && one.contains(",/")
+        {
+            self.add(
+                key,
+                format!("{one:?}"),
+                "this is one pointer, through a name that ends in a comma",
+                format!("write [{one}] for a list, or [{one:?}] where the name does"),
+            );
+        }
+        for pointer in places.values() {
+            let fix = match JsonPointer::new(pointer.clone()) {
+                Ok(_) => continue,
+                Err(JsonPointerError::NoSlash(path)) => {
+                    let path = path.trim_start_matches("$.").replace('.', "/");
+                    format!("write /{path}")
+                }
+                Err(JsonPointerError::Empty) => "write for example /answer, or null".to_owned(),
+                Err(JsonPointerError::Escape(_)) => {
+                    "write ~0 for ~ and ~1 for / within a name".to_owned()
+                }
+            };
+            self.add(
+                key,
+                format!("{pointer:?}"),
+                "this is no JSON Pointer (RFC 6901)",
+                fix,
             );
         }
     }
@@ -162,7 +184,7 @@ mod tests {
     #[test]
     fn a_mapping_needs_question_and_answer_as_pointers() {
         let mut settings = Settings::default();
-        settings.input.fields.question = Some("messages.0.content".to_owned());
+        settings.input.fields.question = Some("messages.0.content".into());
         let problems = check(&settings);
         assert_eq!(problems[0].key, "input.fields.question");
         assert_eq!(
@@ -175,7 +197,7 @@ mod tests {
     #[test]
     fn what_a_mapping_lacks_is_shown_where_a_chat_log_has_it() {
         let mut settings = Settings::default();
-        settings.input.fields.user_id = Some("/user".to_owned());
+        settings.input.fields.user_id = Some("/user".into());
         let fixes: Vec<_> = check(&settings)
             .into_iter()
             .filter_map(|problem| problem.fix)
@@ -193,7 +215,7 @@ mod tests {
     fn a_question_is_not_taken_for_its_answer() {
         let mut settings = Settings::default();
         let fields = &mut settings.input.fields;
-        fields.question = Some("/messages/role=user/content".to_owned());
+        fields.question = Some("/messages/role=user/content".into());
         fields.answer = fields.question.clone();
         let problems = check(&settings);
         assert_eq!(problems.len(), 1, "{problems:?}");
@@ -203,13 +225,60 @@ mod tests {
     }
 
     #[test]
+    fn a_question_is_not_taken_for_its_answer_where_one_of_several_pointers_is_the_same() {
+        let mut settings = Settings::default();
+        let fields = &mut settings.input.fields;
+        fields.question = Some(["/input/role=user/content", "/text"].into());
+        fields.answer = Some(["/output/content", "/text"].into());
+        let problems = check(&settings);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].key, "input.fields.answer");
+        assert_eq!(problems[0].value.as_deref(), Some("\"/text\""));
+        settings.input.fields.answer = Some("/input".into());
+        assert_eq!(keys(&settings), [""; 0]);
+    }
+
+    #[test]
+    fn every_pointer_of_a_list_is_looked_at_and_a_text_with_two_is_told_to_be_one() {
+        let mut settings = Settings::default();
+        let fields = &mut settings.input.fields;
+        fields.question = Some(["/input/role=user/content", "input", "/a~2"].into());
+        fields.answer = Some("/output/content,/output".into());
+        fields.user_id = Some([].into());
+        let problems = check(&settings);
+        let found: Vec<_> = problems
+            .iter()
+            .map(|problem| (problem.key.as_str(), problem.fix.as_deref().unwrap_or("")))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("input.fields.question", "write /input"),
+                (
+                    "input.fields.question",
+                    "write ~0 for ~ and ~1 for / within a name"
+                ),
+                (
+                    "input.fields.answer",
+                    "write [/output/content,/output] for a list, or \
+                     [\"/output/content,/output\"] where the name does"
+                ),
+                (
+                    "input.fields.user_id",
+                    "write a JSON Pointer into it, or null for no list"
+                ),
+            ]
+        );
+    }
+
+    #[test]
     fn every_pointer_is_parsed_and_a_unit_needs_its_field() {
         let mut settings = Settings::default();
         let fields = &mut settings.input.fields;
-        fields.question = Some("/messages/role=user/content".to_owned());
-        fields.answer = Some("/a~2".to_owned());
-        fields.user_id = Some(String::new());
-        fields.conversation_id = Some("$.trace.id".to_owned());
+        fields.question = Some("/messages/role=user/content".into());
+        fields.answer = Some("/a~2".into());
+        fields.user_id = Some("".into());
+        fields.conversation_id = Some("$.trace.id".into());
         settings.input.created_at_unit = Some(aligner_records::TimeUnit::Seconds);
         let problems = check(&settings);
         let found: Vec<_> = problems

@@ -113,6 +113,34 @@ fn a_list_after_set_may_have_the_brackets_that_it_has_in_yaml() {
 }
 
 #[test]
+fn a_field_has_a_pointer_or_a_list_of_them_however_that_is_given() {
+    let written = file(
+        ".yaml",
+        "input: {fields: {question: [/input/role=user/content, /input], answer: '/a,b'}}\n",
+    );
+    let mut layers = layers(&written);
+    let settings = read(&layers).expect("valid");
+    let fields = settings.input.fields;
+    assert_eq!(
+        fields.question,
+        Some(["/input/role=user/content", "/input"].into())
+    );
+    assert_eq!(fields.answer, Some("/a,b".into()));
+    layers.environment = vec![(
+        "ALIGNER__INPUT__FIELDS__QUESTION".into(),
+        "[/q, /prompt]".into(),
+    )];
+    layers.flags = vec![("input.fields.answer".to_owned(), "[/a,/b]".to_owned())];
+    let fields = read(&layers).expect("valid").input.fields;
+    assert_eq!(fields.question, Some(["/q", "/prompt"].into()));
+    assert_eq!(fields.answer, Some(["/a", "/b"].into()));
+    layers.flags = vec![("input.fields.answer".to_owned(), "/a,/b".to_owned())];
+    let Problems(problems) = read(&layers).expect_err("two pointers in one text");
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(problems[0].key, "input.fields.answer");
+}
+
+#[test]
 fn a_file_may_begin_with_a_byte_order_mark() {
     for (ending, text) in [
         (".yaml", "\u{feff}name: marked\n"),
@@ -438,7 +466,7 @@ fn a_section_is_read_alone_whatever_others_need_and_misspelt_ones_are_told() {
     );
     read(&layers(&elsewhere)).expect_err("its files lie on other machines");
     let settings = read_sections(&layers(&elsewhere), &["input"]).expect("input is complete");
-    assert_eq!(settings.input.fields.question.as_deref(), Some("/q"));
+    assert_eq!(settings.input.fields.question, Some("/q".into()));
     assert!(settings.kafka.property_files.is_empty());
 
     let misspelt = file(".yaml", "inptu: {fields: {question: /q}}\n");
