@@ -42,8 +42,8 @@ use crate::AnswerEvent;
 /// may point to anything; what is not a string is written out again as JSON, each number as it
 /// stands. A number at `created_at` counts `created_at_unit`s; where that is not given, one without
 /// fraction and exponent is epoch milliseconds, any other epoch seconds. One that would be early in
-/// 1970 or beyond the year 9999, and that is likely in another unit, is refused. A text there is an
-/// instant with an offset, as RFC 3339 writes it.
+/// 1970 or beyond the year 9999, and that is likely in another unit, is refused. A text there is
+/// such a number in digits, or an instant with an offset, as RFC 3339 writes it.
 ///
 /// Of Avro, timestamps stand in `metadata_json` as they are, in their own unit, and decimals with
 /// all their digits; durations are objects of `months`, `days` and `milliseconds`. What JSON has no

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    draft::{OtherUnit, Slot},
+    draft::{Kind, OtherUnit, Slot},
     time_unit::TimeUnit,
     tree::Tree,
 };
@@ -31,17 +31,36 @@ pub(super) fn id(value: &Tree<'_>) -> Slot<String> {
     }
 }
 
-/// An instant: a number of some unit, or a text as RFC 3339 has it.
+/// An instant: a number of some unit, also in a text, or a text as RFC 3339 has it.
 pub(super) fn instant(value: &Tree<'_>, unit: Option<TimeUnit>) -> Slot<i64> {
     match value {
         Tree::Null => Slot::Null,
         Tree::Number(number) => counted(number, unit),
         Tree::Instant(number, unit) => Slot::typed(*number, *unit),
+        Tree::Text(text) if is_number(text) => counted(text, unit),
         Tree::Text(text) => match text.parse::<Timestamp>() {
             Ok(at) => Slot::Is(at.as_millisecond()),
             Err(_) => Slot::NoInstant,
         },
+        // As MongoDB writes an integer of 64 bits.
+        Tree::Object(members) => match members.as_slice() {
+            [(name, Tree::Text(text))] if name == "$numberLong" && is_number(text) => {
+                counted(text, unit)
+            }
+            _ => Slot::Wrong(Kind::Object),
+        },
         other => Slot::Wrong(other.kind()),
+    }
+}
+
+/// Whether a text is a number in digits, with a fraction or without. Not every reader of JSON holds an
+/// integer of 64 bits, so that OTLP writes those as texts.
+fn is_number(text: &str) -> bool {
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.strip_prefix('-').unwrap_or(text);
+    match number.split_once('.') {
+        None => is_digits(number),
+        Some((whole, fraction)) => is_digits(whole) && is_digits(fraction),
     }
 }
 
@@ -243,6 +262,64 @@ mod tests {
         assert_eq!(created_at(None, "0.5"), Ok(Some(500)));
         assert_eq!(created_at(seconds, "-86400.5"), Ok(Some(-86_400_500)));
         assert_eq!(created_at(seconds, "1766000.5"), Ok(Some(1_766_000_500)));
+    }
+
+    #[test]
+    fn a_number_in_a_text_counts_as_one() {
+        let mut map = map(r#"{"question":"/q","answer":"/a","created_at":"/t"}"#);
+        let mut created_at = |unit, at: &str| {
+            map.created_at_unit = unit;
+            let read = |at: &str| {
+                let log = format!(r#"{{"q":"Q","a":"A","t":{at}}}"#);
+                read(&map, &log).map(|event| event.created_at)
+            };
+            let of_text = read(&format!(r#""{at}""#));
+            // One whose digits mean another instant, or none, is refused in the same words.
+            assert_eq!(of_text, read(at), "{at}");
+            let of_mongo = read(&format!(r#"{{"$numberLong":"{at}"}}"#));
+            assert_eq!(of_text, of_mongo, "{at}");
+            of_text
+        };
+        let (seconds, nanos) = (Some(TimeUnit::Seconds), Some(TimeUnit::Nanoseconds));
+        assert_eq!(
+            created_at(nanos, "1766000068281234567"),
+            Ok(Some(1_766_000_068_281))
+        );
+        assert_eq!(
+            created_at(None, "1766000068281"),
+            Ok(Some(1_766_000_068_281))
+        );
+        assert_eq!(
+            created_at(None, "1766000068.5"),
+            Ok(Some(1_766_000_068_500))
+        );
+        assert_eq!(created_at(seconds, "-5"), Ok(Some(-5_000)));
+        for (unit, number) in [
+            (None, "1766000068"),
+            (None, "1766000068281234567"),
+            (seconds, "1766000068281"),
+            (nanos, "1766000068281"),
+            (None, "99999999999999999999"),
+        ] {
+            let error = created_at(unit, number).expect_err("another unit");
+            assert_eq!(error.reason, reason::OUT_OF_RANGE, "{number}");
+        }
+        for no_number in [
+            r#""""#,
+            r#""-""#,
+            r#""1766000068281ms""#,
+            r#""1.""#,
+            r#"".5""#,
+            r#""1e9""#,
+            r#""+1766000068281""#,
+            r#"{"$numberLong":"soon"}"#,
+            r#"{"$numberLong":"1766000068281","x":1}"#,
+            r#"{"$date":"1766000068281"}"#,
+        ] {
+            let log = format!(r#"{{"q":"Q","a":"A","t":{no_number}}}"#);
+            let error = read(&map, &log).expect_err("no number");
+            assert_eq!(error.reason, reason::WRONG_TYPE, "{no_number}");
+        }
     }
 
     #[test]
