@@ -93,6 +93,11 @@ impl JsonPointer {
         let end = self.text.match_indices('/').nth(steps);
         end.map_or(&self.text, |(end, _)| &self.text[..end])
     }
+
+    /// Whether it leads into what stands at another place.
+    pub(super) fn lies_within(&self, outer: &Self) -> bool {
+        self.steps.len() > outer.steps.len() && self.steps.starts_with(&outer.steps)
+    }
 }
 
 impl Step {

@@ -14,8 +14,10 @@ use super::{
 
 /// Pointers, of which the first counts that leads to a value.
 ///
-/// Null is no value, nor is an item that a list lacks. A value of a wrong type is one: it is not
-/// passed over without a word. So is an empty text.
+/// Null is no value, nor is an item that a list lacks. A place around one where the log has no value
+/// is passed over: with `/output/content` before `/output`, a message whose content is null is not
+/// taken for its own content. A value of a wrong type is one, and not passed over without a word. So
+/// is an empty text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pointers(Vec<JsonPointer>);
 
@@ -39,9 +41,16 @@ impl Pointers {
         reading: &Reading<T, R>,
     ) -> Result<Slot<T>, Twice> {
         let mut none = Slot::Absent;
+        let mut silent: Vec<&JsonPointer> = Vec::new();
         for pointer in &self.0 {
+            if silent.iter().any(|silent| silent.lies_within(pointer)) {
+                continue;
+            }
             none = match (reading.at(pointer, document)?, none) {
-                (Slot::Null, _) => Slot::Null,
+                (Slot::Null, _) => {
+                    silent.push(pointer);
+                    Slot::Null
+                }
                 (ended @ Slot::Ended(_), Slot::Absent) => ended,
                 (Slot::Absent | Slot::Ended(_), none) => none,
                 (value, _) => return Ok(value),
@@ -103,6 +112,28 @@ mod tests {
         ] {
             let document = document::read(json).expect("JSON");
             let pointers = pointers(&["/a/b", "/c/0", "/d"]);
+            assert_eq!(pointers.read(&document, &text), found, "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_around_a_place_without_a_value_is_no_alternative_to_it() {
+        let text = Reading::of_last(|tree: &Tree<'_>| match tree {
+            Tree::Null => Slot::Null,
+            Tree::Text(text) => Slot::Is(text.to_string()),
+            other => Slot::Wrong(other.kind()),
+        });
+        let is = |text: &str| Ok(Slot::Is(text.to_owned()));
+        for (json, found) in [
+            (r#"{"out":{"content":"1"}}"#, is("1")),
+            (r#"{"out":"2"}"#, is("2")),
+            (r#"{"out":{"content":null}}"#, Ok(Slot::Null)),
+            (r#"{"out":"{\"content\":null}","output":"3"}"#, is("3")),
+            (r#"{"out":{"content":null},"output":null}"#, Ok(Slot::Null)),
+            (r#"{"out":{"text":"1"}}"#, Ok(Slot::Wrong(Kind::Object))),
+        ] {
+            let document = document::read(json).expect("JSON");
+            let pointers = pointers(&["/out/content", "/out", "/output"]);
             assert_eq!(pointers.read(&document, &text), found, "{json}");
         }
     }
