@@ -5,6 +5,7 @@
 //! an unanswered commit is settled here before anything else is tried, because the outputs may
 //! be there already.
 
+mod refusals;
 mod settling;
 
 use std::{
@@ -21,9 +22,9 @@ use aligner_pipeline::{Delivery, DeliveryError, PartitionEpoch, SourceError};
 use rdkafka::{consumer::Consumer, metadata::MetadataTopic};
 use tokio::sync::{mpsc, oneshot};
 
-use self::settling::Settled;
+use self::{refusals::MissingTopic, settling::Settled};
 use crate::{
-    batching::Batches,
+    batching::{Batches, RefusedBatch},
     handoff::Handoff,
     outlet::OutletParts,
     producer_thread::{NoProducer, ProducerThread},
@@ -68,6 +69,7 @@ pub(crate) struct DeliveryThread {
     batches: Batches,
     /// Transactions aborted one after the other, with the present producer.
     aborts: u32,
+    missing: MissingTopic,
     fencings: Fencings,
     unended: Unended,
     repeats: RepeatFilter,
@@ -99,6 +101,7 @@ impl DeliveryThread {
             producer: None,
             batches: Batches::default(),
             aborts: 0,
+            missing: MissingTopic::default(),
             fencings,
             unended: Unended::default(),
             repeats: RepeatFilter::default(),
@@ -185,7 +188,7 @@ impl DeliveryThread {
             self.end_again()?;
             // Not before: what was left open was perhaps taken one by one alone, and is written like
             // that again.
-            self.regroup(|batches| batches.turn_to(&chosen));
+            self.turn_to_next();
             self.have_producer()?;
             let started = Instant::now();
             let end = self.producer().deliver(Arc::clone(&chosen), self.timeout);
@@ -240,8 +243,8 @@ impl DeliveryThread {
         deliveries: &[Delivery],
         took: Duration,
     ) -> Result<String, DeliveryError> {
-        match failure {
-            Failure::Aborted(cause) => {
+        match self.missing.judge(failure, Instant::now()) {
+            Failure::Aborted(cause) | Failure::Missing { cause, .. } => {
                 tracing::info!(%cause, "delivery aborted, results are kept");
                 if self.parts.transactional && self.may_lack_markers(chosen) {
                     self.left_open(chosen);
@@ -268,11 +271,9 @@ impl DeliveryThread {
                     cause,
                 })
             }
-            Failure::RefusedTogether(cause) => {
-                tracing::info!(%cause, "a batch was refused, sending one by one");
+            Failure::RefusedTogether(batch) => {
                 self.producer = None;
-                self.batches.refused_together(chosen);
-                Ok(cause)
+                self.refused_together(batch, chosen)
             }
             Failure::Broken { cause, fenced } => {
                 tracing::warn!(%cause, fenced, "producer given up, nothing delivered");
@@ -343,14 +344,15 @@ impl DeliveryThread {
                 failure
             }
         };
-        Err(match failure {
+        Err(match self.missing.judge(failure, Instant::now()) {
             // Aborted, or a producer that is finished: what was left open stays to be ended.
             Failure::Stopped(cause) => DeliveryError::Stopped(cause),
-            Failure::Aborted(cause) => {
+            Failure::Aborted(cause) | Failure::Missing { cause, .. } => {
                 self.aborted();
                 DeliveryError::Aborted(cause)
             }
-            Failure::Refused { cause, .. } | Failure::RefusedTogether(cause) => {
+            Failure::Refused { cause, .. }
+            | Failure::RefusedTogether(RefusedBatch { cause, .. }) => {
                 // It was not taken the first time either, and never will be; its gap would stall the
                 // next transaction of this producer. What was beside it has been written and aborted.
                 tracing::debug!(%cause, "an output of a failed delivery is refused");
@@ -384,12 +386,15 @@ impl DeliveryThread {
         let end = match end {
             End::Committed => DeliveryEnd::Committed,
             End::Ambiguous { .. } => DeliveryEnd::Ambiguous,
-            End::Failed(Failure::Refused { .. } | Failure::RefusedTogether(_)) => {
-                DeliveryEnd::Refused
-            }
-            End::Failed(Failure::Aborted(_) | Failure::Broken { .. } | Failure::Stopped(_)) => {
-                DeliveryEnd::Aborted
-            }
+            End::Failed(Failure::Refused { .. }) => DeliveryEnd::Refused,
+            // What is sent again in another form is not refused.
+            End::Failed(
+                Failure::Aborted(_)
+                | Failure::Missing { .. }
+                | Failure::RefusedTogether(_)
+                | Failure::Broken { .. }
+                | Failure::Stopped(_),
+            ) => DeliveryEnd::Aborted,
         };
         self.parts.stats.ended(end, took);
     }
@@ -404,30 +409,14 @@ impl DeliveryThread {
 
     fn after_success(&mut self, delivered: &[Delivery]) {
         self.aborts = 0;
+        self.missing = MissingTopic::default();
         let (live, _) = self.split(delivered);
         for delivery in live.into_iter().map(|index| &delivered[index]) {
             self.parts
                 .stats
                 .delivered(&delivery.partition.partition, delivery.next_offset);
         }
-        self.regroup(Batches::delivered);
-    }
-
-    /// Notes what happened to batches; where it changes them, a new producer has to come.
-    fn regroup(&mut self, note: impl FnOnce(&mut Batches)) {
-        let before = self.batches.batching();
-        note(&mut self.batches);
-        let now = self.batches.batching();
-        if now.max_bytes != before.max_bytes {
-            tracing::warn!(
-                from_bytes = before.max_bytes,
-                to_bytes = now.max_bytes,
-                "a batch was refused whose outputs are taken one by one, batches are smaller from now on"
-            );
-        }
-        if now != before {
-            self.producer = None;
-        }
+        self.took(delivered);
     }
 
     /// Gets a producer for a delivery if there is none, one attempt only.

@@ -90,11 +90,17 @@ impl Work {
     }
 }
 
+/// Bytes of an output without its headers.
+fn size(output: &Outbound) -> usize {
+    output.value.as_ref().map_or(0, |value| value.len())
+        + output.key.as_ref().map_or(0, |key| key.len())
+}
+
 /// A producer and what it needs to know of the group.
 pub(crate) struct Outlet {
     parts: OutletParts,
     producer: Listed<ThreadedProducer<Reports>>,
-    one_by_one: bool,
+    batching: Batching,
 }
 
 impl Outlet {
@@ -115,7 +121,7 @@ impl Outlet {
         Ok(Self {
             parts,
             producer,
-            one_by_one: batching.one_by_one,
+            batching,
         })
     }
 

@@ -19,7 +19,7 @@
 
 use rdkafka::error::RDKafkaErrorCode;
 
-use crate::native::TransactionError;
+use crate::{batching::RefusedBatch, native::TransactionError};
 
 /// What a transaction needs from the producer and the group.
 pub(crate) trait TransactionalClient {
@@ -52,11 +52,13 @@ pub(crate) enum WriteFailure {
         cause: String,
     },
     /// One of several that were sent together will not be accepted; which, is not known.
-    RefusedTogether(String),
+    RefusedTogether(RefusedBatch),
     /// It may work another time.
     Passing(String),
     /// Nobody took them: brokers are away, or a partition has no leader.
     Unacknowledged(String),
+    /// Brokers do not know this topic: any more, or yet.
+    Missing { topic: String, cause: String },
     /// It will not work until a person changes something.
     Lasting(String),
 }
@@ -82,8 +84,10 @@ pub(crate) enum Failure {
         output: usize,
         cause: String,
     },
-    /// As above, but the outputs must be sent one by one to find out which it is.
-    RefusedTogether(String),
+    /// As above, but which it is, or whether all are only too much together, is not known.
+    RefusedTogether(RefusedBatch),
+    /// As aborted; a topic was not there.
+    Missing { topic: String, cause: String },
     /// A new producer is needed.
     Broken { cause: String, fenced: bool },
     /// Trying again is useless.
@@ -102,10 +106,11 @@ impl From<WriteFailure> for Failure {
                 output,
                 cause,
             },
-            WriteFailure::RefusedTogether(cause) => Self::RefusedTogether(cause),
+            WriteFailure::RefusedTogether(batch) => Self::RefusedTogether(batch),
             WriteFailure::Passing(cause) | WriteFailure::Unacknowledged(cause) => {
                 Self::Aborted(cause)
             }
+            WriteFailure::Missing { topic, cause } => Self::Missing { topic, cause },
             WriteFailure::Lasting(cause) => Self::Stopped(cause),
         }
     }

@@ -3,6 +3,7 @@
 use std::{cell::RefCell, rc::Rc};
 
 use super::*;
+use crate::batching::Blame;
 
 /// A client that does what the script says and writes down what was asked of it.
 #[derive(Clone)]
@@ -101,6 +102,7 @@ fn kind_of(end: &End) -> &'static str {
 fn kind_of_failure(failure: &Failure) -> &'static str {
     match failure {
         Failure::Aborted(_) => "aborted",
+        Failure::Missing { .. } => "missing",
         Failure::Refused { .. } => "refused",
         Failure::RefusedTogether(_) => "refused together",
         Failure::Broken { fenced: true, .. } => "broken, fenced",
@@ -203,7 +205,20 @@ fn no_failure_before_the_commit_is_followed_by_one() {
         (
             "refused together",
             Script {
-                write: Err(WriteFailure::RefusedTogether("too large".to_owned())),
+                write: Err(WriteFailure::RefusedTogether(RefusedBatch {
+                    blame: Blame::Contents,
+                    cause: "not valid".to_owned(),
+                })),
+                ..Script::smooth()
+            },
+        ),
+        (
+            "missing",
+            Script {
+                write: Err(WriteFailure::Missing {
+                    topic: "llm.pairs".to_owned(),
+                    cause: "not there".to_owned(),
+                }),
                 ..Script::smooth()
             },
         ),

@@ -14,7 +14,7 @@ use rdkafka::{
     producer::Producer,
 };
 
-use super::Outlet;
+use super::{Outlet, size};
 use crate::{
     native::{self, GroupStanding, TransactionError},
     recovery::Phase,
@@ -52,7 +52,8 @@ impl Attempt<'_> {
         match outlet.tally().wait(self.write_deadline, || outlet.remind()) {
             Ok(()) => Ok(()),
             Err(RoundFailure::Undelivered(undelivered)) => {
-                Err(self.judge(&undelivered, self.outlet.one_by_one))
+                let batching = self.outlet.batching;
+                Err(self.judge(&undelivered, |output| batching.leaves_alone(size(output))))
             }
             Err(RoundFailure::Outstanding(indexes)) => Err(self.unacknowledged(&indexes)),
         }
@@ -151,7 +152,9 @@ impl TransactionalClient for Attempt<'_> {
                     }
                     // The client itself refuses only the message it is given, or every one once
                     // the transaction has failed.
-                    Err(code) => return Err(self.judge(&[Undelivered { index, code }], true)),
+                    Err(code) => {
+                        return Err(self.judge(&[Undelivered { index, code }], |_| true));
+                    }
                 }
             }
         }

@@ -2,14 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    thread,
     time::{Duration, Instant},
 };
 
+use aligner_pipeline::Outbound;
 use rdkafka::{error::RDKafkaErrorCode, producer::Producer};
 
-use super::attempt::Attempt;
+use super::{attempt::Attempt, size};
 use crate::{
+    batching::{Blame, RefusedBatch},
     native::{self, TransactionError},
     reports::Undelivered,
     transaction::{WriteFailure, stopping_cause},
@@ -17,34 +18,40 @@ use crate::{
 
 /// How long looks at topics that did not take their outputs may take together.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
-/// Looks that must all miss an output topic before it counts as gone.
-const ABSENCE_LOOKS: u32 = 3;
-/// Between two of them.
-const ABSENCE_PAUSE: Duration = Duration::from_millis(500);
 
 impl Attempt<'_> {
-    /// Sorts reports by what is to be done. `exact` tells whether a refusal can only mean the
-    /// very output that it was reported for.
-    pub(super) fn judge(&self, undelivered: &[Undelivered], exact: bool) -> WriteFailure {
+    /// Sorts reports by what is to be done. `is_alone` tells whether the refusal of an output can only
+    /// mean that very one.
+    pub(super) fn judge(
+        &self,
+        undelivered: &[Undelivered],
+        is_alone: impl Fn(&Outbound) -> bool,
+    ) -> WriteFailure {
         for failed in undelivered {
             match failed.code {
                 RDKafkaErrorCode::MessageSizeTooLarge
                 | RDKafkaErrorCode::MessageBatchTooLarge
                 | RDKafkaErrorCode::InvalidRecord => {
-                    return if exact {
+                    return if is_alone(self.output(failed.index)) {
                         self.refused(failed.index, failed.code)
                     } else {
-                        WriteFailure::RefusedTogether(failed.code.to_string())
+                        self.refused_together(failed.index, failed.code)
                     };
                 }
                 // What the others are told that were in a batch with one that is not valid.
                 RDKafkaErrorCode::InvalidDifferentRecord => {
-                    return WriteFailure::RefusedTogether(failed.code.to_string());
+                    return self.refused_together(failed.index, failed.code);
                 }
-                RDKafkaErrorCode::UnknownTopic
-                | RDKafkaErrorCode::UnknownTopicOrPartition
-                | RDKafkaErrorCode::InvalidTopic => {
-                    return self.absent(self.topic_of(failed.index), failed.code);
+                code if is_unknown(code) => {
+                    return self.absent(&[self.topic_of(failed.index)], failed.code);
+                }
+                // A name that no topic can have is not looked for.
+                RDKafkaErrorCode::InvalidTopic => {
+                    return WriteFailure::Lasting(format!(
+                        "output topic \"{}\" is not there ({}); create it, then start again",
+                        self.topic_of(failed.index),
+                        failed.code
+                    ));
                 }
                 RDKafkaErrorCode::TopicAuthorizationFailed => {
                     return WriteFailure::Lasting(format!(
@@ -68,7 +75,7 @@ impl Attempt<'_> {
                 WriteFailure::Lasting(format!(
                     "this user may not write to one of the topics {}; allow WRITE and DESCRIBE on \
                      each of them",
-                    self.topics()
+                    quoted(&self.topics())
                 ))
             }
             Some(cause) => WriteFailure::Lasting(cause.to_owned()),
@@ -76,6 +83,8 @@ impl Attempt<'_> {
                 "the broker finds this machine's clock wrong ({code}); set it right, or look at \
                  the output topics' message.timestamp.after.max.ms"
             )),
+            // For which topic, only librdkafka's log says.
+            None if is_unknown(code) => self.absent(&self.topics(), code),
             None => WriteFailure::Passing(format!("outputs were not delivered: {code}")),
         }
     }
@@ -83,8 +92,7 @@ impl Attempt<'_> {
     fn refused(&self, index: usize, code: RDKafkaErrorCode) -> WriteFailure {
         let (delivery, output) = self.locate(index);
         let found = &self.deliveries[delivery].outputs[output];
-        let bytes = found.value.as_ref().map_or(0, |value| value.len())
-            + found.key.as_ref().map_or(0, |key| key.len());
+        let bytes = size(found);
         let topic = self.outlet.topic(found.kind);
         let cause = match code {
             RDKafkaErrorCode::InvalidRecord => format!(
@@ -108,6 +116,24 @@ impl Attempt<'_> {
         }
     }
 
+    fn refused_together(&self, index: usize, code: RDKafkaErrorCode) -> WriteFailure {
+        let kind = self.output(index).kind;
+        let beside = self.outputs().filter(|output| output.kind == kind);
+        let by_size = Blame::Size {
+            bytes: beside.map(size).sum(),
+        };
+        let topic = self.outlet.topic(kind);
+        let (blame, fix) = match code {
+            RDKafkaErrorCode::MessageSizeTooLarge => (by_size, "; raise its max.message.bytes"),
+            RDKafkaErrorCode::MessageBatchTooLarge => (by_size, "; raise its segment.bytes"),
+            _ => (Blame::Contents, ""),
+        };
+        WriteFailure::RefusedTogether(RefusedBatch {
+            blame,
+            cause: format!("topic \"{topic}\" does not take a batch ({code}){fix}"),
+        })
+    }
+
     /// Which topics did not take their outputs, and what the brokers say about them: a topic that
     /// was deleted is waited for by the client in silence.
     pub(super) fn unacknowledged(&self, indexes: &[usize]) -> WriteFailure {
@@ -116,14 +142,14 @@ impl Attempt<'_> {
             *counts.entry(self.topic_of(*index)).or_default() += 1;
         }
         let looks_end = Instant::now() + LOOK_TIMEOUT;
-        let mut is_missing = false;
+        let mut missing = None;
         let topics: Vec<_> = counts
             .iter()
             .map(|(topic, count)| {
                 let left = looks_end.saturating_duration_since(Instant::now());
                 let remark = match self.look_at(topic, left) {
                     Some(Flaw::Missing) => {
-                        is_missing = true;
+                        missing.get_or_insert(*topic);
                         ", which is not there: create it".to_owned()
                     }
                     Some(Flaw::Other(remark)) => format!(", {remark}"),
@@ -136,39 +162,33 @@ impl Attempt<'_> {
             "outputs were not acknowledged in time: {}",
             topics.join("; ")
         );
-        if is_missing {
-            WriteFailure::Passing(cause)
-        } else {
-            WriteFailure::Unacknowledged(cause)
+        match missing {
+            Some(topic) => WriteFailure::Missing {
+                topic: topic.to_owned(),
+                cause,
+            },
+            None => WriteFailure::Unacknowledged(cause),
         }
     }
 
-    /// What is to be done about a topic that the client takes to be gone. A single answer without it is
-    /// enough for that, and a broker that has just started may give one: brokers are asked again. This
+    /// What is to be done where the client takes one of these topics to be gone. A single answer without
+    /// it is enough for that, and a broker that has just started may give one: they are asked again. This
     /// client may go on to miss the topic for half a minute; the one that replaces it after a few aborts
     /// does not.
-    fn absent(&self, topic: &str, code: RDKafkaErrorCode) -> WriteFailure {
-        // A name that no topic can have is not looked for.
-        let looks = match code {
-            RDKafkaErrorCode::InvalidTopic => 0,
-            _ => ABSENCE_LOOKS,
-        };
-        for look in 0..looks {
-            if look > 0 {
-                thread::sleep(ABSENCE_PAUSE);
-            }
-            let left = self
-                .write_deadline
-                .saturating_duration_since(Instant::now());
-            let seen = self.look_at(topic, left.min(LOOK_TIMEOUT));
-            if !matches!(seen, Some(Flaw::Missing)) {
-                return WriteFailure::Passing(format!(
-                    "output topic \"{topic}\" was not there for a moment ({code})"
-                ));
+    fn absent(&self, topics: &[&str], code: RDKafkaErrorCode) -> WriteFailure {
+        let looks_end = self.write_deadline.min(Instant::now() + LOOK_TIMEOUT);
+        for topic in topics {
+            let left = looks_end.saturating_duration_since(Instant::now());
+            if let Some(Flaw::Missing) = self.look_at(topic, left) {
+                return WriteFailure::Missing {
+                    topic: (*topic).to_owned(),
+                    cause: format!("output topic \"{topic}\" is not there ({code}): create it"),
+                };
             }
         }
-        WriteFailure::Lasting(format!(
-            "output topic \"{topic}\" is not there ({code}); create it, then start again"
+        WriteFailure::Passing(format!(
+            "an output topic was not there for a moment ({code}): {}",
+            quoted(topics)
         ))
     }
 
@@ -179,9 +199,7 @@ impl Attempt<'_> {
         let found = metadata.topics().iter().find(|t| t.name() == topic)?;
         if let Some(error) = found.error() {
             return Some(match RDKafkaErrorCode::from(error) {
-                RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
-                    Flaw::Missing
-                }
+                code if is_unknown(code) => Flaw::Missing,
                 other => Flaw::Other(other.to_string()),
             });
         }
@@ -203,20 +221,23 @@ impl Attempt<'_> {
     }
 
     /// The topics of all outputs, each once.
-    fn topics(&self) -> String {
+    fn topics(&self) -> Vec<&str> {
         let topics: BTreeSet<_> = self
             .outputs()
             .map(|output| self.outlet.topic(output.kind))
             .collect();
-        let quoted: Vec<_> = topics.iter().map(|topic| format!("\"{topic}\"")).collect();
-        quoted.join(", ")
+        topics.into_iter().collect()
+    }
+
+    /// The output with this index.
+    fn output(&self, index: usize) -> &Outbound {
+        let (delivery, output) = self.locate(index);
+        &self.deliveries[delivery].outputs[output]
     }
 
     /// The topic of the output with this index.
     fn topic_of(&self, index: usize) -> &str {
-        let (delivery, output) = self.locate(index);
-        self.outlet
-            .topic(self.deliveries[delivery].outputs[output].kind)
+        self.outlet.topic(self.output(index).kind)
     }
 
     /// Which output has this index, counted over all deliveries.
@@ -229,6 +250,18 @@ impl Attempt<'_> {
         }
         unreachable!("labels are given to outputs of these deliveries only")
     }
+}
+
+fn is_unknown(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition
+    )
+}
+
+fn quoted(topics: &[&str]) -> String {
+    let quoted: Vec<_> = topics.iter().map(|topic| format!("\"{topic}\"")).collect();
+    quoted.join(", ")
 }
 
 /// What is wrong with an output topic.
