@@ -485,9 +485,14 @@ impl Coordinator {
         progress.add(Gauge::Batches, calls);
         progress.set(Gauge::BatchesInFlight, self.calls.in_flight() as u64);
         progress.set(Gauge::DecoderWaits, u64::from(self.intake.waits()));
-        match self.offsets.oldest() {
-            Some(oldest) => progress.set_moment(Gauge::OldestSince, oldest),
-            None => progress.set(Gauge::OldestSince, 0),
+        for (gauge, since) in [
+            (Gauge::OldestSince, self.offsets.oldest()),
+            (Gauge::FailingSince, self.deliveries.failing_since()),
+        ] {
+            match since {
+                Some(since) => progress.set_moment(gauge, since),
+                None => progress.set(gauge, 0),
+            }
         }
         match (paused, self.flow.paused_since()) {
             (None, Some(since)) => progress.set_moment(Gauge::PausedSince, since),

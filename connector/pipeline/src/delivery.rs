@@ -114,6 +114,8 @@ pub(crate) struct Deliveries {
     /// Aborted deliveries in a row, and when to try again.
     aborts: u32,
     not_before: Option<Instant>,
+    /// When the first of those deliveries began that failed since one succeeded.
+    failing_since: Option<Instant>,
     endings: Vec<Ending>,
     notices: Notices,
 }
@@ -133,6 +135,7 @@ impl Deliveries {
             in_flight: None,
             aborts: 0,
             not_before: None,
+            failing_since: None,
             endings: Vec::new(),
             notices: Notices::default(),
         }
@@ -168,6 +171,10 @@ impl Deliveries {
             ending.deadline <= now || (idle && !offsets.is_ready(&ending.partitions))
         });
         let ready = offsets.held().ready;
+        if idle && ready == 0 {
+            // What failed is others' now.
+            self.failing_since = None;
+        }
         if idle
             && ready > 0
             && !self.to_sink.is_closed()
@@ -274,11 +281,13 @@ impl Deliveries {
                 self.aborts = 0;
                 self.records = self.records.saturating_mul(2).min(self.budget.records);
                 self.not_before = None;
+                self.failing_since = None;
                 Settled::GoOn
             }
             Err(DeliveryError::Aborted(cause)) => {
                 progress.add(Gauge::Aborted, 1);
                 self.records = (in_flight.records / 2).max(1);
+                self.failing_since.get_or_insert(in_flight.since);
                 self.retry(&cause, now);
                 Settled::GoOn
             }
@@ -405,6 +414,11 @@ impl Deliveries {
             !over
         });
         self.endings.len() < before
+    }
+
+    /// Since when deliveries fail, none having succeeded.
+    pub(crate) fn failing_since(&self) -> Option<Instant> {
+        self.failing_since
     }
 
     /// Whether the sink is at work.

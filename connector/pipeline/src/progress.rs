@@ -79,6 +79,8 @@ pub struct Snapshot {
     pub oldest: Option<Duration>,
     /// Time since the last result or delivery while there is work; zero when there is none.
     pub idle_with_work: Duration,
+    /// For how long deliveries have failed, and none has succeeded; zero where nothing waits for one.
+    pub failing: Duration,
     /// Time since the Aligner last answered a request or said that it cannot, while it has some;
     /// zero when it has none.
     pub aligner_silent: Duration,
@@ -135,6 +137,8 @@ pub(crate) enum Gauge {
     DecoderWaits,
     /// Since when the oldest record waits, in the same way.
     OldestSince,
+    /// Since when deliveries fail, in the same way.
+    FailingSince,
     /// Last result or delivery, or beginning of work.
     ProgressAt,
     /// Last word of the Aligner, or when it was given work after it had none.
@@ -177,7 +181,7 @@ impl Progress {
             .collect();
         let has_work = get(Gauge::Unfinished) + get(Gauge::Undelivered) > 0;
         let paused_since = get(Gauge::PausedSince);
-        let pausing = match paused_since {
+        let lasting = |moment| match moment {
             0 => Duration::ZERO,
             moment => since(moment),
         };
@@ -196,7 +200,7 @@ impl Progress {
             deliveries: get(Gauge::Deliveries),
             aborted: get(Gauge::Aborted),
             refused: get(Gauge::Refused),
-            paused: Duration::from_millis(get(Gauge::PausedMs)) + pausing,
+            paused: Duration::from_millis(get(Gauge::PausedMs)) + lasting(paused_since),
             is_paused: paused_since != 0,
             decoder_waits: get(Gauge::DecoderWaits) != 0,
             oldest: match get(Gauge::OldestSince) {
@@ -208,6 +212,7 @@ impl Progress {
             } else {
                 Duration::ZERO
             },
+            failing: lasting(get(Gauge::FailingSince)),
             aligner_silent: if get(Gauge::BatchesInFlight) > 0 {
                 since(get(Gauge::AlignerSpokeAt))
             } else {

@@ -29,6 +29,10 @@ use crate::{
 /// The coordinator turns once a second at least.
 const HEARTBEAT_LIMIT: Duration = Duration::from_secs(30);
 
+/// Deliveries may fail for so long before that is no passing trouble: a broker that goes down and comes
+/// back, or a rebalance, costs less.
+const DELIVERY_PATIENCE: Duration = Duration::from_secs(60);
+
 /// How long closing connections may take.
 pub const HTTP_GRACE: Duration = Duration::from_secs(1);
 
@@ -209,6 +213,7 @@ fn not_ready(snapshot: &Snapshot, kafka: Kafka, stall_timeout: Duration) -> Opti
         State::Running if kafka.out_of_group => Some("group_unreachable"),
         State::Running if kafka.undecided_offsets => Some("offsets_undecided"),
         State::Running if snapshot.decoder_waits => Some("schema_registry_unavailable"),
+        State::Running if snapshot.failing > DELIVERY_PATIENCE => Some("not_delivering"),
         State::Running if snapshot.idle_with_work > stall_timeout => Some("no_progress"),
         State::Running => not_live(snapshot, stall_timeout),
     }
@@ -271,6 +276,35 @@ mod tests {
             assert_eq!(not_live(&snapshot, STALL), reason, "{case}");
             let answered = answer(Some(&snapshot), reason).into_response().status();
             assert_eq!(answered == StatusCode::OK, reason.is_none(), "{case}");
+        }
+    }
+
+    #[test]
+    fn it_is_not_ready_once_deliveries_have_failed_for_a_minute_and_nothing_else_explains_it() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let ours = Kafka {
+            brokers_up: Some(3),
+            out_of_group: false,
+            undecided_offsets: false,
+        };
+        let alone = Kafka {
+            brokers_up: Some(0),
+            ..ours
+        };
+        let late = DELIVERY_PATIENCE + SECOND;
+        for (kafka, state, failing, reason) in [
+            (ours, State::Running, Duration::ZERO, None),
+            (ours, State::Running, DELIVERY_PATIENCE - SECOND, None),
+            (ours, State::Running, late, Some("not_delivering")),
+            (alone, State::Running, late, Some("kafka_unreachable")),
+            (ours, State::Draining, late, Some("draining")),
+        ] {
+            let mut snapshot = Progress::default().snapshot();
+            snapshot.state = state;
+            snapshot.failing = failing;
+            let case = format!("{kafka:?}, {state:?}, {failing:?}");
+            assert_eq!(not_ready(&snapshot, kafka, Duration::MAX), reason, "{case}");
+            assert_eq!(not_live(&snapshot, Duration::MAX), None, "{case}");
         }
     }
 

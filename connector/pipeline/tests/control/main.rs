@@ -1,6 +1,7 @@
 //! Rebalances, aborts, outages and the end, with every step of log and sink in the test's hand.
 
 mod endings;
+mod failing;
 
 use std::{
     sync::{
