@@ -403,3 +403,18 @@ async fn an_ended_tenure_is_told_and_nothing_of_it_is_written() {
     assert_eq!(bench.count(DeliveryEnd::Committed), 0);
     bench.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_may_not_be_used_ends_the_start_and_is_named() {
+    let broker = MockBroker::start(&TOPICS).expect("the mock starts");
+    broker.with_cluster(|cluster| {
+        let refused = Answer::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED;
+        cluster.request_errors(Request::FindCoordinator, &[refused; 64]);
+    });
+    match connect(connection(&broker, DeliveryGuarantee::ExactlyOnce, None)).await {
+        Err(StartError::Forbidden(cause)) => {
+            assert!(cause.contains("allow READ on it"), "{cause}");
+        }
+        other => panic!("{other:?}"),
+    }
+}

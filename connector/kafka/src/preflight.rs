@@ -329,13 +329,17 @@ impl<'a> Preflight<'a> {
                 Ok(found) => return Ok(found),
                 Err(error) => error,
             };
-            if problem.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
+            self.pause()?;
+            // Who may not even look for the coordinator is told so on the side alone.
+            let told = self.client.context().0.fault().map(|fault| fault.code);
+            if [problem.rdkafka_error_code(), told]
+                .contains(&Some(RDKafkaErrorCode::GroupAuthorizationFailed))
+            {
                 return Err(StartError::Forbidden(format!(
                     "consumer group \"{}\" may not be used by this user; allow READ on it",
                     self.connection.group_id
                 )));
             }
-            self.pause()?;
             if Instant::now() >= deadline {
                 return Err(StartError::Other(format!(
                     "the coordinator of consumer group \"{}\" does not answer: {problem}",
