@@ -7,6 +7,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use aligner_http::{endpoint_url_fault, story};
 use reqwest::{
     Certificate,
     blocking::{Client, Response},
@@ -16,10 +17,10 @@ use reqwest::{
 
 use crate::{
     OidcSettings, SettingsFault, Token, TokenError,
-    error::{Failure, story},
+    error::Failure,
     form::{self, Spelling},
     token,
-    url::{shown, url_fault},
+    url::shown,
 };
 
 /// Most bytes of an answer. A token must fit into a header, and brokers take no larger one than 512 KiB.
@@ -41,7 +42,7 @@ impl TokenEndpoint {
     /// If a setting cannot be used.
     pub fn new(settings: OidcSettings) -> Result<Self, SettingsFault> {
         let faulty = |property, fault| Err(SettingsFault { property, fault });
-        if let Some(fault) = url_fault(&settings.endpoint) {
+        if let Some(fault) = endpoint_url_fault(&settings.endpoint) {
             return faulty("sasl.oauthbearer.token.endpoint.url", fault);
         }
         for (property, text) in [

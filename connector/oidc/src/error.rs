@@ -1,7 +1,5 @@
 //! Why there is no token, sorted by what the caller does next.
 
-use std::iter::successors;
-
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -150,15 +148,6 @@ fn shortened(said: &str) -> String {
 fn is_about_trust(story: &str) -> bool {
     // As OpenSSL has it.
     story.contains("certificate verify failed")
-}
-
-/// An error, and all that caused it: the innermost causes say what a person wants to know (connection
-/// refused, timed out).
-pub(crate) fn story(error: &dyn std::error::Error) -> String {
-    let causes = successors(error.source(), |&cause| cause.source());
-    causes.fold(error.to_string(), |story, cause| {
-        format!("{story}: {cause}")
-    })
 }
 
 #[cfg(test)]

@@ -20,4 +20,4 @@ pub use endpoint::TokenEndpoint;
 pub use error::TokenError;
 pub use settings::{ClientSecret, OidcSettings, SettingsFault};
 pub use token::Token;
-pub use url::{is_in_the_clear, url_fault};
+pub use url::is_in_the_clear;

@@ -1,30 +1,6 @@
-//! Which URLs can be a token endpoint, and what of them is shown.
+//! What a token endpoint's URL tells: whether others can listen, and what of it is shown.
 
 use reqwest::Url;
-
-/// Why this is no URL of a token endpoint, if it is none. The URL is not repeated.
-pub fn url_fault(url: &str) -> Option<String> {
-    let Some(rest) = url
-        .strip_prefix("http://")
-        .or_else(|| url.strip_prefix("https://"))
-    else {
-        return Some("the url must begin with https://".to_owned());
-    };
-    let authority = rest.split(['/', '\\', '?', '#']).next().unwrap_or_default();
-    if authority.is_empty() {
-        return Some("the url names no host".to_owned());
-    }
-    if authority.contains('@') {
-        // It would be printed in errors.
-        return Some("the url holds a user or a password".to_owned());
-    }
-    if rest.contains('#') {
-        return Some("the url holds a fragment, which no endpoint is sent".to_owned());
-    }
-    Url::parse(url)
-        .err()
-        .map(|error| format!("the url cannot be parsed: {error}"))
-}
 
 /// Whether secrets and tokens would cross a network for everybody on it to read: no TLS, and another
 /// machine.
@@ -49,36 +25,6 @@ pub(crate) fn shown(url: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_endpoint_has_a_scheme_a_host_and_perhaps_a_port_a_path_and_a_query() {
-        for url in [
-            "https://login.example.com/tenant/oauth2/v2.0/token",
-            "https://login.example.com:8443/token?p=policy",
-            "http://keycloak.identity.svc:8080/realms/kafka/protocol/openid-connect/token",
-            "http://[::1]:8080/token",
-        ] {
-            assert_eq!(url_fault(url), None, "{url}");
-        }
-    }
-
-    #[test]
-    fn another_url_is_refused_by_its_cause_and_not_repeated() {
-        for (url, cause) in [
-            ("login.example.com/hunter2", "https://"),
-            ("ftp://host/hunter2", "https://"),
-            ("", "https://"),
-            ("https://", "no host"),
-            ("https:///hunter2", "no host"),
-            ("https://ada:hunter2@host/token", "user or a password"),
-            ("https://host/token#hunter2", "fragment"),
-            ("https://host:99999/hunter2", "port"),
-        ] {
-            let fault = url_fault(url).expect(url);
-            assert!(fault.contains(cause), "{url}: {fault}");
-            assert!(!fault.contains("hunter2"), "{fault}");
-        }
-    }
 
     #[test]
     fn only_another_machine_without_tls_is_in_the_clear() {

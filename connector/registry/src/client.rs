@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
+use aligner_http::base_url_fault;
 use aligner_records::Record;
 
 use crate::{
@@ -61,33 +62,8 @@ impl Registry {
                 fault: what.to_owned(),
             })
         };
-        let Some(rest) = settings
-            .url
-            .strip_prefix("http://")
-            .or_else(|| settings.url.strip_prefix("https://"))
-        else {
-            return fault("url", "the url must begin with http:// or https://");
-        };
-        let authority = rest.split(['/', '\\', '?', '#']).next().unwrap_or_default();
-        if authority.is_empty() {
-            return fault("url", "the url names no host");
-        }
-        if authority.contains('@') {
-            // It would be printed in errors.
-            return fault(
-                "url",
-                "the url holds a user or a password: set username and password_file",
-            );
-        }
-        if rest.contains(['?', '#']) {
-            return fault(
-                "url",
-                "the url holds a query or a fragment, of which the path of each request would \
-                 become a part",
-            );
-        }
-        if let Err(error) = reqwest::Url::parse(&settings.url) {
-            return fault("url", &format!("the url cannot be parsed: {error}"));
+        if let Some(found) = base_url_fault(&settings.url, "set username and password_file") {
+            return fault("url", &found);
         }
         if settings.password.is_some() && settings.username.is_none() {
             return fault("username", "there is a password but no username");

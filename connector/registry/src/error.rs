@@ -1,7 +1,5 @@
 //! Why the registry did not do what was asked, sorted by what the caller does next.
 
-use std::iter::successors;
-
 use thiserror::Error;
 
 use crate::requests::NoAnswer;
@@ -152,13 +150,4 @@ fn is_about_trust(story: &str) -> bool {
     ]
     .iter()
     .any(|words| story.contains(words))
-}
-
-/// An error, and all that caused it: the innermost causes say what a person wants to know
-/// (connection refused, timed out).
-pub(crate) fn story(error: &dyn std::error::Error) -> String {
-    let causes = successors(error.source(), |&cause| cause.source());
-    causes.fold(error.to_string(), |story, cause| {
-        format!("{story}: {cause}")
-    })
 }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use aligner_http::story;
 use reqwest::{
     Client, RequestBuilder, Response,
     header::{ACCEPT, CONTENT_TYPE},
@@ -12,7 +13,7 @@ use reqwest::{
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{Password, RegistryError, RegistrySettings, error::story, tls};
+use crate::{Password, RegistryError, RegistrySettings, tls};
 
 /// Most bytes of an answer. Registries take schemas of about 1 MB, which JSON escapes.
 const MAX_ANSWER_BYTES: usize = 8 << 20;

@@ -2,9 +2,10 @@
 
 use std::{fs, path::Path};
 
+use aligner_http::story;
 use reqwest::{Certificate, ClientBuilder, Identity};
 
-use crate::{RegistryError, RegistrySettings, error::story};
+use crate::{RegistryError, RegistrySettings};
 
 /// A client that trusts and shows what the settings name. The files are read once, here.
 pub(crate) fn client(settings: &RegistrySettings) -> Result<ClientBuilder, RegistryError> {

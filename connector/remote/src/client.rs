@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aligner_http::story;
 use reqwest::{
     Client, RequestBuilder, Response,
     header::{AUTHORIZATION, HeaderValue, LOCATION, RETRY_AFTER},
@@ -135,16 +136,4 @@ async fn bounded_body(response: &mut Response) -> Result<Vec<u8>, String> {
         body.extend_from_slice(&chunk);
     }
     Ok(body)
-}
-
-/// The innermost causes say what a person wants to know (connection refused, timed out).
-fn story(error: &dyn std::error::Error) -> String {
-    let mut story = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        story.push_str(": ");
-        story.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    story
 }

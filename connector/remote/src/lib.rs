@@ -29,4 +29,4 @@ mod url;
 
 pub use remote::RemoteAligner;
 pub use settings::{ApiKey, RemoteError, RemoteSettings};
-pub use url::{base_url_fault, url_fault};
+pub use url::url_fault;

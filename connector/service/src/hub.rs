@@ -179,7 +179,7 @@ impl Hub {
     fn fetched(&self, id: &HubId, home: &Path) -> anyhow::Result<PathBuf> {
         let reference = home.join("refs").join(&id.revision);
         // It is named in errors and logs.
-        if let Some(fault) = aligner_remote::base_url_fault(&self.endpoint, "use HF_TOKEN") {
+        if let Some(fault) = aligner_http::base_url_fault(&self.endpoint, "use HF_TOKEN") {
             bail!("HF_ENDPOINT: {fault}");
         }
         // Whatever the hub answers, without it there is no place for a model.

@@ -28,7 +28,7 @@ const EXAMPLE: &str = "write for example info, or info,aligner_kafka=debug";
 impl Found {
     pub(super) fn telemetry(&mut self, settings: &Settings) {
         if let Some(endpoint) = &settings.telemetry.otlp_endpoint
-            && let Some(fault) = aligner_remote::base_url_fault(endpoint, INSTEAD)
+            && let Some(fault) = aligner_http::base_url_fault(endpoint, INSTEAD)
         {
             // Not repeated: it may hold a password.
             self.add(

@@ -38,35 +38,42 @@ const OTHER_WAYS: [(&str, &str, &str); 4] = [
     ),
 ];
 
+/// Properties that may be left out, and of whose values this build has one: which, what is to be said of
+/// any other, and what to do.
+const ONLY_VALUES: [(&str, &str, &str, &str); 3] = [
+    (
+        METHOD,
+        "oidc",
+        "tokens that nobody signs are not in this build",
+        "set it to oidc",
+    ),
+    (
+        GRANT,
+        "client_credentials",
+        "this build asks for tokens with the grant client_credentials alone",
+        "remove it, and give sasl.oauthbearer.client.id and sasl.oauthbearer.client.secret",
+    ),
+    (
+        METADATA,
+        "none",
+        "managed identities are not in this build",
+        "remove it, and give sasl.oauthbearer.client.id and sasl.oauthbearer.client.secret of an \
+         application",
+    ),
+];
+
 impl Found {
     /// Judges what is given for tokens, where the mechanism asks for them.
     pub(super) fn tokens(&mut self, settings: &Settings, properties: &BTreeMap<String, String>) {
         self.other_ways(settings, properties);
-        self.only_value(
-            settings,
-            properties,
-            METHOD,
-            "oidc",
-            "tokens that nobody signs are not in this build",
-            "set it to oidc",
-        );
-        self.only_value(
-            settings,
-            properties,
-            GRANT,
-            "client_credentials",
-            "this build asks for tokens with the grant client_credentials alone",
-            "remove it, and give sasl.oauthbearer.client.id and sasl.oauthbearer.client.secret",
-        );
-        self.only_value(
-            settings,
-            properties,
-            METADATA,
-            "none",
-            "managed identities are not in this build",
-            "remove it, and give sasl.oauthbearer.client.id and sasl.oauthbearer.client.secret of an \
-             application",
-        );
+        for (name, only, message, fix) in ONLY_VALUES {
+            if let Some(value) = properties.get(name)
+                && !value.eq_ignore_ascii_case(only)
+            {
+                let value = shown(settings, name, value);
+                self.add(&sasl::key(settings, name), value, message, fix);
+            }
+        }
         for (name, fix) in [
             (METHOD, "set it to oidc"),
             (CLIENT_ID, "set it to the client's id at the provider"),
@@ -94,7 +101,7 @@ impl Found {
             }
         }
         if let Some(url) = properties.get(ENDPOINT).filter(|url| !url.is_empty())
-            && let Some(fault) = aligner_oidc::url_fault(url)
+            && let Some(fault) = aligner_http::endpoint_url_fault(url)
         {
             self.add(
                 &sasl::key(settings, ENDPOINT),
@@ -155,24 +162,6 @@ impl Found {
             for name in names.cloned().collect::<Vec<_>>() {
                 self.add(&sasl::key(settings, &name), None, message, fix);
             }
-        }
-    }
-
-    /// A property that may be left out, and of whose values this build has one.
-    fn only_value(
-        &mut self,
-        settings: &Settings,
-        properties: &BTreeMap<String, String>,
-        name: &str,
-        only: &str,
-        message: &str,
-        fix: &str,
-    ) {
-        if let Some(value) = properties.get(name)
-            && !value.eq_ignore_ascii_case(only)
-        {
-            let value = shown(settings, name, value);
-            self.add(&sasl::key(settings, name), value, message, fix);
         }
     }
 
