@@ -1,9 +1,9 @@
 //! What a checkpoint's `config.json` says about the decoder, as plain numbers and switches.
 //!
 //! One [`Config`] describes every family: Llama 2 and 3, Mistral, Ministral, Qwen2, Qwen3, Gemma 1,
-//! 2 and 3 (text), Phi-3 and 4, Granite, SmolLM3, OLMo 2 and 3. What a file leaves out is what the family's class in transformers
-//! takes for it, see [`Defaults`]. A value that would change the output and is not implemented is an
-//! error, never ignored.
+//! 2 and 3 (text), Phi-3 and 4, Granite, SmolLM3, OLMo 2 and 3. What a file leaves out is what the
+//! family's class in transformers takes for it, see [`Defaults`]. A value that would change the output
+//! and is not implemented is an error, never ignored.
 //!
 //! Absent: encoders, mixtures of experts, vision towers.
 
@@ -315,18 +315,20 @@ impl Reader<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
 
-    fn read(json: Value) -> Result<Config, String> {
+    /// What a `config.json` says, or why it is refused.
+    pub(crate) fn read(json: Value) -> Result<Config, String> {
         Json::of("config.json", &json)
             .and_then(|json| Config::read(&json))
             .map_err(|error| error.to_string())
     }
 
-    fn windows(json: Value) -> Vec<Option<usize>> {
+    /// The window of each layer of one that is valid.
+    pub(crate) fn windows(json: Value) -> Vec<Option<usize>> {
         let config = read(json).expect("valid");
         config.layers.iter().map(|layer| layer.window).collect()
     }

@@ -5,7 +5,8 @@
 
 /// Values of `model_type` that are read, and what becomes of others.
 pub(crate) const SUPPORTED: &str = "llama, mistral, ministral, qwen2, qwen3, gemma, gemma2, \
-    gemma3, gemma3_text, phi3, granite, smollm3, olmo2, olmo3; serve others elsewhere, and set aligner.model: remote";
+    gemma3, gemma3_text, phi3, granite, smollm3, olmo2, olmo3; serve others \
+    elsewhere, and set aligner.model: remote";
 
 /// Keys that a layer with a window sees; the same in every family whose class names a number.
 pub const WINDOW: usize = 4096;

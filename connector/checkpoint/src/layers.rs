@@ -142,18 +142,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{Config, Json};
-
-    fn read(json: Value) -> Result<Config, String> {
-        Json::of("config.json", &json)
-            .and_then(|json| Config::read(&json))
-            .map_err(|error| error.to_string())
-    }
-
-    fn windows(json: Value) -> Vec<Option<usize>> {
-        let config = read(json).expect("valid");
-        config.layers.iter().map(|layer| layer.window).collect()
-    }
+    use crate::config::tests::windows;
 
     #[test]
     fn windows_begin_where_the_file_says() {

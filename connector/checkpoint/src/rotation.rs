@@ -134,13 +134,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::Config;
-
-    fn read(json: Value) -> Result<Config, String> {
-        Json::of("config.json", &json)
-            .and_then(|json| Config::read(&json))
-            .map_err(|error| error.to_string())
-    }
+    use crate::config::tests::read;
 
     #[test]
     fn a_theta_within_the_scaling_counts_before_the_one_outside() {

@@ -11,6 +11,23 @@ fn refused_at(index: usize) -> Answer {
     })
 }
 
+/// A bench whose sink has ten records of each of two partitions, of the second after one that is delivered;
+/// the second partition, and where the answer is awaited.
+async fn ten_of_each_of_two_partitions() -> (Bench, Arc<PartitionEpoch>, oneshot::Sender<Answer>) {
+    let mut bench = Bench::start(Settings::default());
+    let (p0, p1) = (tenure(0, 1), tenure(1, 2));
+    bench.assign(&[&p0, &p1]).await;
+    bench.records(&p1, 0, &["q"]).await;
+    let (_, first) = bench.next().await;
+    bench.records(&p0, 0, &["q"; 10]).await;
+    bench.records(&p1, 1, &["q"; 10]).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    first.send(Ok(vec![])).expect("the sink waits");
+    let (all, answer) = bench.next().await;
+    assert_eq!(advances(&all), [(0, 10), (1, 11)]);
+    (bench, p1, answer)
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_comes_before_a_refused_output_is_delivered_next_and_stands() {
     let mut bench = Bench::start(Settings::default());
@@ -39,17 +56,7 @@ async fn what_comes_before_a_refused_output_is_delivered_next_and_stands() {
 
 #[tokio::test(start_paused = true)]
 async fn what_comes_before_a_refused_output_is_delivered_next_whichever_partition_it_is_of() {
-    let mut bench = Bench::start(Settings::default());
-    let (p0, p1) = (tenure(0, 1), tenure(1, 2));
-    bench.assign(&[&p0, &p1]).await;
-    bench.records(&p1, 0, &["q"]).await;
-    let (_, first) = bench.next().await;
-    bench.records(&p0, 0, &["q"; 10]).await;
-    bench.records(&p1, 1, &["q"; 10]).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    first.send(Ok(vec![])).expect("the sink waits");
-    let (all, answer) = bench.next().await;
-    assert_eq!(advances(&all), [(0, 10), (1, 11)]);
+    let (mut bench, _, answer) = ten_of_each_of_two_partitions().await;
     let refused = DeliveryError::Refused {
         delivery: 1,
         output: 2 * 5,
@@ -62,17 +69,7 @@ async fn what_comes_before_a_refused_output_is_delivered_next_whichever_partitio
 
 #[tokio::test(start_paused = true)]
 async fn what_was_delivered_before_a_stop_within_a_delivery_is_counted() {
-    let mut bench = Bench::start(Settings::default());
-    let (p0, p1) = (tenure(0, 1), tenure(1, 2));
-    bench.assign(&[&p0, &p1]).await;
-    bench.records(&p1, 0, &["q"]).await;
-    let (_, first) = bench.next().await;
-    bench.records(&p0, 0, &["q"; 10]).await;
-    bench.records(&p1, 1, &["q"; 10]).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    first.send(Ok(vec![])).expect("the sink waits");
-    let (all, answer) = bench.next().await;
-    assert_eq!(advances(&all), [(0, 10), (1, 11)]);
+    let (mut bench, p1, answer) = ten_of_each_of_two_partitions().await;
     // Half of one partition's records, which have two outputs each, and none of the other's.
     let stopped = DeliveryError::StoppedWithin {
         delivered: vec![(p1, 2 * 5)],

@@ -153,7 +153,10 @@ impl Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::check::{check, tests::keys};
+    use crate::config::{
+        Problem,
+        check::{check, tests::keys},
+    };
 
     #[test]
     fn avro_needs_a_registry() {
@@ -238,6 +241,13 @@ mod tests {
         assert_eq!(keys(&settings), [""; 0]);
     }
 
+    fn keys_and_fixes(problems: &[Problem]) -> Vec<(&str, &str)> {
+        problems
+            .iter()
+            .map(|problem| (problem.key.as_str(), problem.fix.as_deref().unwrap_or("")))
+            .collect()
+    }
+
     #[test]
     fn every_pointer_of_a_list_is_looked_at_and_a_text_with_two_is_told_to_be_one() {
         let mut settings = Settings::default();
@@ -245,13 +255,8 @@ mod tests {
         fields.question = Some(["/input/role=user/content", "input", "/a~2"].into());
         fields.answer = Some("/output/content,/output".into());
         fields.user_id = Some([].into());
-        let problems = check(&settings);
-        let found: Vec<_> = problems
-            .iter()
-            .map(|problem| (problem.key.as_str(), problem.fix.as_deref().unwrap_or("")))
-            .collect();
         assert_eq!(
-            found,
+            keys_and_fixes(&check(&settings)),
             [
                 ("input.fields.question", "write /input"),
                 (
@@ -280,13 +285,8 @@ mod tests {
         fields.user_id = Some("".into());
         fields.conversation_id = Some("$.trace.id".into());
         settings.input.created_at_unit = Some(aligner_records::TimeUnit::Seconds);
-        let problems = check(&settings);
-        let found: Vec<_> = problems
-            .iter()
-            .map(|problem| (problem.key.as_str(), problem.fix.as_deref().unwrap_or("")))
-            .collect();
         assert_eq!(
-            found,
+            keys_and_fixes(&check(&settings)),
             [
                 (
                     "input.fields.answer",
