@@ -16,5 +16,6 @@ mod overload;
 mod shown_empty;
 mod sigterm;
 mod topics;
+mod twice;
 mod unreadable;
 mod zombies;

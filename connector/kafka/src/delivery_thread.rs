@@ -155,8 +155,17 @@ impl DeliveryThread {
         calls.blocking_recv()
     }
 
-    /// Gets a producer if there is none, one attempt only.
+    /// Gets a producer if there is none that may be used, one attempt only.
     pub(crate) fn prepare(&mut self) -> Result<(), NoProducer> {
+        if self.producer.as_ref().is_some_and(ProducerThread::is_spent) {
+            if let Some(unsaid) = self.repeats.admit("spent", Instant::now()) {
+                tracing::info!(
+                    unsaid,
+                    "brokers were slow to end a transaction, a new producer takes over"
+                );
+            }
+            self.producer = None;
+        }
         if self.producer.is_none() {
             let batching = self.batches.batching();
             let started = ProducerThread::start(self.parts.clone(), batching, CLAIM_TIMEOUT)?;
@@ -325,6 +334,7 @@ impl DeliveryThread {
         let Some(deliveries) = self.unended.next() else {
             return Ok(());
         };
+        self.have_producer()?;
         let started = Instant::now();
         let failure = match self.producer().end_again(deliveries, self.timeout) {
             EndedAgain::Done => {

@@ -50,6 +50,7 @@ mod reminder;
 mod repeats;
 mod report;
 mod reports;
+mod sent_once;
 mod settings;
 mod sink;
 mod source;

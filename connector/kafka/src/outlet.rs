@@ -7,7 +7,10 @@ mod attempt;
 mod failures;
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -28,6 +31,7 @@ use crate::{
     native::{self, Listed, TransactionError},
     recovery::Phase,
     reports::{Reports, Tally},
+    sent_once::SentOnce,
     settings::Connection,
     stats::ClientStats,
     tenure::Tenures,
@@ -101,11 +105,18 @@ pub(crate) struct Outlet {
     parts: OutletParts,
     producer: Listed<ThreadedProducer<Reports>>,
     batching: Batching,
+    sent_once: SentOnce,
+    /// Set once a request that ends its transactions may have been sent twice.
+    spent: Arc<AtomicBool>,
 }
 
 impl Outlet {
     /// Creates the producer; opens no transaction.
-    pub(crate) fn new(parts: OutletParts, batching: Batching) -> KafkaResult<Self> {
+    pub(crate) fn new(
+        parts: OutletParts,
+        batching: Batching,
+        spent: Arc<AtomicBool>,
+    ) -> KafkaResult<Self> {
         let mut config = parts.config.clone();
         config.set_log_level(RDKafkaLogLevel::Info);
         // Nobody else sets it: see `properties`.
@@ -122,6 +133,8 @@ impl Outlet {
             parts,
             producer,
             batching,
+            sent_once: SentOnce::of(&config),
+            spent,
         })
     }
 
@@ -152,6 +165,16 @@ impl Outlet {
             return EndedAgain::NotTried(cause);
         }
         transaction::end_again(attempt)
+    }
+
+    /// Makes a call whose requests librdkafka may send twice; see [`crate::sent_once`].
+    fn timed<T>(&self, call: impl FnOnce() -> T) -> T {
+        let started = Instant::now();
+        let returned = call();
+        if !self.sent_once.is_sure_after(started.elapsed()) {
+            self.spent.store(true, Ordering::Release);
+        }
+        returned
     }
 
     fn remind(&self) {

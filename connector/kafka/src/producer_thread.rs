@@ -9,6 +9,7 @@
 use std::{
     sync::{
         Arc,
+        atomic::{AtomicBool, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
     thread,
@@ -54,6 +55,7 @@ enum Job {
 pub(crate) struct ProducerThread {
     jobs: mpsc::SyncSender<Job>,
     phase: Arc<Phase>,
+    spent: Arc<AtomicBool>,
 }
 
 impl ProducerThread {
@@ -67,10 +69,12 @@ impl ProducerThread {
         let (ready, claimed) = mpsc::sync_channel(1);
         let phase = Arc::new(Phase::new());
         let its_phase = Arc::clone(&phase);
+        let spent = Arc::new(AtomicBool::new(false));
+        let may_be_spent = Arc::clone(&spent);
         thread::Builder::new()
             .name("kafka-produce".to_owned())
             .spawn(move || {
-                let outlet = match claim(parts, batching, claim_timeout) {
+                let outlet = match claim(parts, batching, may_be_spent, claim_timeout) {
                     Ok(outlet) => outlet,
                     Err(error) => {
                         // Nobody listens any more if the claim took too long.
@@ -100,7 +104,7 @@ impl ProducerThread {
             })
             .map_err(|error| NoProducer::Lasting(format!("no thread could be started: {error}")))?;
         match claimed.recv_timeout(claim_timeout + GRACE) {
-            Ok(Ok(())) => Ok(Self { jobs, phase }),
+            Ok(Ok(())) => Ok(Self { jobs, phase, spent }),
             Ok(Err(error)) => Err(error),
             Err(RecvTimeoutError::Timeout) => Err(NoProducer::Passing {
                 cause: "the transaction coordinator does not answer".to_owned(),
@@ -111,6 +115,12 @@ impl ProducerThread {
                 fenced: false,
             }),
         }
+    }
+
+    /// Whether a request of an earlier transaction may still be on its way, so that the next one needs
+    /// another producer; see [`crate::sent_once`].
+    pub(crate) fn is_spent(&self) -> bool {
+        self.spent.load(Ordering::Acquire)
     }
 
     /// Delivers in one transaction, or gives up on the thread when the transaction's time is over.
@@ -170,8 +180,13 @@ impl Drop for ProducerThread {
     }
 }
 
-fn claim(parts: OutletParts, batching: Batching, timeout: Duration) -> Result<Outlet, NoProducer> {
-    let outlet = Outlet::new(parts, batching)
+fn claim(
+    parts: OutletParts,
+    batching: Batching,
+    spent: Arc<AtomicBool>,
+    timeout: Duration,
+) -> Result<Outlet, NoProducer> {
+    let outlet = Outlet::new(parts, batching, spent)
         .map_err(|error| NoProducer::Lasting(format!("no producer could be made: {error}")))?;
     outlet.claim(timeout).map_err(|error| unclaimed(&error))?;
     Ok(outlet)

@@ -118,8 +118,9 @@ pub(crate) fn producer(connection: &Connection) -> ClientConfig {
         .set("partitioner", "murmur2_random")
         .set("queue.buffering.max.messages", "200000")
         .set("queue.buffering.max.kbytes", "131072")
-        .set("retry.backoff.ms", "50")
-        .set("retry.backoff.max.ms", "500");
+        // Also the time after which a commit may have been sent twice: see `sent_once`.
+        .set("retry.backoff.ms", "500")
+        .set("retry.backoff.max.ms", "1000");
     if connection.kafka.delivery == DeliveryGuarantee::ExactlyOnce {
         transactional(&mut config, connection, &connection.identity);
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, Mutex},
 };
 
 use tokio::{
@@ -50,13 +50,17 @@ impl Line {
             self.shared.wait_open().await?;
             let header = wire::request_header(&frame).map_err(malformed)?;
             let rule = self.shared.rule_for(header, &frame);
-            let mut on_answer = None;
+            let (mut on_answer, mut held) = (None, None);
             if let Some(rule) = rule {
                 match rule.fault {
                     Fault::CutBefore => return Err(io::ErrorKind::ConnectionReset.into()),
                     Fault::LoseRequest => continue,
                     Fault::LateRequest(delay) => tokio::time::sleep(delay).await,
-                    Fault::HoldRequest => rule.wait_released().await,
+                    Fault::HoldRequest => {
+                        rule.wait_released().await;
+                        on_answer = Some(Arc::clone(&rule));
+                        held = Some(rule);
+                    }
                     Fault::Refuse(code) => {
                         let answer = wire::refusal(&frame, code)
                             .map_err(malformed)?
@@ -73,6 +77,10 @@ impl Line {
             }
             lock(&self.in_flight).insert(header.correlation, (header, on_answer));
             write_frame(&mut to, &frame).await?;
+            if let Some(rule) = held {
+                // The client has often hung up by now, which would end this line before the answer.
+                rule.wait_applied().await;
+            }
         }
     }
 
@@ -88,7 +96,7 @@ impl Line {
                 .entry(header.api)
                 .or_default() += frame.len() as u64;
             if let Some(rule) = rule {
-                rule.applied.fetch_add(1, Ordering::SeqCst);
+                rule.note_applied();
                 match rule.fault {
                     Fault::LoseResponse => return Err(io::ErrorKind::ConnectionReset.into()),
                     Fault::SwallowResponse => continue,

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::{
     Proxy, lock,
@@ -93,7 +93,7 @@ impl<'a> RuleBuilder<'a> {
             fault,
             seen: AtomicU64::new(0),
             hits: AtomicU64::new(0),
-            applied: AtomicU64::new(0),
+            applied: watch::Sender::new(false),
             gate: Semaphore::new(0),
         });
         lock(&self.proxy.shared.rules).push(Arc::clone(&rule));
@@ -120,13 +120,11 @@ impl Held {
         wait::until(&what, limit, || self.hits() > 0);
     }
 
-    /// Waits until the broker has answered a request whose answer is withheld.
+    /// Waits until the broker has answered a request that was held, or whose answer is withheld.
     #[track_caller]
     pub fn wait_applied(&self, limit: Duration) {
         let what = format!("the broker to apply {}", self.rule.api);
-        wait::until(&what, limit, || {
-            self.rule.applied.load(Ordering::SeqCst) > 0
-        });
+        wait::until(&what, limit, || *self.rule.applied.borrow());
     }
 
     /// Lets everything go that is held.
@@ -145,8 +143,8 @@ pub(super) struct Rule {
     pub(super) fault: Fault,
     seen: AtomicU64,
     hits: AtomicU64,
-    /// Set once the broker has answered a request whose answer is withheld.
-    pub(super) applied: AtomicU64,
+    /// Set once the broker has answered a request that was held, or whose answer is withheld.
+    applied: watch::Sender<bool>,
     gate: Semaphore,
 }
 
@@ -171,6 +169,17 @@ impl Rule {
     pub(super) async fn wait_released(&self) {
         // The gate never gets permits; it is closed to let everybody through.
         let _ = self.gate.acquire().await;
+    }
+
+    /// Notes that the broker has answered.
+    pub(super) fn note_applied(&self) {
+        self.applied.send_replace(true);
+    }
+
+    /// Waits for the broker's answer.
+    pub(super) async fn wait_applied(&self) {
+        // The sender is this rule's own.
+        let _ = self.applied.subscribe().wait_for(|applied| *applied).await;
     }
 
     /// Lets everything go that is held.

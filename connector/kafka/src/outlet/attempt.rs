@@ -97,7 +97,8 @@ impl Attempt<'_> {
             .offsets()
             .map_err(|error| OffsetsFailure::NotOurs(error.to_string()))?;
         let client = self.outlet.producer.client();
-        native::send_offsets(client, &offsets, standing, self.left())
+        self.outlet
+            .timed(|| native::send_offsets(client, &offsets, standing, self.left()))
             .map_err(OffsetsFailure::Failed)
     }
 
@@ -181,13 +182,15 @@ impl TransactionalClient for Attempt<'_> {
     }
 
     fn commit(&mut self) -> Result<(), TransactionError> {
-        native::commit_transaction(self.outlet.producer.client(), self.left())
+        let client = self.outlet.producer.client();
+        self.outlet
+            .timed(|| native::commit_transaction(client, self.left()))
     }
 
     fn abort(&mut self) -> Result<(), TransactionError> {
-        native::abort_transaction(
-            self.outlet.producer.client(),
-            self.left().max(LEAST_ABORT_TIME),
-        )
+        let client = self.outlet.producer.client();
+        let time = self.left().max(LEAST_ABORT_TIME);
+        self.outlet
+            .timed(|| native::abort_transaction(client, time))
     }
 }

@@ -1,0 +1,85 @@
+//! Whether librdkafka may have sent a request twice without a word.
+//!
+//! Where nobody answers, or the connection breaks, it sends the requests that add offsets to a transaction and
+//! end it again, and tells its caller of the second answer alone. The first request may still arrive. All
+//! transactions of a producer have one epoch (librdkafka does not speak KIP-890), so to a broker that request
+//! belongs to whichever is open then: a commit shows half of the outputs of the *next* transaction without
+//! their offsets, an abort takes outputs away whose offsets are committed after it. A new producer has a new
+//! epoch, and brokers refuse what comes late for the old one.
+//!
+//! librdkafka waits before it sends a request again, though. What was answered sooner was sent once.
+
+use std::time::Duration;
+
+use rdkafka::config::ClientConfig;
+
+/// librdkafka waits up to a fifth less than `retry.backoff.ms`.
+const LEAST_SHARE_OF_BACKOFF: f32 = 0.8;
+/// It waits so long, whatever its properties are, before offsets are sent again (`rdkafka_txnmgr.c`).
+const PAUSE_OF_OFFSETS: Duration = Duration::from_millis(500);
+/// librdkafka's own defaults, where properties leave them out.
+const DEFAULT_BACKOFF_MS: u64 = 100;
+const DEFAULT_MAX_BACKOFF_MS: u64 = 1_000;
+
+/// The time within which a client sends no request twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SentOnce(Duration);
+
+impl SentOnce {
+    /// Of a client with these properties.
+    pub(crate) fn of(config: &ClientConfig) -> Self {
+        let millis = |name, default| {
+            let given = config.get(name).and_then(|value| value.parse().ok());
+            Duration::from_millis(given.unwrap_or(default))
+        };
+        let backoff = millis("retry.backoff.ms", DEFAULT_BACKOFF_MS);
+        let most = millis("retry.backoff.max.ms", DEFAULT_MAX_BACKOFF_MS);
+        let least = backoff.mul_f32(LEAST_SHARE_OF_BACKOFF).min(most);
+        Self(least.min(PAUSE_OF_OFFSETS))
+    }
+
+    /// Whether each request of a call that took so long was sent once for sure.
+    pub(crate) fn is_sure_after(self, took: Duration) -> bool {
+        took < self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_sure_for_as_long_as_nothing_is_sent_again() {
+        for (backoff, most, sure_ms) in [
+            // The pause shrinks by a fifth at most, and never grows beyond its limit.
+            (Some("500"), Some("1000"), 400),
+            (Some("100"), Some("1000"), 80),
+            (Some("500"), Some("50"), 50),
+            // Offsets are sent again sooner.
+            (Some("5000"), Some("10000"), 500),
+            // librdkafka's own.
+            (None, None, 80),
+            (None, Some("50"), 50),
+        ] {
+            let mut config = ClientConfig::new();
+            for (name, value) in [
+                ("retry.backoff.ms", backoff),
+                ("retry.backoff.max.ms", most),
+            ] {
+                if let Some(value) = value {
+                    config.set(name, value);
+                }
+            }
+            let sent_once = SentOnce::of(&config);
+            let case = format!("{backoff:?}, {most:?}");
+            assert!(
+                sent_once.is_sure_after(Duration::from_millis(sure_ms - 1)),
+                "{case}"
+            );
+            assert!(
+                !sent_once.is_sure_after(Duration::from_millis(sure_ms)),
+                "{case}"
+            );
+        }
+    }
+}
