@@ -117,6 +117,41 @@ fn data_without_a_verdict_in_it_is_refused() {
 }
 
 #[test]
+fn all_rows_that_cannot_be_used_are_named_at_once_with_one_fix() {
+    let scratch = Scratch::new("retrain-rows");
+    let rows = [
+        json!({"question": "why?", "answer": " ", "correction": "secret"}).to_string(),
+        json!({"question": "why?", "answer": "so", "correction": "so"}).to_string(),
+        "secret".to_owned(),
+        json!({"prompt": "secret", "rejected": 7, "chosen": "secret"}).to_string(),
+    ]
+    .join("\n");
+    let data = scratch.file("data.jsonl", rows).display().to_string();
+    let blank = format!("{data}:1: key answer is blank");
+    let broken = [
+        format!("{data}:3: not JSON (expected value)"),
+        format!("{data}:4: key rejected is a number, expected a string"),
+    ];
+    let output = scratch.path().join("mine").display().to_string();
+    for (command, count) in [
+        (["train", "--output", &output, "--data", &data], 3),
+        // A blank answer can be measured.
+        (["eval", "--model", "identity", "--data", &data], 2),
+    ] {
+        let done = call(&command).expect_code(1);
+        let told = format!("error: {count} of 4 rows cannot be used\n");
+        assert!(done.stderr.contains(&told), "{}", done.stderr);
+        assert_eq!(done.stderr.contains(&blank), count == 3, "{}", done.stderr);
+        for row in &broken {
+            assert!(done.stderr.contains(row), "{row}: {}", done.stderr);
+        }
+        assert_eq!(done.stderr.matches("fix: ").count(), 1, "{}", done.stderr);
+        assert!(!done.stderr.contains("secret"), "{}", done.stderr);
+    }
+    assert!(!scratch.path().join("mine").exists(), "nothing is written");
+}
+
+#[test]
 fn corrections_of_the_aligner_that_is_trained_are_counted_in_a_warning() {
     let events: String = ["An apple is a fruit.", "A bridge leads over a river."]
         .map(|answer| format!("{}\n", json!({"question": "What is it?", "answer": answer})))

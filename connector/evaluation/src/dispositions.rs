@@ -5,92 +5,17 @@
 //! and measures nothing, least of all that such an answer is left unchanged. Where it is another
 //! text, somebody wrote it there, and that is a verdict.
 
-use std::borrow::Cow;
-
 use aligner_records::surrogates;
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::Value;
 
-use crate::{Triple, TripleError, parse_triples, text::same};
+use crate::text::same;
 
 /// Of answers that nobody judged, as the records of `connector/records` spell them.
 const UNDECIDED: [&str; 2] = ["bypassed", "dead_lettered"];
 
-/// Reads the triples of a file as [`parse_triples`] does, but for rows of no verdict: how many these
-/// are is the second of the pair, and where there are no others the first is empty.
-///
-/// # Errors
-/// As [`parse_triples`], of the rows that are left.
-pub fn parse_decided(bytes: &[u8], origin: &str) -> Result<(Vec<Triple>, usize), TripleError> {
-    let (rows, undecided) = decided(bytes);
-    let triples = match parse_triples(&rows, origin) {
-        // It held rows.
-        Err(TripleError::Empty { .. }) if undecided > 0 => Vec::new(),
-        read => read?,
-    };
-    Ok((triples, undecided))
-}
-
-/// The rows of a file without those of no verdict, and how many these are. The others keep their
-/// lines, which errors and ids name. A file that cannot be read is left to whoever reads it next.
-fn decided(bytes: &[u8]) -> (Cow<'_, [u8]>, usize) {
-    let Some(text) = std::str::from_utf8(bytes)
-        .ok()
-        .filter(|text| text.contains("\"disposition\""))
-    else {
-        return (Cow::Borrowed(bytes), 0);
-    };
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let (kept, skipped) = if text.trim_start().starts_with('[') {
-        match serde_json::from_str::<Vec<&RawValue>>(text) {
-            Ok(rows) => array(text, &rows),
-            Err(_) => return (Cow::Borrowed(bytes), 0),
-        }
-    } else {
-        lines(text)
-    };
-    (Cow::Owned(kept.into_bytes()), skipped)
-}
-
-fn lines(text: &str) -> (String, usize) {
-    let (mut kept, mut skipped) = (String::with_capacity(text.len()), 0);
-    for line in text.lines() {
-        if is_undecided(line) {
-            skipped += 1;
-        } else {
-            kept.push_str(line);
-        }
-        kept.push('\n');
-    }
-    (kept, skipped)
-}
-
-fn array(text: &str, rows: &[&RawValue]) -> (String, usize) {
-    let line_breaks = |text: &str| "\n".repeat(text.matches('\n').count());
-    let (mut kept, mut skipped) = (String::with_capacity(text.len()), 0);
-    kept.push('[');
-    let (mut read, mut first) = (0, true);
-    for row in rows.iter().map(|row| row.get()) {
-        // The rows borrow from `text`, so a row's address tells its place.
-        let start = row.as_ptr() as usize - text.as_ptr() as usize;
-        kept.push_str(&line_breaks(&text[read..start]));
-        read = start + row.len();
-        if is_undecided(row) {
-            skipped += 1;
-            kept.push_str(&line_breaks(row));
-            continue;
-        }
-        if !first {
-            kept.push(',');
-        }
-        first = false;
-        kept.push_str(row);
-    }
-    kept.push(']');
-    (kept, skipped)
-}
-
-fn is_undecided(row: &str) -> bool {
+/// Whether a row, an object or not, says nothing of what is right.
+pub(crate) fn is_undecided(row: &str) -> bool {
     #[derive(Deserialize)]
     struct Row {
         #[serde(default)]
@@ -101,7 +26,7 @@ fn is_undecided(row: &str) -> bool {
         correction: Value,
     }
     impl Row {
-        /// As [`Triple::keeps_answer`] has it.
+        /// As [`Triple::keeps_answer`](crate::Triple::keeps_answer) has it.
         fn keeps_answer(&self) -> bool {
             match (self.correction.as_str(), self.answer.as_str()) {
                 (Some(correction), Some(answer)) => same(correction, answer),
@@ -124,6 +49,7 @@ fn is_undecided(row: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Purpose, RowFaults, Rows, parse_rows};
 
     const ROWS: [&str; 5] = [
         r#"{"question":"q","answer":"a","correction":"b","disposition":"corrected"}"#,
@@ -134,10 +60,14 @@ mod tests {
     ];
 
     fn ids(text: &str) -> (Vec<String>, usize) {
-        let (kept, skipped) = decided(text.as_bytes());
-        let triples = parse_triples(&kept, "data").expect("triples");
+        let mut faults = RowFaults::default();
+        let rows = parse_rows(text.as_bytes(), "data", Purpose::Measuring, &mut faults);
+        let Rows {
+            triples, undecided, ..
+        } = rows.expect("a file of rows");
+        faults.check().expect("each can be used");
         let ids = triples.into_iter().map(|triple| triple.event_id).collect();
-        (ids, skipped)
+        (ids, undecided)
     }
 
     #[test]
@@ -182,22 +112,19 @@ mod tests {
             let (ids, skipped) = ids(&format!("[{}]", rows.join(", ")));
             assert_eq!((ids.len(), skipped), (1, 2));
         }
-        let (kept, skipped) = decided(b"[{\"disposition\":\"bypassed\"}]");
-        assert_eq!((&*kept, skipped), (&b"[]"[..], 1));
+        assert_eq!(ids("[{\"disposition\":\"bypassed\"}]"), (Vec::new(), 1));
     }
 
     #[test]
-    fn files_that_know_no_dispositions_or_cannot_be_read_stay_as_they_are() {
-        for bytes in [
-            &b"{\"question\":\"q\",\"answer\":\"a\"}\n"[..],
-            b"[{\"disposition\":\"bypassed\"}",
-            b"\xff\"disposition\"",
+    fn rows_that_know_no_dispositions_or_cannot_be_read_are_left_to_whoever_reads_them() {
+        for row in [
+            r#"{"question":"q","answer":"a"}"#,
+            r#"{"disposition": 7}"#,
+            r#"not json "disposition""#,
+            r#"{"disposition":"bypassed""#,
+            r#""disposition""#,
         ] {
-            let (kept, skipped) = decided(bytes);
-            assert_eq!((&*kept, skipped), (bytes, 0));
+            assert!(!is_undecided(row), "{row}");
         }
-        let (kept, skipped) = decided(b"{\"disposition\": 7}\nnot json \"disposition\"");
-        let same = &b"{\"disposition\": 7}\nnot json \"disposition\"\n"[..];
-        assert_eq!((&*kept, skipped), (same, 0));
     }
 }

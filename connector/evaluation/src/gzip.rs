@@ -9,11 +9,11 @@ pub fn is_gzip(beginning: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse_decided;
+    use crate::parse_triples;
 
     #[test]
     fn a_packed_file_is_told_with_the_way_to_unpack_it() {
-        let error = parse_decided(b"\x1f\x8b\x08\x00", "log.gz").expect_err("packed");
+        let error = parse_triples(b"\x1f\x8b\x08\x00", "log.gz").expect_err("packed");
         assert_eq!(
             error.to_string(),
             "log.gz: this looks like gzip: unpack it first, with `zcat log.gz > FILE`"

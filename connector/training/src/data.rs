@@ -8,7 +8,7 @@ use std::{
 };
 
 use aligner::hex;
-use aligner_evaluation::{Triple, parse_decided, render::harmless_line};
+use aligner_evaluation::{Purpose, RowFaults, Triple, TripleError, parse_rows};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
@@ -30,8 +30,23 @@ impl Split {
     /// Reads the files of a run, and holds out a share where none is for validation.
     pub fn read(options: &TrainOptions) -> Result<Self, TrainError> {
         let recipe = &options.recipe;
-        let (mut digest, mut undecided) = (Vec::new(), 0);
-        let triples = read_triples(&options.data, &mut digest, &mut undecided)?;
+        let mut files = Files::default();
+        let triples = files.read(&options.data)?;
+        // Earlier versions parted some data otherwise: what is appended for it keeps their runs
+        // from being resumed with other rows.
+        let to_validate = if options.validation.is_empty() {
+            None
+        } else {
+            // The same files in other roles are other data.
+            files.digest.extend(b"validation");
+            Some(files.read(&options.validation)?)
+        };
+        let Files {
+            mut digest,
+            undecided,
+            faults,
+        } = files;
+        faults.check().map_err(TripleError::from)?;
         if triples.is_empty() {
             return Err(TrainError::NoExamples(match undecided {
                 0 => "no data file is given; give at least one".to_owned(),
@@ -41,24 +56,23 @@ impl Split {
                 ),
             }));
         }
-        // Earlier versions parted some data otherwise: what is appended for it keeps their runs
-        // from being resumed with other rows.
-        let (training, held_out) = if options.validation.is_empty() {
-            let (training, held_out, moved) = split(triples, recipe.validation_share, recipe.seed);
-            if moved {
-                digest.extend(b"equal rows together");
+        let (training, held_out) = match to_validate {
+            None => {
+                let (training, held_out, moved) =
+                    split(triples, recipe.validation_share, recipe.seed);
+                if moved {
+                    digest.extend(b"equal rows together");
+                }
+                (training, held_out)
             }
-            (training, held_out)
-        } else {
-            // The same files in other roles are other data.
-            digest.extend(b"validation");
-            let mut held_out = read_triples(&options.validation, &mut digest, &mut undecided)?;
-            if held_out.len() > recipe.validation_limit {
-                // The first rows of a file may all be of one kind.
-                held_out.shuffle(&mut ChaCha8Rng::seed_from_u64(recipe.seed ^ 0x5eed_0004));
-                digest.extend(b"sample");
+            Some(mut held_out) => {
+                if held_out.len() > recipe.validation_limit {
+                    // The first rows of a file may all be of one kind.
+                    held_out.shuffle(&mut ChaCha8Rng::seed_from_u64(recipe.seed ^ 0x5eed_0004));
+                    digest.extend(b"sample");
+                }
+                (triples, held_out)
             }
-            (triples, held_out)
         };
         // Earlier versions taught them as corrections.
         if training.iter().chain(&held_out).any(differs_at_ends) {
@@ -73,44 +87,27 @@ impl Split {
     }
 }
 
-/// Reads files of triples, and checks that each can be trained on. Corrections without a verdict
-/// are left out and added to `undecided`.
-fn read_triples(
-    paths: &[PathBuf],
-    digest: &mut Vec<u8>,
-    undecided: &mut usize,
-) -> Result<Vec<Triple>, TrainError> {
-    let mut triples = Vec::new();
-    for path in paths {
-        let bytes = files::read(path)?;
-        let origin = path.display().to_string();
-        let (read, left_out) = parse_decided(&bytes, &origin)?;
-        *undecided += left_out;
-        for triple in read {
-            check(&triple, &origin)?;
-            triples.push(triple);
-        }
-        digest.extend(Sha256::digest(&bytes));
-    }
-    Ok(triples)
+/// The files of a run, as far as they are read.
+#[derive(Default)]
+struct Files {
+    digest: Vec<u8>,
+    undecided: usize,
+    faults: RowFaults,
 }
 
-fn check(triple: &Triple, origin: &str) -> Result<(), TrainError> {
-    let problem = |key, problem| {
-        Err(TrainError::Triple {
-            origin: origin.to_owned(),
-            event_id: harmless_line(&triple.event_id),
-            key,
-            problem,
-        })
-    };
-    if triple.answer.trim().is_empty() {
-        return problem("answer", "blank; remove the triple");
-    }
-    match &triple.correction {
-        None => problem("correction", "missing; training needs one for every triple"),
-        Some(text) if text.trim().is_empty() => problem("correction", "blank; remove the triple"),
-        Some(_) => Ok(()),
+impl Files {
+    /// Reads files of triples that can be trained on.
+    fn read(&mut self, paths: &[PathBuf]) -> Result<Vec<Triple>, TrainError> {
+        let mut triples = Vec::new();
+        for path in paths {
+            let bytes = files::read(path)?;
+            let origin = path.display().to_string();
+            let rows = parse_rows(&bytes, &origin, Purpose::Training, &mut self.faults)?;
+            self.undecided += rows.undecided;
+            triples.extend(rows.triples);
+            self.digest.extend(Sha256::digest(&bytes));
+        }
+        Ok(triples)
     }
 }
 
@@ -313,18 +310,31 @@ mod tests {
     }
 
     #[test]
-    fn triples_that_cannot_be_trained_on_are_named_without_their_text() {
-        let mut no_correction = triple("secret", "secret", "x");
-        no_correction.correction = None;
-        let error = check(&no_correction, "data.jsonl").expect_err("refused");
-        assert_eq!(
-            error.to_string(),
-            "data.jsonl: triple line-1: correction is missing; training needs one for every triple"
+    fn rows_of_all_files_that_cannot_be_trained_on_are_named_together_without_their_text() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let file = |name: &str, rows: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, rows).expect("writes");
+            path
+        };
+        let data = file(
+            "data.jsonl",
+            "{\"question\":\"secret\",\"answer\":\" \",\"correction\":\"secret\"}\n\
+             {\"question\":\"q\",\"answer\":\"a\",\"correction\":\"a\"}\n\
+             {\"event_id\":\"e\",\"question\":\"secret\",\"answer\":\"secret\"}\n",
         );
-        let error = check(&triple("q", " ", "x"), "data.jsonl").expect_err("refused");
-        assert_eq!(
-            error.to_string(),
-            "data.jsonl: triple line-1: answer is blank; remove the triple"
+        let validation = file("validation.jsonl", "secret\n");
+        let base = Base::Folder(folder.path().to_owned());
+        let mut options = TrainOptions::new(base, vec![data.clone()], "out");
+        options.validation = vec![validation.clone()];
+        let error = Split::read(&options).err().expect("refused").to_string();
+        let (data, validation) = (data.display(), validation.display());
+        let expected = format!(
+            "3 of 4 rows cannot be used\n\n  {data}:1: key answer is blank\n  \
+             {data}:3: key correction is missing\n  \
+             {validation}:1: not JSON (expected value)\n    fix: mend these rows"
         );
+        assert!(error.starts_with(&expected), "{error}");
+        assert!(!error.contains("secret"), "{error}");
     }
 }

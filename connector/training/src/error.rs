@@ -25,21 +25,9 @@ pub enum TrainError {
         /// What the system says.
         source: io::Error,
     },
-    /// A file does not hold triples.
+    /// A file does not hold triples, or rows cannot be trained on.
     #[error(transparent)]
     Triples(#[from] TripleError),
-    /// A triple cannot be trained on.
-    #[error("{origin}: triple {event_id}: {key} is {problem}")]
-    Triple {
-        /// The file.
-        origin: String,
-        /// Id of the triple.
-        event_id: String,
-        /// The key.
-        key: &'static str,
-        /// What is wrong, and what to do.
-        problem: &'static str,
-    },
     /// Nothing is left to train on.
     #[error("there is nothing to train on: {0}")]
     NoExamples(String),

@@ -12,8 +12,8 @@ use std::{
 
 use aligner::{Aligner, Identity};
 use aligner_evaluation::{
-    Class, CompareOptions, Dimension, Options, Progress, Report, Triple, compare, contrasts,
-    evaluate, parse_decided, render, sample,
+    Class, CompareOptions, Dimension, Options, Progress, Purpose, Report, RowFaults, Rows, Triple,
+    compare, contrasts, evaluate, parse_rows, render, sample,
 };
 use anyhow::{Context, bail};
 use tokio::runtime::Runtime;
@@ -201,7 +201,18 @@ fn sampled(args: &cli::Eval) -> anyhow::Result<Vec<Triple>> {
 fn triples(path: &Path) -> anyhow::Result<Vec<Triple>> {
     let file = Named::new("--data", path);
     let bytes = file.read()?;
-    let (triples, skipped) = parse_decided(&bytes, &path.display().to_string())?;
+    let mut faults = RowFaults::default();
+    let rows = parse_rows(
+        &bytes,
+        &path.display().to_string(),
+        Purpose::Measuring,
+        &mut faults,
+    )?;
+    faults.check()?;
+    let Rows {
+        triples,
+        undecided: skipped,
+    } = rows;
     if triples.is_empty() {
         bail!(
             "{file}: each of {skipped} rows was bypassed or dead-lettered, which says nothing \
