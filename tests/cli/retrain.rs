@@ -152,6 +152,40 @@ fn all_rows_that_cannot_be_used_are_named_at_once_with_one_fix() {
 }
 
 #[test]
+fn conversations_are_trained_on_and_measured_by_their_last_question() {
+    let scratch = Scratch::new("retrain-messages");
+    let said = |role: &str, content: &str| json!({"role": role, "content": content});
+    let pair = |prompt: Vec<Value>| {
+        let pair = json!({
+            "prompt": prompt,
+            "chosen": [said("assistant", "It is open.")],
+            "rejected": [said("assistant", "It is open, fool.")],
+        });
+        format!("{pair}\n")
+    };
+    let question = said("user", "Is it open?");
+    let whole = pair(vec![said("system", "Be brief."), question.clone()]);
+    let rows = [pair(vec![question]), whole].concat();
+    let line = "of 1 rows the question is the last message of the user alone";
+
+    let judged = json!({"question": "why?", "answer": "so", "correction": "so"}).to_string();
+    let done = train_a_step(&scratch, &rows, &judged);
+    let outcome: Value = serde_json::from_str(&done.stdout).expect("one JSON object");
+    let counts = ["triples", "clean_triples", "shortened"].map(|key| outcome[key].clone());
+    assert_eq!(counts, [2, 0, 1], "{outcome}");
+    assert!(done.stderr.contains(line), "{}", done.stderr);
+
+    let data = scratch.file("pairs.jsonl", rows).display().to_string();
+    let done = call(&["eval", "--model", "identity", "--data", &data, "--json"]).expect_code(0);
+    let report: Value = serde_json::from_str(&done.stdout).expect("one JSON object");
+    assert_eq!(report["all"]["faulty"]["exact"]["of"], 2, "{report}");
+    assert!(done.stderr.contains(line), "{}", done.stderr);
+    // One question, one answer, one correction.
+    let digests = [0, 1].map(|row| report["verdicts"][row]["digest"].clone());
+    assert_eq!(digests[0], digests[1], "{report}");
+}
+
+#[test]
 fn corrections_of_the_aligner_that_is_trained_are_counted_in_a_warning() {
     let events: String = ["An apple is a fruit.", "A bridge leads over a river."]
         .map(|answer| format!("{}\n", json!({"question": "What is it?", "answer": answer})))

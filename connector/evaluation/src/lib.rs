@@ -21,6 +21,7 @@ mod faults;
 mod figures;
 mod gzip;
 mod judge;
+mod messages;
 mod parse;
 mod proxies;
 pub mod render;

@@ -1,5 +1,5 @@
 //! Files of triples: a JSON array or JSON Lines of question, answer, correction, or of preference
-//! pairs.
+//! pairs, of texts or of messages.
 //!
 //! A file is read to its end, and its rows are told from each other: those that say what is right,
 //! those of no verdict, which are left out and counted, and those that cannot be used, which are
@@ -25,6 +25,9 @@ pub struct Rows {
     pub triples: Vec<Triple>,
     /// How many others there are: of no verdict (see `dispositions`).
     pub undecided: usize,
+    /// Of how many triples the question is the last of several messages, and the others are left
+    /// out.
+    pub shortened: usize,
 }
 
 /// A file that does not hold triples.
@@ -168,13 +171,16 @@ impl Reader<'_> {
             return;
         }
         match triple(json, place.line, self.purpose) {
-            Ok(triple) => self.rows.triples.push(triple),
+            Ok((triple, is_shortened)) => {
+                self.rows.triples.push(triple);
+                self.rows.shortened += usize::from(is_shortened);
+            }
             Err(fault) => self.faults.add(self.origin, place, &fault),
         }
     }
 }
 
-fn triple(json: &str, line: usize, purpose: Purpose) -> Result<Triple, RowFault> {
+fn triple(json: &str, line: usize, purpose: Purpose) -> Result<(Triple, bool), RowFault> {
     let not_json = |error| RowFault::Json(problem(&error));
     if !json.trim_start().starts_with('{') {
         let value: &RawValue = serde_json::from_str(json).map_err(not_json)?;
@@ -304,7 +310,7 @@ mod tests {
     fn all_rows_that_cannot_be_used_are_told_at_once_and_quote_no_text() {
         use Purpose::{Measuring, Training};
         let good = r#"{"question":"q","answer":"a","correction":"c"}"#;
-        let cases: [(&str, Purpose, &[&str]); 7] = [
+        let cases: [(&str, Purpose, &[&str]); 8] = [
             (
                 "{\"question\":\"secret\"}\n\nsecret\nGOOD\n[\"secret\"]\n{\"prompt\":\"secret\",\"chosen\":\"secret\"}",
                 Measuring,
@@ -361,6 +367,11 @@ mod tests {
                 Measuring,
                 &["data.json:1 (.[1]): key question is missing"],
             ),
+            (
+                "{\"prompt\":[{\"role\":\"user\",\"content\":\"q\"}],\"rejected\":[],\"chosen\":\"secret\"}",
+                Training,
+                &["data.json:1: the last message of key rejected is not the assistant's"],
+            ),
         ];
         for (text, purpose, expected) in cases {
             assert_eq!(
@@ -388,6 +399,23 @@ mod tests {
             "{told}"
         );
         assert!(told.contains("\n  b:1 (.[0]): "), "{told}");
+    }
+
+    #[test]
+    fn conversations_are_counted_of_which_the_question_is_a_part() {
+        let turn = |role: &str| serde_json::json!({"role": role, "content": "c"});
+        let rows: String = [vec![turn("user")], vec![turn("system"), turn("user")]]
+            .map(|prompt| {
+                let row = serde_json::json!({
+                    "prompt": prompt, "chosen": [turn("assistant")], "rejected": [turn("assistant")],
+                });
+                format!("{row}\n")
+            })
+            .concat();
+        let mut faults = RowFaults::default();
+        let rows = parse_rows(rows.as_bytes(), "x", Purpose::Training, &mut faults).expect("rows");
+        assert_eq!((rows.triples.len(), rows.shortened), (2, 1));
+        assert_eq!(faults.check(), Ok(()));
     }
 
     #[test]

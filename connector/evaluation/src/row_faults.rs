@@ -38,6 +38,23 @@ pub(crate) enum RowFault {
         /// What was expected.
         expected: &'static str,
     },
+    /// Messages without an answer at their end.
+    #[error("the last message of key {0} is not the assistant's")]
+    NoAnswer(&'static str),
+    /// Messages with nothing to read in the one that counts.
+    #[error("key {key} has no text in {message}")]
+    NoText {
+        /// The key.
+        key: &'static str,
+        /// Which message counts.
+        message: &'static str,
+    },
+    /// Two conversations rather than two answers.
+    #[error("chosen and rejected differ before their last messages, and a row has one answer")]
+    Parted,
+    /// A message whose content is neither a text nor content parts; the words of whoever reads it.
+    #[error("{0}")]
+    Content(String),
 }
 
 /// Where a row stands.

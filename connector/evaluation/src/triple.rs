@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
+    messages::{Chat, chat, is_chat},
     row::{NUMBER, Row, text, text_within, type_name},
     row_faults::RowFault,
     text::same,
@@ -54,8 +55,13 @@ pub enum Purpose {
 }
 
 impl Triple {
-    /// What a row says; `line` is its id where it has none.
-    pub(crate) fn of_row(row: &Row<'_>, line: usize, purpose: Purpose) -> Result<Self, RowFault> {
+    /// What a row says, and whether it is a conversation of which the question is a part; `line` is
+    /// its id where it has none.
+    pub(crate) fn of_row(
+        row: &Row<'_>,
+        line: usize,
+        purpose: Purpose,
+    ) -> Result<(Self, bool), RowFault> {
         if let Some(key) = row.twice {
             return Err(RowFault::Twice(key));
         }
@@ -63,18 +69,20 @@ impl Triple {
             .iter()
             .any(|key| row.has(key))
             && !row.has("question");
-        let [question_key, answer_key, correction_key] = if is_pair {
+        let keys @ [_, answer_key, correction_key] = if is_pair {
             ["prompt", "rejected", "chosen"]
         } else {
             ["question", "answer", "correction"]
         };
-        let required = |key| optional(row, key)?.ok_or(RowFault::Missing(key));
-        let (question, answer) = (required(question_key)?, required(answer_key)?);
-        let correction = optional(row, correction_key)?;
+        let said = if is_pair && is_chat(row) {
+            chat(row)?
+        } else {
+            texts(row, keys)?
+        };
         if purpose == Purpose::Training {
-            let correction = correction.as_deref();
+            let correction = said.correction.as_deref();
             let correction = correction.ok_or(RowFault::Missing(correction_key))?;
-            for (key, text) in [(answer_key, &*answer), (correction_key, correction)] {
+            for (key, text) in [(answer_key, &*said.answer), (correction_key, correction)] {
                 if text.trim().is_empty() {
                     return Err(RowFault::Blank(key));
                 }
@@ -84,18 +92,31 @@ impl Triple {
             Some(id) => Some(id),
             None => optional(row, "id")?,
         };
-        Ok(Self {
+        let triple = Self {
             event_id: id.unwrap_or_else(|| format!("line-{line}")),
-            question,
-            answer,
-            correction,
+            question: said.question,
+            answer: said.answer,
+            correction: said.correction,
             kind: optional(row, "kind")?,
             upstream_model: optional(row, "upstream_model")?,
             faults: faults(row)?,
             aligner_name: row.text("aligner_name"),
             aligner_revision: row.text("aligner_revision"),
-        })
+        };
+        Ok((triple, said.is_shortened))
     }
+}
+
+/// A row of texts alone, with its keys of question, answer and correction.
+fn texts(row: &Row<'_>, keys: [&'static str; 3]) -> Result<Chat, RowFault> {
+    let required = |key| optional(row, key)?.ok_or(RowFault::Missing(key));
+    let [question, answer, correction] = keys;
+    Ok(Chat {
+        question: required(question)?,
+        answer: required(answer)?,
+        correction: optional(row, correction)?,
+        is_shortened: false,
+    })
 }
 
 fn optional(row: &Row<'_>, key: &'static str) -> Result<Option<String>, RowFault> {

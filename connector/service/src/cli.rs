@@ -166,8 +166,8 @@ pub struct Bench {
 /// `train`.
 #[derive(Debug, Args)]
 pub struct Train {
-    /// Triples as a JSON array or JSON Lines, or corrections and preference pairs written by the
-    /// connector.
+    /// Triples as a JSON array or JSON Lines, or corrections and preference pairs as the connector
+    /// writes them; prompt, chosen and rejected of a pair may be messages of a chat.
     #[arg(long, value_name = "FILE", required = true)]
     pub data: Vec<PathBuf>,
     /// Triples to validate on (of more than 512, a sample); without any, a share of --data is held
@@ -226,8 +226,8 @@ pub struct Train {
 /// `eval`.
 #[derive(Debug, Args)]
 pub struct Eval {
-    /// Triples as a JSON array or JSON Lines, or corrections and preference pairs written by the
-    /// connector.
+    /// Triples as a JSON array or JSON Lines, or corrections and preference pairs as the connector
+    /// writes them; prompt, chosen and rejected of a pair may be messages of a chat.
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
     /// A second Aligner to compare with.

@@ -22,6 +22,8 @@ pub(crate) struct Split {
     pub held_out: Vec<Triple>,
     /// Rows that say nothing about what is right.
     pub undecided: usize,
+    /// Rows whose question is the last of several messages.
+    pub shortened: usize,
     /// Of the files, each in its role.
     pub digest: String,
 }
@@ -44,6 +46,7 @@ impl Split {
         let Files {
             mut digest,
             undecided,
+            shortened,
             faults,
         } = files;
         faults.check().map_err(TripleError::from)?;
@@ -82,6 +85,7 @@ impl Split {
             training,
             held_out,
             undecided,
+            shortened,
             digest: hex(&Sha256::digest(&digest)),
         })
     }
@@ -92,6 +96,7 @@ impl Split {
 struct Files {
     digest: Vec<u8>,
     undecided: usize,
+    shortened: usize,
     faults: RowFaults,
 }
 
@@ -104,6 +109,7 @@ impl Files {
             let origin = path.display().to_string();
             let rows = parse_rows(&bytes, &origin, Purpose::Training, &mut self.faults)?;
             self.undecided += rows.undecided;
+            self.shortened += rows.shortened;
             triples.extend(rows.triples);
             self.digest.extend(Sha256::digest(&bytes));
         }

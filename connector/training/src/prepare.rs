@@ -50,6 +50,8 @@ pub(crate) struct Examples {
     pub skipped_too_long: usize,
     /// Of all files: rows without a verdict.
     pub skipped_undecided: usize,
+    /// Of all files: rows whose question is the last of several messages.
+    pub shortened: usize,
 }
 
 pub(crate) fn prepare(options: &TrainOptions) -> Result<Prepared, TrainError> {
@@ -134,6 +136,7 @@ impl Examples {
             max_tokens: most,
             skipped_too_long: too_long + validation_too_long,
             skipped_undecided: split.undecided,
+            shortened: split.shortened,
         })
     }
 }

@@ -106,6 +106,8 @@ pub struct Outcome {
     pub skipped_too_long: usize,
     /// Corrections without a verdict: bypassed or dead-lettered, and mended by nobody.
     pub skipped_undecided: usize,
+    /// Rows of which the question is the last of several messages, and the others were left out.
+    pub shortened: usize,
     /// Most tokens of a row, prompt and correction together: those of the recipe, or the context of
     /// the model where that is less.
     pub max_tokens: usize,

@@ -428,6 +428,7 @@ impl<'a> Run<'a> {
             skipped: examples.skipped_too_long + examples.skipped_undecided,
             skipped_too_long: examples.skipped_too_long,
             skipped_undecided: examples.skipped_undecided,
+            shortened: examples.shortened,
             max_tokens: examples.max_tokens,
             step: self.state.step,
             steps: self.schedule.steps,

@@ -212,6 +212,7 @@ fn triples(path: &Path) -> anyhow::Result<Vec<Triple>> {
     let Rows {
         triples,
         undecided: skipped,
+        shortened,
     } = rows;
     if triples.is_empty() {
         bail!(
@@ -224,6 +225,9 @@ fn triples(path: &Path) -> anyhow::Result<Vec<Triple>> {
             "{skipped} rows were skipped: bypassed or dead-lettered, which says nothing about what \
              is right"
         );
+    }
+    if let Some(line) = commands::shortened(shortened) {
+        eprintln!("{line}");
     }
     Ok(triples)
 }

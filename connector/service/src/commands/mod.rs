@@ -195,6 +195,16 @@ fn cut(line: &str, columns: usize) -> String {
     format!("{}…", short.trim_end())
 }
 
+/// That rows are conversations of which a part was read.
+fn shortened(rows: usize) -> Option<String> {
+    (rows > 0).then(|| {
+        format!(
+            "of {rows} rows the question is the last message of the user alone, as input.fields takes \
+             it with /messages/role=user/content: system messages and earlier turns were left out"
+        )
+    })
+}
+
 /// Epoch milliseconds.
 fn now_ms() -> i64 {
     let since = SystemTime::now()

@@ -2,7 +2,10 @@
 
 use aligner_training::{Ended, Outcome};
 
-/// How many rows were skipped, a line for each reason. The recipe's `max_tokens` was `asked` for.
+use crate::commands;
+
+/// How many rows were skipped or read in part, a line for each reason. The recipe's `max_tokens` was
+/// `asked` for.
 pub(super) fn skipped(outcome: &Outcome, asked: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let (rows, most) = (outcome.skipped_too_long, outcome.max_tokens);
@@ -25,6 +28,7 @@ pub(super) fn skipped(outcome: &Outcome, asked: usize) -> Vec<String> {
             outcome.skipped_undecided
         ));
     }
+    lines.extend(commands::shortened(outcome.shortened));
     lines
 }
 
@@ -142,6 +146,7 @@ mod tests {
             skipped: 0,
             skipped_too_long: 0,
             skipped_undecided: 0,
+            shortened: 0,
             max_tokens: 1024,
             step: 24,
             steps: 24,
@@ -177,10 +182,13 @@ mod tests {
             skipped: 25,
             skipped_too_long: 21,
             skipped_undecided: 4,
+            shortened: 3,
             ..fine()
         };
         let lines = skipped(&both, 1024);
-        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        let said = "of 3 rows the question is the last message of the user alone";
+        assert!(lines[2].starts_with(said), "{lines:?}");
         let said = "21 rows were skipped: longer than max_tokens (1024 tokens); raise it";
         assert!(lines[0].starts_with(said), "{lines:?}");
         let said = "4 rows were skipped: bypassed or dead-lettered";
