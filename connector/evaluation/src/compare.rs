@@ -21,7 +21,7 @@ use crate::{
     figures::mean,
     report::{AlignerDescription, Report},
     sign_test,
-    verdict::Verdict,
+    verdict::{Class, Verdict},
 };
 
 /// How to compare.
@@ -51,9 +51,10 @@ impl Default for CompareOptions {
 pub enum Measure {
     /// Right as a whole (see [`Verdict::good`]); decides the winner where answers are labelled.
     Good,
-    /// The wanted correction, byte for byte but perhaps for white space at its ends.
+    /// The wanted correction, byte for byte but perhaps for white space at its ends. Of answers with
+    /// something to correct, as in a [`Report`]: leaving a clean one alone is no skill of correcting.
     Exact,
-    /// Word similarity to the wanted correction; 0 where the Aligner failed.
+    /// Word similarity to the wanted correction, of the same answers; 0 where the Aligner failed.
     Similarity,
     /// The fault is gone.
     Settled,
@@ -230,10 +231,11 @@ impl Measure {
     fn of(self, verdict: &Verdict) -> Option<f64> {
         let flag = |holds| f64::from(u8::from(holds));
         let returned = !verdict.failed();
+        let is_faulty = verdict.class == Class::Faulty;
         match self {
             Self::Good => verdict.good.map(flag),
-            Self::Exact => verdict.exact.map(flag),
-            Self::Similarity => verdict.similarity,
+            Self::Exact => verdict.exact.filter(|_| is_faulty).map(flag),
+            Self::Similarity => verdict.similarity.filter(|_| is_faulty),
             Self::Settled => verdict.settled.map(flag),
             Self::Failed => Some(flag(verdict.failed())),
             Self::Garbled => returned.then(|| flag(verdict.garbled)),
@@ -269,8 +271,8 @@ impl Measure {
     pub fn label(self) -> &'static str {
         match self {
             Self::Good => "right as a whole",
-            Self::Exact => "exact match",
-            Self::Similarity => "edit similarity",
+            Self::Exact => "corrections that match exactly",
+            Self::Similarity => "edit similarity of corrections",
             Self::Settled => "fault gone",
             Self::Failed => "failed",
             Self::Garbled => "garbled",

@@ -536,10 +536,12 @@ fn a_few_answers_that_differ_name_no_winner_however_many_do_not() {
 
 #[test]
 fn what_is_less_wanted_is_better_where_there_is_less_of_it() {
-    let triples: Vec<Triple> = IDS
+    let clean = IDS
         .iter()
-        .map(|id| triple(id, "clean", "Wait here.", Some("Wait here."), &[]))
-        .collect();
+        .map(|id| triple(id, "clean", "Wait here.", Some("Wait here."), &[]));
+    // One that neither mends.
+    let faulty = triple("z", "insult", "Wait, fool.", Some("Wait."), &[]);
+    let triples: Vec<Triple> = clean.chain([faulty]).collect();
     let (a, b) = (run(scripted([]), &triples), run(failing(), &triples));
     let compared = compare(&a, &b, &CompareOptions::default()).expect("the same");
     let of = |measure: Measure| {
@@ -553,6 +555,49 @@ fn what_is_less_wanted_is_better_where_there_is_less_of_it() {
     for measure in [Measure::Similarity, Measure::Seconds] {
         assert_eq!(of(measure).alone, None, "a measure of degree");
     }
+}
+
+#[test]
+fn a_comparison_has_the_figures_that_each_report_has_for_itself() {
+    let clean = IDS[..8]
+        .iter()
+        .map(|id| triple(id, "clean", "Wait here.", Some("Wait here."), &[]));
+    let faulty = IDS[8..]
+        .iter()
+        .map(|id| triple(id, "insult", "Wait, fool.", Some("Wait."), &[]));
+    let triples: Vec<Triple> = clean.chain(faulty).collect();
+    let mending = |ids: &[&'static str]| Scripted {
+        outcomes: ids.iter().map(|id| (*id, rewritten("Wait."))).collect(),
+        ..scripted([])
+    };
+    // The first spoils two clean answers besides.
+    let reports = [&IDS[6..11], &IDS[8..20]].map(|ids| run(mending(ids), &triples));
+    let [a, b] = &reports;
+    let compared = compare(a, b, &CompareOptions::default()).expect("the same triples");
+    for (name, group) in [
+        ("all", &compared.all),
+        ("insult", &compared.kinds["insult"]),
+    ] {
+        let figures = reports.each_ref().map(|report| match name {
+            "all" => &report.all.faulty,
+            kind => &report.kinds[kind].faulty,
+        });
+        let of = |measure: Measure| {
+            let mut differences = group.differences.iter();
+            differences.find(|d| d.measure == measure).expect("shown")
+        };
+        let exact = of(Measure::Exact);
+        assert_eq!((exact.a, exact.b, exact.pairs), (0.25, 1.0, 12), "{name}");
+        let shares = figures.map(|figures| figures.exact);
+        assert_eq!(shares, [share(3, 12), share(12, 12)], "{name}");
+        let similarity = of(Measure::Similarity);
+        let similar = [Some(similarity.a), Some(similarity.b)];
+        assert_eq!(similar, figures.map(|figures| figures.edit_similarity));
+        assert_eq!(similarity.pairs, 12);
+    }
+    // Nothing is to be corrected in a clean one.
+    let mut clean = compared.kinds["clean"].differences.iter();
+    assert!(clean.all(|d| !d.measure.label().contains("correction")));
 }
 
 const IDS: [&str; 20] = [
