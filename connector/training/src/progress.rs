@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
-use crate::history::{History, Point};
+use crate::{
+    history::{History, Point},
+    options::Precision,
+};
 
 /// What a step trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -121,8 +124,13 @@ pub struct Outcome {
     pub seconds: f64,
     /// Validation loss before the first step.
     pub first_validation_loss: Option<f64>,
-    /// Step and loss of the best validation, whose weights were written.
+    /// Step and loss of the best validation, whose weights were written. They are in f32 while they
+    /// are trained, and so is this loss.
     pub best_validation: Option<Point>,
+    /// Validation loss of these weights as they are written, rounded to `precision`.
+    pub loss_as_written: Option<f64>,
+    /// Number format of the weights that are written: that of the base.
+    pub precision: Precision,
     /// Share of validation triples that the written weights get exactly right.
     pub exact: Option<f64>,
     /// Share of them that come out exactly right and pass the limits that the written guard has
@@ -132,4 +140,14 @@ pub struct Outcome {
     pub delivered_corrections: Option<f64>,
     /// Losses over the steps.
     pub history: History,
+}
+
+impl Outcome {
+    /// Which share of what the validation loss fell by was lost when the weights were rounded to be
+    /// written; none where it did not fall, or nobody knows by how much.
+    pub fn lost_to_rounding(&self) -> Option<f64> {
+        let (first, best) = (self.first_validation_loss?, self.best_validation?.loss);
+        let lost = self.loss_as_written? - best;
+        (best < first).then(|| lost / (first - best))
+    }
 }

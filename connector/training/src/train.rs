@@ -394,6 +394,7 @@ impl<'a> Run<'a> {
                 .filter(|(_, triple)| !examples::is_clean(triple))
                 .map(|(delivered, _)| *delivered)
                 .collect();
+            outcome.loss_as_written = Some(measured.loss);
             outcome.exact = Some(measured.exact());
             outcome.delivered = Some(share(&delivered));
             outcome.delivered_corrections = (!corrections.is_empty()).then(|| share(&corrections));
@@ -442,6 +443,8 @@ impl<'a> Run<'a> {
                 .filter(|point| point.step == 0)
                 .map(|point| point.loss),
             best_validation: self.state.best,
+            loss_as_written: None,
+            precision: self.state.precision,
             exact: None,
             delivered: None,
             delivered_corrections: None,

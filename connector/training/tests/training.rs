@@ -501,6 +501,45 @@ fn the_guard_is_fitted_to_the_weights_as_they_are_written() {
 }
 
 #[test]
+fn the_loss_as_written_is_that_of_the_rounded_weights() {
+    let bench = Bench::new();
+    let data = bench.lines("data.jsonl", &TRIPLES);
+    let mut first = bench.options(data.clone(), "first");
+    first.precision = Some(Precision::Bf16);
+    first.recipe.steps = Some(40);
+    go(&first);
+    let from = |base: &str, output: &str, learning_rate: f64| {
+        let base = Base::Folder(bench.path(base));
+        let mut next = TrainOptions::new(base, vec![data.clone()], bench.path(output));
+        next.validation = vec![data.clone()];
+        next.recipe = Recipe {
+            steps: Some(4),
+            warmup_steps: 0,
+            learning_rate,
+            ..recipe()
+        };
+        next
+    };
+    // bf16 has no room for such steps.
+    let small = from("first", "small", 2e-5);
+    let (small, _) = go(&small);
+    let written = small.loss_as_written.expect("validated");
+    let lost = small.lost_to_rounding().expect("the loss fell");
+    assert!(lost > 0.2, "{lost}");
+    let record = json(&bench.path("small/training.json"));
+    assert_eq!(record["outcome"]["loss_as_written"], written);
+    assert_eq!(record["outcome"]["precision"], "bf16");
+    // Another run begins with what was written.
+    let (next, _) = go(&from("small", "next", 1e-30));
+    assert_eq!(next.first_validation_loss, Some(written));
+
+    let mut whole = from("first", "whole", 2e-5);
+    whole.precision = Some(Precision::F32);
+    let (whole, _) = go(&whole);
+    assert_eq!(whole.lost_to_rounding(), Some(0.0));
+}
+
+#[test]
 fn the_same_files_in_other_roles_are_not_the_run_that_is_resumed() {
     let bench = Bench::new();
     let data = bench.lines("data.jsonl", &TRIPLES);

@@ -12,7 +12,9 @@ use std::{
     time::Duration,
 };
 
-use aligner_training::{Base, Ended, Phase, Progress, Scratch, TrainError, TrainOptions, train};
+use aligner_training::{
+    Base, Ended, Outcome, Phase, Progress, Scratch, TrainError, TrainOptions, train,
+};
 use anyhow::Context;
 
 use crate::{
@@ -63,6 +65,9 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
             used + outcome.validation_left_out
         );
     }
+    if let Some(line) = losses(&outcome) {
+        eprintln!("{line}");
+    }
     if let (Some(exact), Some(delivered)) = (outcome.exact, outcome.delivered) {
         eprintln!(
             "of {} validation triples {:.1} % come out exactly right, and {:.1} % also pass the guard in {}/aligner.json",
@@ -91,6 +96,18 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// The validation loss of what was written, beside those that led there.
+fn losses(outcome: &Outcome) -> Option<String> {
+    let (best, written) = (outcome.best_validation?, outcome.loss_as_written?);
+    let before = outcome
+        .first_validation_loss
+        .map_or_else(String::new, |loss| format!(" {loss:.4} before,"));
+    Some(format!(
+        "validation loss{before} {:.4} at step {}, {written:.4} as written in {}",
+        best.loss, best.step, outcome.precision
+    ))
 }
 
 /// An error of the run, by the flag that mends it.

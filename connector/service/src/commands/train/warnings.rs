@@ -108,6 +108,7 @@ pub(super) fn of(outcome: &Outcome, file_given: bool) -> Vec<String> {
                 .to_owned(),
         );
     }
+    warnings.extend(rounded(outcome));
     // Of the base, more of the same training says nothing.
     let trained = best != Some(0);
     if trained && (outcome.exact == Some(0.0) || outcome.delivered_corrections == Some(0.0)) {
@@ -120,11 +121,25 @@ pub(super) fn of(outcome: &Outcome, file_given: bool) -> Vec<String> {
     warnings
 }
 
+/// That much of what was learnt is not in the weights that are written.
+fn rounded(outcome: &Outcome) -> Option<String> {
+    /// Of what the loss fell by, as much as may be lost without a word.
+    const MOST: f64 = 0.1;
+    let lost = outcome.lost_to_rounding().filter(|lost| *lost > MOST)?;
+    Some(format!(
+        "{:.0} % of what the validation loss fell by is lost in the weights as they are written, which \
+         {} rounds: give a base with f32 weights, or a higher --learning-rate, which moves weights by \
+         more than is rounded off",
+        100.0 * lost,
+        outcome.precision
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
 
-    use aligner_training::{History, Point};
+    use aligner_training::{History, Point, Precision};
 
     use super::*;
 
@@ -157,6 +172,8 @@ mod tests {
                 step: 24,
                 loss: 0.1,
             }),
+            loss_as_written: Some(0.1),
+            precision: Precision::Bf16,
             exact: Some(0.9),
             delivered: Some(0.8),
             delivered_corrections: Some(0.7),
@@ -270,6 +287,40 @@ mod tests {
             assert_eq!(warnings.len(), 1, "{warnings:?}");
             assert!(warnings[0].contains(said), "{warnings:?}");
             assert!(!warnings[0].contains(unsaid), "{warnings:?}");
+        }
+    }
+
+    #[test]
+    fn a_tenth_of_what_was_learnt_may_be_lost_to_rounding_without_a_word() {
+        for (first, best, written, lost) in [
+            (Some(2.0), 1.0, 1.0, None),
+            (Some(2.0), 1.0, 1.09, None),
+            (Some(2.0), 1.0, 1.11, Some("11 %")),
+            (Some(2.0), 1.0, 2.0, Some("100 %")),
+            (Some(2.0), 1.0, 2.2, Some("120 %")),
+            // Rounding may happen to better it.
+            (Some(2.0), 1.0, 0.9, None),
+            // It did not fall, or nobody knows by how much.
+            (Some(2.0), 2.0, 2.1, None),
+            (None, 1.0, 2.0, None),
+        ] {
+            let outcome = Outcome {
+                first_validation_loss: first,
+                best_validation: Some(Point {
+                    step: 8,
+                    loss: best,
+                }),
+                loss_as_written: Some(written),
+                ..fine()
+            };
+            let warnings = of(&outcome, true);
+            let said = warnings.first().map(|warning| {
+                assert!(warning.contains("which bf16 rounds"), "{warning}");
+                let end = warning.find(" of what").expect("begins with a share");
+                &warning[..end]
+            });
+            assert_eq!(said, lost, "{first:?} {best} {written}");
+            assert_eq!(warnings.len(), lost.iter().len(), "{warnings:?}");
         }
     }
 }
