@@ -11,7 +11,7 @@ use aligner_tests::{
     completions::{Completions, MODEL},
     connector::binary,
     process::{Process, Signal},
-    scratch::Scratch,
+    scratch::{Scratch, workspace},
     wait,
 };
 use serde_json::json;
@@ -329,4 +329,59 @@ fn rows_that_the_measured_aligner_wrote_are_counted_in_a_warning() {
         let said = done.stderr.contains(warning);
         assert_eq!(said, warned, "{model}: {}", done.stderr);
     }
+}
+
+#[test]
+fn a_model_without_a_profile_is_warned_of_unless_one_is_given() {
+    let scratch = Scratch::new("eval-profile");
+    let fixture = workspace().join("connector/engine/tests/fixtures/llama2");
+    let at = |name: &str| scratch.path().join(name);
+    for name in [
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "model.safetensors",
+    ] {
+        std::fs::copy(fixture.join(name), at(name)).expect("copied");
+    }
+    let model = scratch.path().display().to_string();
+    let data = scratch.file("v.jsonl", triple()).display().to_string();
+    let output = at("mine").display().to_string();
+    let eval = ["eval", "--data", &data, "--max-new-tokens", "4", "--model"];
+    let correct = [
+        "correct",
+        "-q",
+        "why?",
+        "-a",
+        "so",
+        "--max-new-tokens",
+        "4",
+        "--model",
+    ];
+    // Data that is not there ends it before anything is trained.
+    let train = [
+        "train",
+        "--data",
+        "/no/such/file",
+        "--output",
+        &output,
+        "--from",
+    ];
+    let warnings = |command: &[&str], given: &[&str], code: i32| {
+        let done = call(&[command, &[&model], given].concat()).expect_code(code);
+        done.stderr.matches("the prompt is the paper's").count()
+    };
+    let against = ["--against", &model];
+    assert_eq!(warnings(&eval, &[], 0), 1);
+    assert_eq!(warnings(&eval, &against, 0), 2, "of both");
+    assert_eq!(warnings(&correct, &[], 0), 1);
+    assert_eq!(warnings(&train, &[], 1), 1);
+    for command in [&eval[..], &correct] {
+        assert_eq!(warnings(command, &["--profile", "paper"], 0), 0);
+    }
+    let profile = json!({"name": "tiny", "template": "{question} {answer} "});
+    scratch.file("aligner.json", profile.to_string());
+    assert_eq!(warnings(&eval, &against, 0), 0);
+    assert_eq!(warnings(&correct, &[], 0), 0);
+    assert_eq!(warnings(&train, &[], 1), 0);
 }

@@ -112,6 +112,9 @@ pub fn engine_options(settings: &config::Aligner) -> anyhow::Result<EngineOption
             bail!("aligner.model = {model}: it has no weights in this process")
         }
     };
+    if settings.profile.is_none() {
+        warn_without_profile(&source);
+    }
     let mut options = EngineOptions::new(source);
     options.profile = settings
         .profile
@@ -149,6 +152,27 @@ fn named(model: &str) -> anyhow::Result<ModelSource> {
             "aligner.model = {model}: neither a built-in Aligner, nor a file or folder that \
              exists, nor a model of the Hugging Face hub as owner/name@revision"
         )
+    }
+}
+
+/// The file of a profile, beside weights.
+pub const PROFILE: &str = "aligner.json";
+
+/// Says that nothing gives the prompt of a model: with another one than it was trained on it writes
+/// nonsense, and nobody sees why.
+fn warn_without_profile(source: &ModelSource) {
+    let folder = match source {
+        ModelSource::Folder(folder) => folder.as_path(),
+        ModelSource::Gguf(file) => file.parent().unwrap_or(Path::new("")),
+        ModelSource::Embedded(_) => return,
+    };
+    if !folder.join(PROFILE).is_file() {
+        tracing::warn!(
+            folder = %folder.display(),
+            "no aligner.json lies beside the weights, so that the prompt is the paper's, and there is \
+             no guard: put the one there that the model was trained with, or set aligner.profile \
+             (--profile), to paper where that is what you want"
+        );
     }
 }
 

@@ -20,6 +20,7 @@ use anyhow::Context;
 use crate::{
     cli,
     commands::{self, Usage, files::Named},
+    models::PROFILE,
     signals::{self, INTERRUPTED},
     telemetry,
 };
@@ -36,6 +37,9 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
     {
         let output = args.output.display();
         eprintln!("{output} holds no checkpoint: beginning anew");
+    }
+    if let Some(warning) = lacks_profile(&options) {
+        eprintln!("warning: {warning}");
     }
     let interrupted = signals::interrupt_flag()?;
     let mut reporter = Reporter::default();
@@ -96,6 +100,21 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// That nothing gives the prompt of the base. A run that goes on has written its own.
+fn lacks_profile(options: &TrainOptions) -> Option<String> {
+    let Base::Folder(folder) = &options.base else {
+        return None;
+    };
+    let lacks = |folder: &Path| !folder.join(PROFILE).is_file();
+    (lacks(folder) && lacks(&options.output)).then(|| {
+        format!(
+            "--from {} has no {PROFILE}, so that the prompt is the paper's, without a token for answers \
+             that stand: where the model was trained with another one, put its {PROFILE} there first",
+            folder.display()
+        )
+    })
 }
 
 /// The validation loss of what was written, beside those that led there.
