@@ -76,11 +76,13 @@ pub(super) fn of(outcome: &Outcome, file_given: bool) -> Vec<String> {
         ));
     }
     if outcome.clean_triples == 0 {
-        warnings.push(
-            "no answer in the data is clean, so nothing teaches what to leave alone: add answers \
-             whose correction equals them"
-                .to_owned(),
-        );
+        warnings.push(format!(
+            "no answer in the data is clean (0 of {} rows), so nothing teaches what to leave alone, \
+             and the Aligner tends to change every answer: add rows whose correction is the answer itself, about half as many ({}); what \
+             correct writes as unchanged is such a row",
+            outcome.triples,
+            outcome.triples.div_ceil(2)
+        ));
     }
     // A third mixed in keeps what it can do.
     if outcome.own_triples * 2 > outcome.triples {
@@ -214,6 +216,20 @@ mod tests {
         let lines = skipped(&both, 4096);
         let said = "21 rows were skipped: longer than the context of the model (1024 tokens)";
         assert!(lines[0].starts_with(said), "{lines:?}");
+    }
+
+    #[test]
+    fn data_without_a_clean_answer_is_told_with_how_many_to_add() {
+        let unclean = Outcome {
+            triples: 111,
+            clean_triples: 0,
+            ..fine()
+        };
+        let warnings = of(&unclean, true);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        for said in ["clean (0 of 111 rows)", "half as many (56)"] {
+            assert!(warnings[0].contains(said), "{warnings:?}");
+        }
     }
 
     #[test]
