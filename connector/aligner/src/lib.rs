@@ -14,6 +14,7 @@ pub mod guard;
 mod hex;
 mod profile;
 pub mod prompt;
+pub mod reason;
 
 use std::{
     sync::Arc,
@@ -95,32 +96,6 @@ pub fn unjoined<'a>(text: &'a str, answer: &str) -> &'a str {
         Some(rest) if !answer.starts_with(' ') => rest,
         _ => text,
     }
-}
-
-/// Stable snake_case words for [`Outcome::Bypassed`].
-pub mod reason {
-    /// The prompt or the answer is longer than the profile or the context allows.
-    pub const TOO_LONG: &str = "too_long";
-    /// The log holds no text for the question or the answer, as for a message that only calls tools.
-    pub const NO_TEXT: &str = "no_text";
-    /// `max_new_tokens` was reached before the end-of-sequence token.
-    pub const LENGTH_LIMIT: &str = "length_limit";
-    /// The answer's words lie outside the model's vocabulary (another language, code, …).
-    pub const UNFAMILIAR_TEXT: &str = "unfamiliar_text";
-    /// The output holds words from nowhere: neither the question, the answer, nor a known phrase.
-    pub const INCONSISTENT_COPY: &str = "inconsistent_copy";
-    /// The model was not sure enough of the tokens it decoded.
-    pub const LOW_CONFIDENCE: &str = "low_confidence";
-    /// The output is empty.
-    pub const EMPTY_OUTPUT: &str = "empty_output";
-    /// The output gives back the question, or question and answer.
-    pub const ECHO: &str = "echo";
-    /// The output repeats a few tokens without end.
-    pub const REPETITION: &str = "repetition";
-    /// The model's logits were no finite numbers.
-    pub const NOT_FINITE: &str = "not_finite";
-    /// The output is much longer or shorter than the answer.
-    pub const LENGTH_RATIO: &str = "length_ratio";
 }
 
 /// Tokens of one request.

@@ -9,7 +9,9 @@
 
 use std::{fmt, sync::Arc};
 
-use aligner::{AlignRequest, Alignment, Identity, Outcome, Usage, guard::Confidence};
+use aligner::{
+    AlignRequest, Alignment, Identity, Outcome, Usage, guard::Confidence, reason::because,
+};
 use aligner_records::{
     AnswerEvent, Correction, DeadLetter, Disposition, PreferencePair, SourcePosition, Stage,
     correction_id, json,
@@ -264,7 +266,7 @@ impl Encoding {
             correction: text(corrected),
             disposition,
             reason: reason.map(str::to_owned),
-            message: None,
+            message: reason.and_then(because).map(str::to_owned),
             similarity: Some(similarity),
             unchanged_logprob: number(cost.confidence.and_then(|sure| sure.unchanged_logprob)),
             mean_logprob: number(cost.confidence.map(|sure| sure.mean_logprob)),

@@ -1,7 +1,6 @@
 //! `correct`: answers from the command line, a file or stdin; the same pipeline, engine and prompt
 //! as `run`, with lines of text where that has Kafka.
 
-mod bypassed;
 mod input;
 mod lines;
 mod outlet;

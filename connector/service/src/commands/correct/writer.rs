@@ -15,7 +15,6 @@ use bytes::Bytes;
 use indicatif::ProgressBar;
 
 use super::{
-    bypassed,
     lines::{self, MAX_LINE_BYTES, TOO_LONG},
     outlet::{Outlet, Unwritten},
 };
@@ -48,11 +47,8 @@ impl Encoder for LineEncoder {
             correction.answer.as_deref().unwrap_or_default(),
             &self.revision,
         );
-        let is_bypassed = correction.disposition == Disposition::Bypassed;
-        let why = correction.reason.as_deref().filter(|_| is_bypassed);
         JsonEncoder.correction(&Correction {
             correction_id,
-            message: why.and_then(bypassed::because).map(str::to_owned),
             source_topic: None,
             source_partition: None,
             source_offset: None,

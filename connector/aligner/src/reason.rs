@@ -1,52 +1,67 @@
-//! Why an answer was bypassed, in one sentence for each word: whoever reads a line has no manual at
-//! hand. `docs/operations.md` has the same words, with more about them.
+//! Why an answer was bypassed: one stable word, and one sentence for each of them, since whoever reads a
+//! record has no manual at hand. `docs/operations.md` has the same words, with more about them.
 
-use aligner::reason;
+/// The prompt or the answer is longer than the profile or the context allows.
+pub const TOO_LONG: &str = "too_long";
+/// The log holds no text for the question or the answer, as for a message that only calls tools.
+pub const NO_TEXT: &str = "no_text";
+/// `max_new_tokens` was reached before the end-of-sequence token.
+pub const LENGTH_LIMIT: &str = "length_limit";
+/// The answer's words lie outside the model's vocabulary (another language, code, …).
+pub const UNFAMILIAR_TEXT: &str = "unfamiliar_text";
+/// The output holds words from nowhere: neither the question, the answer, nor a known phrase.
+pub const INCONSISTENT_COPY: &str = "inconsistent_copy";
+/// The model was not sure enough of the tokens it decoded.
+pub const LOW_CONFIDENCE: &str = "low_confidence";
+/// The output is empty.
+pub const EMPTY_OUTPUT: &str = "empty_output";
+/// The output gives back the question, or question and answer.
+pub const ECHO: &str = "echo";
+/// The output repeats a few tokens without end.
+pub const REPETITION: &str = "repetition";
+/// The model's logits were no finite numbers.
+pub const NOT_FINITE: &str = "not_finite";
+/// The output is much longer or shorter than the answer.
+pub const LENGTH_RATIO: &str = "length_ratio";
 
 /// Every word, and why the model was not asked, or its output not taken.
 const SENTENCES: [(&str, &str); 11] = [
     (
-        reason::NO_TEXT,
+        NO_TEXT,
         "the question or the answer has no text, so there is nothing to correct",
     ),
     (
-        reason::TOO_LONG,
+        TOO_LONG,
         "longer than pipeline.max_question_chars, pipeline.max_answer_chars, the model's profile or its \
          context allows",
     ),
     (
-        reason::UNFAMILIAR_TEXT,
+        UNFAMILIAR_TEXT,
         "more tokens to a word than the model's profile allows, as in another language, code, markup, \
          emoji or addresses: the model was not asked",
     ),
     (
-        reason::LENGTH_LIMIT,
+        LENGTH_LIMIT,
         "the output reached max_new_tokens, or the end of the model's context, unfinished: raise the \
          first, or take a model with a longer context",
     ),
-    (reason::EMPTY_OUTPUT, "the model wrote nothing"),
-    (reason::ECHO, "the model gave the question back"),
+    (EMPTY_OUTPUT, "the model wrote nothing"),
+    (ECHO, "the model gave the question back"),
+    (REPETITION, "the model wrote the same words again and again"),
     (
-        reason::REPETITION,
-        "the model wrote the same words again and again",
-    ),
-    (
-        reason::NOT_FINITE,
+        NOT_FINITE,
         "the model computed no numbers: its weights or their precision are at fault",
     ),
     (
-        reason::LENGTH_RATIO,
+        LENGTH_RATIO,
         "the output is far shorter or longer than the answer",
     ),
     (
-        reason::INCONSISTENT_COPY,
+        INCONSISTENT_COPY,
         "the output has words that come from nowhere or from elsewhere, or half an address or number: \
          the model lost its place",
     ),
-    (
-        reason::LOW_CONFIDENCE,
-        "the model was not sure of what it wrote",
-    ),
+    (LOW_CONFIDENCE, "the model was not sure of what it wrote"),
 ];
 
 /// The sentence for a word.
@@ -94,9 +109,9 @@ mod tests {
             "context",
         ];
         let limits: [(&str, &[&str]); 3] = [
-            (reason::TOO_LONG, &too_long),
-            (reason::LENGTH_LIMIT, &["max_new_tokens", "context"]),
-            (reason::UNFAMILIAR_TEXT, &["tokens to a word", "profile"]),
+            (TOO_LONG, &too_long),
+            (LENGTH_LIMIT, &["max_new_tokens", "context"]),
+            (UNFAMILIAR_TEXT, &["tokens to a word", "profile"]),
         ];
         for (word, limits) in limits {
             let sentence = because(word).expect("it has one");
