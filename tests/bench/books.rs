@@ -68,7 +68,7 @@ fn correction(event: &workload::Event) -> Value {
         "created_at": read["created_at"], "aligner_name": "marker-all",
         "aligner_revision": "builtin-1", "template_hash": NO_TEMPLATE, "max_new_tokens": 1024,
         "temperature": 0.0, "top_p": null, "seed": null, "prompt_tokens": 0,
-        "correction_tokens": 0,
+        "correction_tokens": 0, "proposal": null,
     })
 }
 

@@ -97,6 +97,7 @@ fn correction(offset: i64, id: &str) -> Value {
         "queue_ms": 0,
         "inference_ms": 0,
         "corrected_at": 0,
+        "proposal": null,
     })
 }
 

@@ -220,7 +220,7 @@ impl Puppet<'_> {
             "aligner_name": "marker", "aligner_revision": "1", "template_hash": "",
             "source_topic": self.topics.answers, "source_partition": 0, "source_offset": offset,
             "prompt_tokens": 0, "correction_tokens": 0, "queue_ms": 0, "inference_ms": 0,
-            "corrected_at": 0, "prompt": question, "chosen": correction, "rejected": answer,
+            "corrected_at": 0, "proposal": null, "prompt": question, "chosen": correction, "rejected": answer,
         })
         .to_string();
         let mut outputs = vec![&self.topics.corrections];

@@ -18,7 +18,7 @@ use crate::client::Record;
 pub const MARK: &str = " [marked]";
 
 /// Fields that every correction has, `null` where there is no value (a contract with users).
-pub const CORRECTION_FIELDS: [&str; 22] = [
+pub const CORRECTION_FIELDS: [&str; 23] = [
     "correction_id",
     "event_id",
     "question",
@@ -41,6 +41,7 @@ pub const CORRECTION_FIELDS: [&str; 22] = [
     "queue_ms",
     "inference_ms",
     "corrected_at",
+    "proposal",
 ];
 
 /// Where an input record lies.

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::reason;
+use crate::{Outcome, reason};
 
 /// Limits of what a model is fit for; a limit that is absent does not apply.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -177,6 +177,25 @@ impl Guard {
             return Err(reason::LOW_CONFIDENCE);
         }
         Ok(())
+    }
+
+    /// After inference: what comes of a model's whole output.
+    pub fn outcome(
+        &self,
+        question: &str,
+        answer: &str,
+        output: &str,
+        confidence: Option<Confidence>,
+    ) -> Outcome {
+        match self.accept(question, answer, output, confidence) {
+            Ok(()) => Outcome::Rewritten(output.to_owned()),
+            // Nothing is proposed by it.
+            Err(reason::EMPTY_OUTPUT) => Outcome::Bypassed(reason::EMPTY_OUTPUT),
+            Err(reason) => Outcome::Rejected {
+                reason,
+                proposal: output.to_owned(),
+            },
+        }
     }
 
     fn doubts(&self, confidence: Confidence) -> bool {

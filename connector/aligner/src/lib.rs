@@ -64,9 +64,16 @@ pub enum Outcome {
     Rewritten(String),
     /// The model decided, with its learnt first token, that the answer stands as it is.
     Unchanged,
-    /// The answer is not one that the model is fit for, or its output did not pass the
-    /// profile's guard. The word is stable and snake_case, see [`reason`].
+    /// The answer is not one that the model is fit for, or the model wrote nothing, or did not come to
+    /// an end. The word is stable and snake_case, see [`reason`].
     Bypassed(&'static str),
+    /// The profile's guard did not let the model's output through.
+    Rejected {
+        /// Why, as of [`Outcome::Bypassed`].
+        reason: &'static str,
+        /// The whole text that the model decoded, which takes nobody's place.
+        proposal: String,
+    },
 }
 
 impl Outcome {

@@ -139,10 +139,7 @@ impl Rules {
                 } = request;
                 let text = unjoined(&text, answer);
                 let guard = &self.profile.guard;
-                match guard.accept(question, answer, text, confidence) {
-                    Ok(()) => Outcome::Rewritten(text.to_owned()),
-                    Err(reason) => Outcome::Bypassed(reason),
-                }
+                guard.outcome(question, answer, text, confidence)
             }
         };
         Ok(Alignment {

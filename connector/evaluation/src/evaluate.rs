@@ -173,7 +173,7 @@ impl Answered {
             Outcome::Rewritten(text) if text == triple.answer => (Decision::Copied, text),
             Outcome::Rewritten(text) => (Decision::Rewritten, text),
             Outcome::Unchanged => (Decision::UnchangedToken, triple.answer.clone()),
-            Outcome::Bypassed(reason) => {
+            Outcome::Bypassed(reason) | Outcome::Rejected { reason, .. } => {
                 (Decision::Bypassed(reason.to_owned()), triple.answer.clone())
             }
         };

@@ -142,7 +142,8 @@ impl Encoding {
             Outcome::Rewritten(text) if *text == *work.request.answer => Verdict::Unchanged,
             Outcome::Rewritten(text) => Verdict::Corrected(text),
             Outcome::Unchanged => Verdict::Unchanged,
-            Outcome::Bypassed(reason) => Verdict::Bypassed(reason),
+            Outcome::Bypassed(reason) => Verdict::Bypassed(reason, None),
+            Outcome::Rejected { reason, proposal } => Verdict::Bypassed(reason, Some(proposal)),
         };
         self.verdict(work, verdict, cost, now_ms)
     }
@@ -154,7 +155,7 @@ impl Encoding {
             ..Cost::default()
         };
         let now_ms = (self.wall_clock)();
-        self.verdict(work, Verdict::Bypassed(reason), cost, now_ms)
+        self.verdict(work, Verdict::Bypassed(reason, None), cost, now_ms)
     }
 
     /// The end of a record that the Aligner could not answer.
@@ -199,9 +200,15 @@ impl Encoding {
             ..
         } = work;
         let source = position(&record);
-        let correction = self.correction(&source, event, &request, verdict, cost, now_ms);
-        let value = self.encoder.correction(&correction);
-        let first = outbound(OutputKind::Correction, value);
+        let mut correction = self.correction(&source, event, &request, verdict, cost, now_ms);
+        let encoded = |correction: &Correction| {
+            outbound(OutputKind::Correction, self.encoder.correction(correction))
+        };
+        let mut first = encoded(&correction);
+        if first.bytes() > self.max_output_bytes && correction.proposal.take().is_some() {
+            // What was not to be delivered makes no dead letter of an answer that can be.
+            first = encoded(&correction);
+        }
         let second = (disposition == Disposition::Corrected).then(|| {
             let value = self.encoder.pair(&pair(correction));
             outbound(OutputKind::Pair, value)
@@ -248,12 +255,13 @@ impl Encoding {
     ) -> Correction {
         let (disposition, reason) = verdict.words();
         let answer = request.answer.to_string();
-        let (corrected, similarity) = match verdict {
+        let (corrected, similarity, proposal) = match verdict {
             Verdict::Corrected(text) => {
                 let similarity = similarity(&answer, &text);
-                (text, similarity)
+                (text, similarity, None)
             }
-            Verdict::Unchanged | Verdict::Bypassed(_) => (answer.clone(), 1.0),
+            Verdict::Unchanged => (answer.clone(), 1.0, None),
+            Verdict::Bypassed(_, proposal) => (answer.clone(), 1.0, proposal),
         };
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
         let id = &self.identity;
@@ -293,6 +301,7 @@ impl Encoding {
             queue_ms: cost.queue_ms,
             inference_ms: cost.inference_ms,
             corrected_at: now_ms,
+            proposal,
         }
     }
 
@@ -433,7 +442,8 @@ impl Encoding {
 enum Verdict {
     Corrected(String),
     Unchanged,
-    Bypassed(&'static str),
+    /// With what the guard did not let through, if that is why.
+    Bypassed(&'static str, Option<String>),
 }
 
 impl Verdict {
@@ -441,7 +451,7 @@ impl Verdict {
         match self {
             Self::Corrected(_) => (Disposition::Corrected, None),
             Self::Unchanged => (Disposition::Unchanged, None),
-            Self::Bypassed(reason) => (Disposition::Bypassed, Some(reason)),
+            Self::Bypassed(reason, _) => (Disposition::Bypassed, Some(reason)),
         }
     }
 }

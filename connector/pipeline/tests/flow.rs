@@ -152,6 +152,10 @@ impl Aligner for Scripted {
                 "unchanged" => ok(Outcome::Unchanged),
                 "empty" => ok(Outcome::Rewritten(" \n".to_owned())),
                 "long" => ok(Outcome::Bypassed(aligner::reason::LENGTH_LIMIT)),
+                doubted if doubted.starts_with("doubted") => ok(Outcome::Rejected {
+                    reason: aligner::reason::LOW_CONFIDENCE,
+                    proposal: doubted.replace("doubted", "proposed"),
+                }),
                 "rejected" => Err(AlignError::Rejected("no".to_owned())),
                 "busy" if tries[index] < 3 => Err(AlignError::Unavailable("busy".to_owned())),
                 "always busy" => Err(AlignError::Unavailable("busy".to_owned())),
@@ -615,6 +619,7 @@ async fn a_correction_says_where_it_comes_from_and_who_made_it() {
         queue_ms: correction.queue_ms,
         inference_ms: 0,
         corrected_at: 1_700_000_000_000,
+        proposal: None,
     };
     assert_eq!(correction, expected);
     assert!(
@@ -662,6 +667,32 @@ async fn how_sure_the_aligner_was_stands_in_correction_and_pair() {
     assert_eq!(found, expected);
     let pair: PreferencePair = value(&of_kind(&log, OutputKind::Pair)[0]);
     assert_eq!((pair.unchanged_logprob, pair.mean_logprob), expected[0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_guard_rejected_is_kept_where_it_has_room_and_makes_no_dead_letter() {
+    // The answer stands twice in the record, and the proposal would be the third of its size.
+    let large = format!("doubted {}", "x".repeat(2_000));
+    let log = log_of(&["doubted", &large, "long", "so"]);
+    let settings = Settings {
+        max_output_bytes: 6_000,
+        ..Settings::default()
+    };
+    deliver_all(&log, Scripted::default(), settings).await;
+    let found = corrections(&log);
+    let because = aligner::reason::because("low_confidence");
+    for (correction, proposal) in found.iter().zip([Some("proposed"), None]) {
+        assert_eq!(correction.disposition, Disposition::Bypassed);
+        assert_eq!(correction.reason.as_deref(), Some("low_confidence"));
+        assert_eq!(correction.message.as_deref(), because);
+        assert_eq!(correction.correction, correction.answer);
+        assert_eq!(correction.proposal.as_deref(), proposal);
+    }
+    assert_eq!(found[2].reason.as_deref(), Some("length_limit"));
+    assert_eq!(found[3].disposition, Disposition::Corrected);
+    assert!(found[2..].iter().all(|c| c.proposal.is_none()));
+    assert_eq!(of_kind(&log, OutputKind::DeadLetter).len(), 0);
+    assert_eq!(of_kind(&log, OutputKind::Pair).len(), 1, "of the last one");
 }
 
 #[tokio::test(start_paused = true)]

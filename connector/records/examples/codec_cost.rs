@@ -75,6 +75,7 @@ fn main() {
         queue_ms: 3,
         inference_ms: 12,
         corrected_at: 1_766_000_069_001,
+        proposal: None,
     };
     let pair = PreferencePair {
         correction_id: correction.correction_id.clone(),

@@ -24,7 +24,7 @@ pub struct Correction {
     pub disposition: Disposition,
     /// A stable snake_case word that explains the disposition.
     pub reason: Option<String>,
-    /// One sentence about a dead-lettered event that a person can act on; never its text.
+    /// One sentence about a bypassed or dead-lettered event that a person can act on; never its text.
     pub message: Option<String>,
     /// Share of words and of white space between them that answer and correction have in common, 0
     /// to 1; 1 where nothing was changed. Long texts may be compared without the order of their
@@ -77,4 +77,7 @@ pub struct Correction {
     pub inference_ms: i64,
     /// When the correction was made, epoch milliseconds.
     pub corrected_at: i64,
+    /// What the Aligner wrote and its profile's guard did not let through; null where the guard had
+    /// nothing to reject, and where the record would be too large with it.
+    pub proposal: Option<String>,
 }

@@ -23,7 +23,7 @@ use apache_avro::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-const CURRENT: &str = "v1";
+const CURRENT: &str = "v2";
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas/golden")
@@ -84,6 +84,7 @@ fn correction() -> Correction {
         queue_ms: 4,
         inference_ms: 230,
         corrected_at: 1_766_000_069_001,
+        proposal: None,
     }
 }
 

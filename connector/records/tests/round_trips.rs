@@ -81,7 +81,7 @@ prop_compose! {
 prop_compose! {
     fn correction()(
         texts in [text(), text(), text(), text(), text()],
-        maybes in [maybe(), maybe(), maybe(), maybe(), maybe(), maybe(), maybe(), maybe(), maybe()],
+        maybes in [maybe(), maybe(), maybe(), maybe(), maybe(), maybe(), maybe(), maybe(), maybe(), maybe()],
         disposition in prop::sample::select(Disposition::ALL.to_vec()),
         ints in any::<[i32; 3]>(),
         longs in any::<[i64; 3]>(),
@@ -95,7 +95,7 @@ prop_compose! {
     ) -> Correction {
         let [correction_id, event_id, aligner_name, aligner_revision, template_hash] = texts;
         let [question, answer, correction, reason, message, upstream_model, conversation_id,
-            user_id, metadata_json] = maybes;
+            user_id, metadata_json, proposal] = maybes;
         let [max_new_tokens, prompt_tokens, correction_tokens] = ints;
         let [queue_ms, inference_ms, corrected_at] = longs;
         let [unchanged_logprob, mean_logprob] = logprobs;
@@ -105,7 +105,7 @@ prop_compose! {
             metadata_json, created_at,
             aligner_name, aligner_revision, template_hash, max_new_tokens, temperature, top_p, seed,
             source_topic, source_partition, source_offset, prompt_tokens, correction_tokens,
-            queue_ms, inference_ms, corrected_at,
+            queue_ms, inference_ms, corrected_at, proposal,
         }
     }
 }

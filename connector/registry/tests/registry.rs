@@ -9,7 +9,7 @@ use std::{
 };
 
 use aligner_records::{
-    AnswerEvent, Correction, DecodeError, Disposition, FieldMap, Record, avro, framing, reason,
+    AnswerEvent, Correction, DecodeError, FieldMap, Record, avro, framing, reason,
 };
 use aligner_registry::{
     AnswerDecoder, DecodeFailure, Password, Registry, RegistryError, RegistrySettings,
@@ -564,7 +564,8 @@ async fn output_schemas_are_registered_under_their_topics_and_frame_the_outputs(
             .contains("PreferencePair")
     );
 
-    let correction = correction();
+    let golden = include_bytes!("../../../schemas/golden/v1/correction.json");
+    let correction: Correction = aligner_records::json::decode(golden).expect("a correction");
     let value = encoder.correction(&correction);
     let (id, datum) = framing::split(&value).expect("framed");
     assert_eq!(id, 11);
@@ -761,40 +762,4 @@ async fn the_memory_of_schemas_is_bounded() {
         Err(DecodeFailure::SchemaNeeded(1))
     );
     assert_eq!(decoder.decode(&framed(3, &datum)), Ok(event()));
-}
-
-fn correction() -> Correction {
-    Correction {
-        correction_id: "id".into(),
-        event_id: "e".into(),
-        question: Some("Q".into()),
-        answer: Some("A".into()),
-        correction: Some("B".into()),
-        disposition: Disposition::Corrected,
-        reason: None,
-        message: None,
-        similarity: Some(0.5),
-        unchanged_logprob: Some(-9.5),
-        mean_logprob: None,
-        upstream_model: None,
-        conversation_id: None,
-        user_id: None,
-        metadata_json: None,
-        created_at: None,
-        aligner_name: "n".into(),
-        aligner_revision: "r".into(),
-        template_hash: "t".into(),
-        max_new_tokens: 1,
-        temperature: 0.0,
-        top_p: None,
-        seed: None,
-        source_topic: None,
-        source_partition: None,
-        source_offset: None,
-        prompt_tokens: 1,
-        correction_tokens: 1,
-        queue_ms: 0,
-        inference_ms: 0,
-        corrected_at: 0,
-    }
 }

@@ -126,13 +126,10 @@ fn outcome(text: &str, confidence: Option<Confidence>, asked: Asked<'_>) -> Outc
     {
         return Outcome::Unchanged;
     }
-    match asked
-        .guard
-        .accept(asked.question, asked.answer, text, confidence)
-    {
-        Ok(()) => Outcome::Rewritten(text.to_owned()),
-        Err(reason) => Outcome::Bypassed(reason),
-    }
+    let Asked {
+        question, answer, ..
+    } = asked;
+    asked.guard.outcome(question, answer, text, confidence)
 }
 
 #[cfg(test)]
@@ -260,7 +257,11 @@ mod tests {
         assert_eq!(guarded("A, q", Value::Null), kept);
         assert_eq!(guarded("A, q", logprobs(&[-0.5, -1.0])), kept);
         assert_eq!(guarded("A, q", logprobs(&[])), kept);
-        let unsure = Outcome::Bypassed(reason::LOW_CONFIDENCE);
+        let rejected = |reason, proposal: &str| Outcome::Rejected {
+            reason,
+            proposal: proposal.to_owned(),
+        };
+        let unsure = rejected(reason::LOW_CONFIDENCE, "A, q");
         assert_eq!(guarded("A, q", logprobs(&[-0.5, -2.0])), unsure);
         assert_eq!(
             guarded("A, q", logprobs(&[0.0, 0.0, 0.0, 0.0, -3.5])),
@@ -268,7 +269,7 @@ mod tests {
         );
         assert_eq!(
             guarded("Words from nowhere", Value::Null),
-            Outcome::Bypassed(reason::INCONSISTENT_COPY)
+            rejected(reason::INCONSISTENT_COPY, "Words from nowhere")
         );
     }
 

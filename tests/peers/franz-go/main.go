@@ -61,6 +61,7 @@ type correction struct {
 	QueueMs          int64    `json:"queue_ms"`
 	InferenceMs      int64    `json:"inference_ms"`
 	CorrectedAt      int64    `json:"corrected_at"`
+	Proposal         *string  `json:"proposal"`
 }
 
 type pair struct {

@@ -87,6 +87,7 @@ struct Correction<'a> {
     queue_ms: i64,
     inference_ms: i64,
     corrected_at: i64,
+    proposal: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -248,6 +249,7 @@ fn handle(
         queue_ms: 0,
         inference_ms: 0,
         corrected_at,
+        proposal: None,
     };
     let pair = Pair {
         correction_id: &id,

@@ -246,6 +246,7 @@ fn dead_letter(
         queue_ms: 0,
         inference_ms: 0,
         corrected_at: crate::commands::now_ms(),
+        proposal: None,
     }
 }
 

@@ -40,7 +40,7 @@ public final class StreamsPeer {
       String aligner_revision, String template_hash, int max_new_tokens,
       double temperature, Double top_p, Long seed, String source_topic, int source_partition,
       long source_offset, int prompt_tokens, int correction_tokens, long queue_ms,
-      long inference_ms, long corrected_at) {}
+      long inference_ms, long corrected_at, String proposal) {}
 
   record Pair(
       String correction_id, String event_id, String prompt, String chosen, String rejected,
@@ -75,7 +75,7 @@ public final class StreamsPeer {
             null, similarity, null, null, event.upstream_model(), event.conversation_id(),
             event.user_id(), event.metadata_json(), event.created_at(), "marker-all", REVISION,
             NO_TEMPLATE, 1024, 0.0, null, null, from.topic(), from.partition(),
-            from.offset(), 0, 0, 0, 0, now));
+            from.offset(), 0, 0, 0, 0, now, null));
         byte[] pair = pairs.writeValueAsBytes(new Pair(
             id, event.event_id(), event.question(), corrected, event.answer(), similarity,
             null, null, event.upstream_model(), "marker-all", REVISION, NO_TEMPLATE, from.topic(),
