@@ -6,7 +6,7 @@ use aligner_tests::command::call;
 fn help_and_version_go_to_stdout_and_exit_with_0() {
     let help = call(&["--help"]).expect_code(0);
     for command in [
-        "demo", "run", "correct", "validate", "bench", "train", "eval",
+        "demo", "run", "correct", "show", "validate", "bench", "train", "eval",
     ] {
         assert!(
             help.stdout.contains(command),
@@ -46,6 +46,7 @@ fn wrong_usage_goes_to_stderr_and_exits_with_2() {
             "a",
         ],
         &["correct", "--dtype", "f7", "-q", "q", "-a", "a"],
+        &["show", "--only", "odd"],
         &["run", "--config"],
         &["demo", "--events", "many"],
         &["train", "--data", "d", "--output", "o", "--steps", "0"],

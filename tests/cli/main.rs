@@ -15,4 +15,5 @@ mod first_steps;
 mod general;
 mod interrupted;
 mod retrain;
+mod show;
 mod train;

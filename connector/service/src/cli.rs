@@ -2,7 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use aligner_records::Disposition;
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 
 /// Corrects logged LLM answers: Kafka in, corrections and preference pairs out, exactly once.
 #[derive(Debug, Parser)]
@@ -22,6 +26,8 @@ pub enum Command {
     Run(Run),
     /// Corrects answers from the command line, a file, or stdin.
     Correct(Correct),
+    /// Shows corrections that were written before to people: what was changed, and why the rest was not.
+    Show(Show),
     /// Checks a configuration without opening a connection; every problem at once.
     Validate(Run),
     /// Measures how fast an Aligner is on this machine.
@@ -129,6 +135,26 @@ pub enum OutputFormat {
     Json,
     /// What a person looks for: word diffs and reasons.
     Text,
+}
+
+/// `show`.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// Corrections as JSON Lines, at most 64 MiB each: what `correct --output` writes, what
+    /// kafka-console-consumer.sh prints of topics.corrections, or rows of a warehouse that have its
+    /// fields as columns. - is stdin, and so is none. Corrections in Avro are not read.
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Only corrections of which this became, as corrected,bypassed; with `unchanged` among them, the
+    /// texts of unchanged answers are shown, too.
+    #[arg(
+        long,
+        value_name = "DISPOSITION",
+        value_delimiter = ',',
+        value_parser = PossibleValuesParser::new(Disposition::ALL.map(Disposition::as_str))
+            .try_map(Disposition::try_from)
+    )]
+    pub only: Vec<Disposition>,
 }
 
 /// `bench`.

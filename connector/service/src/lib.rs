@@ -39,6 +39,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => commands::demo::run(&args),
         Command::Run(args) => commands::run::run(&args),
         Command::Correct(args) => commands::correct::run(&args, &matches),
+        Command::Show(args) => commands::show::run(&args),
         Command::Validate(args) => commands::validate::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Train(args) => commands::train::run(&args),

@@ -1,11 +1,16 @@
 //! One command per file, and what they share.
 
+mod beginning;
 pub mod bench;
 pub mod correct;
 pub mod demo;
 pub mod eval;
 mod files;
+mod line;
+mod outlet;
 pub mod run;
+pub mod show;
+mod shown;
 pub mod train;
 pub mod validate;
 

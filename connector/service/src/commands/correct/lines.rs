@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, BufRead, Read},
+    io,
     sync::{Arc, LazyLock, OnceLock},
     time::Duration,
 };
@@ -18,10 +18,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::Input;
+use crate::commands::line::{Input, read_line};
 
-/// Longest line that is corrected; longer ones are dead letters.
-pub const MAX_LINE_BYTES: usize = 64 << 20;
 /// Why a longer one is none. Nothing tells how long it was, since the rest of it was skipped.
 pub const TOO_LONG: &str =
     "the line is longer than 64 MiB, the most that correct takes: log shorter answers";
@@ -189,18 +187,6 @@ fn read(
     }
 }
 
-/// The next line with its end. Of one that is too long so much is kept as tells that it is, since
-/// a file without line breaks may be larger than the memory.
-fn read_line(input: &mut Input) -> io::Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
-    let limit = MAX_LINE_BYTES as u64 + 1;
-    let read = input.by_ref().take(limit).read_until(b'\n', &mut line)?;
-    if line.len() > MAX_LINE_BYTES && line.last() != Some(&b'\n') {
-        input.skip_until(b'\n')?;
-    }
-    Ok((read > 0).then_some(line))
-}
-
 impl Source for LineSource {
     async fn next(&mut self) -> Option<Result<SourceEvent, SourceError>> {
         if let Some(partition) = self.assigned.take() {
@@ -262,7 +248,7 @@ impl Decoder for LineDecoder {
 #[cfg(test)]
 mod tests {
     use std::{
-        io::{BufReader, Cursor},
+        io::{BufReader, Cursor, Read},
         sync::atomic::{AtomicUsize, Ordering},
     };
 
@@ -302,18 +288,6 @@ mod tests {
                 .expect("it failed");
             assert!(error.to_string().contains(&format!("line {}", lines + 1)));
         }
-    }
-
-    #[test]
-    fn a_line_without_end_is_cut_and_the_next_one_is_whole() {
-        let endless = io::repeat(b'x').take(3 * MAX_LINE_BYTES as u64);
-        let text = endless.chain(Cursor::new("\nnext\n"));
-        let mut input: Input = Box::new(BufReader::new(text));
-        let line = read_line(&mut input).expect("readable").expect("a line");
-        assert_eq!(line.len(), MAX_LINE_BYTES + 1);
-        let line = read_line(&mut input).expect("readable");
-        assert_eq!(line.as_deref(), Some(&b"next\n"[..]));
-        assert_eq!(read_line(&mut input).expect("readable"), None);
     }
 
     /// Lines without end, each as long as the buffer that is to be filled.

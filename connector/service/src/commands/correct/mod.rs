@@ -3,7 +3,6 @@
 
 mod input;
 mod lines;
-mod outlet;
 mod raw;
 mod settings;
 mod writer;
@@ -11,7 +10,7 @@ mod writer;
 use std::{
     cmp::Reverse,
     fs::File,
-    io::{self, BufRead, BufWriter, IsTerminal, Write},
+    io::{self, BufWriter, IsTerminal, Write},
     iter,
     path::Path,
     process::ExitCode,
@@ -25,12 +24,12 @@ use anyhow::{Context, anyhow, bail};
 use clap::ArgMatches;
 use indicatif::ProgressBar;
 
-use self::outlet::{Outlet, Unwritten};
 use crate::{
     cli::{self, OutputFormat},
     commands::{
         self, Unread, Usage,
         files::{self, Named},
+        outlet::{Outlet, Unwritten},
     },
     config::{self, Settings},
     diff::Paint,
@@ -239,8 +238,6 @@ fn lacks_fields(summary: &Summary) -> bool {
     outcomes().all(|outcome| outcome.disposition == Disposition::DeadLettered)
         && lacking > summary.received / 2
 }
-
-type Input = Box<dyn BufRead + Send>;
 
 /// How the lines are laid out, where not in our own way. A pair from the command line is no line of
 /// a log.

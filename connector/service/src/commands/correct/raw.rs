@@ -11,9 +11,10 @@ use aligner_records::surrogates;
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    input::BYTE_ORDER_MARK,
-    lines::{self, LineSource, MAX_LINE_BYTES, TOO_LONG},
+use super::lines::{self, LineSource, TOO_LONG};
+use crate::commands::{
+    beginning::BYTE_ORDER_MARK,
+    line::MAX_LINE_BYTES,
     outlet::{Outlet, Unwritten},
 };
 

@@ -7,9 +7,9 @@
 use aligner_pipeline::Settings as Limits;
 use clap::{ArgMatches, parser::ValueSource};
 
-use super::lines::MAX_LINE_BYTES;
 use crate::{
-    cli, commands,
+    cli,
+    commands::{self, line::MAX_LINE_BYTES},
     config::{self, Layers, Problems, Settings},
 };
 

@@ -14,14 +14,16 @@ use aligner_records::{
 use bytes::Bytes;
 use indicatif::ProgressBar;
 
-use super::{
-    lines::{self, MAX_LINE_BYTES, TOO_LONG},
-    outlet::{Outlet, Unwritten},
-};
+use super::lines::{self, TOO_LONG};
 use crate::{
     cli::OutputFormat,
-    commands,
-    diff::{self, Paint},
+    commands::{
+        self,
+        line::MAX_LINE_BYTES,
+        outlet::{Outlet, Unwritten},
+        shown::{Look, Shown},
+    },
+    diff::Paint,
 };
 
 /// Writes corrections that came from no topic.
@@ -96,7 +98,7 @@ pub struct LineSink {
     output: Outlet,
     pairs: Option<Outlet>,
     format: OutputFormat,
-    paint: Paint,
+    look: Look,
     identity: Identity,
     fields: Option<FieldMap>,
     progress: ProgressBar,
@@ -121,7 +123,7 @@ impl LineSink {
             output,
             pairs,
             format,
-            paint,
+            look: Look::of_results(paint),
             identity,
             fields,
             progress,
@@ -152,9 +154,9 @@ impl LineSink {
         match self.format {
             OutputFormat::Json => self.output.line(&correction)?,
             OutputFormat::Text => {
-                let correction: Correction =
-                    json::decode(&correction).expect("what this process encoded is a correction");
-                self.output.line(text(&correction, self.paint).as_bytes())?;
+                let shown =
+                    Shown::read(&correction).expect("what this process encoded is a correction");
+                self.output.line(shown.text(self.look).as_bytes())?;
             }
         }
         self.ending.lines += 1;
@@ -245,7 +247,7 @@ fn dead_letter(
         correction_tokens: 0,
         queue_ms: 0,
         inference_ms: 0,
-        corrected_at: crate::commands::now_ms(),
+        corrected_at: commands::now_ms(),
         proposal: None,
     }
 }
@@ -259,36 +261,4 @@ fn message(outbound: &Outbound) -> Option<&str> {
         return Some(TOO_LONG);
     }
     outbound.header(MESSAGE_HEADER)
-}
-
-/// A correction for people who look for what was changed; JSON has all of it.
-fn text(correction: &Correction, paint: Paint) -> String {
-    let answer = correction.answer.as_deref().unwrap_or_default();
-    let reason = correction.reason.as_deref();
-    let reason = reason.map(|reason| format!(" ({reason})"));
-    let head = format!(
-        "{} {}{}",
-        correction.disposition.as_str(),
-        diff::harmless(&correction.event_id).replace('\n', " "),
-        reason.unwrap_or_default()
-    );
-    let question = correction.question.as_deref();
-    let question = question.map(commands::question_line);
-    let (because, body) = match correction.disposition {
-        // Among texts without changes nobody would find those that have some.
-        Disposition::Unchanged => return head,
-        Disposition::Corrected => {
-            let corrected = correction.correction.as_deref().unwrap_or_default();
-            (None, diff::words(answer, corrected, paint))
-        }
-        Disposition::Bypassed => (correction.message.clone(), diff::harmless(answer)),
-        Disposition::DeadLettered => (None, correction.message.clone().unwrap_or_default()),
-    };
-    let mut text = head;
-    for part in [because, question, Some(body)].into_iter().flatten() {
-        text.push_str("\n  ");
-        text.push_str(&part.replace('\n', "\n  "));
-    }
-    text.push('\n');
-    text
 }

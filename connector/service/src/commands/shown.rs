@@ -1,0 +1,300 @@
+//! A correction for people who look for what was changed; JSON has all of it.
+//!
+//! Nothing but what is shown is read, by its name, so that a row of a warehouse does as well as a record:
+//! columns that it has besides, or that say the time in another way, are passed over. The texts are other
+//! people's: nothing in them drives a terminal, and no error repeats any.
+
+use aligner::reason::because;
+use aligner_records::Disposition;
+use serde_json::{Map, Value};
+
+use crate::{
+    commands,
+    diff::{self, Paint},
+};
+
+/// How corrections are shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    paint: Paint,
+    /// Whose answer it was, and how near the Aligner was to leaving it alone.
+    tells_origin: bool,
+    /// Whether answers that were left alone are shown, and not only named.
+    shows_unchanged: bool,
+}
+
+impl Look {
+    /// As results that come one after the other, to somebody who knows what went in. Among texts without
+    /// changes nobody would find those that have some.
+    pub fn of_results(paint: Paint) -> Self {
+        Self {
+            paint,
+            tells_origin: false,
+            shows_unchanged: false,
+        }
+    }
+
+    /// As records of a log, with the texts of answers that were left alone if somebody asks for those.
+    pub fn of_records(paint: Paint, shows_unchanged: bool) -> Self {
+        Self {
+            paint,
+            tells_origin: true,
+            shows_unchanged,
+        }
+    }
+}
+
+/// What is shown of a correction.
+#[derive(Debug)]
+pub struct Shown {
+    /// What became of the answer.
+    pub disposition: Disposition,
+    event_id: String,
+    reason: Option<String>,
+    message: Option<String>,
+    question: Option<String>,
+    answer: Option<String>,
+    correction: Option<String>,
+    proposal: Option<String>,
+    upstream_model: Option<String>,
+    unchanged_logprob: Option<f64>,
+}
+
+impl Shown {
+    /// Reads a correction that is JSON.
+    ///
+    /// # Errors
+    /// What it is instead, or which field is not as it should be.
+    pub fn read(line: &[u8]) -> Result<Self, String> {
+        let line = line
+            .strip_prefix(commands::beginning::BYTE_ORDER_MARK)
+            .unwrap_or(line);
+        if line.starts_with(&[0]) {
+            // The first byte of the registry's wire format.
+            return Err("this looks like Avro: only JSON is shown".to_owned());
+        }
+        let mut record = match serde_json::from_slice(line) {
+            Ok(Value::Object(record)) => record,
+            Ok(Value::Null) => return Err("a tombstone, which holds no correction".to_owned()),
+            Ok(_) => return Err("no JSON object, so no correction".to_owned()),
+            // At its end there is nothing that could be wrong.
+            Err(error) if error.is_eof() => return Err("this JSON is cut off".to_owned()),
+            Err(error) => return Err(format!("no JSON from column {} on", error.column())),
+        };
+        let disposition = text(&mut record, "disposition")?.ok_or_else(|| {
+            let pair = record.contains_key("chosen") && record.contains_key("rejected");
+            if pair {
+                "a preference pair, no correction: those are in topics.corrections".to_owned()
+            } else {
+                "no correction: it has no \"disposition\"".to_owned()
+            }
+        })?;
+        let mut field = |name| text(&mut record, name);
+        Ok(Self {
+            disposition: Disposition::try_from(disposition).map_err(|error| error.to_string())?,
+            event_id: field("event_id")?
+                .ok_or_else(|| "no correction: it has no \"event_id\"".to_owned())?,
+            reason: field("reason")?,
+            message: field("message")?,
+            question: field("question")?,
+            answer: field("answer")?,
+            correction: field("correction")?,
+            proposal: field("proposal")?,
+            upstream_model: field("upstream_model")?,
+            unchanged_logprob: number(&record, "unchanged_logprob")?,
+        })
+    }
+
+    /// What a person sees of it; without the end of its last line.
+    pub fn text(&self, look: Look) -> String {
+        let mut text = self.head(look);
+        if self.disposition == Disposition::Unchanged && !look.shows_unchanged {
+            return text;
+        }
+        let question = self.question.as_deref().map(commands::question_line);
+        for part in [self.because(), question, self.body(look.paint)] {
+            let Some(part) = part else { continue };
+            text.push_str("\n  ");
+            text.push_str(&part.replace('\n', "\n  "));
+        }
+        text.push('\n');
+        text
+    }
+
+    fn head(&self, look: Look) -> String {
+        let mut head = format!("{} {}", self.disposition.as_str(), word(&self.event_id));
+        if let Some(reason) = &self.reason {
+            head.push_str(&format!(" ({})", word(reason)));
+        }
+        if look.tells_origin {
+            if let Some(model) = &self.upstream_model {
+                head.push_str(&format!(" model={}", word(model)));
+            }
+            if let Some(logprob) = self.unchanged_logprob {
+                head.push_str(&format!(" unchanged_logprob={logprob:.2}"));
+            }
+        }
+        head
+    }
+
+    /// Why it was bypassed; records of earlier versions have the word alone.
+    fn because(&self) -> Option<String> {
+        if self.disposition != Disposition::Bypassed {
+            return None;
+        }
+        let told = || self.reason.as_deref().and_then(because);
+        self.message.as_deref().or_else(told).map(diff::harmless)
+    }
+
+    fn body(&self, paint: Paint) -> Option<String> {
+        let answer = self.answer.as_deref().unwrap_or_default();
+        match (self.disposition, &self.proposal) {
+            (Disposition::Corrected, _) => {
+                let corrected = self.correction.as_deref().unwrap_or_default();
+                Some(diff::words(answer, corrected, paint))
+            }
+            (Disposition::Bypassed, Some(proposal)) => Some(format!(
+                "not delivered: {}",
+                diff::words(answer, proposal, paint)
+            )),
+            (Disposition::Bypassed | Disposition::Unchanged, _) => Some(diff::harmless(answer)),
+            (Disposition::DeadLettered, _) => self.message.as_deref().map(diff::harmless),
+        }
+    }
+}
+
+/// A short text on the line of others.
+fn word(text: &str) -> String {
+    diff::harmless(text).replace('\n', " ")
+}
+
+/// A text that may be null, or not there at all.
+fn text(record: &mut Map<String, Value>, name: &str) -> Result<Option<String>, String> {
+    match record.remove(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(format!("no correction: its \"{name}\" is no text")),
+    }
+}
+
+fn number(record: &Map<String, Value>, name: &str) -> Result<Option<f64>, String> {
+    match record.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match value.as_f64() {
+            Some(number) => Ok(Some(number)),
+            None => Err(format!("no correction: its \"{name}\" is no number")),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn shown(record: &Value, look: Look) -> String {
+        let shown = Shown::read(record.to_string().as_bytes()).expect("a correction");
+        shown.text(look)
+    }
+
+    #[test]
+    fn records_are_shown_with_their_origin_and_results_without() {
+        let record = json!({
+            "event_id": "e1", "disposition": "corrected", "question": "why?", "answer": "so",
+            "correction": "thus", "upstream_model": "big-7b", "unchanged_logprob": -9.5,
+        });
+        assert_eq!(
+            shown(&record, Look::of_records(Paint::Plain, false)),
+            "corrected e1 model=big-7b unchanged_logprob=-9.50\n  Q: why?\n  [-so-]{+thus+}\n"
+        );
+        assert_eq!(
+            shown(&record, Look::of_results(Paint::Plain)),
+            "corrected e1\n  Q: why?\n  [-so-]{+thus+}\n"
+        );
+    }
+
+    #[test]
+    fn what_the_guard_rejected_is_marked_as_not_delivered() {
+        let mut record = json!({
+            "event_id": "e1", "disposition": "bypassed", "reason": "low_confidence",
+            "answer": "so it is", "correction": "so it is", "proposal": "thus it is",
+        });
+        let sentence = because("low_confidence").expect("it has one");
+        let look = Look::of_results(Paint::Plain);
+        assert_eq!(
+            shown(&record, look),
+            format!(
+                "bypassed e1 (low_confidence)\n  {sentence}\n  not delivered: [-so-]{{+thus+}} it is\n"
+            )
+        );
+        record["proposal"] = Value::Null;
+        record["message"] = "because".into();
+        assert_eq!(
+            shown(&record, look),
+            "bypassed e1 (low_confidence)\n  because\n  so it is\n"
+        );
+    }
+
+    #[test]
+    fn an_unchanged_answer_is_a_name_unless_somebody_asks_for_such() {
+        let record = json!({"event_id": "e1", "disposition": "unchanged", "answer": "so"});
+        for (look, expected) in [
+            (Look::of_records(Paint::Plain, false), "unchanged e1"),
+            (Look::of_records(Paint::Plain, true), "unchanged e1\n  so\n"),
+        ] {
+            assert_eq!(shown(&record, look), expected);
+        }
+    }
+
+    #[test]
+    fn no_field_drives_the_terminal_or_breaks_the_first_line() {
+        let evil = "a\n\u{1b}[2J";
+        let record = json!({
+            "event_id": evil, "disposition": "bypassed", "reason": evil, "message": evil,
+            "question": evil, "answer": evil, "proposal": evil, "upstream_model": evil,
+        });
+        let text = shown(&record, Look::of_records(Paint::Plain, true));
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+        let first = text.lines().next();
+        let expected = "bypassed a \u{fffd}[2J (a \u{fffd}[2J) model=a \u{fffd}[2J";
+        assert_eq!(first, Some(expected));
+    }
+
+    #[test]
+    fn what_is_no_correction_is_told_by_its_cause_and_never_repeated() {
+        for (line, cause) in [
+            ("canary", "no JSON from column 1 on"),
+            ("{\"event_id\": \"canary", "cut off"),
+            ("[\"canary\"]", "no JSON object"),
+            ("\"canary\"", "no JSON object"),
+            ("null", "a tombstone"),
+            ("\0\0\0\0\u{7}canary", "looks like Avro"),
+            ("{\"answer\": \"canary\"}", "it has no \"disposition\""),
+            (
+                "{\"chosen\": \"canary\", \"rejected\": \"so\"}",
+                "a preference pair",
+            ),
+            (
+                "{\"disposition\": \"canary\", \"event_id\": \"e\"}",
+                "a disposition is corrected, unchanged, bypassed or dead_lettered",
+            ),
+            (
+                "{\"disposition\": \"corrected\", \"answer\": \"canary\"}",
+                "it has no \"event_id\"",
+            ),
+            (
+                "{\"disposition\": \"corrected\", \"event_id\": \"e\", \"answer\": [\"canary\"]}",
+                "its \"answer\" is no text",
+            ),
+            (
+                "{\"disposition\": \"corrected\", \"event_id\": \"e\", \"unchanged_logprob\": \"canary\"}",
+                "its \"unchanged_logprob\" is no number",
+            ),
+        ] {
+            let told = Shown::read(line.as_bytes()).expect_err("no correction");
+            assert!(told.contains(cause), "{line:?}: {told}");
+            assert!(!told.contains("canary"), "{told}");
+        }
+    }
+}
