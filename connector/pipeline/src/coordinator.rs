@@ -222,6 +222,7 @@ impl Coordinator {
                 }
                 Some(Decoded::Invalid {
                     received,
+                    whose,
                     reason,
                     message,
                 }) => {
@@ -231,7 +232,7 @@ impl Coordinator {
                         message,
                     };
                     let Received { ticket, record, at } = *received;
-                    let finished = self.encoding.undecoded(record, at, cause);
+                    let finished = self.encoding.undecoded(record, at, whose, cause);
                     self.finish(ticket, finished);
                 }
             }

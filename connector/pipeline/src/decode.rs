@@ -41,6 +41,11 @@ pub trait Decoder: Send + Sync + 'static {
     /// If there is none, or if the decoder is not ready for it.
     fn decode(&self, record: &SourceRecord) -> Result<AnswerEvent, Undecoded>;
 
+    /// What can be read of a record that has no event, so that its dead letter tells whose it is.
+    fn remains(&self, _: &SourceRecord) -> AnswerEvent {
+        AnswerEvent::default()
+    }
+
     /// Fetches what `record` needs, after [`Undecoded::NotReady`]. Once it succeeds, decoding the
     /// record decides. If what it needs does not exist, that is a success, too: decoding then says
     /// that the record is invalid.
@@ -70,6 +75,11 @@ impl Decoder for JsonDecoder {
             Some(fields) => json::decode_mapped(value, fields),
         };
         Ok(event?)
+    }
+
+    fn remains(&self, record: &SourceRecord) -> AnswerEvent {
+        let value = record.value.as_deref().unwrap_or_default();
+        json::remains(value, self.fields.as_ref())
     }
 
     fn make_ready<'a>(&'a self, _: &'a SourceRecord) -> BoxFuture<'a, Result<(), String>> {

@@ -2,10 +2,8 @@
 //!
 //! Every record ends here, as exactly one of: a correction, a correction with its preference pair
 //! (if and only if the answer was changed, in more than white space at its ends), or a dead letter.
-//! A dead letter is the record as it came, with the cause in its headers. Outputs that no log would
-//! take are not tried: the record becomes a dead letter instead, and if even that is too large, its
-//! value stays out, then its headers, and at last its key; headers say how large they were. No record
-//! can block its partition.
+//! Outputs that no log would take are not tried: the record becomes a dead letter instead, see
+//! [`crate::letters`].
 
 use std::{fmt, sync::Arc};
 
@@ -13,8 +11,8 @@ use aligner::{
     AlignRequest, Alignment, Identity, Outcome, Usage, guard::Confidence, reason::because,
 };
 use aligner_records::{
-    AnswerEvent, Correction, DeadLetter, Disposition, PreferencePair, SourcePosition, Stage,
-    correction_id, json,
+    AnswerEvent, Correction, Disposition, PreferencePair, SourcePosition, Stage, correction_id,
+    json,
 };
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -22,9 +20,9 @@ use tokio::time::Instant;
 use crate::{
     similarity::similarity,
     sink::{Outbound, OutputKind},
-    source::{Header, SourceRecord},
+    source::SourceRecord,
     trace::Trace,
-    work::{Finished, Kept, Outputs, Work, position},
+    work::{Finished, Outputs, Whose, Work, position},
 };
 
 /// Stable words for dead letters that this crate decides on; those of decoding are in
@@ -45,17 +43,6 @@ pub(crate) mod dead_letter_reason {
     /// The output log refused an output.
     pub const OUTPUT_REFUSED: &str = "output_refused";
 }
-
-/// The header of a dead letter whose value was too large to be written: its size in bytes.
-pub const VALUE_OMITTED_HEADER: &str = "aligner.value_omitted";
-
-/// The header of a dead letter whose record's own headers were too large to be written: the size of
-/// their keys and values in bytes.
-pub const HEADERS_OMITTED_HEADER: &str = "aligner.headers_omitted";
-
-/// The header of a dead letter whose key was too large to be written: its size in bytes. The key is
-/// then the record's position.
-pub const KEY_OMITTED_HEADER: &str = "aligner.key_omitted";
 
 /// Writes records as bytes. What it needs, such as schema ids, it has before the pipeline starts.
 pub trait Encoder: Send + Sync + 'static {
@@ -163,18 +150,21 @@ impl Encoding {
         if let Some(trace) = &work.trace {
             trace.asked(&self.identity.name, Usage::default());
         }
-        self.dead_letter(work.record, work.trace, cause)
+        let whose = Whose::of(&work);
+        self.dead_letter(work.record, work.trace, whose, cause)
     }
 
-    /// The end of a record, read at `received`, that is too large or no event.
+    /// The end of a record, read at `received`, that is too large or no event, and whose it is as
+    /// far as that can be read.
     pub(crate) fn undecoded(
         &self,
         record: SourceRecord,
         received: Instant,
+        whose: Whose,
         cause: Cause,
     ) -> Finished {
         let trace = Trace::begin(&record, received);
-        self.dead_letter(record, trace, cause)
+        self.dead_letter(record, trace, whose, cause)
     }
 
     fn verdict(&self, work: Work, verdict: Verdict, cost: Cost, now_ms: i64) -> Finished {
@@ -192,6 +182,7 @@ impl Encoding {
                 headers: headers.clone(),
             })
         };
+        let whose = Whose::of(&work);
         let Work {
             record,
             event,
@@ -228,7 +219,7 @@ impl Encoding {
                     self.max_output_bytes
                 ),
             };
-            return self.dead_letter(record, trace, cause);
+            return self.dead_letter(record, trace, whose, cause);
         }
         if let Some(trace) = trace {
             trace.end(disposition, reason);
@@ -238,6 +229,7 @@ impl Encoding {
             outputs,
             disposition,
             reason,
+            whose,
             kept: None,
             refusals: 0,
         }
@@ -303,138 +295,6 @@ impl Encoding {
             corrected_at: now_ms,
             proposal,
         }
-    }
-
-    /// The record as it came, with the cause in its headers.
-    fn dead_letter(
-        &self,
-        record: SourceRecord,
-        trace: Option<Box<Trace>>,
-        cause: Cause,
-    ) -> Finished {
-        if let Some(trace) = trace {
-            trace.end(Disposition::DeadLettered, Some(cause.reason));
-        }
-        let letter = self.letter(&record, &cause);
-        let headers = self.headers(&record.headers, &letter);
-        let output = Outbound {
-            kind: OutputKind::DeadLetter,
-            key: Some(record.key.clone().unwrap_or_else(|| letter.key().into())),
-            value: record.value.clone(),
-            headers,
-        };
-        let (output, kept) = if output.bytes() > self.max_output_bytes {
-            self.bare(&record, &letter, Kept::KeyAndHeaders)
-        } else {
-            (output, Kept::Everything)
-        };
-        Finished {
-            record,
-            outputs: Outputs(Arc::new(output), None),
-            disposition: Disposition::DeadLettered,
-            reason: Some(cause.reason),
-            kept: Some(kept),
-            refusals: 0,
-        }
-    }
-
-    /// The next try after the sink refused an output: a dead letter, then one without the record's
-    /// value, then one without its headers, then one without its key, too.
-    pub(crate) fn refused(&self, finished: Finished, cause: &str) -> Finished {
-        let refusals = finished.refusals + 1;
-        let cause = Cause {
-            stage: Stage::Encode,
-            reason: dead_letter_reason::OUTPUT_REFUSED,
-            message: format!("an output of this record was refused: {cause}"),
-        };
-        let next = if let Some(kept) = finished.kept {
-            let letter = self.letter(&finished.record, &cause);
-            let (bare, kept) = self.bare(&finished.record, &letter, kept.less());
-            Finished {
-                outputs: Outputs(Arc::new(bare), None),
-                reason: Some(cause.reason),
-                kept: Some(kept),
-                ..finished
-            }
-        } else {
-            // The record's own span has ended, and says what became of it before.
-            let trace = Trace::begin(&finished.record, Instant::now());
-            self.dead_letter(finished.record, trace, cause)
-        };
-        Finished { refusals, ..next }
-    }
-
-    fn letter(&self, record: &SourceRecord, cause: &Cause) -> DeadLetter {
-        DeadLetter {
-            source: position(record),
-            logged_at: record.timestamp,
-            stage: cause.stage,
-            reason: cause.reason,
-            message: cause.message.clone(),
-        }
-    }
-
-    /// A record's own headers, and those that name the cause.
-    fn headers(&self, own: &[Header], letter: &DeadLetter) -> Vec<Header> {
-        let added = letter.headers(&self.connector, self.task);
-        let mut headers = Vec::with_capacity(own.len() + added.len() + 1);
-        headers.extend_from_slice(own);
-        headers.extend(added.into_iter().map(|(key, value)| Header {
-            key,
-            value: Some(value.into()),
-        }));
-        headers
-    }
-
-    /// A dead letter without its record's value: position, cause, how large the value was, and what
-    /// of the rest shall be kept and has room. Returns what was kept, too: less where headers have
-    /// no room, or where there are none to leave out.
-    fn bare(&self, record: &SourceRecord, letter: &DeadLetter, kept: Kept) -> (Outbound, Kept) {
-        let max_key_bytes = if kept == Kept::Nothing {
-            0
-        } else {
-            // So that headers have room.
-            self.max_output_bytes / 4
-        };
-        let (key, key_omitted) = match &record.key {
-            Some(key) if key.len() <= max_key_bytes => (key.clone(), None),
-            key => (letter.key().into(), key.as_ref()),
-        };
-        let output = |own: &[Header], headers_omitted: Option<usize>| {
-            let value_bytes = record.value.as_ref().map_or(0, |value| value.len());
-            let mut headers = self.headers(own, letter);
-            for (name, bytes) in [
-                (KEY_OMITTED_HEADER, key_omitted.map(|key| key.len())),
-                (HEADERS_OMITTED_HEADER, headers_omitted),
-                (VALUE_OMITTED_HEADER, Some(value_bytes)),
-            ] {
-                headers.extend(bytes.map(|bytes| Header {
-                    key: name.to_owned(),
-                    value: Some(bytes.to_string().into()),
-                }));
-            }
-            Outbound {
-                kind: OutputKind::DeadLetter,
-                key: Some(key.clone()),
-                value: None,
-                headers,
-            }
-        };
-        let own = &record.headers;
-        let without_headers = if kept == Kept::KeyAndHeaders {
-            Kept::Key
-        } else {
-            kept
-        };
-        if own.is_empty() {
-            return (output(&[], None), without_headers);
-        }
-        let whole = output(own, None);
-        if kept == Kept::KeyAndHeaders && whole.bytes() <= self.max_output_bytes {
-            return (whole, kept);
-        }
-        let own_bytes = whole.bytes() - output(&[], None).bytes();
-        (output(&[], Some(own_bytes)), without_headers)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     offsets::{Offsets, Ticket, Unadmitted},
     settings::{Backoff, Settings},
     source::SourceRecord,
-    work::{footprint, position},
+    work::{Whose, footprint, position},
 };
 
 /// A record that waits to be decoded.
@@ -27,6 +27,7 @@ pub(crate) enum Decoded {
     Event(Box<Received>, AnswerEvent),
     Invalid {
         received: Box<Received>,
+        whose: Whose,
         reason: &'static str,
         message: String,
     },
@@ -115,6 +116,7 @@ impl Intake {
             if bytes > self.max_input_bytes {
                 return Some(Decoded::Invalid {
                     received: Box::new(received),
+                    whose: Whose::default(),
                     reason: dead_letter_reason::TOO_LARGE,
                     message: format!(
                         "the value has {bytes} bytes, more than max_input_bytes {}: raise it, or \
@@ -131,6 +133,7 @@ impl Intake {
             return match decoded {
                 Ok(event) => Some(Decoded::Event(Box::new(received), event)),
                 Err(Undecoded::Invalid { reason, message }) => Some(Decoded::Invalid {
+                    whose: self.decoder.remains(&received.record).into(),
                     received: Box::new(received),
                     reason,
                     message,

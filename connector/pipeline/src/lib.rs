@@ -19,6 +19,7 @@ mod encode;
 mod flow;
 mod gate;
 mod intake;
+mod letters;
 pub mod memory;
 mod metrics;
 mod notices;
@@ -37,10 +38,8 @@ mod turns;
 mod work;
 
 pub use decode::{Decoder, JsonDecoder, Undecoded};
-pub use encode::{
-    Encoder, HEADERS_OMITTED_HEADER, JsonEncoder, KEY_OMITTED_HEADER, VALUE_OMITTED_HEADER,
-    WallClock,
-};
+pub use encode::{Encoder, JsonEncoder, WallClock};
+pub use letters::{HEADERS_OMITTED_HEADER, KEY_OMITTED_HEADER, VALUE_OMITTED_HEADER};
 pub use notices::DEAD_LETTER_TARGET;
 pub use run::{Parts, Pipeline, PipelineError, Summary, system_clock};
 pub use settings::{Problem, Settings};

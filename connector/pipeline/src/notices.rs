@@ -204,6 +204,8 @@ mod tests {
                 offset: 7,
             },
             logged_at: None,
+            event_id: None,
+            upstream_model: None,
             stage: Stage::ValueConverter,
             reason: reason::MISSING_QUESTION,
             message: latest(7).message,

@@ -93,6 +93,31 @@ pub(crate) fn position(record: &SourceRecord) -> SourcePosition {
     }
 }
 
+/// Whose record it is, as far as that could be read: its dead letter says so.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Whose {
+    pub event_id: Option<Arc<str>>,
+    pub upstream_model: Option<Arc<str>>,
+}
+
+impl Whose {
+    pub(crate) fn of(work: &Work) -> Self {
+        Self {
+            event_id: Some(Arc::clone(&work.request.event_id)),
+            upstream_model: work.event.upstream_model.as_deref().map(Arc::from),
+        }
+    }
+}
+
+impl From<AnswerEvent> for Whose {
+    fn from(remains: AnswerEvent) -> Self {
+        Self {
+            event_id: remains.event_id.map(Arc::from),
+            upstream_model: remains.upstream_model.map(Arc::from),
+        }
+    }
+}
+
 /// The end of a record, waiting to be delivered.
 #[derive(Debug)]
 pub(crate) struct Finished {
@@ -101,6 +126,7 @@ pub(crate) struct Finished {
     pub outputs: Outputs,
     pub disposition: Disposition,
     pub reason: Option<&'static str>,
+    pub whose: Whose,
     /// What its dead letter keeps of it; none where it is no dead letter.
     pub kept: Option<Kept>,
     /// How often the sink refused outputs of it.

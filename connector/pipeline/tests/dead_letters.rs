@@ -1,4 +1,5 @@
-//! What a dead letter keeps of its record where not all of it has room, or the log refuses it.
+//! What a dead letter keeps of its record where not all of it has room, or the log refuses it, and whose
+//! it says that it is.
 
 use std::sync::Arc;
 
@@ -38,18 +39,29 @@ impl Sink for Reluctant {
     }
 }
 
-/// Bytes of the value of every record here, which is no event.
+/// Bytes of the value of a record that is no event.
 const VALUE_BYTES: usize = 6_000;
 
-/// The dead letter of a record, after so many refusals.
+/// The dead letter of a record that is no event, after so many refusals.
 async fn letter(
     key: Option<&'static str>,
     headers: Vec<Header>,
     max_output_bytes: usize,
     refusals: u32,
 ) -> Arc<Outbound> {
-    let log = MemoryLog::new("answers", 1);
     let value = Bytes::from("x".repeat(VALUE_BYTES));
+    letter_of(value, key, headers, max_output_bytes, refusals).await
+}
+
+/// The dead letter of a record with this value.
+async fn letter_of(
+    value: Bytes,
+    key: Option<&'static str>,
+    headers: Vec<Header>,
+    max_output_bytes: usize,
+    refusals: u32,
+) -> Arc<Outbound> {
+    let log = MemoryLog::new("answers", 1);
     log.append(0, key.map(Bytes::from), Some(value), headers);
     let pipeline = Pipeline::new(Parts {
         source: log.source(Faults::default()),
@@ -145,4 +157,29 @@ async fn the_key_of_a_dead_letter_is_its_records_even_when_empty_or_else_its_pos
         let letter = letter(key, Vec::new(), max_output_bytes, 0).await;
         assert_eq!(letter.key, Some(expected.into()));
     }
+}
+
+/// Whose the dead letter of a record with this value is, after so many refusals.
+async fn whose(value: &str, refusals: u32) -> [Option<String>; 2] {
+    let letter = letter_of(value.to_owned().into(), None, Vec::new(), 5_000, refusals).await;
+    ["aligner.event_id", "aligner.upstream_model"].map(|name| {
+        let header = letter.headers.iter().find(|header| header.key == name)?;
+        String::from_utf8(header.value.as_deref()?.to_vec()).ok()
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_says_whose_it_is_where_that_could_be_read() {
+    let some = |text: &str| Some(text.to_owned());
+    let sound = r#"{"event_id": "e1", "question": "q", "answer": "a", "upstream_model": "m"}"#;
+    for refusals in [1, 4] {
+        assert_eq!(whose(sound, refusals).await, [some("e1"), some("m")]);
+    }
+    let large = sound.replace("\"a\"", &format!("{:?}", "a".repeat(3_000)));
+    assert_eq!(whose(&large, 0).await, [some("e1"), some("m")], "no room");
+    let nameless = r#"{"question": "q", "answer": "a"}"#;
+    assert_eq!(whose(nameless, 1).await, [some("answers-0-0"), None]);
+    let unanswered = r#"{"event_id": "e1", "question": "q", "upstream_model": 7}"#;
+    assert_eq!(whose(unanswered, 0).await, [some("e1"), None]);
+    assert_eq!(whose("no JSON", 0).await, [None, None]);
 }

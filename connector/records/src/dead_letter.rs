@@ -3,6 +3,8 @@
 //! Headers are Kafka Connect's own, so that its tools understand them
 //! (apache/kafka, `connect/runtime/…/errors/DeadLetterQueueReporter.java`).
 
+use std::sync::Arc;
+
 use crate::SourcePosition;
 
 /// The stage that could not handle the record, as the `__connect.errors.stage` header names it.
@@ -53,6 +55,10 @@ pub struct DeadLetter {
     /// When it was logged, as Kafka has it, epoch milliseconds. The dead letter's own timestamp is
     /// when it was given up: with the old one, a topic's retention could drop it at once.
     pub logged_at: Option<i64>,
+    /// Id of the answer event, where it could be read.
+    pub event_id: Option<Arc<str>>,
+    /// Name of the model that answered, where it could be read.
+    pub upstream_model: Option<Arc<str>>,
     /// The stage that failed.
     pub stage: Stage,
     /// A stable snake_case word, for `aligner.reason`.
@@ -79,6 +85,16 @@ pub const REASON_HEADER: &str = "aligner.reason";
 /// The header that holds the record's own timestamp, in decimal epoch milliseconds.
 const LOGGED_AT_HEADER: &str = "aligner.logged_at";
 
+/// The header that holds the id of the answer event.
+const EVENT_ID_HEADER: &str = "aligner.event_id";
+
+/// The header that holds the name of the model that answered.
+const UPSTREAM_MODEL_HEADER: &str = "aligner.upstream_model";
+
+/// Most bytes of an id or a name in a header. Longer ones are left out, since headers stay where a letter
+/// has room for nothing else, and half an id is none.
+const MAX_NAME_BYTES: usize = 256;
+
 impl DeadLetter {
     /// The headers that name the cause, to be added to the record's own.
     ///
@@ -87,10 +103,20 @@ impl DeadLetter {
         let Self {
             source,
             logged_at,
+            event_id,
+            upstream_model,
             stage,
             reason,
             message,
         } = self;
+        let names = [
+            (EVENT_ID_HEADER, event_id),
+            (UPSTREAM_MODEL_HEADER, upstream_model),
+        ];
+        let named = names.into_iter().filter_map(|(header, name)| {
+            let name = name.as_deref()?;
+            (name.len() <= MAX_NAME_BYTES).then(|| (header, name.to_owned()))
+        });
         // Ours has no frames: one line in the place where Connect's viewers look for the story.
         let trace = format!("{}: {message}", stage.exception());
         let connect = [
@@ -112,6 +138,7 @@ impl DeadLetter {
             .into_iter()
             .chain([(REASON_HEADER, (*reason).to_owned())])
             .chain(logged_at.map(|at| (LOGGED_AT_HEADER, at.to_string())))
+            .chain(named)
             .map(|(name, value)| (name.to_owned(), value.into_bytes()))
             .collect()
     }
@@ -134,6 +161,8 @@ mod tests {
                 offset: 42,
             },
             logged_at: Some(1_766_000_068_280),
+            event_id: Some("evt-1".into()),
+            upstream_model: Some("m".repeat(MAX_NAME_BYTES).into()),
             stage: Stage::ValueConverter,
             reason: crate::reason::MISSING_ANSWER,
             message: "field \"answer\" is missing: write a string there".into(),
@@ -141,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_those_that_connect_writes_the_reason_and_the_time() {
+    fn headers_are_those_that_connect_writes_the_reason_the_time_and_whose_it_is() {
         let headers: Vec<_> = letter()
             .headers("moderation", 0)
             .into_iter()
@@ -172,9 +201,23 @@ mod tests {
             ),
             ("aligner.reason", "missing_answer"),
             ("aligner.logged_at", "1766000068280"),
+            ("aligner.event_id", "evt-1"),
+            ("aligner.upstream_model", &"m".repeat(MAX_NAME_BYTES)),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(headers, expected);
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_for_a_header_is_left_out_and_so_is_one_that_could_not_be_read() {
+        let letter = DeadLetter {
+            event_id: Some("e".repeat(MAX_NAME_BYTES + 1).into()),
+            upstream_model: None,
+            ..letter()
+        };
+        let headers = letter.headers("moderation", 0);
+        let last = headers.last().map(|(name, _)| name.as_str());
+        assert_eq!(last, Some(LOGGED_AT_HEADER));
     }
 
     #[test]

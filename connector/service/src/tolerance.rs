@@ -223,6 +223,8 @@ mod tests {
                 offset,
             },
             logged_at: None,
+            event_id: None,
+            upstream_model: None,
             stage: Stage::ValueConverter,
             reason: "invalid_json",
             message: "no JSON".to_owned(),
