@@ -96,6 +96,17 @@ fn milliseconds(timeout: Duration) -> i32 {
     i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX)
 }
 
+/// What librdkafka says, without its advice to those who write programs: the event queue is polled.
+fn in_our_words(message: &str) -> String {
+    let counted = message
+        .strip_prefix("Failed to flush all outstanding messages within the API timeout: ")
+        .and_then(|rest| rest.split_once(" message(s) remaining"));
+    match counted {
+        Some((number, _)) => format!("brokers have not acknowledged {number} outputs in time"),
+        None => message.to_owned(),
+    }
+}
+
 fn outcome(error: *mut bindings::rd_kafka_error_t) -> Result<(), TransactionError> {
     if error.is_null() {
         return Ok(());
@@ -104,9 +115,9 @@ fn outcome(error: *mut bindings::rd_kafka_error_t) -> Result<(), TransactionErro
     unsafe {
         let found = TransactionError {
             code: bindings::rd_kafka_error_code(error).into(),
-            message: CStr::from_ptr(bindings::rd_kafka_error_string(error))
-                .to_string_lossy()
-                .into_owned(),
+            message: in_our_words(
+                &CStr::from_ptr(bindings::rd_kafka_error_string(error)).to_string_lossy(),
+            ),
             fatal: bindings::rd_kafka_error_is_fatal(error) != 0,
             abortable: bindings::rd_kafka_error_txn_requires_abort(error) != 0,
         };
@@ -265,6 +276,19 @@ pub(crate) fn set_mock_rebalance_delay<C: ClientContext>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn advice_to_those_who_write_programs_is_no_cause_of_an_error() {
+        let unflushed = "Failed to flush all outstanding messages within the API timeout: 4 message(s) \
+                         remaining";
+        let advice = ": the event queue must be polled for delivery report events in a separate thread \
+                      or prior to calling abort";
+        let told = "brokers have not acknowledged 4 outputs in time";
+        assert_eq!(in_our_words(unflushed), told);
+        assert_eq!(in_our_words(&format!("{unflushed}{advice}")), told);
+        let other = "Failed to flush outstanding messages: Local: Fatal error";
+        assert_eq!(in_our_words(other), other);
+    }
 
     #[test]
     fn a_header_whose_key_is_not_utf_8_is_read_like_any_other() {
