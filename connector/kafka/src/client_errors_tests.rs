@@ -9,7 +9,11 @@ use aligner_pipeline::{
     Delivery, DeliveryError, Outbound, OutputKind, Partition, Sink, Source, SourceEvent,
 };
 use bytes::Bytes;
-use rdkafka::types::{RDKafkaApiKey as Request, RDKafkaRespErr as Answer};
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer},
+    types::{RDKafkaApiKey as Request, RDKafkaRespErr as Answer},
+};
 
 use crate::{
     Connected, Connection, DeliveryGuarantee, KafkaSettings, MockBroker, StartError, TopicSettings,
@@ -47,6 +51,10 @@ impl Bench {
             let given = &mut connection.kafka.properties;
             given.insert((*name).to_owned(), (*value).to_owned());
         }
+        Self::connect(broker, connection).await
+    }
+
+    async fn connect(broker: MockBroker, connection: Connection) -> Self {
         let mut connected = connect(connection).await.expect("the mock is reachable");
         let tenure = loop {
             let event = tokio::time::timeout(PATIENCE, connected.source.next())
@@ -96,6 +104,18 @@ impl Bench {
             .await
             .expect("a delivery ends in time")
             .map(|ended| assert_eq!(ended, []))
+    }
+
+    /// How many records the only partition of a topic holds.
+    fn records(&self, topic: &str) -> i64 {
+        let reader: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.broker.bootstrap_servers())
+            .create()
+            .expect("these properties are usable");
+        let (begin, end) = reader
+            .fetch_watermarks(topic, 0, PATIENCE)
+            .expect("the mock is reachable");
+        end - begin
     }
 
     fn count(&self, end: DeliveryEnd) -> u64 {
@@ -359,6 +379,27 @@ async fn without_transactions_a_refused_commit_is_tried_again_with_its_outputs()
         .expect_err("the mock refuses the offsets");
     assert!(matches!(error, DeliveryError::Aborted(_)), "{error}");
     bench.deliver(1).await.expect("nothing is wrong any more");
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_transactions_what_a_failed_delivery_has_queued_is_not_written_beside_the_next_one()
+{
+    let broker = MockBroker::start(&TOPICS).expect("the mock starts");
+    let mut connection = connection(&broker, DeliveryGuarantee::AtLeastOnce, None);
+    // Writing gives up after seven tenths of it, and an output waits for all of it to be written.
+    connection.kafka.transaction_timeout_ms = 8_000;
+    let mut bench = Bench::connect(broker, connection).await;
+    let nobody = Answer::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS;
+    bench.fail(Request::Produce, &[nobody; 1_000]);
+    let error = bench.deliver(1).await.expect_err("the mock takes none");
+    assert!(matches!(error, DeliveryError::Aborted(_)), "{error}");
+    bench
+        .broker
+        .with_cluster(|cluster| cluster.clear_request_errors(Request::Produce));
+    bench.deliver(1).await.expect("nothing is wrong any more");
+    // Outputs of a partition are written in order: what was left would be in front of it.
+    assert_eq!(bench.records("llm.corrections"), 1);
     bench.close().await;
 }
 

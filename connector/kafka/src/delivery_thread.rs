@@ -161,7 +161,7 @@ impl DeliveryThread {
             if let Some(unsaid) = self.repeats.admit("spent", Instant::now()) {
                 tracing::info!(
                     unsaid,
-                    "brokers were slow to end a transaction, a new producer takes over"
+                    "brokers were slow, and may get something of an earlier delivery still: a new producer takes over"
                 );
             }
             self.producer = None;

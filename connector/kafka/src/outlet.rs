@@ -106,7 +106,7 @@ pub(crate) struct Outlet {
     producer: Listed<ThreadedProducer<Reports>>,
     batching: Batching,
     sent_once: SentOnce,
-    /// Set once a request that ends its transactions may have been sent twice.
+    /// Set once something of an earlier delivery may still reach a broker.
     spent: Arc<AtomicBool>,
 }
 
@@ -153,7 +153,12 @@ impl Outlet {
         if self.parts.transactional {
             transaction::run(attempt)
         } else {
-            attempt.deliver_at_least_once()
+            let end = attempt.deliver_at_least_once();
+            // No transaction takes back what was queued and not written, and the next delivery has it, too.
+            if self.producer.in_flight_count() > 0 {
+                self.spend();
+            }
+            end
         }
     }
 
@@ -172,9 +177,13 @@ impl Outlet {
         let started = Instant::now();
         let returned = call();
         if !self.sent_once.is_sure_after(started.elapsed()) {
-            self.spent.store(true, Ordering::Release);
+            self.spend();
         }
         returned
+    }
+
+    fn spend(&self) {
+        self.spent.store(true, Ordering::Release);
     }
 
     fn remind(&self) {

@@ -117,8 +117,8 @@ impl ProducerThread {
         }
     }
 
-    /// Whether a request of an earlier transaction may still be on its way, so that the next one needs
-    /// another producer; see [`crate::sent_once`].
+    /// Whether the next delivery needs another producer, since something of an earlier one may still reach
+    /// a broker: requests that were sent twice (see [`crate::sent_once`]), or outputs in its queue.
     pub(crate) fn is_spent(&self) -> bool {
         self.spent.load(Ordering::Acquire)
     }
