@@ -33,6 +33,7 @@ mod given_properties;
 mod handoff;
 mod hanging;
 mod listener;
+mod listing;
 mod login;
 mod lookout;
 mod membership;

@@ -36,6 +36,7 @@ use crate::{
     course::{Courses, Place, Step},
     handoff::Handoff,
     listener::Listener,
+    listing::shown,
     start_position::{self, Beginning, Positions},
     stats::ClientStats,
     tenure::Tenures,
@@ -90,7 +91,11 @@ impl Membership {
             self.positions(consumer, list, &tenures)
         };
         if let Some(positions) = &positions {
-            tracing::info!(partitions = %names(&tenures), "partitions assigned");
+            tracing::info!(
+                partitions = %names(&tenures),
+                begins_at = %positions.shown(),
+                "partitions assigned"
+            );
             self.set_out(&tenures, |partition| positions.of(partition));
             // The news first: records may follow as soon as librdkafka knows.
             self.handoff
@@ -386,13 +391,6 @@ fn partitions(list: &TopicPartitionList) -> impl Iterator<Item = Partition> {
         topic: element.topic().into(),
         number: element.partition(),
     })
-}
-
-/// The names of some partitions. A list is one text in the log, for `tracing` knows no lists; topics have no
-/// spaces.
-pub(crate) fn shown<'a>(partitions: impl IntoIterator<Item = &'a Partition>) -> String {
-    let names: Vec<_> = partitions.into_iter().map(Partition::to_string).collect();
-    names.join(" ")
 }
 
 fn names(tenures: &[Arc<PartitionEpoch>]) -> String {

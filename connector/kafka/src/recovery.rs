@@ -11,7 +11,7 @@ use std::{
 
 use aligner_pipeline::Partition;
 
-use crate::membership::shown;
+use crate::listing::shown;
 
 /// Being fenced more often than this within [`FENCING_WINDOW`] is no accident.
 const FENCINGS_WITH_INSTANCE_ID: usize = 2;

@@ -32,7 +32,7 @@ use rdkafka::{
     error::KafkaResult,
 };
 
-use crate::{settings::StartFrom, stats::ClientStats};
+use crate::{listing::listed, settings::StartFrom, stats::ClientStats};
 
 /// The longest that stable committed offsets are asked for: an outage of the brokers is waited for,
 /// and so is a transaction of somebody who died.
@@ -267,6 +267,19 @@ impl Positions {
         }
     }
 
+    /// Each partition with its offset, or with `beginning` where it begins where its log does.
+    pub(crate) fn shown(&self) -> String {
+        let elements = self.assignment.elements();
+        listed(elements.iter().map(|element| {
+            let place = match element.offset() {
+                Offset::Offset(offset) => offset.to_string(),
+                Offset::Beginning => "beginning".to_owned(),
+                other => format!("{other:?}"),
+            };
+            format!("{}-{}:{place}", element.topic(), element.partition())
+        }))
+    }
+
     /// Where a partition begins, at `first` or before it.
     pub(crate) fn no_later_than(&self, first: i64, partition: &Partition) -> Offset {
         no_later_than(first, self.position(partition))
@@ -368,6 +381,21 @@ mod tests {
         ] {
             assert_eq!(no_later_than(first, position), begins, "{position:?}");
         }
+    }
+
+    #[test]
+    fn where_each_partition_begins_is_one_text() {
+        let mut assignment = TopicPartitionList::new();
+        for (number, offset) in [(0, Offset::Offset(50)), (1, Offset::Beginning)] {
+            assignment
+                .add_partition_offset("answers", number, offset)
+                .expect("such an offset can be");
+        }
+        let positions = Positions {
+            assignment,
+            pins: TopicPartitionList::new(),
+        };
+        assert_eq!(positions.shown(), "answers-0:50 answers-1:beginning");
     }
 
     #[test]
