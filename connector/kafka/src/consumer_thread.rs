@@ -159,6 +159,7 @@ impl ConsumerThread {
             let now = Instant::now();
             if self.rejection.is_due(now) {
                 self.look_for_rejection(now)?;
+                self.note_positions();
             }
             let room = self.membership().handoff.room();
             match self.fetching.next(room, now) {
@@ -330,6 +331,14 @@ impl ConsumerThread {
                 tracing::warn!(%error, suspend, "fetching could not be changed");
                 thread::sleep(ROOM_CHECK_INTERVAL);
             }
+        }
+    }
+
+    /// Once a second: a partition may end in what holds no records, which comes to nobody's notice.
+    fn note_positions(&self) {
+        match self.consumer.position() {
+            Ok(positions) => self.membership().read_past(&positions),
+            Err(error) => tracing::debug!(%error, "how far was read was not to be had"),
         }
     }
 

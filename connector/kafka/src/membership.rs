@@ -226,6 +226,20 @@ impl Membership {
             .collect()
     }
 
+    /// Takes in how far the consumer has read, with what was noted of each record on the way.
+    pub(crate) fn read_past(&self, positions: &TopicPartitionList) {
+        let courses = self.courses();
+        for element in positions.elements() {
+            let Offset::Offset(position) = element.offset() else {
+                continue; // Nothing has come since it began, or since reading went on elsewhere.
+            };
+            if let Some(tenure) = self.tenures.find(element.topic(), element.partition()) {
+                let stood_at = courses.stood_at(&tenure);
+                self.stats.read_past(&tenure.partition, position, stood_at);
+            }
+        }
+    }
+
     /// What a record is to its tenure.
     pub(crate) fn note(&self, tenure: &PartitionEpoch, place: Place) -> Step {
         self.courses().note(tenure, place)
@@ -350,6 +364,7 @@ pub(crate) fn seek(
     partition: &Partition,
     offset: Offset,
 ) -> Result<(), SourceError> {
+    consumer.context().stats.seeks(partition);
     consumer
         .seek(&partition.topic, partition.number, offset, SEEK_TIMEOUT)
         .map_err(|error| SourceError {

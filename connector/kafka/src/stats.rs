@@ -3,8 +3,9 @@
 //! librdkafka reports once a second; only what is used is read from its report. Its own lag and its
 //! committed offset are of no use here: the consumer does not know what a transaction committed, and
 //! still says of a partition that comes back what it once committed there itself. The position is the
-//! last offset that we delivered, or the committed one that our tenure began at. Where a partition ends,
-//! a report repeats for as long as nothing is fetched, and [`crate::ends`] asks.
+//! last offset that we delivered, or the committed one that our tenure began at; where all that was read is
+//! delivered, it is what the consumer has read past, and never before the beginning of the log. Where a
+//! partition ends, a report repeats for as long as nothing is fetched, and [`crate::ends`] asks.
 
 mod figures;
 mod instruments;
@@ -17,7 +18,10 @@ use std::{
 use aligner_pipeline::Partition;
 use opentelemetry::metrics::Meter;
 
-use self::{figures::Figures, instruments::Instruments};
+use self::{
+    figures::{Figures, Passed},
+    instruments::Instruments,
+};
 use crate::{absence::Absence, connections::ClientId, report::Report, tenure::Tenures};
 
 /// Brokers that are well say what is committed at once; a transaction that ends as it should is ended
@@ -29,14 +33,15 @@ const UNDECIDED_AFTER: Duration = Duration::from_secs(10);
 pub struct PartitionLag {
     /// The partition; it is ours now.
     pub partition: Partition,
-    /// Offset of the next record to deliver; in a new group, of the first record there is.
+    /// Offset up to which no record is left to deliver; in a new group, of the first record there is.
     pub position: Option<i64>,
     /// End of what committed readers can see.
     pub end: i64,
 }
 
 impl PartitionLag {
-    /// Offsets between position and end. Gaps that transactions leave count as well.
+    /// Offsets between position and end. Gaps that transactions leave count as well, until they are read
+    /// past.
     pub fn lag(&self) -> Option<u64> {
         self.position
             .map(|position| u64::try_from(self.end - position).unwrap_or(0))
@@ -231,6 +236,18 @@ impl ClientStats {
         self.figures().begins.insert(partition.clone(), offset);
     }
 
+    /// The consumer has read past everything in a partition before `position`; the last record there lies
+    /// before `stood_at`, which is not known where none was read.
+    pub(crate) fn read_past(&self, partition: &Partition, position: i64, stood_at: Option<i64>) {
+        let passed = Passed { position, stood_at };
+        self.figures().passed.insert(partition.clone(), passed);
+    }
+
+    /// The consumer goes on elsewhere in a partition.
+    pub(crate) fn seeks(&self, partition: &Partition) {
+        self.figures().passed.remove(partition);
+    }
+
     /// A new tenure starts from what is committed, whatever we delivered in an earlier one.
     pub(crate) fn forget(&self, partition: &Partition) {
         self.figures().forget(partition);
@@ -270,153 +287,4 @@ impl ClientStats {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stats() -> (Arc<Tenures>, Arc<ClientStats>) {
-        let tenures = Arc::new(Tenures::default());
-        let meter = opentelemetry::global::meter("test");
-        let absence = Absence::new(Duration::ZERO, true);
-        let stats = ClientStats::new(Arc::clone(&tenures), absence, &meter);
-        (tenures, stats)
-    }
-
-    fn partition(number: i32) -> Partition {
-        Partition {
-            topic: "answers".into(),
-            number,
-        }
-    }
-
-    const CONSUMER: &[u8] = br#"{
-        "brokers": {
-            "a:1/bootstrap": {"nodeid": -1, "nodename": "a:1", "source": "configured", "state": "UP", "stateage": 7, "req_timeouts": 9},
-            "a:1/1": {"nodeid": 1, "nodename": "a:1", "source": "learned", "state": "UP", "stateage": 7, "req_timeouts": 2},
-            "b:1/2": {"nodeid": 2, "nodename": "b:1", "source": "learned", "state": "DOWN", "stateage": 7, "req_timeouts": 0}
-        },
-        "topics": {"answers": {"topic": "answers", "partitions": {
-            "0": {"partition": 0, "committed_offset": 20, "ls_offset": 100},
-            "1": {"partition": 1, "committed_offset": -1001, "lo_offset": 5, "ls_offset": 50},
-            "-1": {"partition": -1, "committed_offset": -1001, "ls_offset": -1001}
-        }}},
-        "cgrp": {"state": "up", "join_state": "steady", "rebalance_cnt": 3}
-    }"#;
-
-    fn read(json: &[u8]) -> Report {
-        Report::read(json).expect("a whole report")
-    }
-
-    #[test]
-    fn lag_counts_from_the_delivered_position_and_only_for_our_partitions() {
-        let (tenures, stats) = stats();
-        let consumer = stats.client();
-        tenures.begin([partition(0), partition(1)]);
-        stats.begins(&partition(0), 40);
-        // What it says is committed is of an earlier time.
-        consumer.take_report(read(CONSUMER));
-        let lag = |stats: &ClientStats| -> Vec<_> {
-            stats.lags().iter().map(PartitionLag::lag).collect()
-        };
-        assert_eq!(lag(&stats), [Some(60), Some(45)]);
-        stats.delivered(&partition(0), 90);
-        stats.delivered(&partition(1), 50);
-        assert_eq!(lag(&stats), [Some(10), Some(0)]);
-        tenures.end(&tenures.of(&[partition(0)]));
-        assert_eq!(lag(&stats), [Some(0)]);
-    }
-
-    #[test]
-    fn lag_grows_while_fetching_is_suspended_though_reports_repeat_an_old_end() {
-        let (tenures, stats) = stats();
-        let consumer = stats.client();
-        tenures.begin([partition(0), partition(2)]);
-        stats.begins(&partition(0), 40);
-        stats.begins(&partition(2), 7);
-        consumer.take_report(read(CONSUMER));
-        assert_eq!(stats.unfollowed(), []);
-        stats.set_paused(true);
-        assert_eq!(stats.unfollowed().len(), 2);
-        stats.end_at([(partition(0), 300), (partition(2), 9)]);
-        let lag = |stats: &ClientStats| -> Vec<_> {
-            stats.lags().iter().map(PartitionLag::lag).collect()
-        };
-        consumer.take_report(read(CONSUMER));
-        assert_eq!(lag(&stats), [Some(260), Some(2)]);
-        // Fetching goes on, and a report says something new, be it less.
-        stats.set_paused(false);
-        consumer.take_report(read(CONSUMER));
-        assert_eq!(lag(&stats), [Some(260), Some(2)]);
-        let text = std::str::from_utf8(CONSUMER).expect("JSON is text");
-        let cut = text.replace("\"ls_offset\": 100", "\"ls_offset\": 90");
-        consumer.take_report(read(cut.as_bytes()));
-        assert_eq!(lag(&stats), [Some(50), Some(2)]);
-    }
-
-    #[test]
-    fn a_consumer_without_a_coordinator_is_out_of_its_group_until_it_is_back() {
-        let (_, stats) = stats();
-        let consumer = stats.client();
-        assert!(!stats.is_out_of_group());
-        let text = std::str::from_utf8(CONSUMER).expect("JSON is text");
-        let away = text.replace("\"up\", \"join_state\"", "\"wait-coord\", \"join_state\"");
-        consumer.take_report(read(away.as_bytes()));
-        assert!(stats.is_out_of_group());
-        consumer.take_report(read(CONSUMER));
-        assert!(!stats.is_out_of_group());
-    }
-
-    #[test]
-    fn a_client_is_connected_to_brokers_of_a_report_until_it_is_gone() {
-        let (_, stats) = stats();
-        let consumer = stats.client();
-        assert!(!stats.state().has_reported);
-        consumer.take_report(read(CONSUMER));
-        let state = stats.state();
-        assert!(state.has_reported);
-        assert_eq!((state.brokers_up, state.request_timeouts), (1, 2));
-        assert_eq!(state.rebalances, 3);
-        drop(consumer);
-        let state = stats.state();
-        assert_eq!((state.brokers_up, state.request_timeouts), (0, 2));
-    }
-
-    #[test]
-    fn of_two_brokers_by_one_name_the_newer_counts() {
-        let (_, stats) = stats();
-        let consumer = stats.client();
-        let broker = |state: &str| {
-            format!(
-                r#""a:9092/1": {{"nodeid": 1, "nodename": "a:9092", "source": "learned", "state": "{state}", "stateage": 7, "req_timeouts": 0}}"#
-            )
-        };
-        let (newer, dropped) = (broker("UP"), broker("INIT"));
-        consumer.take_report(read(
-            format!(r#"{{"brokers": {{{newer}, {dropped}}}}}"#).as_bytes(),
-        ));
-        assert_eq!(stats.state().brokers_up, 1);
-    }
-
-    #[test]
-    fn nobody_follows_the_ends_while_committed_offsets_are_asked_for() {
-        let (tenures, stats) = stats();
-        tenures.begin([partition(0)]);
-        stats.asking(|| {
-            assert_eq!(stats.unfollowed(), [partition(0)]);
-            let now = Instant::now();
-            assert!(!stats.is_undecided(now), "it has only just begun");
-            assert!(stats.is_undecided(now + UNDECIDED_AFTER + Duration::from_secs(1)));
-        });
-        assert_eq!(stats.unfollowed(), []);
-        assert!(!stats.is_undecided(Instant::now() + 2 * UNDECIDED_AFTER));
-    }
-
-    #[test]
-    fn deliveries_are_counted_by_their_end() {
-        let (_, stats) = stats();
-        stats.ended(DeliveryEnd::Committed, Duration::from_millis(5));
-        stats.ended(DeliveryEnd::Aborted, Duration::from_millis(5));
-        stats.ended(DeliveryEnd::Committed, Duration::from_millis(5));
-        assert_eq!(stats.deliveries(DeliveryEnd::Committed), 2);
-        assert_eq!(stats.deliveries(DeliveryEnd::Ambiguous), 0);
-    }
-}
+mod tests;

@@ -14,6 +14,15 @@ use crate::{
     report::{PartitionReport, Report},
 };
 
+/// How far the consumer has read a partition.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Passed {
+    /// Everything before it was read, or holds no records: the ends of transactions and what was aborted.
+    pub(super) position: i64,
+    /// Behind the last record, or where the tenure began.
+    pub(super) stood_at: Option<i64>,
+}
+
 /// Numbers of both clients.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
@@ -24,6 +33,7 @@ pub(super) struct Figures {
     /// Where our tenures began.
     pub(super) begins: HashMap<Partition, i64>,
     pub(super) delivered: HashMap<Partition, i64>,
+    pub(super) passed: HashMap<Partition, Passed>,
     pub(super) connections: Connections,
     pub(super) rebalances: u64,
     pub(super) asking_since: Option<Instant>,
@@ -83,11 +93,18 @@ impl Figures {
     pub(super) fn lag(&self, partition: &Partition) -> Option<PartitionLag> {
         let delivered = self.delivered.get(partition).copied();
         let began = self.begins.get(partition).copied();
+        let reached = delivered.max(began);
+        // Only where no record that was read waits to be delivered.
+        let passed = self.passed.get(partition).filter(|passed| {
+            let stood_at = passed.stood_at;
+            stood_at.is_none() || reached >= stood_at
+        });
         Some(PartitionLag {
             partition: partition.clone(),
-            position: delivered
-                .max(began)
-                .or_else(|| self.starts.get(partition).copied()),
+            position: reached
+                .max(passed.map(|passed| passed.position))
+                // What lay before is deleted.
+                .max(self.starts.get(partition).copied()),
             end: *self.ends.get(partition)?,
         })
     }
@@ -95,6 +112,7 @@ impl Figures {
     /// What is known of a partition is of another tenure.
     pub(super) fn forget(&mut self, partition: &Partition) {
         self.delivered.remove(partition);
+        self.passed.remove(partition);
         self.begins.remove(partition);
         self.ends.remove(partition);
         self.reported_ends.remove(partition);

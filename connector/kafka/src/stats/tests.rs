@@ -1,0 +1,299 @@
+//! What the figures say, report by report.
+
+use super::*;
+
+fn stats() -> (Arc<Tenures>, Arc<ClientStats>) {
+    let tenures = Arc::new(Tenures::default());
+    let meter = opentelemetry::global::meter("test");
+    let absence = Absence::new(Duration::ZERO, true);
+    let stats = ClientStats::new(Arc::clone(&tenures), absence, &meter);
+    (tenures, stats)
+}
+
+fn partition(number: i32) -> Partition {
+    Partition {
+        topic: "answers".into(),
+        number,
+    }
+}
+
+const CONSUMER: &[u8] = br#"{
+    "brokers": {
+        "a:1/bootstrap": {"nodeid": -1, "nodename": "a:1", "source": "configured", "state": "UP", "stateage": 7, "req_timeouts": 9},
+        "a:1/1": {"nodeid": 1, "nodename": "a:1", "source": "learned", "state": "UP", "stateage": 7, "req_timeouts": 2},
+        "b:1/2": {"nodeid": 2, "nodename": "b:1", "source": "learned", "state": "DOWN", "stateage": 7, "req_timeouts": 0}
+    },
+    "topics": {"answers": {"topic": "answers", "partitions": {
+        "0": {"partition": 0, "committed_offset": 20, "ls_offset": 100},
+        "1": {"partition": 1, "committed_offset": -1001, "lo_offset": 5, "ls_offset": 50},
+        "-1": {"partition": -1, "committed_offset": -1001, "ls_offset": -1001}
+    }}},
+    "cgrp": {"state": "up", "join_state": "steady", "rebalance_cnt": 3}
+}"#;
+
+fn read(json: &[u8]) -> Report {
+    Report::read(json).expect("a whole report")
+}
+
+#[test]
+fn lag_counts_from_the_delivered_position_and_only_for_our_partitions() {
+    let (tenures, stats) = stats();
+    let consumer = stats.client();
+    tenures.begin([partition(0), partition(1)]);
+    stats.begins(&partition(0), 40);
+    // What it says is committed is of an earlier time.
+    consumer.take_report(read(CONSUMER));
+    let lag =
+        |stats: &ClientStats| -> Vec<_> { stats.lags().iter().map(PartitionLag::lag).collect() };
+    assert_eq!(lag(&stats), [Some(60), Some(45)]);
+    stats.delivered(&partition(0), 90);
+    stats.delivered(&partition(1), 50);
+    assert_eq!(lag(&stats), [Some(10), Some(0)]);
+    tenures.end(&tenures.of(&[partition(0)]));
+    assert_eq!(lag(&stats), [Some(0)]);
+}
+
+#[test]
+fn lag_grows_while_fetching_is_suspended_though_reports_repeat_an_old_end() {
+    let (tenures, stats) = stats();
+    let consumer = stats.client();
+    tenures.begin([partition(0), partition(2)]);
+    stats.begins(&partition(0), 40);
+    stats.begins(&partition(2), 7);
+    consumer.take_report(read(CONSUMER));
+    assert_eq!(stats.unfollowed(), []);
+    stats.set_paused(true);
+    assert_eq!(stats.unfollowed().len(), 2);
+    stats.end_at([(partition(0), 300), (partition(2), 9)]);
+    let lag =
+        |stats: &ClientStats| -> Vec<_> { stats.lags().iter().map(PartitionLag::lag).collect() };
+    consumer.take_report(read(CONSUMER));
+    assert_eq!(lag(&stats), [Some(260), Some(2)]);
+    // Fetching goes on, and a report says something new, be it less.
+    stats.set_paused(false);
+    consumer.take_report(read(CONSUMER));
+    assert_eq!(lag(&stats), [Some(260), Some(2)]);
+    let text = std::str::from_utf8(CONSUMER).expect("JSON is text");
+    let cut = text.replace("\"ls_offset\": 100", "\"ls_offset\": 90");
+    consumer.take_report(read(cut.as_bytes()));
+    assert_eq!(lag(&stats), [Some(50), Some(2)]);
+}
+
+#[test]
+fn a_consumer_without_a_coordinator_is_out_of_its_group_until_it_is_back() {
+    let (_, stats) = stats();
+    let consumer = stats.client();
+    assert!(!stats.is_out_of_group());
+    let text = std::str::from_utf8(CONSUMER).expect("JSON is text");
+    let away = text.replace("\"up\", \"join_state\"", "\"wait-coord\", \"join_state\"");
+    consumer.take_report(read(away.as_bytes()));
+    assert!(stats.is_out_of_group());
+    consumer.take_report(read(CONSUMER));
+    assert!(!stats.is_out_of_group());
+}
+
+#[test]
+fn a_client_is_connected_to_brokers_of_a_report_until_it_is_gone() {
+    let (_, stats) = stats();
+    let consumer = stats.client();
+    assert!(!stats.state().has_reported);
+    consumer.take_report(read(CONSUMER));
+    let state = stats.state();
+    assert!(state.has_reported);
+    assert_eq!((state.brokers_up, state.request_timeouts), (1, 2));
+    assert_eq!(state.rebalances, 3);
+    drop(consumer);
+    let state = stats.state();
+    assert_eq!((state.brokers_up, state.request_timeouts), (0, 2));
+}
+
+#[test]
+fn of_two_brokers_by_one_name_the_newer_counts() {
+    let (_, stats) = stats();
+    let consumer = stats.client();
+    let broker = |state: &str| {
+        format!(
+            r#""a:9092/1": {{"nodeid": 1, "nodename": "a:9092", "source": "learned", "state": "{state}", "stateage": 7, "req_timeouts": 0}}"#
+        )
+    };
+    let (newer, dropped) = (broker("UP"), broker("INIT"));
+    consumer.take_report(read(
+        format!(r#"{{"brokers": {{{newer}, {dropped}}}}}"#).as_bytes(),
+    ));
+    assert_eq!(stats.state().brokers_up, 1);
+}
+
+#[test]
+fn nobody_follows_the_ends_while_committed_offsets_are_asked_for() {
+    let (tenures, stats) = stats();
+    tenures.begin([partition(0)]);
+    stats.asking(|| {
+        assert_eq!(stats.unfollowed(), [partition(0)]);
+        let now = Instant::now();
+        assert!(!stats.is_undecided(now), "it has only just begun");
+        assert!(stats.is_undecided(now + UNDECIDED_AFTER + Duration::from_secs(1)));
+    });
+    assert_eq!(stats.unfollowed(), []);
+    assert!(!stats.is_undecided(Instant::now() + 2 * UNDECIDED_AFTER));
+}
+
+#[test]
+fn deliveries_are_counted_by_their_end() {
+    let (_, stats) = stats();
+    stats.ended(DeliveryEnd::Committed, Duration::from_millis(5));
+    stats.ended(DeliveryEnd::Aborted, Duration::from_millis(5));
+    stats.ended(DeliveryEnd::Committed, Duration::from_millis(5));
+    assert_eq!(stats.deliveries(DeliveryEnd::Committed), 2);
+    assert_eq!(stats.deliveries(DeliveryEnd::Ambiguous), 0);
+}
+
+#[test]
+fn what_holds_no_records_is_no_lag_once_it_was_read_past_and_all_before_it_is_delivered() {
+    /// Where the tenure began, what was delivered, what was read past and behind which record, where the
+    /// log begins and ends, and the lag.
+    type Case = (
+        &'static str,
+        Option<i64>,
+        Option<i64>,
+        Option<(i64, Option<i64>)>,
+        i64,
+        i64,
+        Option<u64>,
+    );
+    let cases: [Case; 11] = [
+        (
+            "nothing was told",
+            Some(40),
+            Some(90),
+            None,
+            0,
+            100,
+            Some(10),
+        ),
+        (
+            "a transaction's end behind the last record",
+            Some(40),
+            Some(99),
+            Some((100, Some(99))),
+            0,
+            100,
+            Some(0),
+        ),
+        (
+            "it, and more that is not read yet",
+            Some(40),
+            Some(99),
+            Some((100, Some(99))),
+            0,
+            130,
+            Some(30),
+        ),
+        (
+            "records that are read and not delivered",
+            Some(40),
+            Some(90),
+            Some((100, Some(99))),
+            0,
+            100,
+            Some(10),
+        ),
+        (
+            "a restart in front of a transaction's end",
+            Some(99),
+            None,
+            Some((100, Some(99))),
+            0,
+            100,
+            Some(0),
+        ),
+        (
+            "nothing but aborted records in a new group",
+            None,
+            None,
+            Some((100, None)),
+            0,
+            100,
+            Some(0),
+        ),
+        (
+            "records of a new group that are not delivered",
+            None,
+            None,
+            Some((100, Some(100))),
+            0,
+            100,
+            Some(100),
+        ),
+        (
+            "a position that is behind what was delivered",
+            None,
+            Some(95),
+            Some((90, Some(90))),
+            0,
+            100,
+            Some(5),
+        ),
+        (
+            "all that was to be read is deleted",
+            Some(40),
+            None,
+            None,
+            100,
+            100,
+            Some(0),
+        ),
+        (
+            "some of it is deleted",
+            Some(40),
+            Some(50),
+            Some((50, Some(50))),
+            80,
+            100,
+            Some(20),
+        ),
+        (
+            "deleted behind what was delivered",
+            Some(40),
+            Some(90),
+            None,
+            80,
+            100,
+            Some(10),
+        ),
+    ];
+    for (what, began, delivered, passed, start, end, lag) in cases {
+        let (tenures, stats) = stats();
+        let consumer = stats.client();
+        tenures.begin([partition(0)]);
+        if let Some(offset) = began {
+            stats.begins(&partition(0), offset);
+        }
+        if let Some(offset) = delivered {
+            stats.delivered(&partition(0), offset);
+        }
+        if let Some((position, stood_at)) = passed {
+            stats.read_past(&partition(0), position, stood_at);
+        }
+        let report = format!(
+            r#"{{"topics": {{"answers": {{"topic": "answers", "partitions": {{
+                "0": {{"partition": 0, "lo_offset": {start}, "ls_offset": {end}}}
+            }}}}}}, "cgrp": {{"state": "up", "join_state": "steady", "rebalance_cnt": 1}}}}"#
+        );
+        consumer.take_report(read(report.as_bytes()));
+        let found: Vec<_> = stats.lags().iter().map(PartitionLag::lag).collect();
+        assert_eq!(found, [lag], "{what}");
+    }
+}
+
+#[test]
+fn what_was_read_past_is_forgotten_where_reading_goes_back() {
+    let (tenures, stats) = stats();
+    let consumer = stats.client();
+    tenures.begin([partition(0)]);
+    stats.begins(&partition(0), 40);
+    consumer.take_report(read(CONSUMER));
+    stats.read_past(&partition(0), 100, Some(40));
+    assert_eq!(stats.lags()[0].lag(), Some(0));
+    stats.seeks(&partition(0));
+    assert_eq!(stats.lags()[0].lag(), Some(60));
+}
