@@ -9,6 +9,7 @@ use aligner_tests::{
     connector::Connector,
     events::{self, Events},
     hanging::Hanging,
+    java,
     kafka::{Kafka, Options},
     proxy::{ApiKey, Fault, Proxy},
     story::Story,
@@ -97,6 +98,50 @@ fn the_metrics_of_delivery_move_under_the_faults_that_they_are_for() {
     wait::until("nothing to be old any more", LIMIT, || {
         connector.metric("aligner_record_oldest_age_seconds", &[]) == Some(0.0)
     });
+    assert!(connector.sigterm().success());
+}
+
+#[test]
+fn a_quota_that_holds_the_producer_back_is_counted_and_told() {
+    let kafka = Kafka::shared();
+    let story = Story::new(kafka, "quota", 1).with(|config| {
+        config
+            .set(&["kafka", "instance_id"], "0")
+            .set(&["kafka", "transaction_timeout_ms"], 60_000)
+    });
+    let client_id = format!("{}-0", story.name);
+    let mut connector = Connector::ready("quota", &story.config);
+    let mut events = Events::new(events::seed("quota"), "quota");
+    story.send(&mut events, 20);
+    story.oracle.wait_done(20, LIMIT);
+    let throttled = "aligner_kafka_throttle_time_seconds_total";
+    let producer = ["client=\"producer\""];
+    assert_eq!(connector.metric(throttled, &producer), Some(0.0));
+
+    java::limit_writing(kafka, &client_id, Some(2_000));
+    // Little by little: what is too much is held back until it is within the quota, however long that takes.
+    let mut sent = 20;
+    wait::until("the quota to be exceeded", LIMIT, || {
+        if story.oracle.done() == sent {
+            story.send(&mut events, 20);
+            sent += 20;
+        }
+        let seconds = connector.metric(throttled, &producer);
+        seconds.is_some_and(|seconds| seconds >= 0.1)
+    });
+    wait::until("the log to say so", LIMIT, || {
+        let log = connector.log();
+        let mut lines = log.lines();
+        lines.any(|line| {
+            line.contains("a quota of the brokers slows this client") && line.contains("producer")
+        })
+    });
+    java::limit_writing(kafka, &client_id, None);
+    story.oracle.settled(LIMIT);
+    assert_eq!(
+        connector.metric(throttled, &["client=\"consumer\""]),
+        Some(0.0)
+    );
     assert!(connector.sigterm().success());
 }
 

@@ -1,4 +1,5 @@
-//! Kafka's own Java client, as an independent writer: it shares no code with librdkafka.
+//! Kafka's own Java programs: a client as an independent writer, which shares no code with librdkafka, and what
+//! librdkafka cannot ask a broker for.
 
 use std::{
     io::Write,
@@ -27,6 +28,26 @@ pub fn produce_lines(kafka: &Kafka, topic: &str, compression: &str, lines: &[Str
     assert!(
         done.status.success(),
         "the console producer failed: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+}
+
+/// Lets clients with this id write so many bytes a second to a broker, or as many as they like.
+pub fn limit_writing(kafka: &Kafka, client_id: &str, bytes_per_second: Option<u32>) {
+    let mut command = kafka::java();
+    command
+        .args(["kafka.admin.ConfigCommand", "--alter"])
+        .args(["--bootstrap-server", kafka.bootstrap()])
+        .args(["--entity-type", "clients", "--entity-name", client_id]);
+    match bytes_per_second {
+        Some(rate) => command.args(["--add-config", &format!("producer_byte_rate={rate}")]),
+        None => command.args(["--delete-config", "producer_byte_rate"]),
+    };
+    let done = command.output().expect("java can be started");
+    assert!(
+        done.status.success(),
+        "the quota was not set: {}{}",
+        String::from_utf8_lossy(&done.stdout),
         String::from_utf8_lossy(&done.stderr)
     );
 }

@@ -125,7 +125,7 @@ fn connect_blocking(
     };
     let consuming = properties::consumer(connection);
     let membership = Membership {
-        listener: Listener::new("consumer", Some(stats.client()), &consuming),
+        listener: Listener::new("consumer", Some(stats.client("consumer")), &consuming),
         tenures: Arc::clone(&tenures),
         courses: Mutex::default(),
         handoff: Arc::clone(&handoff),

@@ -60,6 +60,7 @@ mod stats;
 mod successor;
 mod tap;
 mod tenure;
+mod throttling;
 mod topics;
 mod transaction;
 mod unended;

@@ -125,7 +125,7 @@ impl Outlet {
             config.set("batch.num.messages", "1");
         }
         let reports = Reports {
-            listener: Listener::new("producer", Some(parts.stats.client()), &config),
+            listener: Listener::new("producer", Some(parts.stats.client("producer")), &config),
             tally: Tally::default(),
         };
         let producer = parts.connection.client(&config, reports)?;

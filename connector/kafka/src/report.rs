@@ -38,6 +38,15 @@ pub(crate) struct BrokerReport {
     /// Microseconds in this state; of one that has just begun it may be below 0.
     pub(crate) stateage: i64,
     pub(crate) req_timeouts: u64,
+    /// For how long it held us back since the last report.
+    #[serde(default)]
+    pub(crate) throttle: ThrottleReport,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct ThrottleReport {
+    /// Milliseconds.
+    pub(crate) sum: u64,
 }
 
 #[derive(Debug, Deserialize)]

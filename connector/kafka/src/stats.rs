@@ -98,13 +98,14 @@ pub struct ClientStats {
 #[derive(Debug)]
 pub(crate) struct ReportingClient {
     id: ClientId,
+    name: &'static str,
     stats: Arc<ClientStats>,
 }
 
 impl ReportingClient {
     /// Takes in a report.
     pub(crate) fn take_report(&self, report: Report) {
-        self.stats.take(self.id, report);
+        self.stats.take(self, report);
     }
 }
 
@@ -267,22 +268,41 @@ impl ClientStats {
         self.instruments.rewound();
     }
 
-    /// A client that begins to report.
-    pub(crate) fn client(self: &Arc<Self>) -> ReportingClient {
+    /// A client that begins to report: the `consumer`, or a `producer`.
+    pub(crate) fn client(self: &Arc<Self>, name: &'static str) -> ReportingClient {
+        let mut figures = self.figures();
+        figures.throttling.begin(name);
         ReportingClient {
-            id: self.figures().connections.begin(),
+            id: figures.connections.begin(),
+            name,
             stats: Arc::clone(self),
         }
     }
 
-    fn take(&self, client: ClientId, report: Report) {
+    fn take(&self, client: &ReportingClient, report: Report) {
         if let Some(group) = &report.cgrp {
             let (state, join_state) = (&group.state, &group.join_state);
             let partitions = self.assigned();
             self.absence()
                 .note(state, join_state, partitions, Instant::now());
         }
-        self.figures().take(client, report);
+        let slowed = {
+            let mut figures = self.figures();
+            let named = report.brokers.values();
+            let named = named.map(|broker| (broker.nodename.clone(), broker.throttle.sum));
+            let slowed = figures.throttling.note(client.name, named, Instant::now());
+            figures.take(client.id, report);
+            slowed
+        };
+        if let Some(slowed) = slowed {
+            tracing::warn!(
+                client = client.name,
+                broker = slowed.broker,
+                broker_ms = slowed.by_it_ms,
+                throttled_ms = slowed.ms,
+                "a quota of the brokers slows this client; see \"Quotas\" in docs/operations.md"
+            );
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::{DeliveryEnd, PartitionLag};
 use crate::{
     connections::{BrokerState, ClientId, Connections},
     report::{PartitionReport, Report},
+    throttling::Throttling,
 };
 
 /// How far the consumer has read a partition.
@@ -34,6 +35,7 @@ pub(super) struct Figures {
     pub(super) begins: HashMap<Partition, i64>,
     pub(super) delivered: HashMap<Partition, i64>,
     pub(super) passed: HashMap<Partition, Passed>,
+    pub(super) throttling: Throttling,
     pub(super) connections: Connections,
     pub(super) rebalances: u64,
     pub(super) asking_since: Option<Instant>,

@@ -136,6 +136,23 @@ fn observe_totals(stats: &Arc<ClientStats>, meter: &Meter) {
         "rebalances of the group",
         |stats| stats.state().rebalances,
     );
+    observe_times(stats, meter);
+}
+
+fn observe_times(stats: &Arc<ClientStats>, meter: &Meter) {
+    let throttled = Arc::downgrade(stats);
+    meter
+        .f64_observable_counter("aligner.kafka.throttle.time")
+        .with_unit("s")
+        .with_description("time for which brokers held a client back by a quota, as they say")
+        .with_callback(move |observer| {
+            if let Some(stats) = throttled.upgrade() {
+                for (client, total) in stats.figures().throttling.totals() {
+                    observer.observe(total.as_secs_f64(), &[KeyValue::new("client", client)]);
+                }
+            }
+        })
+        .build();
     let stats = Arc::downgrade(stats);
     meter
         .f64_observable_counter("aligner.kafka.paused.time")

@@ -38,7 +38,7 @@ fn read(json: &[u8]) -> Report {
 #[test]
 fn lag_counts_from_the_delivered_position_and_only_for_our_partitions() {
     let (tenures, stats) = stats();
-    let consumer = stats.client();
+    let consumer = stats.client("consumer");
     tenures.begin([partition(0), partition(1)]);
     stats.begins(&partition(0), 40);
     // What it says is committed is of an earlier time.
@@ -56,7 +56,7 @@ fn lag_counts_from_the_delivered_position_and_only_for_our_partitions() {
 #[test]
 fn lag_grows_while_fetching_is_suspended_though_reports_repeat_an_old_end() {
     let (tenures, stats) = stats();
-    let consumer = stats.client();
+    let consumer = stats.client("consumer");
     tenures.begin([partition(0), partition(2)]);
     stats.begins(&partition(0), 40);
     stats.begins(&partition(2), 7);
@@ -82,7 +82,7 @@ fn lag_grows_while_fetching_is_suspended_though_reports_repeat_an_old_end() {
 #[test]
 fn a_consumer_without_a_coordinator_is_out_of_its_group_until_it_is_back() {
     let (_, stats) = stats();
-    let consumer = stats.client();
+    let consumer = stats.client("consumer");
     assert!(!stats.is_out_of_group());
     let text = std::str::from_utf8(CONSUMER).expect("JSON is text");
     let away = text.replace("\"up\", \"join_state\"", "\"wait-coord\", \"join_state\"");
@@ -95,7 +95,7 @@ fn a_consumer_without_a_coordinator_is_out_of_its_group_until_it_is_back() {
 #[test]
 fn a_client_is_connected_to_brokers_of_a_report_until_it_is_gone() {
     let (_, stats) = stats();
-    let consumer = stats.client();
+    let consumer = stats.client("consumer");
     assert!(!stats.state().has_reported);
     consumer.take_report(read(CONSUMER));
     let state = stats.state();
@@ -110,7 +110,7 @@ fn a_client_is_connected_to_brokers_of_a_report_until_it_is_gone() {
 #[test]
 fn of_two_brokers_by_one_name_the_newer_counts() {
     let (_, stats) = stats();
-    let consumer = stats.client();
+    let consumer = stats.client("consumer");
     let broker = |state: &str| {
         format!(
             r#""a:9092/1": {{"nodeid": 1, "nodename": "a:9092", "source": "learned", "state": "{state}", "stateage": 7, "req_timeouts": 0}}"#
@@ -263,7 +263,7 @@ fn what_holds_no_records_is_no_lag_once_it_was_read_past_and_all_before_it_is_de
     ];
     for (what, began, delivered, passed, start, end, lag) in cases {
         let (tenures, stats) = stats();
-        let consumer = stats.client();
+        let consumer = stats.client("consumer");
         tenures.begin([partition(0)]);
         if let Some(offset) = began {
             stats.begins(&partition(0), offset);
@@ -288,7 +288,7 @@ fn what_holds_no_records_is_no_lag_once_it_was_read_past_and_all_before_it_is_de
 #[test]
 fn what_was_read_past_is_forgotten_where_reading_goes_back() {
     let (tenures, stats) = stats();
-    let consumer = stats.client();
+    let consumer = stats.client("consumer");
     tenures.begin([partition(0)]);
     stats.begins(&partition(0), 40);
     consumer.take_report(read(CONSUMER));
@@ -296,4 +296,28 @@ fn what_was_read_past_is_forgotten_where_reading_goes_back() {
     assert_eq!(stats.lags()[0].lag(), Some(0));
     stats.seeks(&partition(0));
     assert_eq!(stats.lags()[0].lag(), Some(60));
+}
+
+#[test]
+fn the_time_for_which_brokers_hold_a_client_back_is_added_up_from_its_reports() {
+    let (_, stats) = stats();
+    let (consumer, producer) = (stats.client("consumer"), stats.client("producer"));
+    consumer.take_report(read(CONSUMER));
+    let text = std::str::from_utf8(CONSUMER).expect("JSON is text");
+    let held = text.replace(
+        "\"req_timeouts\": 2",
+        "\"req_timeouts\": 2, \"throttle\": {\"min\": 100, \"max\": 400, \"sum\": 500, \"cnt\": 2}",
+    );
+    for _ in 0..2 {
+        producer.take_report(read(held.as_bytes()));
+    }
+    let figures = stats.figures();
+    let totals: Vec<_> = figures.throttling.totals().collect();
+    assert_eq!(
+        totals,
+        [
+            ("consumer", Duration::ZERO),
+            ("producer", Duration::from_secs(1))
+        ]
+    );
 }
