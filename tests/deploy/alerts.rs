@@ -139,7 +139,20 @@ fn what_no_probe_sees_is_an_alert() {
             )
         );
     }
+    // The same by topic, since retention takes from all partitions at once.
+    let total = format!("aligner_kafka_skipped_offsets_total{OURS}");
+    assert_eq!(
+        expression(&rules, "AlignerConnectorRecordsMissed"),
+        format!(
+            "sum by (namespace, service, topic) (increase({total}[1h]) > 0 or ({total} unless {total} \
+             offset 1h) > 0)"
+        )
+    );
     let severity = |alert: &str| rule(&rules, alert).map(|rule| &rule["labels"]["severity"]);
+    assert_eq!(
+        severity("AlignerConnectorRecordsMissed"),
+        Some(&json!("critical"))
+    );
     assert_eq!(
         severity("AlignerConnectorOutputsHidden"),
         Some(&json!("critical"))

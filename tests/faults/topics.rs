@@ -389,9 +389,32 @@ fn goes_on_with_the_oldest_that_are_left(start_from: &str) {
         offsets, expected,
         "each once, from the first one that is left"
     );
+    let said = wait::for_value("the loss to be told", LIMIT, || {
+        let log = connector.log();
+        let line = log
+            .lines()
+            .find(|line| line.contains("offset out of range"))?;
+        Some(line.to_owned())
+    });
+    let place = format!("{name}-0");
+    for part in [&*place, "50", "120", "70", "deleted before it was read"] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+    let labels = [&*format!("topic=\"{name}\""), "partition=\"0\""];
+    for (metric, expected) in [
+        ("aligner_kafka_offset_resets_total", 1.0),
+        ("aligner_kafka_skipped_offsets_total", 70.0),
+    ] {
+        assert_eq!(
+            connector.metric(metric, &labels),
+            Some(expected),
+            "{metric}"
+        );
+    }
+    let begins_at = format!("{place}:50");
     assert!(
-        connector.log().contains("offset out of range"),
-        "the loss is not hidden"
+        connector.log().contains(&begins_at),
+        "where it begins is not said"
     );
     assert!(connector.sigterm().success());
 }

@@ -17,7 +17,7 @@ use rdkafka::{
 
 use crate::{
     Connected, Connection, DeliveryGuarantee, KafkaSettings, MockBroker, StartError, TopicSettings,
-    connect, stats::DeliveryEnd,
+    TopicWriter, connect, stats::DeliveryEnd,
 };
 
 pub(crate) const TOPICS: [(&str, i32); 4] = [
@@ -123,8 +123,14 @@ impl Bench {
     }
 
     async fn close(self) {
+        self.leave().await;
+    }
+
+    /// Closes both ends, and leaves the broker.
+    async fn leave(self) -> MockBroker {
         self.connected.sink.close().await;
         self.connected.source.close().await;
+        self.broker
     }
 }
 
@@ -401,6 +407,62 @@ async fn without_transactions_what_a_failed_delivery_has_queued_is_not_written_b
     // Outputs of a partition are written in order: what was left would be in front of it.
     assert_eq!(bench.records("llm.corrections"), 1);
     bench.close().await;
+}
+
+/// What a start behind a committed offset counts as resets and as skipped offsets, where the log has so many
+/// large records; and the offset of the first record that comes.
+async fn missed_behind(committed: i64, records: usize) -> ((u64, u64), Option<i64>) {
+    let delivery = DeliveryGuarantee::AtLeastOnce;
+    let mut bench = Bench::start(delivery, None).await;
+    bench.deliver(committed).await.expect("nothing is wrong");
+    let broker = bench.leave().await;
+    let connection = connection(&broker, delivery, None);
+    let writer = TopicWriter::open(&connection).expect("a writer opens");
+    let large = vec![b'x'; 100_000];
+    for _ in 0..records {
+        writer
+            .write("llm.answers", None, Some(&large), &[])
+            .await
+            .expect("the mock takes it");
+    }
+    let mut bench = Bench::connect(broker, connection).await;
+    let partition = bench.tenure.partition.clone();
+    let mut first = None;
+    while records > 0 && first.is_none() {
+        let event = tokio::time::timeout(PATIENCE, bench.connected.source.next())
+            .await
+            .expect("a record comes in time")
+            .expect("the source goes on")
+            .expect("the source has no error");
+        if let SourceEvent::Records(records) = event {
+            first = records.first().map(|record| record.offset);
+        }
+    }
+    let stats = Arc::clone(&bench.connected.stats);
+    tokio::time::timeout(PATIENCE, async {
+        while stats.missed(&partition).0 == 0 || !stats.unsettled().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("the reset is counted in time");
+    let missed = stats.missed(&partition);
+    bench.close().await;
+    (missed, first)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_that_were_deleted_before_they_were_read_are_counted_and_those_beyond_the_end_are_not()
+ {
+    // The mock keeps 5 MiB of a partition.
+    let (missed, first) = missed_behind(1, 100).await;
+    let first = first.expect("a record came");
+    assert!(first > 1, "the mock has deleted nothing");
+    assert_eq!(
+        missed,
+        (1, u64::try_from(first - 1).expect("it is positive"))
+    );
+    assert_eq!(missed_behind(7, 0).await, ((1, 0), None));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,8 @@
 //! Otherwise the statistics know it: each answer to a fetch says where the partition ends. With
 //! nothing fetched their figures stand still, and so the lag would fall while a backlog grows. So
 //! for as long as that lasts, a client beside the consumer asks once a second, as a committed
-//! reader.
+//! reader. It also asks where those begin that did not hold what the consumer asked for
+//! ([`crate::resets`]).
 //!
 //! Deliberately absent: a remedy for a partition without a leader. It keeps the answers about all
 //! others back, and their ends stay as old as the last answer.
@@ -41,8 +42,15 @@ impl Lookout for Ends {
         iter::once(&self.committed)
     }
 
-    /// Looks where the statistics do not.
     fn look(&mut self) {
+        self.look_for_ends();
+        self.look_for_beginnings();
+    }
+}
+
+impl Ends {
+    /// Looks where the statistics do not.
+    fn look_for_ends(&self) {
         let partitions = self.stats.unfollowed();
         if partitions.is_empty() {
             return;
@@ -53,5 +61,29 @@ impl Lookout for Ends {
                 tracing::debug!(%error, "where answer partitions end was not to be had");
             }
         }
+    }
+
+    fn look_for_beginnings(&self) {
+        let partitions = self.stats.unsettled();
+        if partitions.is_empty() {
+            return;
+        }
+        match self.committed.beginnings(&partitions, LOOK_TIMEOUT) {
+            Ok(beginnings) => {
+                for (partition, begins) in beginnings {
+                    self.stats.settle_reset(&partition, begins);
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "where answer partitions begin was not to be had");
+            }
+        }
+    }
+}
+
+impl Drop for Ends {
+    /// Records that are missed are not passed over in silence.
+    fn drop(&mut self) {
+        self.stats.tell_unsettled();
     }
 }

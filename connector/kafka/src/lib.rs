@@ -51,6 +51,7 @@ mod reminder;
 mod repeats;
 mod report;
 mod reports;
+mod resets;
 mod sent_once;
 mod settings;
 mod sink;

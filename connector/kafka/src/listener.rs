@@ -16,7 +16,10 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
 };
 
-use crate::{reminder::Reminder, repeats::RepeatFilter, report::Report, stats::ReportingClient};
+use crate::{
+    reminder::Reminder, repeats::RepeatFilter, report::Report, resets::Reset,
+    stats::ReportingClient,
+};
 
 /// A grave error that a client reported.
 #[derive(Debug, Clone)]
@@ -130,14 +133,13 @@ impl ClientContext for Listener {
             tracing::debug!(client, facility, "librdkafka: {message}");
             return;
         }
-        if facility == "OFFSET" && matches!(level, RDKafkaLogLevel::Warning) {
-            // The only trace of records that retention deleted unread. Nobody can tell any more whether
-            // there were any: the end of a transaction, or of one that was aborted, takes an offset too.
-            tracing::error!(
-                client,
-                facility,
-                "offset out of range; records that lay there are missed: {message}"
-            );
+        if facility == "OFFSET"
+            && matches!(level, RDKafkaLogLevel::Warning)
+            && let Some(reset) = Reset::read(message)
+            && let Some(reports) = &self.reports
+        {
+            // The only trace of records that retention deleted unread.
+            reports.take_reset(reset);
             return;
         }
         match level {

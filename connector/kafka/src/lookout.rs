@@ -54,7 +54,7 @@ pub(crate) trait Lookout {
     }
 }
 
-/// A client that only asks where partitions end.
+/// A client that only asks where partitions begin and end.
 pub(crate) struct LogEnds(Listed<BaseConsumer<Quiet>>);
 
 impl LogEnds {
@@ -93,14 +93,32 @@ impl LogEnds {
         partitions: impl IntoIterator<Item = &'a Partition>,
         timeout: Duration,
     ) -> KafkaResult<BTreeMap<Partition, i64>> {
+        self.offsets(Offset::End, partitions, timeout)
+    }
+
+    /// Where these partitions begin; those that gave no answer are left out.
+    pub(crate) fn beginnings<'a>(
+        &self,
+        partitions: impl IntoIterator<Item = &'a Partition>,
+        timeout: Duration,
+    ) -> KafkaResult<BTreeMap<Partition, i64>> {
+        self.offsets(Offset::Beginning, partitions, timeout)
+    }
+
+    fn offsets<'a>(
+        &self,
+        place: Offset,
+        partitions: impl IntoIterator<Item = &'a Partition>,
+        timeout: Duration,
+    ) -> KafkaResult<BTreeMap<Partition, i64>> {
         let mut asked = TopicPartitionList::new();
         for partition in partitions {
-            asked.add_partition_offset(&partition.topic, partition.number, Offset::End)?;
+            asked.add_partition_offset(&partition.topic, partition.number, place)?;
         }
-        // The end is the "time" -1 of Kafka's ListOffsets.
+        // The end is the "time" -1 of Kafka's ListOffsets, and the beginning -2.
         let found = self.0.offsets_for_times(asked, timeout)?;
         let elements = found.elements();
-        let ends = elements.iter().filter_map(|element| {
+        let offsets = elements.iter().filter_map(|element| {
             let (Ok(()), Offset::Offset(offset)) = (element.error(), element.offset()) else {
                 return None;
             };
@@ -110,7 +128,7 @@ impl LogEnds {
             };
             Some((partition, offset))
         });
-        Ok(ends.collect())
+        Ok(offsets.collect())
     }
 }
 

@@ -11,6 +11,7 @@ mod figures;
 mod instruments;
 
 use std::{
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -22,7 +23,13 @@ use self::{
     figures::{Figures, Passed},
     instruments::Instruments,
 };
-use crate::{absence::Absence, connections::ClientId, report::Report, tenure::Tenures};
+use crate::{
+    absence::Absence,
+    connections::ClientId,
+    report::Report,
+    resets::{self, Reset},
+    tenure::Tenures,
+};
 
 /// Brokers that are well say what is committed at once; a transaction that ends as it should is ended
 /// by then, too.
@@ -106,6 +113,11 @@ impl ReportingClient {
     /// Takes in a report.
     pub(crate) fn take_report(&self, report: Report) {
         self.stats.take(self, report);
+    }
+
+    /// A partition is read from its beginning, since it does not hold what was wanted.
+    pub(crate) fn take_reset(&self, reset: Reset) {
+        self.stats.reset(reset);
     }
 }
 
@@ -247,6 +259,58 @@ impl ClientStats {
     /// The consumer goes on elsewhere in a partition.
     pub(crate) fn seeks(&self, partition: &Partition) {
         self.figures().passed.remove(partition);
+    }
+
+    /// A partition is read from its beginning, since it does not hold what was wanted.
+    fn reset(&self, reset: Reset) {
+        let mut figures = self.figures();
+        figures
+            .missed
+            .entry(reset.partition.clone())
+            .or_default()
+            .resets += 1;
+        // Of several, the first one tells what was not read.
+        let unsettled = &mut figures.unsettled;
+        unsettled
+            .entry(reset.partition.clone())
+            .or_insert(reset.wanted);
+        drop(figures);
+        if let Some(begins) = reset.begins {
+            self.settle_reset(&reset.partition, begins);
+        }
+    }
+
+    /// Partitions that are read from their beginning, which is not known yet.
+    pub(crate) fn unsettled(&self) -> Vec<Partition> {
+        self.figures().unsettled.keys().cloned().collect()
+    }
+
+    /// A partition that is read from its beginning begins here.
+    pub(crate) fn settle_reset(&self, partition: &Partition, begins: i64) {
+        let mut figures = self.figures();
+        let Some(wanted) = figures.unsettled.remove(partition) else {
+            return;
+        };
+        if let Some(skipped) = resets::skipped(wanted, begins) {
+            figures.missed.entry(partition.clone()).or_default().skipped += skipped;
+        }
+        drop(figures);
+        resets::tell(partition, wanted, Some(begins));
+    }
+
+    /// Nobody will learn any more where these begin.
+    pub(crate) fn tell_unsettled(&self) {
+        let unsettled = mem::take(&mut self.figures().unsettled);
+        for (partition, wanted) in &unsettled {
+            resets::tell(partition, *wanted, None);
+        }
+    }
+
+    /// Resets of a partition, and the offsets that were skipped by them.
+    #[cfg(test)]
+    pub(crate) fn missed(&self, partition: &Partition) -> (u64, u64) {
+        let missed = self.figures().missed.get(partition).copied();
+        missed.map_or((0, 0), |missed| (missed.resets, missed.skipped))
     }
 
     /// A new tenure starts from what is committed, whatever we delivered in an earlier one.

@@ -24,6 +24,13 @@ pub(super) struct Passed {
     pub(super) stood_at: Option<i64>,
 }
 
+/// What was passed over in a partition since the start.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Missed {
+    pub(super) resets: u64,
+    pub(super) skipped: u64,
+}
+
 /// Numbers of both clients.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
@@ -35,6 +42,9 @@ pub(super) struct Figures {
     pub(super) begins: HashMap<Partition, i64>,
     pub(super) delivered: HashMap<Partition, i64>,
     pub(super) passed: HashMap<Partition, Passed>,
+    /// Offsets that were wanted of partitions whose beginnings are not known yet.
+    pub(super) unsettled: BTreeMap<Partition, i64>,
+    pub(super) missed: BTreeMap<Partition, Missed>,
     pub(super) throttling: Throttling,
     pub(super) connections: Connections,
     pub(super) rebalances: u64,

@@ -2,12 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use aligner_pipeline::Partition;
 use opentelemetry::{
     KeyValue,
     metrics::{Counter, Histogram, Meter},
 };
 
-use super::{ClientStats, DeliveryEnd};
+use super::{ClientStats, DeliveryEnd, figures::Missed};
 
 /// A value of a gauge, with its labels.
 type Reading = (u64, Vec<KeyValue>);
@@ -84,13 +85,7 @@ pub(super) fn observe(stats: &Arc<ClientStats>, meter: &Meter) {
             stats
                 .lags()
                 .into_iter()
-                .filter_map(|found| {
-                    let labels = vec![
-                        KeyValue::new("topic", found.partition.topic.to_string()),
-                        KeyValue::new("partition", i64::from(found.partition.number)),
-                    ];
-                    Some((found.lag()?, labels))
-                })
+                .filter_map(|found| Some((found.lag()?, of(&found.partition))))
                 .collect()
         },
     );
@@ -114,29 +109,54 @@ pub(super) fn observe(stats: &Arc<ClientStats>, meter: &Meter) {
 
 /// What only rises.
 fn observe_totals(stats: &Arc<ClientStats>, meter: &Meter) {
-    let counter = |name: &'static str, description: &'static str, read: fn(&ClientStats) -> u64| {
-        let stats = Arc::downgrade(stats);
-        meter
-            .u64_observable_counter(name)
-            .with_description(description)
-            .with_callback(move |observer| {
-                if let Some(stats) = stats.upgrade() {
-                    observer.observe(read(&stats), &[]);
-                }
-            })
-            .build();
-    };
+    let counter =
+        |name: &'static str, description: &'static str, read: fn(&ClientStats) -> Vec<Reading>| {
+            let stats = Arc::downgrade(stats);
+            meter
+                .u64_observable_counter(name)
+                .with_description(description)
+                .with_callback(move |observer| {
+                    for (value, labels) in stats.upgrade().iter().flat_map(|stats| read(stats)) {
+                        observer.observe(value, &labels);
+                    }
+                })
+                .build();
+        };
     counter(
         "aligner.kafka.request_timeouts",
         "requests that brokers never answered",
-        |stats| stats.state().request_timeouts,
+        |stats| vec![(stats.state().request_timeouts, vec![])],
     );
     counter(
         "aligner.kafka.rebalances",
         "rebalances of the group",
-        |stats| stats.state().rebalances,
+        |stats| vec![(stats.state().rebalances, vec![])],
+    );
+    counter(
+        "aligner.kafka.offset_resets",
+        "times that a partition did not hold the offset that was wanted, and is read from its beginning",
+        |stats| missed(stats, |missed| missed.resets),
+    );
+    counter(
+        "aligner.kafka.skipped_offsets",
+        "offsets whose records were deleted before they were read, by partition",
+        |stats| missed(stats, |missed| missed.skipped),
     );
     observe_times(stats, meter);
+}
+
+fn missed(stats: &ClientStats, count: fn(&Missed) -> u64) -> Vec<Reading> {
+    let figures = stats.figures();
+    let each = figures.missed.iter();
+    each.map(|(partition, missed)| (count(missed), of(partition)))
+        .collect()
+}
+
+fn of(partition: &Partition) -> Vec<KeyValue> {
+    vec![
+        KeyValue::new("topic", partition.topic.to_string()),
+        KeyValue::new("partition", i64::from(partition.number)),
+    ]
 }
 
 fn observe_times(stats: &Arc<ClientStats>, meter: &Meter) {

@@ -298,6 +298,41 @@ fn what_was_read_past_is_forgotten_where_reading_goes_back() {
     assert_eq!(stats.lags()[0].lag(), Some(60));
 }
 
+fn reset(number: i32, wanted: i64, begins: Option<i64>) -> Reset {
+    Reset {
+        partition: partition(number),
+        wanted,
+        begins,
+    }
+}
+
+#[test]
+fn resets_are_counted_at_once_and_what_they_skipped_when_it_is_known() {
+    let (_, stats) = stats();
+    let consumer = stats.client("consumer");
+    consumer.take_reset(reset(0, 50, None));
+    assert_eq!(stats.missed(&partition(0)), (1, 0));
+    assert_eq!(stats.unsettled(), [partition(0)]);
+    // It has moved on before anybody could ask.
+    consumer.take_reset(reset(0, 110, None));
+    stats.settle_reset(&partition(0), 120);
+    assert_eq!(stats.missed(&partition(0)), (2, 70));
+    assert_eq!(stats.unsettled(), []);
+    // An answer to a question that was answered before.
+    stats.settle_reset(&partition(0), 200);
+    assert_eq!(stats.missed(&partition(0)), (2, 70));
+    // Known at once.
+    consumer.take_reset(reset(0, 120, Some(150)));
+    assert_eq!(stats.missed(&partition(0)), (3, 100));
+    // Beyond the end, and one of which nobody learns.
+    consumer.take_reset(reset(1, 200, Some(0)));
+    consumer.take_reset(reset(2, 7, None));
+    stats.tell_unsettled();
+    assert_eq!(stats.unsettled(), []);
+    assert_eq!(stats.missed(&partition(1)), (1, 0));
+    assert_eq!(stats.missed(&partition(2)), (1, 0));
+}
+
 #[test]
 fn the_time_for_which_brokers_hold_a_client_back_is_added_up_from_its_reports() {
     let (_, stats) = stats();
