@@ -32,6 +32,22 @@ fn begun<'a>(kafka: &'a Kafka, name: &str) -> (Story<'a>, Events, Proxy, Connect
 }
 
 #[test]
+fn a_producer_whose_requests_are_answered_soon_is_kept() {
+    let kafka = Kafka::shared();
+    let (story, mut events, proxy, mut connector) = begun(kafka, "kept");
+    for round in 2..=10 {
+        story.send(&mut events, EVENTS);
+        story.oracle.wait_done(round * EVENTS, LIMIT);
+    }
+    let replaced = connector.metric("aligner_kafka_spent_producers_total", &[]);
+    // On a machine that is slow enough, some are replaced, and each of those is told of.
+    let claims = 1.0 + replaced.unwrap_or(0.0);
+    assert_eq!(proxy.count(ApiKey::InitProducerId), claims as u64);
+    assert!(proxy.count(ApiKey::EndTxn) >= 10);
+    assert!(connector.sigterm().success());
+}
+
+#[test]
 fn a_commit_that_was_sent_twice_commits_no_part_of_the_next_transaction() {
     let kafka = Kafka::shared();
     let (story, mut events, proxy, mut connector) = begun(kafka, "commit-twice");
@@ -49,6 +65,8 @@ fn a_commit_that_was_sent_twice_commits_no_part_of_the_next_transaction() {
     first.wait_applied(LIMIT);
     others.release();
     assert_eq!(story.oracle.settled(LIMIT).inputs, 3 * EVENTS);
+    let replaced = connector.metric("aligner_kafka_spent_producers_total", &[]);
+    assert!(replaced >= Some(1.0), "{replaced:?}");
     assert!(connector.sigterm().success());
 }
 

@@ -30,6 +30,7 @@ use crate::{
     producer_thread::{NoProducer, ProducerThread},
     recovery::Fencings,
     repeats::RepeatFilter,
+    sent_once::SentOnce,
     stats::DeliveryEnd,
     transaction::{End, EndedAgain, Failure},
     unended::Unended,
@@ -66,6 +67,7 @@ pub(crate) struct DeliveryThread {
     timeout: Duration,
     closing: Arc<AtomicBool>,
     producer: Option<ProducerThread>,
+    sent_once: SentOnce,
     batches: Batches,
     /// Transactions aborted one after the other, with the present producer.
     aborts: u32,
@@ -94,11 +96,13 @@ impl DeliveryThread {
     ) -> Self {
         let identity = parts.connection.identity.clone();
         let fencings = Fencings::new(identity, news_of_a_duplicate.is_some());
+        let sent_once = SentOnce::of(&parts.config);
         Self {
             parts,
             timeout,
             closing,
             producer: None,
+            sent_once,
             batches: Batches::default(),
             aborts: 0,
             missing: MissingTopic::default(),
@@ -155,24 +159,38 @@ impl DeliveryThread {
         calls.blocking_recv()
     }
 
-    /// Gets a producer if there is none that may be used, one attempt only.
+    /// Gets a producer if there is none, one attempt only.
     pub(crate) fn prepare(&mut self) -> Result<(), NoProducer> {
-        if self.producer.as_ref().is_some_and(ProducerThread::is_spent) {
-            if let Some(unsaid) = self.repeats.admit("spent", Instant::now()) {
-                tracing::info!(
-                    unsaid,
-                    "brokers were slow, and may get something of an earlier delivery still: a new producer takes over"
-                );
-            }
-            self.producer = None;
-        }
         if self.producer.is_none() {
             let batching = self.batches.batching();
-            let started = ProducerThread::start(self.parts.clone(), batching, CLAIM_TIMEOUT)?;
-            self.producer = Some(started);
+            let began = Instant::now();
+            let started = ProducerThread::start(self.parts.clone(), batching, CLAIM_TIMEOUT);
+            if self.parts.transactional
+                && (started.is_err() || !self.sent_once.is_sure_after(began.elapsed()))
+            {
+                self.fencings.expect_own(Instant::now());
+            }
+            self.producer = Some(started?);
             self.aborts = 0;
         }
         Ok(())
+    }
+
+    /// Gives up a producer of whose requests something may still reach a broker: the next delivery gets
+    /// another one.
+    fn retire_if_spent(&mut self) {
+        if !self.producer.as_ref().is_some_and(ProducerThread::is_spent) {
+            return;
+        }
+        self.producer = None;
+        self.parts.stats.spent();
+        if let Some(unsaid) = self.repeats.admit("spent", Instant::now()) {
+            tracing::warn!(
+                unsaid,
+                "brokers were slow, and may get requests of this delivery still: the next one has a new \
+                 producer"
+            );
+        }
     }
 
     fn deliver(&mut self, deliveries: Vec<Delivery>) -> Delivered {
@@ -202,6 +220,7 @@ impl DeliveryThread {
             let started = Instant::now();
             let end = self.producer().deliver(Arc::clone(&chosen), self.timeout);
             let took = started.elapsed();
+            self.retire_if_spent();
             self.count(&end, took);
             match end {
                 End::Committed => {
@@ -336,7 +355,9 @@ impl DeliveryThread {
         };
         self.have_producer()?;
         let started = Instant::now();
-        let failure = match self.producer().end_again(deliveries, self.timeout) {
+        let ended = self.producer().end_again(deliveries, self.timeout);
+        self.retire_if_spent();
+        let failure = match ended {
             EndedAgain::Done => {
                 let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
                 tracing::info!(took_ms, "ended again what a failed delivery had left open");

@@ -11,6 +11,7 @@ use rdkafka::{ClientConfig, error::KafkaError, types::RDKafkaConfRes};
 use crate::{
     fault::Fault,
     misspelt,
+    sent_once::LEAST_BACKOFF_MS,
     settings::{DeliveryGuarantee, KafkaSettings, Problem},
 };
 
@@ -235,6 +236,17 @@ fn at_odds(key: &str, value: &str, settings: &KafkaSettings) -> Option<Fault> {
                 format!("use {session} or more, or lower the session's"),
             ))
         }
+        "retry.backoff.ms" | "retry.backoff.max.ms"
+            if settings.delivery == DeliveryGuarantee::ExactlyOnce && value < LEAST_BACKOFF_MS =>
+        {
+            Some(Fault::with_fix(
+                format!(
+                    "{value} is below {LEAST_BACKOFF_MS}: a commit that takes nearly as long may have been sent \
+                     twice, and the next transaction would need a new producer"
+                ),
+                format!("use {LEAST_BACKOFF_MS} or more, or remove it"),
+            ))
+        }
         "socket.timeout.ms"
             if settings.delivery == DeliveryGuarantee::ExactlyOnce
                 && value > settings.transaction_timeout_ms =>
@@ -419,11 +431,20 @@ pub(crate) mod tests {
             "10001 is above kafka.transaction_timeout_ms 10000: a request would outlive its \
              transaction; use 10000 or less, or raise the transaction's"
         );
-        let without_transactions = KafkaSettings {
-            delivery: DeliveryGuarantee::AtLeastOnce,
-            ..given("socket.timeout.ms", "60000")
-        };
-        assert_eq!(problems(&without_transactions), []);
+        let found = problems(&given("retry.backoff.ms", "100"));
+        assert_eq!(
+            found[0].fault.to_string(),
+            "100 is below 500: a commit that takes nearly as long may have been sent twice, and the next \
+             transaction would need a new producer; use 500 or more, or remove it"
+        );
+        assert_eq!(problems(&given("retry.backoff.ms", "500")), []);
+        for (name, value) in [("socket.timeout.ms", "60000"), ("retry.backoff.ms", "100")] {
+            let without_transactions = KafkaSettings {
+                delivery: DeliveryGuarantee::AtLeastOnce,
+                ..given(name, value)
+            };
+            assert_eq!(problems(&without_transactions), []);
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use rdkafka::{
     config::{ClientConfig, RDKafkaLogLevel},
     error::{KafkaResult, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
-    producer::{BaseRecord, Producer, ThreadedProducer},
+    producer::{BaseRecord, Producer, PurgeConfig, ThreadedProducer},
 };
 
 use self::attempt::Attempt;
@@ -155,7 +155,10 @@ impl Outlet {
         } else {
             let end = attempt.deliver_at_least_once();
             // No transaction takes back what was queued and not written, and the next delivery has it, too.
-            if self.producer.in_flight_count() > 0 {
+            // Throwing it away leaves gaps in this producer's numbers.
+            if matches!(end, End::Failed(_)) && self.producer.in_flight_count() > 0 {
+                self.producer
+                    .purge(PurgeConfig::default().queue().inflight());
                 self.spend();
             }
             end

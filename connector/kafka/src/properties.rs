@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
-use crate::settings::{Connection, DeliveryGuarantee};
+use crate::{
+    sent_once::LEAST_BACKOFF_MS,
+    settings::{Connection, DeliveryGuarantee},
+};
 
 /// A broker that is gone without a word is noticed within this time.
 const MAX_SOCKET_TIMEOUT_MS: u32 = 10_000;
@@ -118,9 +121,8 @@ pub(crate) fn producer(connection: &Connection) -> ClientConfig {
         .set("partitioner", "murmur2_random")
         .set("queue.buffering.max.messages", "200000")
         .set("queue.buffering.max.kbytes", "131072")
-        // Also the time after which a commit may have been sent twice: see `sent_once`.
-        .set("retry.backoff.ms", "500")
-        .set("retry.backoff.max.ms", "1000");
+        .set("retry.backoff.ms", "50")
+        .set("retry.backoff.max.ms", "500");
     if connection.kafka.delivery == DeliveryGuarantee::ExactlyOnce {
         transactional(&mut config, connection, &connection.identity);
     }
@@ -133,6 +135,9 @@ fn transactional(config: &mut ClientConfig, connection: &Connection, id: &str) {
     config
         .set("transactional.id", id)
         .set("transaction.timeout.ms", timeout.to_string())
+        // A commit that takes nearly as long may have been sent twice, and costs its producer.
+        .set("retry.backoff.ms", LEAST_BACKOFF_MS.to_string())
+        .set("retry.backoff.max.ms", (2 * LEAST_BACKOFF_MS).to_string())
         // A silent broker must be noticed before the transaction is dead.
         .set(
             "socket.timeout.ms",

@@ -84,6 +84,8 @@ pub(crate) struct Fencings {
     identity: String,
     has_instance_id: bool,
     recent: VecDeque<Instant>,
+    /// When a claim of our own was last in doubt.
+    own: Option<Instant>,
 }
 
 impl Fencings {
@@ -92,17 +94,31 @@ impl Fencings {
             identity,
             has_instance_id,
             recent: VecDeque::new(),
+            own: None,
         }
     }
 
+    /// A claim of ours took so long, or was not answered, that it may have been sent twice: its first copy
+    /// fences us where it arrives late.
+    pub(crate) fn expect_own(&mut self, now: Instant) {
+        self.own = Some(now);
+    }
+
     /// Notes a fencing by somebody else; returns the cause to stop with when it is one too many.
-    /// A fencing that followed the transaction's own timeout is the broker's and not noted here.
+    /// A fencing that followed the transaction's own timeout is the broker's and not noted here, and none
+    /// counts for a while after a claim of our own that was in doubt.
     pub(crate) fn note(&mut self, now: Instant) -> Option<String> {
         let limit = if self.has_instance_id {
             FENCINGS_WITH_INSTANCE_ID
         } else {
             FENCINGS_WITHOUT_INSTANCE_ID
         };
+        if self
+            .own
+            .is_some_and(|at| now.duration_since(at) < FENCING_WINDOW)
+        {
+            return None;
+        }
         self.recent
             .retain(|at| now.duration_since(*at) < FENCING_WINDOW);
         self.recent.push_back(now);
@@ -303,6 +319,18 @@ mod tests {
             assert_eq!(fencings.note(start + Duration::from_secs(second)), None);
         }
         assert!(fencings.note(start + Duration::from_secs(4)).is_some());
+    }
+
+    #[test]
+    fn fencings_are_nobodys_fault_for_a_minute_after_a_claim_of_our_own_in_doubt() {
+        let start = Instant::now();
+        let mut fencings = Fencings::new("moderation-0".to_owned(), true);
+        fencings.expect_own(start);
+        for second in [1, 2, 30, 59] {
+            assert_eq!(fencings.note(start + Duration::from_secs(second)), None);
+        }
+        assert_eq!(fencings.note(start + Duration::from_secs(61)), None);
+        assert!(fencings.note(start + Duration::from_secs(62)).is_some());
     }
 
     #[test]

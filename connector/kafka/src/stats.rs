@@ -327,6 +327,11 @@ impl ClientStats {
         self.instruments.fenced(whose);
     }
 
+    /// A producer was given up, since requests of it may still reach a broker.
+    pub(crate) fn spent(&self) {
+        self.instruments.spent();
+    }
+
     /// A log was found cut or made anew.
     pub(crate) fn rewound(&self) {
         self.instruments.rewound();

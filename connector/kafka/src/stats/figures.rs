@@ -106,17 +106,18 @@ impl Figures {
         let delivered = self.delivered.get(partition).copied();
         let began = self.begins.get(partition).copied();
         let reached = delivered.max(began);
-        // Only where no record that was read waits to be delivered.
-        let passed = self.passed.get(partition).filter(|passed| {
-            let stood_at = passed.stood_at;
-            stood_at.is_none() || reached >= stood_at
-        });
+        let start = self.starts.get(partition).copied();
+        let passed = self.passed.get(partition);
+        let has_waiting = passed.is_some_and(|passed| reached < passed.stood_at);
+        let position = if has_waiting {
+            // What was read is delivered, also where the log has deleted it meanwhile.
+            reached.or(start)
+        } else {
+            reached.max(passed.map(|passed| passed.position)).max(start)
+        };
         Some(PartitionLag {
             partition: partition.clone(),
-            position: reached
-                .max(passed.map(|passed| passed.position))
-                // What lay before is deleted.
-                .max(self.starts.get(partition).copied()),
+            position,
             end: *self.ends.get(partition)?,
         })
     }

@@ -20,6 +20,7 @@ pub(super) struct Instruments {
     deliveries: Counter<u64>,
     fenced: Counter<u64>,
     rewinds: Counter<u64>,
+    spent: Counter<u64>,
 }
 
 impl Instruments {
@@ -45,6 +46,12 @@ impl Instruments {
                 .u64_counter("aligner.kafka.rewinds")
                 .with_description("times that a log was found cut or made anew, and read again")
                 .build(),
+            spent: meter
+                .u64_counter("aligner.kafka.spent_producers")
+                .with_description(
+                    "producers that were replaced, since requests of a slow delivery may still reach a broker",
+                )
+                .build(),
         }
     }
 
@@ -56,6 +63,10 @@ impl Instruments {
 
     pub(super) fn fenced(&self, whose: &'static str) {
         self.fenced.add(1, &[KeyValue::new("whose", whose)]);
+    }
+
+    pub(super) fn spent(&self) {
+        self.spent.add(1, &[]);
     }
 
     pub(super) fn rewound(&self) {
