@@ -57,11 +57,11 @@ fn correction() -> Correction {
         event_id: "evt-1".into(),
         question: Some(event.question),
         answer: Some(event.answer),
-        correction: Some("Write to [e-mail removed].".into()),
-        disposition: Disposition::Corrected,
-        reason: None,
-        message: None,
-        similarity: Some(0.625),
+        correction: Some(answer_event().answer),
+        disposition: Disposition::Bypassed,
+        reason: Some("low_confidence".into()),
+        message: Some("the guard of the profile did not let it through".into()),
+        similarity: Some(1.0),
         unchanged_logprob: Some(-9.5),
         mean_logprob: Some(-0.015625),
         upstream_model: event.upstream_model,
@@ -84,7 +84,7 @@ fn correction() -> Correction {
         queue_ms: 4,
         inference_ms: 230,
         corrected_at: 1_766_000_069_001,
-        proposal: None,
+        proposal: Some("Write to [e-mail removed].".into()),
     }
 }
 
