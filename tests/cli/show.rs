@@ -92,6 +92,12 @@ fn only_what_is_asked_for_is_shown_and_unchanged_answers_with_their_texts() {
         assert!(refused.stderr.contains(said), "{}", refused.stderr);
     }
     assert_eq!(refused.stdout, "");
+    let none = lines(&[json!({"event_id": "e1", "disposition": "unchanged"})]);
+    let none = show(&["--only", "bypassed,corrected"], none).expect_code(0);
+    assert_eq!(
+        none.stderr,
+        "of 1 corrections none is bypassed or corrected\n"
+    );
 }
 
 #[test]
@@ -123,6 +129,18 @@ fn a_line_that_is_no_correction_is_told_by_its_number_and_the_rest_is_shown() {
 }
 
 #[test]
+fn of_many_lines_that_are_no_corrections_ten_are_told_and_the_others_counted() {
+    let done = show(&[], "canary\n".repeat(1_000)).expect_code(1);
+    let told: Vec<_> = done.stderr.lines().collect();
+    assert_eq!(told.len(), 11, "{}", done.stderr);
+    assert_eq!(told[9], "stdin: line 10: no JSON from column 1 on");
+    assert_eq!(
+        told[10],
+        "stdin: and 990 more lines that are no corrections"
+    );
+}
+
+#[test]
 fn what_is_no_json_lines_is_2_and_told_how_to_make_it_that() {
     let scratch = Scratch::new("show-beginning");
     for (content, said) in [
@@ -138,8 +156,10 @@ fn what_is_no_json_lines_is_2_and_told_how_to_make_it_that() {
         assert_eq!(done.stdout, "");
     }
     let missing = scratch.path().join("none.jsonl").display().to_string();
-    let done = show(&[&missing], "").expect_code(1);
+    let line = lines(&[json!({"event_id": "e1", "disposition": "unchanged"})]);
+    let done = show(&[&missing, "-"], line).expect_code(1);
     assert!(done.stderr.contains(&missing), "{}", done.stderr);
+    assert_eq!(done.stdout, "unchanged e1\n");
     let empty = show(&[], "\n \n").expect_code(0);
     assert_eq!(empty.stderr, "warning: stdin holds no lines\n");
 }

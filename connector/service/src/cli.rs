@@ -142,7 +142,8 @@ pub enum OutputFormat {
 pub struct Show {
     /// Corrections as JSON Lines, at most 64 MiB each: what `correct --output` writes, what
     /// kafka-console-consumer.sh prints of topics.corrections, or rows of a warehouse that have its
-    /// fields as columns. - is stdin, and so is none. Corrections in Avro are not read.
+    /// fields as columns, in lower case. - is stdin, and so is none. Corrections in Avro are not read.
+    /// Without colours changes are [-taken out-] and {+put in+}, and a text that has such marks looks alike.
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Only corrections of which this became, as corrected,bypassed; with `unchanged` among them, the

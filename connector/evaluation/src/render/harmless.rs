@@ -14,6 +14,14 @@ fn shown(c: char) -> char {
         // Embeddings, overrides and isolates: they show what follows in another order than the one
         // in which it is read ("Trojan Source", arXiv 2111.00169).
         '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
+        // They are not seen at all where words are put into a text that models read and people do not, and
+        // two of them end a line. The joiners that scripts and emoji need stay.
+        '\u{200b}'
+        | '\u{2028}'
+        | '\u{2029}'
+        | '\u{2060}'
+        | '\u{feff}'
+        | '\u{e0001}'..='\u{e007f}' => char::REPLACEMENT_CHARACTER,
         _ => c,
     }
 }
@@ -36,8 +44,19 @@ mod tests {
     #[test]
     fn what_is_obeyed_is_replaced_and_what_is_shown_stays() {
         for obeyed in [
-            "\u{0}", "\r", "\u{1b}", "\u{7f}", "\u{9b}", "\u{202a}", "\u{202e}", "\u{2066}",
+            "\u{0}",
+            "\r",
+            "\u{1b}",
+            "\u{7f}",
+            "\u{9b}",
+            "\u{202a}",
+            "\u{202e}",
+            "\u{2066}",
             "\u{2069}",
+            "\u{200b}",
+            "\u{2028}",
+            "\u{feff}",
+            "\u{e0041}",
         ] {
             assert_eq!(harmless(obeyed), "\u{fffd}", "{obeyed:?}");
         }

@@ -10,6 +10,7 @@ use std::{
     process::ExitCode,
 };
 
+use aligner_evaluation::render::harmless_line;
 use aligner_records::Disposition;
 use anyhow::{anyhow, bail};
 
@@ -22,6 +23,11 @@ use super::{
 };
 use crate::{cli, diff::Paint};
 
+/// How messages call it.
+const STDIN: &str = "stdin";
+/// So many lines of an input that are no corrections are told of by their numbers.
+const MOST_LINES_TOLD: u64 = 10;
+
 /// Runs the command.
 pub fn run(args: &cli::Show) -> anyhow::Result<ExitCode> {
     let shows_unchanged = args.only.contains(&Disposition::Unchanged);
@@ -30,6 +36,8 @@ pub fn run(args: &cli::Show) -> anyhow::Result<ExitCode> {
         look: Look::of_records(Paint::of_stdout(), shows_unchanged),
         only: &args.only,
         is_whole: true,
+        corrections: 0,
+        shown: 0,
     };
     let stdin = [PathBuf::from("-")];
     let paths = if args.files.is_empty() {
@@ -48,6 +56,7 @@ pub fn run(args: &cli::Show) -> anyhow::Result<ExitCode> {
     for path in paths {
         show.all_of(path)?;
     }
+    show.sum_up();
     Ok(if show.is_whole {
         ExitCode::SUCCESS
     } else {
@@ -60,20 +69,29 @@ struct Show<'a> {
     look: Look,
     /// Whatever became of the answers, if it is empty.
     only: &'a [Disposition],
-    /// Whether every line was a correction so far.
+    /// Whether every input was there, and every line a correction so far.
     is_whole: bool,
+    corrections: u64,
+    shown: u64,
 }
 
 impl Show<'_> {
     fn all_of(&mut self, path: &Path) -> anyhow::Result<()> {
-        let (name, input) = open(path)?;
+        let (name, input) = match open(path) {
+            Ok(opened) => opened,
+            Err(error) => {
+                // Others are shown all the same.
+                self.is_whole = false;
+                eprintln!("error: {}", harmless_line(&format!("{error:#}")));
+                return Ok(());
+            }
+        };
         let (first, mut input) = beginning::look(input);
-        let shown = path.display().to_string();
-        let file = if shown == "-" { "FILE" } else { &shown };
+        let file = if name == STDIN { "FILE" } else { &name };
         if let Some(fault) = beginning::unlike_lines(&first, false, file, "show") {
             return Err(Usage(format!("{name}: {fault}")).into());
         }
-        let mut number: u64 = 0;
+        let (mut number, mut unlike): (u64, u64) = (0, 0);
         let mut holds_lines = false;
         loop {
             number += 1;
@@ -89,8 +107,15 @@ impl Show<'_> {
             holds_lines = true;
             if let Err(cause) = self.line(line)? {
                 self.is_whole = false;
-                eprintln!("{name}: line {number}: {cause}");
+                unlike += 1;
+                if unlike <= MOST_LINES_TOLD {
+                    eprintln!("{name}: line {number}: {cause}");
+                }
             }
+        }
+        if unlike > MOST_LINES_TOLD {
+            let more = unlike - MOST_LINES_TOLD;
+            eprintln!("{name}: and {more} more lines that are no corrections");
         }
         if !holds_lines {
             eprintln!("warning: {name} holds no lines");
@@ -109,11 +134,22 @@ impl Show<'_> {
             Ok(shown) => shown,
             Err(cause) => return Ok(Err(cause)),
         };
+        self.corrections += 1;
         if self.only.is_empty() || self.only.contains(&shown.disposition) {
+            self.shown += 1;
             let text = shown.text(self.look);
             self.output.line(text.as_bytes()).map_err(unwritten)?;
         }
         Ok(Ok(()))
+    }
+
+    /// Where nothing was shown, whether that is because nothing was asked for that there is.
+    fn sum_up(&self) {
+        if self.corrections > 0 && self.shown == 0 {
+            let words: Vec<_> = self.only.iter().map(|only| only.as_str()).collect();
+            let words = words.join(" or ");
+            eprintln!("of {} corrections none is {words}", self.corrections);
+        }
     }
 }
 
@@ -121,10 +157,11 @@ impl Show<'_> {
 fn open(path: &Path) -> anyhow::Result<(String, Input)> {
     if path.as_os_str() == "-" {
         let stdin: Input = Box::new(BufReader::new(io::stdin()));
-        return Ok(("stdin".to_owned(), stdin));
+        return Ok((STDIN.to_owned(), stdin));
     }
     let file = Named::new("FILE", path).open()?;
-    Ok((path.display().to_string(), Box::new(BufReader::new(file))))
+    let name = harmless_line(&path.display().to_string());
+    Ok((name, Box::new(BufReader::new(file))))
 }
 
 /// No failure where whoever reads along has seen enough.

@@ -81,19 +81,23 @@ impl Shown {
             Err(error) if error.is_eof() => return Err("this JSON is cut off".to_owned()),
             Err(error) => return Err(format!("no JSON from column {} on", error.column())),
         };
-        let disposition = text(&mut record, "disposition")?.ok_or_else(|| {
-            let pair = record.contains_key("chosen") && record.contains_key("rejected");
-            if pair {
-                "a preference pair, no correction: those are in topics.corrections".to_owned()
-            } else {
-                "no correction: it has no \"disposition\"".to_owned()
-            }
-        })?;
+        let disposition =
+            text(&mut record, "disposition")?.ok_or_else(|| without_disposition(&record))?;
+        let disposition = Disposition::try_from(disposition).map_err(|error| error.to_string())?;
+        let needed: &[&str] = match disposition {
+            Disposition::Corrected => &["answer", "correction"],
+            Disposition::Bypassed => &["answer"],
+            Disposition::Unchanged | Disposition::DeadLettered => &[],
+        };
+        // Half of them would be shown as texts that were taken out or put in.
+        let is_missing = |name: &&&str| record.get(**name).is_none_or(Value::is_null);
+        if let Some(name) = needed.iter().find(is_missing) {
+            return Err(lacks(name));
+        }
         let mut field = |name| text(&mut record, name);
         Ok(Self {
-            disposition: Disposition::try_from(disposition).map_err(|error| error.to_string())?,
-            event_id: field("event_id")?
-                .ok_or_else(|| "no correction: it has no \"event_id\"".to_owned())?,
+            disposition,
+            event_id: field("event_id")?.ok_or_else(|| lacks("event_id"))?,
             reason: field("reason")?,
             message: field("message")?,
             question: field("question")?,
@@ -101,7 +105,8 @@ impl Shown {
             correction: field("correction")?,
             proposal: field("proposal")?,
             upstream_model: field("upstream_model")?,
-            unchanged_logprob: number(&record, "unchanged_logprob")?,
+            // It is said beside: a figure that cannot be read is not worth the correction.
+            unchanged_logprob: record.get("unchanged_logprob").and_then(Value::as_f64),
         })
     }
 
@@ -147,18 +152,17 @@ impl Shown {
     }
 
     fn body(&self, paint: Paint) -> Option<String> {
-        let answer = self.answer.as_deref().unwrap_or_default();
-        match (self.disposition, &self.proposal) {
-            (Disposition::Corrected, _) => {
-                let corrected = self.correction.as_deref().unwrap_or_default();
-                Some(diff::words(answer, corrected, paint))
+        let answer = self.answer.as_deref();
+        match self.disposition {
+            Disposition::Corrected => {
+                Some(diff::words(answer?, self.correction.as_deref()?, paint))
             }
-            (Disposition::Bypassed, Some(proposal)) => Some(format!(
-                "not delivered: {}",
-                diff::words(answer, proposal, paint)
-            )),
-            (Disposition::Bypassed | Disposition::Unchanged, _) => Some(diff::harmless(answer)),
-            (Disposition::DeadLettered, _) => self.message.as_deref().map(diff::harmless),
+            Disposition::Bypassed if let Some(proposal) = &self.proposal => {
+                let diff = diff::words(answer?, proposal, paint);
+                Some(format!("not delivered: {diff}"))
+            }
+            Disposition::Bypassed | Disposition::Unchanged => answer.map(diff::harmless),
+            Disposition::DeadLettered => self.message.as_deref().map(diff::harmless),
         }
     }
 }
@@ -177,14 +181,20 @@ fn text(record: &mut Map<String, Value>, name: &str) -> Result<Option<String>, S
     }
 }
 
-fn number(record: &Map<String, Value>, name: &str) -> Result<Option<f64>, String> {
-    match record.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => match value.as_f64() {
-            Some(number) => Ok(Some(number)),
-            None => Err(format!("no correction: its \"{name}\" is no number")),
-        },
+fn lacks(name: &str) -> String {
+    format!("no correction: it has no \"{name}\"")
+}
+
+/// What an object is that does not say what became of the answer.
+fn without_disposition(record: &Map<String, Value>) -> String {
+    if record.contains_key("chosen") && record.contains_key("rejected") {
+        return "a preference pair, no correction: those are in topics.corrections".to_owned();
     }
+    let other_case = |key: &String| key.eq_ignore_ascii_case("disposition");
+    if record.keys().any(other_case) {
+        return "no correction: names are in lower case, \"disposition\" and the others".to_owned();
+    }
+    lacks("disposition")
 }
 
 #[cfg(test)]
@@ -248,6 +258,15 @@ mod tests {
     }
 
     #[test]
+    fn a_figure_that_cannot_be_read_costs_no_correction() {
+        let record = json!({
+            "event_id": "e1", "disposition": "unchanged", "unchanged_logprob": "-14.1",
+        });
+        let look = Look::of_records(Paint::Plain, false);
+        assert_eq!(shown(&record, look), "unchanged e1");
+    }
+
+    #[test]
     fn no_field_drives_the_terminal_or_breaks_the_first_line() {
         let evil = "a\n\u{1b}[2J";
         let record = json!({
@@ -279,17 +298,26 @@ mod tests {
                 "{\"disposition\": \"canary\", \"event_id\": \"e\"}",
                 "a disposition is corrected, unchanged, bypassed or dead_lettered",
             ),
+            ("{\"DISPOSITION\": \"canary\"}", "names are in lower case"),
             (
-                "{\"disposition\": \"corrected\", \"answer\": \"canary\"}",
+                "{\"disposition\": \"dead_lettered\", \"answer\": \"canary\"}",
                 "it has no \"event_id\"",
             ),
             (
-                "{\"disposition\": \"corrected\", \"event_id\": \"e\", \"answer\": [\"canary\"]}",
-                "its \"answer\" is no text",
+                "{\"disposition\": \"corrected\", \"event_id\": \"e\", \"correction\": \"canary\"}",
+                "it has no \"answer\"",
             ),
             (
-                "{\"disposition\": \"corrected\", \"event_id\": \"e\", \"unchanged_logprob\": \"canary\"}",
-                "its \"unchanged_logprob\" is no number",
+                "{\"disposition\": \"corrected\", \"event_id\": \"e\", \"answer\": \"canary\", \"correction\": null}",
+                "it has no \"correction\"",
+            ),
+            (
+                "{\"disposition\": \"bypassed\", \"event_id\": \"e\", \"proposal\": \"canary\"}",
+                "it has no \"answer\"",
+            ),
+            (
+                "{\"disposition\": \"unchanged\", \"event_id\": \"e\", \"answer\": [\"canary\"]}",
+                "its \"answer\" is no text",
             ),
         ] {
             let told = Shown::read(line.as_bytes()).expect_err("no correction");
