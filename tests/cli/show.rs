@@ -113,6 +113,24 @@ fn a_row_of_a_warehouse_does_as_well_as_a_record() {
 }
 
 #[test]
+fn an_answer_without_text_is_shown_as_bypassed_by_correct_and_by_show() {
+    let scratch = Scratch::new("show-no-text");
+    let config = "input: {fields: {question: /question, answer: /answer}}\n";
+    let config = scratch.file("c.yaml", config).display().to_string();
+    let log = lines(&[json!({"question": "why?", "answer": null})]);
+    let correct = |format: &str| {
+        let arguments = [
+            "correct", "--model", "marker", "--config", &config, "--format", format,
+        ];
+        call_with(&arguments, &log).expect_code(0)
+    };
+    let shown = correct("text").stdout;
+    assert!(shown.starts_with("bypassed line-1 (no_text)\n"), "{shown}");
+    let written = correct("json").stdout;
+    assert_eq!(show(&[], written).expect_code(0).stdout, shown);
+}
+
+#[test]
 fn a_line_that_is_no_correction_is_told_by_its_number_and_the_rest_is_shown() {
     let unchanged = json!({"event_id": "e1", "disposition": "unchanged"});
     let pair = json!({"prompt": "canary", "chosen": "canary", "rejected": "canary"});

@@ -130,7 +130,7 @@ impl Show<'_> {
             let cause = "it is longer than 64 MiB, the most that show takes";
             return Ok(Err(cause.to_owned()));
         }
-        let shown = match Shown::read(line) {
+        let shown = match Shown::read(line).and_then(Shown::whole) {
             Ok(shown) => shown,
             Err(cause) => return Ok(Err(cause)),
         };

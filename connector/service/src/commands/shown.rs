@@ -84,16 +84,6 @@ impl Shown {
         let disposition =
             text(&mut record, "disposition")?.ok_or_else(|| without_disposition(&record))?;
         let disposition = Disposition::try_from(disposition).map_err(|error| error.to_string())?;
-        let needed: &[&str] = match disposition {
-            Disposition::Corrected => &["answer", "correction"],
-            Disposition::Bypassed => &["answer"],
-            Disposition::Unchanged | Disposition::DeadLettered => &[],
-        };
-        // Half of them would be shown as texts that were taken out or put in.
-        let is_missing = |name: &&&str| record.get(**name).is_none_or(Value::is_null);
-        if let Some(name) = needed.iter().find(is_missing) {
-            return Err(lacks(name));
-        }
         let mut field = |name| text(&mut record, name);
         Ok(Self {
             disposition,
@@ -108,6 +98,23 @@ impl Shown {
             // It is said beside: a figure that cannot be read is not worth the correction.
             unchanged_logprob: record.get("unchanged_logprob").and_then(Value::as_f64),
         })
+    }
+
+    /// This one, if it has the texts that were compared, which a row of a warehouse may lack: one of two
+    /// would be shown as taken out or put in. What was bypassed for having no text has none.
+    ///
+    /// # Errors
+    /// Which text is missing.
+    pub fn whole(self) -> Result<Self, String> {
+        let is_corrected = self.disposition == Disposition::Corrected;
+        let is_compared = is_corrected || self.proposal.is_some();
+        if is_compared && self.answer.is_none() {
+            return Err(lacks("answer"));
+        }
+        if is_corrected && self.correction.is_none() {
+            return Err(lacks("correction"));
+        }
+        Ok(self)
     }
 
     /// What a person sees of it; without the end of its last line.
@@ -152,17 +159,18 @@ impl Shown {
     }
 
     fn body(&self, paint: Paint) -> Option<String> {
-        let answer = self.answer.as_deref();
-        match self.disposition {
-            Disposition::Corrected => {
-                Some(diff::words(answer?, self.correction.as_deref()?, paint))
+        let answer = self.answer.as_deref().unwrap_or_default();
+        match (self.disposition, &self.proposal) {
+            (Disposition::Corrected, _) => {
+                let corrected = self.correction.as_deref().unwrap_or_default();
+                Some(diff::words(answer, corrected, paint))
             }
-            Disposition::Bypassed if let Some(proposal) = &self.proposal => {
-                let diff = diff::words(answer?, proposal, paint);
-                Some(format!("not delivered: {diff}"))
-            }
-            Disposition::Bypassed | Disposition::Unchanged => answer.map(diff::harmless),
-            Disposition::DeadLettered => self.message.as_deref().map(diff::harmless),
+            (Disposition::Bypassed, Some(proposal)) => Some(format!(
+                "not delivered: {}",
+                diff::words(answer, proposal, paint)
+            )),
+            (Disposition::Bypassed | Disposition::Unchanged, _) => Some(diff::harmless(answer)),
+            (Disposition::DeadLettered, _) => self.message.as_deref().map(diff::harmless),
         }
     }
 }
@@ -320,7 +328,8 @@ mod tests {
                 "its \"answer\" is no text",
             ),
         ] {
-            let told = Shown::read(line.as_bytes()).expect_err("no correction");
+            let told = Shown::read(line.as_bytes()).and_then(Shown::whole);
+            let told = told.expect_err("no correction");
             assert!(told.contains(cause), "{line:?}: {told}");
             assert!(!told.contains("canary"), "{told}");
         }
