@@ -67,7 +67,6 @@ pub(crate) struct DeliveryThread {
     timeout: Duration,
     closing: Arc<AtomicBool>,
     producer: Option<ProducerThread>,
-    sent_once: SentOnce,
     batches: Batches,
     /// Transactions aborted one after the other, with the present producer.
     aborts: u32,
@@ -96,13 +95,11 @@ impl DeliveryThread {
     ) -> Self {
         let identity = parts.connection.identity.clone();
         let fencings = Fencings::new(identity, news_of_a_duplicate.is_some());
-        let sent_once = SentOnce::of(&parts.config);
         Self {
             parts,
             timeout,
             closing,
             producer: None,
-            sent_once,
             batches: Batches::default(),
             aborts: 0,
             missing: MissingTopic::default(),
@@ -165,8 +162,9 @@ impl DeliveryThread {
             let batching = self.batches.batching();
             let began = Instant::now();
             let started = ProducerThread::start(self.parts.clone(), batching, CLAIM_TIMEOUT);
+            let sent_once = SentOnce::of(&self.parts.config);
             if self.parts.transactional
-                && (started.is_err() || !self.sent_once.is_sure_after(began.elapsed()))
+                && (started.is_err() || !sent_once.is_sure_after(began.elapsed()))
             {
                 self.fencings.expect_own(Instant::now());
             }

@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use aligner_pipeline::Partition;
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Histogram, Meter},
+    metrics::{AsyncInstrument, Counter, Histogram, Meter},
 };
 
 use super::{ClientStats, DeliveryEnd, figures::Missed};
 
-/// A value of a gauge, with its labels.
-type Reading = (u64, Vec<KeyValue>);
+/// A value that is observed, with its labels.
+type Reading<T> = (T, Vec<KeyValue>);
 
 /// What is counted and measured as it happens.
 #[derive(Debug)]
@@ -74,21 +74,30 @@ impl Instruments {
     }
 }
 
+/// Observes what is read, for as long as there are `stats`.
+fn observing<T: 'static>(
+    stats: &Arc<ClientStats>,
+    read: fn(&ClientStats) -> Vec<Reading<T>>,
+) -> impl Fn(&dyn AsyncInstrument<T>) + Send + Sync + 'static {
+    let stats = Arc::downgrade(stats);
+    move |instrument| {
+        for (value, labels) in stats.upgrade().iter().flat_map(|stats| read(stats)) {
+            instrument.observe(value, &labels);
+        }
+    }
+}
+
 /// Lets `meter` observe what is counted and measured anyway, for as long as there are `stats`.
 pub(super) fn observe(stats: &Arc<ClientStats>, meter: &Meter) {
-    let gauge =
-        |name: &'static str, description: &'static str, read: fn(&ClientStats) -> Vec<Reading>| {
-            let stats = Arc::downgrade(stats);
-            meter
-                .u64_observable_gauge(name)
-                .with_description(description)
-                .with_callback(move |observer| {
-                    for (value, labels) in stats.upgrade().iter().flat_map(|stats| read(stats)) {
-                        observer.observe(value, &labels);
-                    }
-                })
-                .build();
-        };
+    let gauge = |name: &'static str,
+                 description: &'static str,
+                 read: fn(&ClientStats) -> Vec<Reading<u64>>| {
+        meter
+            .u64_observable_gauge(name)
+            .with_description(description)
+            .with_callback(observing(stats, read))
+            .build();
+    };
     gauge(
         "aligner.kafka.lag",
         "offsets between the delivered position and the end, by partition",
@@ -96,7 +105,7 @@ pub(super) fn observe(stats: &Arc<ClientStats>, meter: &Meter) {
             stats
                 .lags()
                 .into_iter()
-                .filter_map(|found| Some((found.lag()?, of(&found.partition))))
+                .filter_map(|found| Some((found.lag()?, labels(&found.partition))))
                 .collect()
         },
     );
@@ -120,19 +129,15 @@ pub(super) fn observe(stats: &Arc<ClientStats>, meter: &Meter) {
 
 /// What only rises.
 fn observe_totals(stats: &Arc<ClientStats>, meter: &Meter) {
-    let counter =
-        |name: &'static str, description: &'static str, read: fn(&ClientStats) -> Vec<Reading>| {
-            let stats = Arc::downgrade(stats);
-            meter
-                .u64_observable_counter(name)
-                .with_description(description)
-                .with_callback(move |observer| {
-                    for (value, labels) in stats.upgrade().iter().flat_map(|stats| read(stats)) {
-                        observer.observe(value, &labels);
-                    }
-                })
-                .build();
-        };
+    let counter = |name: &'static str,
+                   description: &'static str,
+                   read: fn(&ClientStats) -> Vec<Reading<u64>>| {
+        meter
+            .u64_observable_counter(name)
+            .with_description(description)
+            .with_callback(observing(stats, read))
+            .build();
+    };
     counter(
         "aligner.kafka.request_timeouts",
         "requests that brokers never answered",
@@ -156,14 +161,14 @@ fn observe_totals(stats: &Arc<ClientStats>, meter: &Meter) {
     observe_times(stats, meter);
 }
 
-fn missed(stats: &ClientStats, count: fn(&Missed) -> u64) -> Vec<Reading> {
+fn missed(stats: &ClientStats, count: fn(&Missed) -> u64) -> Vec<Reading<u64>> {
     let figures = stats.figures();
     let each = figures.missed.iter();
-    each.map(|(partition, missed)| (count(missed), of(partition)))
+    each.map(|(partition, missed)| (count(missed), labels(partition)))
         .collect()
 }
 
-fn of(partition: &Partition) -> Vec<KeyValue> {
+fn labels(partition: &Partition) -> Vec<KeyValue> {
     vec![
         KeyValue::new("topic", partition.topic.to_string()),
         KeyValue::new("partition", i64::from(partition.number)),
@@ -171,28 +176,23 @@ fn of(partition: &Partition) -> Vec<KeyValue> {
 }
 
 fn observe_times(stats: &Arc<ClientStats>, meter: &Meter) {
-    let throttled = Arc::downgrade(stats);
     meter
         .f64_observable_counter("aligner.kafka.throttle.time")
         .with_unit("s")
         .with_description("time for which brokers held a client back by a quota, as they say")
-        .with_callback(move |observer| {
-            if let Some(stats) = throttled.upgrade() {
-                for (client, total) in stats.figures().throttling.totals() {
-                    observer.observe(total.as_secs_f64(), &[KeyValue::new("client", client)]);
-                }
-            }
-        })
+        .with_callback(observing(stats, |stats| {
+            let figures = stats.figures();
+            let each = figures.throttling.totals();
+            each.map(|(client, total)| (total.as_secs_f64(), vec![KeyValue::new("client", client)]))
+                .collect()
+        }))
         .build();
-    let stats = Arc::downgrade(stats);
     meter
         .f64_observable_counter("aligner.kafka.paused.time")
         .with_unit("s")
         .with_description("time for which fetching was suspended")
-        .with_callback(move |observer| {
-            if let Some(stats) = stats.upgrade() {
-                observer.observe(stats.figures().paused().as_secs_f64(), &[]);
-            }
-        })
+        .with_callback(observing(stats, |stats| {
+            vec![(stats.figures().paused().as_secs_f64(), vec![])]
+        }))
         .build();
 }
