@@ -79,6 +79,37 @@ fn the_reader_sees_committed_records_and_nothing_else() {
 }
 
 #[test]
+fn a_reader_whose_client_is_stuck_reads_to_the_end_with_another_one() {
+    let kafka = Kafka::shared();
+    let topic = Topics::named("stuck").corrections;
+    kafka.create_topic(&topic, 2);
+    let mut writer = Writer::open(kafka.settings());
+    let mut read = Vec::new();
+    for (number, lost) in [ApiKey::Produce, ApiKey::Fetch].into_iter().enumerate() {
+        writer.send(
+            &topic,
+            &Outgoing {
+                partition: Some(0),
+                value: Some(number.to_string().into_bytes()),
+                ..Outgoing::default()
+            },
+        );
+        writer.settle(LIMIT);
+        read.push(number.to_string());
+        let proxy = Proxy::before(&kafka.addresses());
+        let mut settings = kafka.settings().clone();
+        settings
+            .set("bootstrap.servers", proxy.bootstrap())
+            // Its own client would wait for longer than the test.
+            .set("socket.timeout.ms", "300000");
+        let rule = proxy.on(lost).does(Fault::LoseRequest);
+        let mut reader = Reader::open(&settings, &[&topic]);
+        assert_eq!(values(&mut reader), read);
+        assert_eq!(rule.hits(), 1, "{lost}");
+    }
+}
+
+#[test]
 fn a_transactional_producer_works_through_the_proxy_and_never_leaves_it() {
     let kafka = Kafka::shared();
     let topic = Topics::named("proxied").corrections;

@@ -3,6 +3,7 @@
 
 mod admin;
 mod committed;
+mod marks;
 mod reader;
 mod writer;
 

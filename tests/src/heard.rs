@@ -8,13 +8,13 @@ use std::{
 
 use rdkafka::{
     ClientConfig, ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext,
-    error::KafkaError, message::DeliveryResult, producer::ProducerContext,
+    error::KafkaError,
 };
 
 /// How many lines are kept, the newest ones.
 const LINES: usize = 60;
 
-/// Keeps what a client logs, its errors and what it could not deliver, and prints nothing.
+/// Keeps what a client logs and its errors, and prints nothing.
 #[derive(Debug, Clone)]
 pub struct Heard {
     since: Instant,
@@ -48,7 +48,8 @@ impl Heard {
         self.lock().iter().cloned().collect()
     }
 
-    fn note(&self, line: &str) {
+    /// Keeps a line of somebody else's about the same client.
+    pub fn note(&self, line: &str) {
         let mut lines = self.lock();
         if lines.len() == LINES {
             lines.pop_front();
@@ -75,13 +76,3 @@ impl ClientContext for Heard {
 }
 
 impl ConsumerContext for Heard {}
-
-impl ProducerContext for Heard {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            self.note(&format!("not delivered: {error}"));
-        }
-    }
-}

@@ -1,19 +1,21 @@
 //! A `read_committed` reader that knows when it has read everything.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::BTreeMap,
+    thread,
     time::{Duration, Instant},
 };
 
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
-    message::{BorrowedMessage, Header, Headers as _, OwnedHeaders},
-    producer::{BaseRecord, Producer as _, ThreadedProducer},
+    message::{BorrowedMessage, Headers as _},
 };
 
-use super::{Landing, leaders};
+use super::{
+    Landing, leaders,
+    marks::{Marker, Marks, Place, Stuck},
+};
 use crate::{heard::Heard, reminder::Reminder, wait};
 
 /// How long the cluster may take to say where partitions are.
@@ -70,36 +72,19 @@ impl Record {
     }
 }
 
-/// Header of the marks that a [`Reader`] writes to find the end of a log.
-const MARK_HEADER: &str = "harness.mark";
-
 /// A `read_committed` reader of whole topics, from their beginning, in no group.
 ///
 /// Where a committed log ends cannot be seen from its records: commit markers have offsets too.
 /// So the reader writes a mark into every partition and reads until it meets them. A mark is
 /// also proof that no transaction hangs: the last stable offset cannot pass an open one.
 pub struct Reader {
+    settings: ClientConfig,
+    heard: Heard,
     consumer: BaseConsumer<Heard>,
-    marker: ThreadedProducer<Heard>,
+    marker: Marker,
     reminder: Reminder,
-    partitions: BTreeSet<(String, i32)>,
-    marks: Marks,
-    next_mark: u64,
-    /// Tells its marks from those of other readers of the same topics.
-    name: u64,
-}
-
-/// The marks that were written and not yet met, and where.
-#[derive(Debug, Clone, Default)]
-struct Marks(Arc<Mutex<Unmet>>);
-
-/// By mark, where it was not met.
-type Unmet = BTreeMap<u64, BTreeSet<(String, i32)>>;
-
-impl Marks {
-    fn lock(&self) -> MutexGuard<'_, Unmet> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    /// Where it reads on in each partition.
+    positions: BTreeMap<Place, Offset>,
 }
 
 /// What stands between a [`Reader`] and its marks, for whoever waits in another thread.
@@ -113,16 +98,7 @@ pub struct Progress {
 impl Progress {
     /// The marks that were not met, and what both clients heard last.
     pub fn told(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        for (mark, partitions) in self.marks.lock().iter() {
-            let partitions: Vec<_> = partitions
-                .iter()
-                .map(|(topic, partition)| format!("{topic}-{partition}"))
-                .collect();
-            if !partitions.is_empty() {
-                lines.push(format!("mark {mark} not met in {}", partitions.join(" ")));
-            }
-        }
+        let mut lines = self.marks.told();
         for (client, heard) in [("marker", &self.marker), ("reader", &self.consumer)] {
             lines.extend(heard.lines().iter().map(|line| format!("{client}: {line}")));
         }
@@ -133,46 +109,47 @@ impl Progress {
 impl Reader {
     /// Reads `topics` from the beginning. Topics that do not exist are an error of the test.
     pub fn open(settings: &ClientConfig, topics: &[&str]) -> Self {
+        let marker = Marker::of(settings);
         let heard = Heard::default();
-        let marker = heard
-            .about(&mut settings.clone(), "eos,broker")
-            .set("enable.idempotence", "true")
-            .set("linger.ms", "0")
-            .create_with_context(heard)
-            .expect("constant settings are valid");
-        let heard = Heard::default();
-        let consumer: BaseConsumer<Heard> = heard
-            .about(&mut settings.clone(), "broker,metadata")
+        let mut settings = settings.clone();
+        heard
+            .about(&mut settings, "broker,metadata")
             .set("group.id", "harness-reader")
             .set("isolation.level", "read_committed")
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "earliest")
             .set("fetch.wait.max.ms", "50")
-            .set("fetch.message.max.bytes", "4194304")
-            .create_with_context(heard)
-            .expect("constant settings are valid");
-        let mut partitions = BTreeSet::new();
-        let mut list = TopicPartitionList::new();
+            .set("fetch.message.max.bytes", "4194304");
+        let consumer = new_consumer(&settings, &heard);
+        let mut positions = BTreeMap::new();
         for &topic in topics {
             let leaders = wait::for_value(&format!("metadata of {topic}"), METADATA_LIMIT, || {
                 leaders(&consumer, topic)
             });
             for partition in 0..i32::try_from(leaders.len()).expect("few partitions") {
-                partitions.insert((topic.to_owned(), partition));
-                list.add_partition_offset(topic, partition, Offset::Beginning)
-                    .expect("the beginning is a valid offset");
+                positions.insert((topic.to_owned(), partition), Offset::Beginning);
             }
         }
-        consumer.assign(&list).expect("the list is not empty");
-        Self {
-            consumer,
+        let reader = Self {
             marker,
-            reminder: Reminder::of(settings),
-            partitions,
-            marks: Marks::default(),
-            next_mark: 0,
-            name: rand::random(),
+            reminder: Reminder::of(&settings),
+            settings,
+            heard,
+            consumer,
+            positions,
+        };
+        reader.assign();
+        reader
+    }
+
+    /// Has the consumer read from where this reader stands.
+    fn assign(&self) {
+        let mut list = TopicPartitionList::new();
+        for ((topic, partition), position) in &self.positions {
+            list.add_partition_offset(topic, *partition, *position)
+                .expect("a valid offset");
         }
+        self.consumer.assign(&list).expect("the list is not empty");
     }
 
     /// The next record that is not a mark, or nothing within `limit`.
@@ -185,19 +162,12 @@ impl Reader {
             if let Some(Ok(message)) = self.consumer.poll(left) {
                 self.reminder.postpone();
                 let record = Record::of(&message);
-                match record.header(MARK_HEADER) {
-                    None => return Some(record),
-                    Some(mark) => {
-                        let (name, mark) = mark.split_once('-').expect("marks have two parts");
-                        if name == self.name.to_string()
-                            && let Some(missing) = self
-                                .marks
-                                .lock()
-                                .get_mut(&mark.parse().expect("marks are numbered"))
-                        {
-                            missing.remove(&(record.topic, record.partition));
-                        }
-                    }
+                self.positions.insert(
+                    (record.topic.clone(), record.partition),
+                    Offset::Offset(record.offset + 1),
+                );
+                if !self.marker.meets(&record) {
+                    return Some(record);
                 }
             }
             if left.is_zero() {
@@ -205,45 +175,50 @@ impl Reader {
                     self.reminder.remind(self.consumer.client());
                     self.reminder.remind(self.marker.client());
                 }
+                self.renew_what_is_stuck();
                 return None;
+            }
+        }
+    }
+
+    /// librdkafka may forget a single partition for good, see [`Marker`]; what the test is about is
+    /// somebody else.
+    fn renew_what_is_stuck(&mut self) {
+        let Some(stuck) = self.marker.stuck(Instant::now()) else {
+            return;
+        };
+        eprintln!(
+            "the harness renews its {stuck:?}:\n  {}",
+            self.marker.marks().told().join("\n  ")
+        );
+        match stuck {
+            Stuck::Producer => self.marker.renew(),
+            Stuck::Consumer => {
+                let consumer = new_consumer(&self.settings, &self.heard);
+                let old = std::mem::replace(&mut self.consumer, consumer);
+                // A stuck one may not come to its end.
+                thread::spawn(move || drop(old));
+                self.assign();
             }
         }
     }
 
     /// Writes a mark at the present end of every partition.
     pub fn mark(&mut self) -> u64 {
-        let mark = self.next_mark;
-        self.next_mark += 1;
-        let text = format!("{}-{mark}", self.name);
-        for (topic, partition) in &self.partitions {
-            let headers = OwnedHeaders::new().insert(Header {
-                key: MARK_HEADER,
-                value: Some(&text),
-            });
-            self.marker
-                .send(
-                    BaseRecord::<(), [u8]>::to(topic)
-                        .partition(*partition)
-                        .payload(b"")
-                        .headers(headers),
-                )
-                .unwrap_or_else(|(error, _)| panic!("mark {topic}-{partition}: {error}"));
-        }
-        self.marks.lock().insert(mark, self.partitions.clone());
-        mark
+        self.marker.write(self.positions.keys())
     }
 
     /// Whether everything before `mark` was handed out.
     pub fn passed(&self, mark: u64) -> bool {
-        self.marks.lock().get(&mark).is_none_or(BTreeSet::is_empty)
+        self.marker.passed(mark)
     }
 
     /// Where it stands, to be asked by whoever waits for it.
     pub fn progress(&self) -> Progress {
         Progress {
-            marks: self.marks.clone(),
-            marker: self.marker.context().as_ref().clone(),
-            consumer: self.consumer.context().as_ref().clone(),
+            marks: self.marker.marks().clone(),
+            marker: self.marker.heard().clone(),
+            consumer: self.heard.clone(),
         }
     }
 
@@ -271,4 +246,10 @@ impl Reader {
         });
         records
     }
+}
+
+fn new_consumer(settings: &ClientConfig, heard: &Heard) -> BaseConsumer<Heard> {
+    settings
+        .create_with_context(heard.clone())
+        .expect("constant settings are valid")
 }
