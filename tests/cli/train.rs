@@ -4,7 +4,9 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Read},
     os::unix::fs::symlink,
-    process::{Command, Stdio},
+    process::{Child, ChildStderr, Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use aligner_tests::{command::call, connector::binary, scratch::Scratch};
@@ -227,8 +229,15 @@ fn a_recipe_from_scratch_keeps_what_its_file_does_not_say() {
 fn wrong_words_are_2_and_named_by_their_flags() {
     let scratch = Scratch::new("train-words");
     let (data, mine) = data_and_output(&scratch, triples(0..2));
-    let cases: [(&str, &[&str], &str); 4] = [
+    let recipe = scratch.file("recipe.json", r#"{"max_tokens": 0}"#);
+    let recipe = recipe.display().to_string();
+    let cases: [(&str, &[&str], &str); 5] = [
         (&data, &[], "is a file: name a folder"),
+        (
+            &mine,
+            &["--recipe", &recipe],
+            "max_tokens is 0, expected at least 1",
+        ),
         (
             &mine,
             &["--from", "nope"],
@@ -411,13 +420,11 @@ fn a_sample_of_a_long_validation_file_and_what_it_repeats_are_told() {
     assert!(done.stderr.contains(said), "{}", done.stderr);
 }
 
-#[test]
-fn an_interrupted_run_is_130_and_goes_on_as_what_it_began() {
-    let scratch = Scratch::new("train-interrupted");
-    let (data, mine) = data_and_output(&scratch, triples(0..4));
+/// A run without an end, after its first step, and what it has said by then.
+fn begun(data: &str, output: &str) -> (Child, BufReader<ChildStderr>, String) {
     #[rustfmt::skip]
     let mut child = Command::new(binary())
-        .args(["train", "--data", &data, "--output", &mine, "--steps", "100000"])
+        .args(["train", "--data", data, "--output", output, "--steps", "100000"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -429,9 +436,43 @@ fn an_interrupted_run_is_130_and_goes_on_as_what_it_began() {
         let read = stderr.read_line(&mut said).expect("stderr is text");
         assert_ne!(read, 0, "it ended by itself: {said}");
     }
+    (child, stderr, said)
+}
+
+fn signal(child: &Child, signal: libc::c_int) {
     let pid = libc::pid_t::try_from(child.id()).expect("pids fit their own type");
-    // SAFETY: the child is waited for below, so the pid is still its own.
-    unsafe { libc::kill(pid, libc::SIGINT) };
+    // SAFETY: the child is waited for by the caller, so the pid is still its own.
+    unsafe { libc::kill(pid, signal) };
+}
+
+#[test]
+fn a_run_whose_stderr_nobody_reads_goes_on_and_stops_when_it_is_told_to() {
+    let scratch = Scratch::new("train-unread");
+    let (data, mine) = data_and_output(&scratch, triples(0..4));
+    let (mut child, stderr, _) = begun(&data, &mine);
+    drop(stderr);
+    // Longer than until it has something to say again.
+    thread::sleep(Duration::from_secs(6));
+    assert_eq!(child.try_wait().expect("our own child"), None);
+    signal(&child, libc::SIGTERM);
+    let status = child.wait().expect("our own child can be waited for");
+    assert_eq!(status.code(), Some(130));
+    let done = call(&[
+        "train", "--data", &data, "--output", &mine, "--steps", "1", "--resume",
+    ]);
+    assert!(
+        !done.stderr.contains("holds no checkpoint"),
+        "{}",
+        done.stderr
+    );
+}
+
+#[test]
+fn an_interrupted_run_is_130_and_goes_on_as_what_it_began() {
+    let scratch = Scratch::new("train-interrupted");
+    let (data, mine) = data_and_output(&scratch, triples(0..4));
+    let (mut child, mut stderr, mut said) = begun(&data, &mine);
+    signal(&child, libc::SIGINT);
     stderr.read_to_string(&mut said).expect("stderr is text");
     let status = child.wait().expect("our own child can be waited for");
     assert_eq!(status.code(), Some(130), "{said}");

@@ -48,6 +48,21 @@ fn a_producer_whose_requests_are_answered_soon_is_kept() {
 }
 
 #[test]
+fn a_producer_knows_the_groups_coordinator_before_its_first_transaction() {
+    // It would have to find it within the time in which nothing is sent twice.
+    let kafka = Kafka::shared();
+    let story = Story::new(kafka, "met", 2);
+    let mut events = Events::new(events::seed("met"), "met");
+    let proxy = Proxy::before(&kafka.addresses());
+    let mut connector = Connector::ready("met", &story.config.clone().through(&proxy));
+    let asked = proxy.on(ApiKey::FindCoordinator).does(Fault::HoldRequest);
+    story.send(&mut events, EVENTS);
+    story.oracle.wait_done(EVENTS, LIMIT);
+    assert_eq!(asked.hits(), 0);
+    assert!(connector.sigterm().success());
+}
+
+#[test]
 fn a_commit_that_was_sent_twice_commits_no_part_of_the_next_transaction() {
     let kafka = Kafka::shared();
     let (story, mut events, proxy, mut connector) = begun(kafka, "commit-twice");

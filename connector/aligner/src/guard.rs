@@ -145,7 +145,8 @@ impl Guard {
         if output.trim().is_empty() {
             return Err(reason::EMPTY_OUTPUT);
         }
-        if output == answer {
+        // As of `Outcome::normalized`.
+        if output.trim() == answer.trim() {
             return Ok(());
         }
         if is_echo(question, answer, output) {
@@ -334,6 +335,21 @@ mod tests {
             guard.accept("Hi", "Hello.", "Hi! Hello. How are you?", None),
             Ok(())
         );
+    }
+
+    #[test]
+    fn an_output_that_differs_in_white_space_at_its_ends_alone_is_no_correction_to_judge() {
+        let strict = guard(r#"{"min_length_ratio": 1.1, "min_mean_logprob": -0.1}"#);
+        let unsure = Confidence {
+            min_logprob: -9.0,
+            mean_logprob: -9.0,
+            unchanged_logprob: None,
+        };
+        for output in ["Hi.", "Hi.\n", " Hi."] {
+            // The question as well, which would be an echo.
+            let accepted = strict.accept("Hi.", "Hi.\n", output, Some(unsure));
+            assert_eq!(accepted, Ok(()), "{output:?}");
+        }
     }
 
     #[test]

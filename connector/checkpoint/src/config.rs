@@ -222,11 +222,14 @@ impl Reader<'_> {
         // Gemma 3 has both keys too, but its attention is given no cap, and its multimodal class
         // leaves its logits as they are.
         let capped = gemma2 || self.family == "gemma3_text";
-        // Null, other than nothing, switches a cap off.
+        // Null, other than nothing, switches a cap off, and so does 0, as other engines read it: a cap is
+        // divided by.
         let softcap = |key, default: f64, applied: bool| -> Result<Option<f32>, CheckpointError> {
             let absent = gemma2 && !json.mentions(key);
             let cap = json.optional_number(key)?.or(absent.then_some(default));
-            Ok(cap.filter(|_| applied).map(|cap| cap as f32))
+            Ok(cap
+                .filter(|&cap| applied && cap != 0.0)
+                .map(|cap| cap as f32))
         };
         // The classes of the others do not read it.
         let attention_bias = !matches!(self.family, "mistral" | "ministral" | "qwen2" | "phi3")
@@ -376,6 +379,13 @@ pub(crate) mod tests {
         assert_eq!(
             (gemma.attention_softcap, gemma.final_softcap),
             (None, Some(30.0))
+        );
+        // It would be divided by.
+        let gemma = json!({"model_type": "gemma2", "final_logit_softcapping": 0.0});
+        let gemma = read(gemma).expect("valid");
+        assert_eq!(
+            (gemma.attention_softcap, gemma.final_softcap),
+            (Some(50.0), None)
         );
         let mistral = json!({"model_type": "mistral", "num_hidden_layers": 1,
             "sliding_window": null, "num_key_value_heads": null});

@@ -218,6 +218,8 @@ impl Json {
     /// # Errors
     /// If it is something else.
     pub fn ids(&self, key: &str) -> Result<Vec<u32>, CheckpointError> {
+        // Below 0 no token is meant, and none ends anything.
+        let is_meant = |value: &&Value| value.as_i64().is_none_or(|id| id >= 0);
         let id = |value: &Value| {
             value
                 .as_u64()
@@ -228,8 +230,8 @@ impl Json {
         };
         match self.get(key) {
             None => Ok(Vec::new()),
-            Some(Value::Array(ids)) => ids.iter().map(id).collect(),
-            Some(value) => Ok(vec![id(value)?]),
+            Some(Value::Array(ids)) => ids.iter().filter(is_meant).map(id).collect(),
+            Some(value) => Some(value).filter(is_meant).map(id).into_iter().collect(),
         }
     }
 

@@ -190,6 +190,19 @@ mod tests {
     }
 
     #[test]
+    fn frequencies_of_llama_3_that_leave_nothing_between_them_are_refused() {
+        for (low, high) in [(4.0, 4.0), (4.0, 1.0)] {
+            let config = json!({"model_type": "llama", "rope_scaling": {"rope_type": "llama3",
+                "factor": 8.0, "low_freq_factor": low, "high_freq_factor": high}});
+            let error = read(config).expect_err("their distance is divided by");
+            assert!(
+                error.contains("low_freq_factor must be below high_freq_factor"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
     fn a_partial_rotation_is_refused_where_it_is_scaled() {
         for object in ["rope_scaling", "rope_parameters"] {
             let mut config = json!({"model_type": "llama", "partial_rotary_factor": 0.5});

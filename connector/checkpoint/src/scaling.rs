@@ -53,6 +53,11 @@ impl Rotations<'_> {
                     None => Err(json.problem(key, "is missing".to_owned())),
                 };
                 let (low, high) = (number("low_freq_factor")?, number("high_freq_factor")?);
+                if low >= high {
+                    // What lies between them is divided by their distance.
+                    let rule = format!("must be below high_freq_factor, {high}");
+                    return Err(json.problem("low_freq_factor", rule));
+                }
                 Ok(plain.llama3(factor()?, low, high, self.original(json, of_all)?))
             }
             "longrope" => self.longrope(plain, json, of_all),

@@ -22,7 +22,7 @@ const LENGTH: u64 = 8;
 const MOST_HEADER: u64 = 100_000_000;
 
 /// Begins a file that stands for another one, which Git has not fetched.
-const POINTER: &[u8] = b"version https://git-lfs";
+pub(crate) const POINTER: &[u8] = b"version https://git-lfs";
 
 /// Looks whether a file is as long as its header says, and every tensor as its shape.
 pub(crate) fn check(path: &Path) -> Result<(), LoadError> {

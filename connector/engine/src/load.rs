@@ -22,6 +22,7 @@ use crate::{
     decoder::{Decoder, WeightPrecision},
     generation::{self, Generation},
     gguf::{GgufFile, Sample},
+    header::POINTER,
     kernels::{self, Isa, KvPrecision},
     penalty::Penalty,
     room,
@@ -310,7 +311,12 @@ impl Loaded {
             .ok_or_else(|| no_tokenizer(self.origin.clone()))?;
         let texts = Texts::from_json(json).map_err(|error| CheckpointError::Malformed {
             file: self.tokenizer_file.clone(),
-            problem: error.to_string(),
+            problem: if json.starts_with(POINTER) {
+                "it is a pointer of Git LFS and not the tokenizer; fetch it with `git lfs pull`"
+                    .to_owned()
+            } else {
+                error.to_string()
+            },
         })?;
         if let Some(sample) = &self.sample {
             sample.check(&texts)?;

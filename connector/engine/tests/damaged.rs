@@ -182,6 +182,15 @@ fn a_tokenizer_that_cannot_be_read_is_named_whatever_its_parser_does() {
         prefixed,
         "FOLDER/tokenizer.json is not valid: its parser panicked"
     );
+    let pointer = refusal(|folder| {
+        let text = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9085657\n";
+        fs::write(folder.join("tokenizer.json"), text).expect("written");
+    });
+    assert_eq!(
+        pointer,
+        "FOLDER/tokenizer.json is not valid: it is a pointer of Git LFS and not the tokenizer; fetch it with \
+         `git lfs pull`"
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! stand in the order of the triples, whatever order they finished in.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,6 +19,7 @@ use thiserror::Error;
 
 use crate::{
     judge::{Cost, Surroundings, judge},
+    planted::Planted,
     proxies::Dimension,
     report::{Judged, Report},
     text,
@@ -340,10 +341,8 @@ impl<'a> Run<'a> {
 /// Judges all answers, once every output is known.
 fn verdicts(triples: &[Triple], answered: &[Answered], options: &Options) -> Vec<Verdict> {
     let phrases = text::vocabulary(options.known_phrases.iter().map(String::as_str));
-    let all_faults: HashSet<&str> = triples
-        .iter()
-        .flat_map(|triple| triple.faults.iter().map(String::as_str))
-        .collect();
+    let faults = triples.iter().flat_map(|triple| &triple.faults);
+    let all_faults = Planted::new(faults.map(String::as_str));
     let mut outputs_with: HashMap<String, u32> = HashMap::new();
     for answer in answered {
         if answer.decision == Decision::Rewritten {

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use crate::{
     detect::detect,
     faults::{left, stands},
+    planted::Planted,
     settled, text,
     triple::Triple,
     verdict::{Class, Decision, Verdict},
@@ -34,7 +35,7 @@ pub(crate) struct Surroundings<'a> {
     /// Whether a bare word counts as known: given, or found in enough other outputs.
     pub known: &'a dyn Fn(&str) -> bool,
     /// Every fault that was planted anywhere.
-    pub all_faults: &'a HashSet<&'a str>,
+    pub all_faults: &'a Planted,
 }
 
 pub(crate) fn judge(
@@ -186,7 +187,7 @@ fn is_gone(triple: &Triple, planted: usize, planted_left: usize, output: &str) -
     wanted.is_some_and(|wanted| settled::by_sentences(&triple.answer, wanted, output))
 }
 
-fn added_faults(triple: &Triple, output: &str, all_faults: &HashSet<&str>) -> usize {
+fn added_faults(triple: &Triple, output: &str, all_faults: &Planted) -> usize {
     let known = |text: &str| {
         text::contains_phrase(&triple.answer, text)
             || text::contains_phrase(&triple.question, text)
@@ -196,10 +197,11 @@ fn added_faults(triple: &Triple, output: &str, all_faults: &HashSet<&str>) -> us
                 .is_some_and(|wanted| text::contains_phrase(wanted, text))
     };
     let formed: HashSet<&str> = detect(output).into_iter().collect();
+    let is_formed = |fault: &str| formed.iter().any(|text| text.to_lowercase() == fault);
     let planted = all_faults
-        .iter()
-        .filter(|fault| fault.chars().count() >= 4 && !formed.contains(**fault))
-        .filter(|fault| text::contains_phrase(output, fault) && !known(fault))
+        .within(output)
+        .into_iter()
+        .filter(|fault| !is_formed(fault) && !known(fault))
         .count();
     formed.iter().filter(|text| !known(text)).count() + planted
 }
@@ -248,7 +250,7 @@ mod tests {
             Cost::default(),
             &Surroundings {
                 known: &|word| word == "please",
-                all_faults: &HashSet::from(["utter fool", "jo@x.org"]),
+                all_faults: &Planted::new(["utter fool", "jo@x.org"]),
             },
         )
     }

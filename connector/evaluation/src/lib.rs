@@ -23,6 +23,7 @@ mod gzip;
 mod judge;
 mod messages;
 mod parse;
+mod planted;
 mod proxies;
 pub mod render;
 mod report;

@@ -1,6 +1,6 @@
 //! Text as the measures see it: words, sentences, and what two texts have in common.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, ops::Range};
 
 use similar::{Algorithm, DiffOp, capture_diff_slices};
 
@@ -107,10 +107,7 @@ pub(crate) fn times(text: &str, needle: &str) -> usize {
 
 /// Where `needle` stands in `text` as whole words; nowhere if it is empty.
 fn places(text: &str, needle: &str) -> impl Iterator<Item = usize> {
-    let joined = |inside: Option<char>, outside: Option<char>| {
-        inside.is_some_and(char::is_alphanumeric) && outside.is_some_and(char::is_alphanumeric)
-    };
-    let (first, last) = (needle.chars().next(), needle.chars().next_back());
+    let first = needle.chars().next();
     let mut from = 0;
     std::iter::from_fn(move || {
         let step = first?.len_utf8();
@@ -118,14 +115,23 @@ fn places(text: &str, needle: &str) -> impl Iterator<Item = usize> {
             let at = from + found;
             // Not `match_indices`: whole words may begin within a match that is none.
             from = at + step;
-            let before = text[..at].chars().next_back();
-            let after = text[at + needle.len()..].chars().next();
-            if !joined(first, before) && !joined(last, after) {
+            if is_whole(text, at..at + needle.len()) {
                 return Some(at);
             }
         }
         None
     })
+}
+
+/// Whether no word of `text` goes on beyond an end of this part of it.
+pub(crate) fn is_whole(text: &str, part: Range<usize>) -> bool {
+    let joined = |inside: Option<char>, outside: Option<char>| {
+        inside.is_some_and(char::is_alphanumeric) && outside.is_some_and(char::is_alphanumeric)
+    };
+    let (before, after) = (&text[..part.start], &text[part.end..]);
+    let mut inside = text[part].chars();
+    let (first, last) = (inside.clone().next(), inside.next_back());
+    !joined(first, before.chars().next_back()) && !joined(last, after.chars().next())
 }
 
 /// Whether the pipeline takes one text for the other: they differ in white space at their ends at

@@ -1,10 +1,12 @@
 //! What the clients of registry, completions server and token endpoint have in common: which URLs they can
-//! be given, and how an error is told.
+//! be given, how an error is told, and how much of what a server says.
 //!
 //! Deliberately absent: requests. Each client has its own answers, limits and retries.
 
+mod said;
 mod story;
 mod url;
 
-pub use story::story;
+pub use said::shortened;
+pub use story::{is_about_trust, story};
 pub use url::{base_url_fault, endpoint_url_fault};

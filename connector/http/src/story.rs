@@ -11,6 +11,20 @@ pub fn story(error: &dyn Error) -> String {
     })
 }
 
+/// Whether TLS failed over a certificate, the server's or ours: no outage, and no waiting helps.
+pub fn is_about_trust(story: &str) -> bool {
+    // As OpenSSL has it: we do not trust it, or it says that it does not trust us.
+    [
+        "certificate verify failed",
+        "alert bad certificate",
+        "alert unknown ca",
+        "alert certificate",
+        "certificate required",
+    ]
+    .iter()
+    .any(|words| story.contains(words))
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;

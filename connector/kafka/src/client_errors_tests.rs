@@ -205,7 +205,12 @@ async fn an_unanswered_commit_is_settled_by_the_committed_offsets() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn being_fenced_twice_with_an_instance_id_stops_and_names_the_duplicate() {
-    let mut bench = Bench::start(DeliveryGuarantee::ExactlyOnce, Some("0")).await;
+    // A claim that may have been sent twice explains a fencing: none is, within this time.
+    let properties = [
+        ("retry.backoff.ms", "20000"),
+        ("retry.backoff.max.ms", "20000"),
+    ];
+    let mut bench = Bench::start_with(DeliveryGuarantee::ExactlyOnce, Some("0"), &properties).await;
     let fence = [Answer::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH];
     bench.fail(Request::EndTxn, &fence);
     let error = bench.deliver(1).await.expect_err("fenced once");

@@ -30,7 +30,6 @@ use crate::{
     producer_thread::{NoProducer, ProducerThread},
     recovery::Fencings,
     repeats::RepeatFilter,
-    sent_once::SentOnce,
     stats::DeliveryEnd,
     transaction::{End, EndedAgain, Failure},
     unended::Unended,
@@ -160,12 +159,9 @@ impl DeliveryThread {
     pub(crate) fn prepare(&mut self) -> Result<(), NoProducer> {
         if self.producer.is_none() {
             let batching = self.batches.batching();
-            let began = Instant::now();
             let started = ProducerThread::start(self.parts.clone(), batching, CLAIM_TIMEOUT);
-            let sent_once = SentOnce::of(&self.parts.config);
-            if self.parts.transactional
-                && (started.is_err() || !sent_once.is_sure_after(began.elapsed()))
-            {
+            let claimed_once = started.as_ref().is_ok_and(ProducerThread::has_claimed_once);
+            if self.parts.transactional && !claimed_once {
                 self.fencings.expect_own(Instant::now());
             }
             self.producer = Some(started?);

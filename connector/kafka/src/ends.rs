@@ -1,20 +1,28 @@
-//! Where the partitions that are ours end, while fetching is suspended.
+//! Where the partitions that are ours end, while fetching is suspended or nothing new is heard of them.
 //!
 //! Otherwise the statistics know it: each answer to a fetch says where the partition ends. With
 //! nothing fetched their figures stand still, and so the lag would fall while a backlog grows. So
 //! for as long as that lasts, a client beside the consumer asks once a second, as a committed
-//! reader. It also asks where those begin that did not hold what the consumer asked for
+//! reader. So it finds partitions that have records which are not fetched ([`crate::unfetched`]). It also asks where those begin that did not hold what the consumer asked for
 //! ([`crate::resets`]).
 //!
 //! Deliberately absent: a remedy for a partition without a leader. It keeps the answers about all
 //! others back, and their ends stay as old as the last answer.
 
-use std::{iter, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    iter,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use aligner_pipeline::Partition;
 use rdkafka::error::KafkaResult;
 
 use crate::{
+    listing::shown,
     lookout::{LOOK_TIMEOUT, LogEnds, Lookout},
+    repeats::RepeatFilter,
     settings::Connection,
     stats::ClientStats,
 };
@@ -23,6 +31,7 @@ use crate::{
 pub(crate) struct Ends {
     committed: LogEnds,
     stats: Arc<ClientStats>,
+    repeats: RepeatFilter,
 }
 
 impl Ends {
@@ -30,6 +39,7 @@ impl Ends {
         Ok(Self {
             committed: LogEnds::seen_with("read_committed", connection)?,
             stats,
+            repeats: RepeatFilter::default(),
         })
     }
 }
@@ -50,16 +60,36 @@ impl Lookout for Ends {
 
 impl Ends {
     /// Looks where the statistics do not.
-    fn look_for_ends(&self) {
-        let partitions = self.stats.unfollowed();
-        if partitions.is_empty() {
-            return;
-        }
-        match self.committed.of(&partitions, LOOK_TIMEOUT) {
-            Ok(ends) => self.stats.end_at(ends),
+    fn look_for_ends(&mut self) {
+        let partitions = self.stats.unfollowed(Instant::now());
+        let found = if partitions.is_empty() {
+            Ok(BTreeMap::new())
+        } else {
+            self.committed.of(&partitions, LOOK_TIMEOUT)
+        };
+        match found {
+            Ok(ends) => {
+                let now = Instant::now();
+                let unfetched = self.stats.end_at(ends, now);
+                self.tell(&unfetched, now);
+            }
             Err(error) => {
                 tracing::debug!(%error, "where answer partitions end was not to be had");
             }
+        }
+    }
+
+    fn tell(&mut self, unfetched: &[Partition], now: Instant) {
+        if unfetched.is_empty() {
+            return;
+        }
+        if let Some(unsaid) = self.repeats.admit("unfetched", now) {
+            tracing::warn!(
+                partitions = shown(unfetched),
+                unsaid,
+                "the client does not fetch these partitions, although they hold records that were not read; \
+                 if that lasts, restart the connector"
+            );
         }
     }
 

@@ -65,6 +65,7 @@ mod throttling;
 mod topics;
 mod transaction;
 mod unended;
+mod unfetched;
 mod unreadable;
 mod verdict;
 

@@ -1,12 +1,12 @@
 //! The few calls that need librdkafka itself, and the only unsafe code of this crate.
 //!
-//! Eight reasons bring us here. The wrapper keeps a group's generation and member id to itself,
+//! Nine reasons bring us here. The wrapper keeps a group's generation and member id to itself,
 //! and a broker that is sent generation −1 switches fencing off, so that both must be looked at in
 //! the very object that is sent. The wrapper's commit flushes in steps of 100 ms. What failed a
 //! transaction it leaves to be asked for. It panics at a header whose key is not UTF-8, which any
 //! client may write. It hands tokens to clients only where they are polled, and without extensions
-//! ([`roster`]). And neither naming brokers to a client at work, nor the epoch of a record's leader, nor
-//! the mock broker's rebalance delay has a wrapper at all.
+//! ([`roster`]). And naming brokers to a client at work, an administrator's question to a producer's client,
+//! the epoch of a record's leader and the mock broker's rebalance delay have no wrapper at all.
 //!
 //! Every pointer comes from a live client that the caller holds a reference to for the length of
 //! the call, and librdkafka's handles may be used from any thread.
@@ -180,6 +180,55 @@ pub(crate) fn add_brokers<C: ClientContext>(client: &Client<C>, servers: &str) {
     let servers = CString::new(servers).unwrap_or_default();
     // SAFETY: the client lives as long as the reference to it; librdkafka copies the list.
     unsafe { bindings::rd_kafka_brokers_add(client.native_ptr(), servers.as_ptr()) };
+}
+
+/// Has the client find the coordinator of a group and ask it about a partition, so that it is connected to
+/// it: what the coordinator answers is of no interest.
+pub(crate) fn meet_coordinator<C: ClientContext>(
+    client: &Client<C>,
+    group: &str,
+    (topic, partition): (&str, i32),
+    timeout: Duration,
+) -> Result<(), RDKafkaErrorCode> {
+    let group = CString::new(group).map_err(|_| RDKafkaErrorCode::InvalidArgument)?;
+    let mut asked = TopicPartitionList::with_capacity(1);
+    asked.add_partition(topic, partition);
+    let timeout = milliseconds(timeout);
+    // SAFETY: the client and the list live as long as the references; librdkafka copies group, list and
+    // options. What is made here is freed here, the queue last: an answer that comes later finds it gone
+    // and is dropped.
+    let code = unsafe {
+        let options = bindings::rd_kafka_AdminOptions_new(
+            client.native_ptr(),
+            bindings::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS,
+        );
+        bindings::rd_kafka_AdminOptions_set_request_timeout(options, timeout, ptr::null_mut(), 0);
+        let mut request =
+            bindings::rd_kafka_ListConsumerGroupOffsets_new(group.as_ptr(), asked.ptr());
+        let queue = bindings::rd_kafka_queue_new(client.native_ptr());
+        bindings::rd_kafka_ListConsumerGroupOffsets(
+            client.native_ptr(),
+            &raw mut request,
+            1,
+            options,
+            queue,
+        );
+        let event = bindings::rd_kafka_queue_poll(queue, timeout);
+        let code = if event.is_null() {
+            bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__TIMED_OUT
+        } else {
+            bindings::rd_kafka_event_error(event)
+        };
+        bindings::rd_kafka_event_destroy(event);
+        bindings::rd_kafka_ListConsumerGroupOffsets_destroy(request);
+        bindings::rd_kafka_AdminOptions_destroy(options);
+        bindings::rd_kafka_queue_destroy(queue);
+        code
+    };
+    match code {
+        bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+        code => Err(code.into()),
+    }
 }
 
 /// Commits. Delivery reports must be served by another thread meanwhile.

@@ -31,13 +31,15 @@ use crate::{
     native::{self, Listed, TransactionError},
     recovery::Phase,
     reports::{Reports, Tally},
-    sent_once::SentOnce,
+    sent_once::{Call, SentOnce},
     settings::Connection,
     stats::ClientStats,
     tenure::Tenures,
     transaction::{self, End, EndedAgain},
 };
 
+/// How long a new producer may look for the group's coordinator before it goes on without.
+pub(crate) const COORDINATOR_TIMEOUT: Duration = Duration::from_secs(2);
 /// Share of the transaction's time that writing may use, in tenths; the rest is for its end.
 const WRITING_TENTHS: u32 = 7;
 
@@ -138,12 +140,32 @@ impl Outlet {
         })
     }
 
-    /// Claims the transactional id, which ends whatever an earlier holder left open.
-    pub(crate) fn claim(&self, timeout: Duration) -> Result<(), TransactionError> {
-        if self.parts.transactional {
-            native::init_transactions(self.producer.client(), timeout)
-        } else {
-            Ok(())
+    /// Claims the transactional id, which ends whatever an earlier holder left open. Returns whether that
+    /// was asked for once for sure.
+    pub(crate) fn claim(&self, timeout: Duration) -> Result<bool, TransactionError> {
+        if !self.parts.transactional {
+            return Ok(true);
+        }
+        let began = Instant::now();
+        native::init_transactions(self.producer.client(), timeout)?;
+        let is_sure = self.sent_once.is_sure_after(Call::Other, began.elapsed());
+        self.meet_coordinator();
+        Ok(is_sure)
+    }
+
+    /// The first offsets of a producer would have to wait until the group's coordinator is found and
+    /// connected to: over a long way that alone takes so much time that the producer would be spent, and
+    /// each one after it.
+    fn meet_coordinator(&self) {
+        let connection = &self.parts.connection;
+        let Some(topic) = connection.topics.answers.first() else {
+            return;
+        };
+        let (client, group) = (self.producer.client(), &connection.group_id);
+        let met = native::meet_coordinator(client, group, (topic, 0), COORDINATOR_TIMEOUT);
+        if let Err(error) = met {
+            // Whatever it is, a delivery meets it as well, and says so.
+            tracing::debug!(%error, "the group's coordinator was not met");
         }
     }
 
@@ -176,10 +198,10 @@ impl Outlet {
     }
 
     /// Makes a call whose requests librdkafka may send twice; see [`crate::sent_once`].
-    fn timed<T>(&self, call: impl FnOnce() -> T) -> T {
+    fn timed<T>(&self, call: Call, made: impl FnOnce() -> T) -> T {
         let started = Instant::now();
-        let returned = call();
-        if !self.sent_once.is_sure_after(started.elapsed()) {
+        let returned = made();
+        if !self.sent_once.is_sure_after(call, started.elapsed()) {
             self.spend();
         }
         returned

@@ -21,7 +21,7 @@ use aligner_pipeline::Delivery;
 use crate::{
     batching::Batching,
     native::TransactionError,
-    outlet::{Outlet, OutletParts, Work},
+    outlet::{COORDINATOR_TIMEOUT, Outlet, OutletParts, Work},
     recovery::Phase,
     transaction::{End, EndedAgain, Failure, is_fenced, stopping_cause},
 };
@@ -56,6 +56,7 @@ pub(crate) struct ProducerThread {
     jobs: mpsc::SyncSender<Job>,
     phase: Arc<Phase>,
     spent: Arc<AtomicBool>,
+    claimed_once: bool,
 }
 
 impl ProducerThread {
@@ -74,15 +75,15 @@ impl ProducerThread {
         thread::Builder::new()
             .name("kafka-produce".to_owned())
             .spawn(move || {
-                let outlet = match claim(parts, batching, may_be_spent, claim_timeout) {
-                    Ok(outlet) => outlet,
+                let (outlet, is_sure) = match claim(parts, batching, may_be_spent, claim_timeout) {
+                    Ok(claimed) => claimed,
                     Err(error) => {
                         // Nobody listens any more if the claim took too long.
                         let _ = ready.send(Err(error));
                         return;
                     }
                 };
-                if ready.send(Ok(())).is_err() {
+                if ready.send(Ok(is_sure)).is_err() {
                     return;
                 }
                 while let Ok(job) = todo.recv() {
@@ -103,8 +104,13 @@ impl ProducerThread {
                 }
             })
             .map_err(|error| NoProducer::Lasting(format!("no thread could be started: {error}")))?;
-        match claimed.recv_timeout(claim_timeout + GRACE) {
-            Ok(Ok(())) => Ok(Self { jobs, phase, spent }),
+        match claimed.recv_timeout(claim_timeout + COORDINATOR_TIMEOUT + GRACE) {
+            Ok(Ok(claimed_once)) => Ok(Self {
+                jobs,
+                phase,
+                spent,
+                claimed_once,
+            }),
             Ok(Err(error)) => Err(error),
             Err(RecvTimeoutError::Timeout) => Err(NoProducer::Passing {
                 cause: "the transaction coordinator does not answer".to_owned(),
@@ -115,6 +121,11 @@ impl ProducerThread {
                 fenced: false,
             }),
         }
+    }
+
+    /// Whether the transactional id was claimed by a single request for sure.
+    pub(crate) fn has_claimed_once(&self) -> bool {
+        self.claimed_once
     }
 
     /// Whether the next delivery needs another producer, since something of an earlier one may still reach
@@ -185,11 +196,11 @@ fn claim(
     batching: Batching,
     spent: Arc<AtomicBool>,
     timeout: Duration,
-) -> Result<Outlet, NoProducer> {
+) -> Result<(Outlet, bool), NoProducer> {
     let outlet = Outlet::new(parts, batching, spent)
         .map_err(|error| NoProducer::Lasting(format!("no producer could be made: {error}")))?;
-    outlet.claim(timeout).map_err(|error| unclaimed(&error))?;
-    Ok(outlet)
+    let is_sure = outlet.claim(timeout).map_err(|error| unclaimed(&error))?;
+    Ok((outlet, is_sure))
 }
 
 fn unclaimed(error: &TransactionError) -> NoProducer {

@@ -23,6 +23,15 @@ pub(crate) const LEAST_BACKOFF_MS: u32 = 500;
 const DEFAULT_BACKOFF_MS: u64 = 100;
 const DEFAULT_MAX_BACKOFF_MS: u64 = 1_000;
 
+/// What librdkafka may send twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// Offsets are added to a transaction.
+    Offsets,
+    /// A transaction is committed or aborted, or its id is claimed.
+    Other,
+}
+
 /// The time within which a client sends no request twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SentOnce(Duration);
@@ -37,13 +46,15 @@ impl SentOnce {
         };
         let backoff = millis("retry.backoff.ms", DEFAULT_BACKOFF_MS);
         let most = millis("retry.backoff.max.ms", DEFAULT_MAX_BACKOFF_MS);
-        let least = (backoff * LEAST_FIFTHS_OF_BACKOFF / 5).min(most);
-        Self(least.min(PAUSE_OF_OFFSETS))
+        Self((backoff * LEAST_FIFTHS_OF_BACKOFF / 5).min(most))
     }
 
     /// Whether each request of a call that took so long was sent once for sure.
-    pub(crate) fn is_sure_after(self, took: Duration) -> bool {
-        took < self.0
+    pub(crate) fn is_sure_after(self, call: Call, took: Duration) -> bool {
+        took < match call {
+            Call::Offsets => self.0.min(PAUSE_OF_OFFSETS),
+            Call::Other => self.0,
+        }
     }
 }
 
@@ -53,18 +64,18 @@ mod tests {
 
     #[test]
     fn a_call_is_sure_for_as_long_as_nothing_is_sent_again() {
-        for (backoff, most, sure_ms) in [
+        for (backoff, most, offsets_ms, others_ms) in [
             // The pause shrinks by a fifth at most, and never grows beyond its limit.
-            (Some("500"), Some("1000"), 400),
-            (Some("100"), Some("1000"), 80),
-            (Some("500"), Some("50"), 50),
+            (Some("500"), Some("1000"), 400, 400),
+            (Some("100"), Some("1000"), 80, 80),
+            (Some("500"), Some("50"), 50, 50),
             // Offsets are sent again sooner.
-            (Some("5000"), Some("10000"), 500),
+            (Some("5000"), Some("10000"), 500, 4_000),
             // librdkafka's own.
-            (None, None, 80),
-            (None, Some("50"), 50),
+            (None, None, 80, 80),
+            (None, Some("50"), 50, 50),
             // It takes this for 16.
-            (Some("0x10"), None, 0),
+            (Some("0x10"), None, 0, 0),
         ] {
             let mut config = ClientConfig::new();
             for (name, value) in [
@@ -76,15 +87,12 @@ mod tests {
                 }
             }
             let sent_once = SentOnce::of(&config);
-            let case = format!("{backoff:?}, {most:?}");
-            assert!(
-                sure_ms == 0 || sent_once.is_sure_after(Duration::from_millis(sure_ms - 1)),
-                "{case}"
-            );
-            assert!(
-                !sent_once.is_sure_after(Duration::from_millis(sure_ms)),
-                "{case}"
-            );
+            for (call, sure_ms) in [(Call::Offsets, offsets_ms), (Call::Other, others_ms)] {
+                let case = format!("{backoff:?}, {most:?}, {call:?}");
+                let is_sure = |ms| sent_once.is_sure_after(call, Duration::from_millis(ms));
+                assert!(sure_ms == 0 || is_sure(sure_ms - 1), "{case}");
+                assert!(!is_sure(sure_ms), "{case}");
+            }
         }
     }
 }

@@ -35,6 +35,9 @@ use crate::{
 /// by then, too.
 const UNDECIDED_AFTER: Duration = Duration::from_secs(10);
 
+/// For so long a partition's end may be the same in all reports before a broker is asked as well.
+const QUIET_AFTER: Duration = Duration::from_secs(10);
+
 /// How far behind one partition is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionLag {
@@ -213,24 +216,29 @@ impl ClientStats {
     }
 
     /// Our partitions whose ends the reports do not follow: all of them while fetching is suspended,
-    /// or while committed offsets are asked for, when nobody polls.
-    pub(crate) fn unfollowed(&self) -> Vec<Partition> {
-        {
-            let figures = self.figures();
-            if figures.paused_since.is_none() && figures.asking_since.is_none() {
-                return Vec::new();
-            }
-        }
-        self.tenures
-            .current()
+    /// or while committed offsets are asked for, when nobody polls, and otherwise those of which they have
+    /// said nothing new for a while.
+    pub(crate) fn unfollowed(&self, now: Instant) -> Vec<Partition> {
+        let current = self.tenures.current();
+        let figures = self.figures();
+        current
             .iter()
-            .map(|tenure| tenure.partition.clone())
+            .map(|tenure| &tenure.partition)
+            .filter(|partition| figures.is_held_back() || figures.is_quiet(partition, now))
+            .cloned()
             .collect()
     }
 
-    /// Partitions were found to end here, as committed readers see it.
-    pub(crate) fn end_at(&self, ends: impl IntoIterator<Item = (Partition, i64)>) {
-        self.figures().ends.extend(ends);
+    /// Partitions were found to end here, as committed readers see it. Returns those that have records
+    /// which have not been fetched for long.
+    pub(crate) fn end_at(
+        &self,
+        ends: impl IntoIterator<Item = (Partition, i64)>,
+        now: Instant,
+    ) -> Vec<Partition> {
+        let mut figures = self.figures();
+        figures.end_at(ends.into_iter().collect(), now);
+        figures.unfetched.long(now)
     }
 
     /// How many output partitions committed readers do not get to the end of.

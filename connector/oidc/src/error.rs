@@ -1,5 +1,6 @@
 //! Why there is no token, sorted by what the caller does next.
 
+use aligner_http::{is_about_trust, shortened};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -32,9 +33,6 @@ struct Explanation {
     #[serde(default)]
     error_description: String,
 }
-
-/// Most characters of an explanation: providers add ids and times of their own to each.
-const MAX_SAID_CHARS: usize = 300;
 
 /// What came of a question that brought no token.
 #[derive(Debug, PartialEq, Eq)]
@@ -135,19 +133,6 @@ fn said(explanation: &Explanation, secrets: &[&str]) -> String {
         return String::new();
     }
     format!(" ({})", parts.join(": "))
-}
-
-fn shortened(said: &str) -> String {
-    said.chars()
-        .take(MAX_SAID_CHARS)
-        .map(|sign| if sign.is_control() { ' ' } else { sign })
-        .collect()
-}
-
-/// Whether TLS failed over the endpoint's certificate: no outage, and no waiting helps.
-fn is_about_trust(story: &str) -> bool {
-    // As OpenSSL has it.
-    story.contains("certificate verify failed")
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Why the registry did not do what was asked, sorted by what the caller does next.
 
+use aligner_http::{is_about_trust, shortened};
 use thiserror::Error;
 
 use crate::requests::NoAnswer;
@@ -54,7 +55,7 @@ pub enum RegistryError {
 pub(crate) enum Failure {
     /// The registry knows no schema of this id (error code 40403).
     UnknownSchema,
-    /// The registry knows no such subject (error code 40401).
+    /// The registry knows no such subject, or no such version of it (error codes 40401 and 40402).
     UnknownSubject,
     /// Anything else.
     Other(RegistryError),
@@ -66,9 +67,6 @@ pub(crate) enum Failure {
 const UNKNOWN_SUBJECT: u32 = 40_401;
 const UNKNOWN_VERSION: u32 = 40_402;
 const UNKNOWN_SCHEMA: u32 = 40_403;
-
-/// Most characters of what others say: a registry may explain at length what it does not like.
-const MAX_SAID_CHARS: usize = 300;
 
 impl Failure {
     /// Sorts what kept a request from its answer.
@@ -115,8 +113,8 @@ impl Failure {
             format!(": {}", shortened(&said))
         };
         match (status, code) {
-            (404, UNKNOWN_SUBJECT) => Self::UnknownSubject,
-            (404, UNKNOWN_VERSION | UNKNOWN_SCHEMA) => Self::UnknownSchema,
+            (404, UNKNOWN_SUBJECT | UNKNOWN_VERSION) => Self::UnknownSubject,
+            (404, UNKNOWN_SCHEMA) => Self::UnknownSchema,
             (401 | 403, _) => refused(format!(
                 "it answered {status}: check formats.schema_registry.username and password"
             )),
@@ -132,22 +130,4 @@ impl Failure {
             _ => refused(format!("it answered {status}{said}")),
         }
     }
-}
-
-fn shortened(said: &str) -> String {
-    said.chars().take(MAX_SAID_CHARS).collect()
-}
-
-/// Whether TLS failed over a certificate, the registry's or ours: no outage, and no waiting helps.
-fn is_about_trust(story: &str) -> bool {
-    // As OpenSSL has it: we do not trust it, or it says that it does not trust us.
-    [
-        "certificate verify failed",
-        "alert bad certificate",
-        "alert unknown ca",
-        "alert certificate",
-        "certificate required",
-    ]
-    .iter()
-    .any(|words| story.contains(words))
 }

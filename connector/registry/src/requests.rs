@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use aligner_http::story;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use reqwest::{
     Client, RequestBuilder, Response,
     header::{ACCEPT, CONTENT_TYPE},
@@ -107,10 +108,11 @@ impl Requests {
         self.get(&format!("/schemas/ids/{id}?deleted=true")).await
     }
 
-    /// The schema that another one refers to.
+    /// The schema that another one refers to, also where its subject was deleted meanwhile.
     pub async fn referenced(&self, reference: &Reference) -> Result<Registered, NoAnswer> {
         let Reference { subject, version } = reference;
-        let path = format!("/subjects/{}/versions/{version}", escaped(subject));
+        let subject = escaped(subject);
+        let path = format!("/subjects/{subject}/versions/{version}?deleted=true");
         self.get(&path).await
     }
 
@@ -161,9 +163,16 @@ impl Requests {
     }
 }
 
+/// What stands for itself in a step of a path (RFC 3986, section 2.3).
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
 /// A subject as one step of a path.
-fn escaped(subject: &str) -> String {
-    subject.replace('/', "%2F")
+fn escaped(subject: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(subject, UNRESERVED)
 }
 
 async fn bounded_body(response: &mut Response) -> Result<Vec<u8>, NoAnswer> {

@@ -460,18 +460,18 @@ async fn schemas_that_refer_to_others_are_read_and_mapped() {
     const PART: &str = r#"{"type":"record","name":"Part","namespace":"x","fields":[
         {"name":"text","type":"string"}]}"#;
     let fake = Fake::start(|line| {
-        if line.contains("/subjects/part/versions/1") {
-            let body = json!({ "subject": "part", "version": 1, "id": 3, "schema": PART });
+        if line.contains("/subjects/part%3F%231%2Fa%20b/versions/1?deleted=true") {
+            let body = json!({ "subject": "part?#1/a b", "version": 1, "id": 3, "schema": PART });
             (200, body.to_string())
         } else if line.contains("/subjects/message/versions/3") {
-            let part = json!([{ "name": "x.Part", "subject": "part", "version": 1 }]);
+            let part = json!([{ "name": "x.Part", "subject": "part?#1/a b", "version": 1 }]);
             let body = json!({
                 "subject": "message", "version": 3, "id": 4, "schema": MESSAGE, "references": part,
             });
             (200, body.to_string())
         } else {
             let references = json!([
-                { "name": "x.Part", "subject": "part", "version": 1 },
+                { "name": "x.Part", "subject": "part?#1/a b", "version": 1 },
                 { "name": "x.Message", "subject": "message", "version": 3 },
             ]);
             let body = json!({ "schema": LOG, "references": references });
@@ -485,6 +485,34 @@ async fn schemas_that_refer_to_others_are_read_and_mapped() {
     let decoder = AnswerDecoder::new(fake.registry(), Some(fields));
     decoder.fetch(7).await.expect("there");
     assert_eq!(decoder.decode(&framed(7, b"\x02Q\x02A")), Ok(event()));
+}
+
+/// A registry that has a schema, and not what that refers to.
+fn without_reference(line: &str, code: u32) -> (u16, String) {
+    if line.contains("/versions/") {
+        let body = json!({ "error_code": code, "message": "gone" });
+        (404, body.to_string())
+    } else {
+        let references = json!([{ "name": "x.Part", "subject": "part", "version": 1 }]);
+        let body = json!({ "schema": "\"string\"", "references": references });
+        (200, body.to_string())
+    }
+}
+
+#[tokio::test]
+async fn a_missing_reference_is_the_registrys_fault_and_no_unknown_schema() {
+    let scripts: [Script; 2] = [
+        |line| without_reference(line, 40_401),
+        |line| without_reference(line, 40_402),
+    ];
+    for script in scripts {
+        let fake = Fake::start(script).await;
+        let decoder = AnswerDecoder::new(fake.registry(), None);
+        let error = decoder.fetch(7).await.expect_err("refused");
+        let said = "a schema that it refers to is missing";
+        assert!(matches!(error, RegistryError::Refused { .. }), "{error}");
+        assert!(error.to_string().contains(said), "{error}");
+    }
 }
 
 #[tokio::test]

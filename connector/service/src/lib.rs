@@ -17,6 +17,7 @@ mod models;
 mod panics;
 mod serve;
 mod signals;
+mod stderr;
 mod telemetry;
 mod tolerance;
 
@@ -28,6 +29,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches};
 
 use cli::{Cli, Command};
+use stderr::tell;
 
 /// Runs the command of the command line to its exit code.
 pub fn main() -> ExitCode {
@@ -49,7 +51,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if error.is::<commands::Unread>() => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            tell!("error: {error:#}");
             exit_code(&error)
         }
     }

@@ -12,7 +12,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+    time::Instant,
+};
+
+use crate::stderr::tell;
 
 /// The exit code that shells give for a program that Ctrl-C ended.
 pub const INTERRUPTED: u8 = 130;
@@ -54,7 +60,6 @@ impl Signals {
 
 /// Ready at the first SIGTERM or SIGINT. At a second one the process ends at once, with `code`.
 pub fn stop_signal(code: u8) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
-    use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (stop, stopped) = oneshot::channel::<()>();
@@ -88,21 +93,30 @@ pub fn stop_signal(code: u8) -> anyhow::Result<impl Future<Output = ()> + Send +
     })
 }
 
-/// Set by the first interrupt; a second one ends the process. For work that is not async.
+/// Set by the first SIGTERM or SIGINT; a second one ends the process. For work that is not async.
 pub fn interrupt_flag() -> anyhow::Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let raised = Arc::clone(&flag);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let (mut terminate, mut interrupt) = {
+        let _inside = runtime.enter();
+        let terminate = signal(SignalKind::terminate())?;
+        (terminate, signal(SignalKind::interrupt())?)
+    };
     thread::spawn(move || {
         runtime.block_on(async {
             let mut signals = Signals::default();
-            while tokio::signal::ctrl_c().await.is_ok() {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
                 match signals.hear(Instant::now()) {
                     Request::Stop => {
                         raised.store(true, Ordering::Relaxed);
-                        eprintln!("finishing this step; interrupt again to end at once");
+                        tell!("finishing this step; a second signal ends at once");
                     }
                     Request::Same => {}
                     Request::EndAtOnce => end_at_once(INTERRUPTED),

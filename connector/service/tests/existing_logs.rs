@@ -337,7 +337,12 @@ fn of_langfuse() -> Vec<Sample> {
         json!({"messages": messages, "tools": []}),
         json!(QUESTION),
     ] {
-        for output in [message.clone(), text(&message), json!(ANSWER)] {
+        for output in [
+            message.clone(),
+            text(&message),
+            json!([message]),
+            json!(ANSWER),
+        ] {
             samples.push(sample(LOG, "6f1c", Some(AT), record(input.clone(), output)));
         }
         for output in [call.clone(), text(&call), Value::Null] {

@@ -7,7 +7,7 @@ use tokenizers::{
     AddedToken, PreTokenizerWrapper, Tokenizer, pre_tokenizers::metaspace::PrependScheme,
 };
 
-use crate::EncodeError;
+use crate::{EncodeError, pieces};
 
 /// An added token and its id.
 pub(crate) type Marker = (AddedToken, u32);
@@ -81,15 +81,15 @@ impl Layout {
             }
         }
         longest_first(&mut found);
-        let unflagged: Vec<AddedToken> = found
+        let unflagged: Vec<Marker> = found
             .iter()
             .filter(|(token, _)| !token.special)
-            .map(|(token, _)| token.clone())
+            .cloned()
             .collect();
         let plain = if unflagged.is_empty() {
             Arc::clone(plain)
         } else {
-            Arc::new(plain.hiding(unflagged)?)
+            Arc::new(plain.hiding(&unflagged)?)
         };
         Ok(Self {
             literals: literals(pieces).map(str::to_owned).collect(),
@@ -125,21 +125,28 @@ pub(crate) struct Plain {
 }
 
 impl Plain {
-    /// Takes special tokens for text.
-    pub(crate) fn new(mut first: Tokenizer) -> Self {
-        first.set_encode_special_tokens(true);
-        let behind = behind_a_marker(&first);
-        Self { first, behind }
+    /// Takes those of the markers for text that are special tokens.
+    pub(crate) fn new(first: Tokenizer, markers: &[Marker]) -> Self {
+        let special = markers.iter().filter(|(token, _)| token.special);
+        Self::without(first, &special.cloned().collect::<Vec<_>>())
     }
 
-    /// The same, taking these tokens for text too.
-    fn hiding(&self, tokens: Vec<AddedToken>) -> Result<Self, EncodeError> {
+    /// The same, taking these markers for text too.
+    fn hiding(&self, markers: &[Marker]) -> Result<Self, EncodeError> {
         let mut first = self.first.clone();
+        let tokens = markers.iter().map(|(token, _)| token.clone().special(true));
         // Added once more they keep their ids, and nothing but the flag differs.
-        first
-            .add_special_tokens(tokens.into_iter().map(|token| token.special(true)))
-            .map_err(|_| EncodeError)?;
-        Ok(Self::new(first))
+        first.add_special_tokens(tokens).map_err(|_| EncodeError)?;
+        Ok(Self::without(first, markers))
+    }
+
+    fn without(mut first: Tokenizer, markers: &[Marker]) -> Self {
+        first.set_encode_special_tokens(true);
+        if let Some(model) = pieces::without(first.get_model(), markers) {
+            first.with_model(model);
+        }
+        let behind = behind_a_marker(&first);
+        Self { first, behind }
     }
 
     /// Adds the tokens of a text at the beginning, or behind a marker.

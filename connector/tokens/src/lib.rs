@@ -18,12 +18,15 @@
 //! Its class makes a difference in two cases. Some classes build their own normalizer and
 //! pre-tokenizer and take the vocabulary and the merges alone from `tokenizer.json`: for every family
 //! but `mistral`, `ministral`, `phi3`, `granite` and OLMo's, where the class is `GPT2Tokenizer`, `Qwen2Tokenizer`,
-//! `GemmaTokenizer` or `LlamaTokenizer` (with `Fast` or without); where none is named, for `qwen3` and
+//! `GemmaTokenizer`, `LlamaTokenizer`, `CodeLlamaTokenizer`, `GPTNeoXTokenizer` or `CohereTokenizer` (with `Fast` or
+//! without); where none is named, for `qwen3` and
 //! Gemma; always for `qwen2`. So `GPT2Tokenizer` cuts as GPT-2 does, even where the file has digits
-//! stand alone first. Here `tokenizer.json` counts, with which the weights were trained.
+//! stand alone first, and `GPTNeoXTokenizer` adds no beginning that the file's post-processor adds. Those of GPT-2,
+//! GPT-NeoX, Qwen2 and Cohere follow `add_prefix_space` of `tokenizer_config.json`. Here `tokenizer.json` counts, with
+//! which the weights were trained.
 //!
 //! The other case is that of SentencePiece: where it (or `config.json`) names `LlamaTokenizer` or
-//! `LlamaTokenizerFast` as the class and `model_type` is `llama`, transformers replaces the
+//! `LlamaTokenizerFast` as the class and `model_type` is `llama` (or `qwen3`, `smollm3`, `gemma3_text`), transformers replaces the
 //! normalizer and the pre-tokenizer of a SentencePiece vocabulary. `▁` then stands before the first
 //! word only, or with `legacy: true` before each piece between special tokens, and never before a
 //! piece that begins with white space already. Here, as with every other class, it stands where
@@ -34,6 +37,7 @@
 
 mod charsmap;
 mod layout;
+mod pieces;
 
 use std::{
     panic::catch_unwind,
@@ -41,7 +45,7 @@ use std::{
 };
 
 use aligner::prompt::{Piece, Template};
-use tokenizers::{Encoding, Token, Tokenizer};
+use tokenizers::{Encoding, ModelWrapper, Token, Tokenizer};
 
 use crate::layout::{Layout, Marker, Plain, cuts, markers};
 
@@ -92,9 +96,19 @@ impl Texts {
         parsing
             .with_truncation(None)
             .expect("no truncation is always possible");
+        // Dropout of merges, which some leave in the file, is for training: by it, the same text would be
+        // other tokens each time.
+        if let ModelWrapper::BPE(bpe) = parsing.get_model()
+            && bpe.dropout.is_some()
+        {
+            let mut bpe = bpe.clone();
+            bpe.dropout = None;
+            parsing.with_model(bpe);
+        }
+        let markers = markers(&parsing);
         Self {
-            plain: Arc::new(Plain::new(parsing.clone())),
-            markers: markers(&parsing),
+            plain: Arc::new(Plain::new(parsing.clone(), &markers)),
+            markers,
             layout: Mutex::default(),
             parsing,
         }
@@ -519,6 +533,65 @@ mod tests {
             .fold(json("null"), |json, (old, new)| json.replace(*old, new));
         let problem = Texts::from_json(json.as_bytes()).err().expect("refused");
         assert_eq!(problem.to_string(), "its parser panicked");
+    }
+
+    /// A tokenizer whose model has its markers as pieces: `</s>` is special, `<m>` is not.
+    fn with_markers_as_pieces(model: &serde_json::Value) -> Texts {
+        let added = |id: u32, content: &str, special: bool| {
+            serde_json::json!({"id": id, "content": content, "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": special})
+        };
+        let json = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+            "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null, "decoder": null,
+            "added_tokens": [added(0, "<unk>", true), added(1, "</s>", true), added(2, "<m>", false)],
+            "model": model,
+        });
+        Texts::from_json(json.to_string().as_bytes()).expect("valid")
+    }
+
+    #[test]
+    fn a_marker_in_a_field_is_text_also_where_the_model_has_it_as_a_piece() {
+        let pieces = ["<unk>", "</s>", "<m>", "a", "<", ">", "/", "s", "m"];
+        let ids = |piece: &&str| pieces.iter().position(|one| one == piece).expect("listed");
+        let vocab: serde_json::Map<_, _> = pieces
+            .iter()
+            .map(|piece| ((*piece).to_owned(), ids(piece).into()))
+            .collect();
+        let scored: Vec<_> = pieces.iter().map(|piece| (piece, -1.0)).collect();
+        for model in [
+            serde_json::json!({"type": "Unigram", "unk_id": 0, "vocab": scored, "byte_fallback": false}),
+            serde_json::json!({"type": "WordLevel", "unk_token": "<unk>", "vocab": vocab}),
+            serde_json::json!({"type": "WordPiece", "unk_token": "<unk>", "vocab": vocab,
+                "continuing_subword_prefix": "", "max_input_chars_per_word": 100}),
+            serde_json::json!({"type": "BPE", "dropout": null, "unk_token": "<unk>",
+                "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": false,
+                "byte_fallback": false, "ignore_merges": true, "vocab": vocab, "merges": []}),
+        ] {
+            let kind = &model["type"];
+            let texts = with_markers_as_pieces(&model);
+            let template = Template::new("</s> {question} <m> {answer} <m>").expect("both fields");
+            let told = texts.encode_pieces(&template.pieces("a </s> a", "<m> a"));
+            let told = told.expect("encodes");
+            let count = |id: u32| told.iter().filter(|one| **one == id).count();
+            // Those of the template, and no others.
+            assert_eq!((count(1), count(2)), (1, 2), "{kind}: {told:?}");
+            assert_eq!((told[0], told.last()), (1, Some(&2)), "{kind}: {told:?}");
+            assert_eq!(count(3), 3, "{kind}: {told:?}");
+            assert_eq!(texts.decode(&[3, 1, 3]).expect("decodes"), "a a", "{kind}");
+        }
+    }
+
+    #[test]
+    fn merges_are_never_dropped_by_chance() {
+        let model = serde_json::json!({"type": "BPE", "dropout": 0.9, "unk_token": null,
+            "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": false,
+            "byte_fallback": false, "ignore_merges": false, "merges": [["a", "b"], ["ab", "ab"]],
+            "vocab": {"<unk>": 0, "</s>": 1, "<m>": 2, "a": 3, "b": 4, "ab": 5, "abab": 6}});
+        let texts = with_markers_as_pieces(&model);
+        for _ in 0..50 {
+            assert_eq!(texts.encode_plain("abab").expect("encodes"), [6]);
+        }
     }
 
     #[test]

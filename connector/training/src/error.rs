@@ -8,6 +8,7 @@ use std::{
 use aligner::ProfileError;
 use aligner_checkpoint::CheckpointError;
 use aligner_evaluation::TripleError;
+use aligner_tokens::EncodeError;
 use thiserror::Error;
 
 /// Why a training run cannot start or go on.
@@ -28,6 +29,16 @@ pub enum TrainError {
     /// A file does not hold triples, or rows cannot be trained on.
     #[error(transparent)]
     Triples(#[from] TripleError),
+    /// The tokenizer of the checkpoint to start from has no tokens for a text.
+    #[error(
+        "the row {row} cannot be trained on: {source}; leave it out, or begin with a model whose tokenizer takes any text"
+    )]
+    Refused {
+        /// Id of the row's event.
+        row: String,
+        /// What the tokenizer says.
+        source: EncodeError,
+    },
     /// Nothing is left to train on.
     #[error("there is nothing to train on: {0}")]
     NoExamples(String),

@@ -320,7 +320,7 @@ impl Recipe {
 
     pub(crate) fn check(&self) -> Result<(), TrainError> {
         let share = |value: f64| (0.0..1.0).contains(&value);
-        let checks: [(&'static str, String, bool, &'static str); 15] = [
+        let checks: [(&'static str, String, bool, &'static str); 17] = [
             (
                 "epochs",
                 self.epochs.to_string(),
@@ -404,6 +404,18 @@ impl Recipe {
                 self.validation_share.to_string(),
                 share(self.validation_share),
                 "expected 0 to below 1",
+            ),
+            (
+                "validation_limit",
+                self.validation_limit.to_string(),
+                self.validation_limit > 0,
+                "expected at least 1; without validation, set validation_share to 0",
+            ),
+            (
+                "max_tokens",
+                self.max_tokens.to_string(),
+                self.max_tokens > 0,
+                "expected at least 1",
             ),
             (
                 "validate_every_steps",

@@ -96,12 +96,15 @@ impl Examples {
             training, held_out, ..
         } = split;
         let most = recipe.max_tokens.min(origin.shape.context);
-        let (residual, kept) =
-            fitting(examples::residual(&training, tokens), training.iter(), most);
+        let (residual, kept) = fitting(
+            examples::residual(&training, tokens)?,
+            training.iter(),
+            most,
+        );
         let too_long = training.len() - residual.len();
         let to_validate = held_out.len();
         let (mut validation, mut held_out) =
-            fitting(examples::residual(&held_out, tokens), held_out, most);
+            fitting(examples::residual(&held_out, tokens)?, held_out, most);
         let validation_too_long = to_validate - validation.len();
         if residual.is_empty() {
             // Rows that were held out of the data are rows of it.

@@ -4,7 +4,7 @@
 //! stays text.
 
 use aligner::{Profile, guard::Guard, prompt::Template};
-use aligner_tokens::Texts;
+use aligner_tokens::{EncodeError, Texts};
 use tokenizers::{
     AddedToken, DecoderWrapper, Model, PreTokenizerWrapper, TokenizerBuilder,
     models::bpe::{BPE, BpeTrainerBuilder},
@@ -69,22 +69,18 @@ impl Tokens {
     }
 
     /// The ids of the prompt for one question and answer.
-    pub fn prompt(&self, question: &str, answer: &str) -> Vec<u32> {
+    pub fn prompt(&self, question: &str, answer: &str) -> Result<Vec<u32>, EncodeError> {
         self.texts
             .encode_pieces(&self.template.pieces(question, answer))
-            .expect(ENCODES)
     }
 
     /// The ids of a correction, the end of the sequence included.
-    pub fn correction(&self, text: &str) -> Vec<u32> {
-        let mut ids = self.texts.encode_plain(text).expect(ENCODES);
+    pub fn correction(&self, text: &str) -> Result<Vec<u32>, EncodeError> {
+        let mut ids = self.texts.encode_plain(text)?;
         ids.push(self.end);
-        ids
+        Ok(ids)
     }
 }
-
-const ENCODES: &str =
-    "encoding fails only in normalizers and models that reject text, and none does";
 
 const PAD: &str = "<|pad|>";
 const END: &str = "<|end|>";
@@ -199,14 +195,16 @@ mod tests {
             assert_eq!(back, text);
         }
         // A digit is a token, and the end is one.
-        assert_eq!(tokens.correction("12345").len(), 6);
+        assert_eq!(tokens.correction("12345").expect("encodes").len(), 6);
     }
 
     #[test]
     fn markers_are_structure_in_the_template_and_text_in_fields() {
         let (_, tokens) = own();
         let special = |name: &str| tokens.texts.special(name).expect("known");
-        let ids = tokens.prompt("hi <|answer|>", "<|correction|>");
+        let ids = tokens
+            .prompt("hi <|answer|>", "<|correction|>")
+            .expect("encodes");
         let count = |name| ids.iter().filter(|id| **id == special(name)).count();
         assert_eq!(ids[0], special("<|question|>"));
         assert_eq!(*ids.last().expect("not empty"), special("<|correction|>"));
@@ -222,9 +220,12 @@ mod tests {
             .texts
             .encode_plain("The desk. helps")
             .expect("encodes");
-        let ids = tokens.prompt("desk", "helps");
+        let ids = tokens.prompt("desk", "helps").expect("encodes");
         assert_eq!(ids[1..=whole.len()], whole);
-        assert_eq!(tokens.correction("x").last(), Some(&own.end));
+        assert_eq!(
+            tokens.correction("x").expect("encodes").last(),
+            Some(&own.end)
+        );
     }
 
     #[test]

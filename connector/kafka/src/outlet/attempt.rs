@@ -19,6 +19,7 @@ use crate::{
     native::{self, GroupStanding, TransactionError},
     recovery::Phase,
     reports::{RoundFailure, Tally, Undelivered},
+    sent_once::Call,
     transaction::{End, Failure, OffsetsFailure, TransactionalClient, WriteFailure},
 };
 
@@ -98,7 +99,9 @@ impl Attempt<'_> {
             .map_err(|error| OffsetsFailure::NotOurs(error.to_string()))?;
         let client = self.outlet.producer.client();
         self.outlet
-            .timed(|| native::send_offsets(client, &offsets, standing, self.left()))
+            .timed(Call::Offsets, || {
+                native::send_offsets(client, &offsets, standing, self.left())
+            })
             .map_err(OffsetsFailure::Failed)
     }
 
@@ -183,14 +186,15 @@ impl TransactionalClient for Attempt<'_> {
 
     fn commit(&mut self) -> Result<(), TransactionError> {
         let client = self.outlet.producer.client();
-        self.outlet
-            .timed(|| native::commit_transaction(client, self.left()))
+        self.outlet.timed(Call::Other, || {
+            native::commit_transaction(client, self.left())
+        })
     }
 
     fn abort(&mut self) -> Result<(), TransactionError> {
         let client = self.outlet.producer.client();
         let time = self.left().max(LEAST_ABORT_TIME);
         self.outlet
-            .timed(|| native::abort_transaction(client, time))
+            .timed(Call::Other, || native::abort_transaction(client, time))
     }
 }

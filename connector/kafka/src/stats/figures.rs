@@ -8,11 +8,12 @@ use std::{
 
 use aligner_pipeline::Partition;
 
-use super::{DeliveryEnd, PartitionLag};
+use super::{DeliveryEnd, PartitionLag, QUIET_AFTER};
 use crate::{
     connections::{BrokerState, ClientId, Connections},
     report::{PartitionReport, Report},
     throttling::Throttling,
+    unfetched::Unfetched,
 };
 
 /// How far the consumer has read a partition.
@@ -35,8 +36,9 @@ pub(super) struct Missed {
 #[derive(Debug, Default)]
 pub(super) struct Figures {
     pub(super) ends: HashMap<Partition, i64>,
-    /// The ends that were reported last.
-    reported_ends: HashMap<Partition, i64>,
+    /// The ends that were reported last, and since when.
+    reported_ends: HashMap<Partition, (i64, Instant)>,
+    pub(super) unfetched: Unfetched,
     starts: HashMap<Partition, i64>,
     /// Where our tenures began.
     pub(super) begins: HashMap<Partition, i64>,
@@ -95,10 +97,42 @@ impl Figures {
         if found.ls_offset >= 0 {
             let end = found.ls_offset;
             // One that is said again may be old, and nothing to overrule an answer with.
-            if self.reported_ends.insert(partition.clone(), end) != Some(end) {
+            let known = self.reported_ends.get(&partition);
+            if known.is_none_or(|(reported, _)| *reported != end) {
+                self.reported_ends
+                    .insert(partition.clone(), (end, Instant::now()));
                 self.ends.insert(partition, end);
             }
         }
+    }
+
+    /// Whether fetching is held back.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.paused_since.is_some() || self.asking_since.is_some()
+    }
+
+    /// Whether reports have said the same end for long, which they also do of a partition that is not
+    /// fetched.
+    pub(super) fn is_quiet(&self, partition: &Partition, now: Instant) -> bool {
+        let reported = self.reported_ends.get(partition);
+        reported.is_some_and(|(_, since)| now.saturating_duration_since(*since) >= QUIET_AFTER)
+    }
+
+    /// Takes in where partitions end, as a broker says.
+    pub(super) fn end_at(&mut self, ends: Vec<(Partition, i64)>, now: Instant) {
+        if self.is_held_back() {
+            self.unfetched.excuse();
+        } else {
+            let next = |partition| {
+                let passed = self.passed.get(partition).map(|passed| passed.position);
+                passed.max(self.begins.get(partition).copied())
+            };
+            let looks = ends
+                .iter()
+                .filter_map(|(partition, end)| Some((partition, next(partition)?, *end)));
+            self.unfetched.look(looks, now);
+        }
+        self.ends.extend(ends);
     }
 
     /// How far behind a partition is, once its end is known.

@@ -61,10 +61,12 @@ fn lag_grows_while_fetching_is_suspended_though_reports_repeat_an_old_end() {
     stats.begins(&partition(0), 40);
     stats.begins(&partition(2), 7);
     consumer.take_report(read(CONSUMER));
-    assert_eq!(stats.unfollowed(), []);
+    assert_eq!(stats.unfollowed(Instant::now()), []);
     stats.set_paused(true);
-    assert_eq!(stats.unfollowed().len(), 2);
-    stats.end_at([(partition(0), 300), (partition(2), 9)]);
+    assert_eq!(stats.unfollowed(Instant::now()).len(), 2);
+    let ends = [(partition(0), 300), (partition(2), 9)];
+    let unfetched = stats.end_at(ends, Instant::now() + Duration::from_secs(600));
+    assert_eq!(unfetched, [], "nothing is fetched, and that is meant");
     let lag =
         |stats: &ClientStats| -> Vec<_> { stats.lags().iter().map(PartitionLag::lag).collect() };
     consumer.take_report(read(CONSUMER));
@@ -77,6 +79,32 @@ fn lag_grows_while_fetching_is_suspended_though_reports_repeat_an_old_end() {
     let cut = text.replace("\"ls_offset\": 100", "\"ls_offset\": 90");
     consumer.take_report(read(cut.as_bytes()));
     assert_eq!(lag(&stats), [Some(50), Some(2)]);
+}
+
+#[test]
+fn a_partition_that_reports_say_nothing_new_of_is_asked_for_and_told_if_it_is_left_behind() {
+    let (tenures, stats) = stats();
+    let consumer = stats.client("consumer");
+    tenures.begin([partition(0), partition(1)]);
+    stats.begins(&partition(0), 100);
+    stats.begins(&partition(1), 50);
+    consumer.take_report(read(CONSUMER));
+    let now = Instant::now();
+    assert_eq!(stats.unfollowed(now), []);
+    let later = now + QUIET_AFTER;
+    assert_eq!(
+        stats.unfollowed(later),
+        [partition(0), partition(1)],
+        "their ends may be old"
+    );
+    let ends = || [(partition(0), 300), (partition(1), 50)];
+    assert_eq!(stats.end_at(ends(), later), []);
+    let lag: Vec<_> = stats.lags().iter().map(PartitionLag::lag).collect();
+    assert_eq!(lag, [Some(200), Some(0)]);
+    let much_later = later + Duration::from_secs(60);
+    assert_eq!(stats.end_at(ends(), much_later), [partition(0)]);
+    stats.read_past(&partition(0), 300, Some(300));
+    assert_eq!(stats.end_at(ends(), much_later), []);
 }
 
 #[test]
@@ -128,12 +156,12 @@ fn nobody_follows_the_ends_while_committed_offsets_are_asked_for() {
     let (tenures, stats) = stats();
     tenures.begin([partition(0)]);
     stats.asking(|| {
-        assert_eq!(stats.unfollowed(), [partition(0)]);
+        assert_eq!(stats.unfollowed(Instant::now()), [partition(0)]);
         let now = Instant::now();
         assert!(!stats.is_undecided(now), "it has only just begun");
         assert!(stats.is_undecided(now + UNDECIDED_AFTER + Duration::from_secs(1)));
     });
-    assert_eq!(stats.unfollowed(), []);
+    assert_eq!(stats.unfollowed(Instant::now()), []);
     assert!(!stats.is_undecided(Instant::now() + 2 * UNDECIDED_AFTER));
 }
 

@@ -74,21 +74,32 @@ impl Whole {
             {
                 true
             }
-            _ => {
+            Found::One(_) => {
                 self.leave_out();
                 return Ok(());
             }
+            Found::Twice => return Err(Kind::Twice(index, "type")),
         };
-        if matches!(part.member("thought"), Found::One(Tree::Bool(true))) {
-            self.leave_out();
-            return Ok(());
+        match part.member("thought") {
+            Found::One(Tree::Bool(true)) => {
+                self.leave_out();
+                return Ok(());
+            }
+            Found::Nothing | Found::One(_) => {}
+            // One of them may say that nobody was told.
+            Found::Twice => return Err(Kind::Twice(index, "thought")),
         }
         let text = match part.member("text") {
             Found::One(annotated @ Tree::Object(_)) => match annotated.member("value") {
                 Found::Nothing => return Err(Kind::Textless(index)),
                 value => value,
             },
+            // A writer that knows both members leaves one of them null.
             Found::Nothing if is_text => part.member("content"),
+            empty @ Found::One(Tree::Null) if is_text => match part.member("content") {
+                Found::Nothing => empty,
+                content => content,
+            },
             text => text,
         };
         match text {
@@ -97,7 +108,7 @@ impl Whole {
             Found::Nothing if is_text => return Err(Kind::Textless(index)),
             Found::Nothing => return self.append_block(part, index),
             Found::One(other) => return Err(other.kind()),
-            Found::Twice => return Err(Kind::TwoTexts),
+            Found::Twice => return Err(Kind::Twice(index, "text")),
         }
         Ok(())
     }
@@ -120,6 +131,10 @@ impl Whole {
             };
             self.append(text);
             return Ok(());
+        }
+        // Left out, an answer that is there would be one without text.
+        if !matches!(part.member("role"), Found::Nothing) {
+            return Err(Kind::Message(index));
         }
         self.leave_out();
         Ok(())
@@ -181,6 +196,7 @@ mod tests {
                 r#"[{"type":"reasoning","content":"Hm."},{"type":"text","content":"A."}]"#,
                 "A.",
             ),
+            (r#"[{"type":"text","text":null,"content":"A."}]"#, "A."),
             (
                 r#"[{"type":null,"text":"A.","thought":null,"inlineData":null}]"#,
                 "A.",
@@ -214,7 +230,20 @@ mod tests {
             (r#"{"type":"text","text":7}"#, "a number"),
             (r#"{"type":"text","text":["A"]}"#, "an array"),
             (r#"{"type":"text","text":{"value":true}}"#, "a boolean"),
-            (r#"{"text":"A","text":"B"}"#, "two texts"),
+            (
+                r#"{"text":"A","text":"B"}"#,
+                "a list whose part 1 has two members text",
+            ),
+            (
+                r#"{"type":"text","text":"A","type":"text"}"#,
+                "a list whose part 1 has two members type",
+            ),
+            // Whatever was only thought is not to come out.
+            (
+                r#"{"text":"A","thought":true,"thought":true}"#,
+                "a list whose part 1 has two members thought",
+            ),
+            (r#"{"type":"text","text":null,"content":7}"#, "a number"),
             (r#"{"type":"text","content":7}"#, "a number"),
             (r#"{"type":"text","Text":"A"}"#, "a list whose part 1 "),
             (r#"{"type":"output_text"}"#, "a list whose part 1 "),
@@ -223,6 +252,11 @@ mod tests {
             (
                 r#"{"citationsContent":{"content":"A"}}"#,
                 "a list whose part 1 ",
+            ),
+            (
+                r#"{"role":"assistant","content":"A"}"#,
+                "a list whose item 1 is a message: point to the content of one, as in \
+                 /messages/role=assistant/content",
             ),
         ] {
             let log = format!(r#"{{"q":"Q","a":[{{"text":"So."}},{part}]}}"#);

@@ -25,7 +25,10 @@ pub(super) enum Kind {
     Array,
     Object,
     Bytes,
-    TwoTexts,
+    /// A list of messages, of which this one is one, and not of content parts.
+    Message(usize),
+    /// A list of content parts of which this one has a member of this name twice.
+    Twice(usize, &'static str),
     /// A list of content parts of which this one is a text by name and has none where we know one
     /// to be.
     Textless(usize),
@@ -42,7 +45,16 @@ impl fmt::Display for Kind {
             Self::Array => "an array",
             Self::Object => "an object",
             Self::Bytes => "bytes",
-            Self::TwoTexts => "a content part with two texts",
+            Self::Message(item) => {
+                return write!(
+                    f,
+                    "a list whose item {item} is a message: point to the content of one, as in \
+                     /messages/role=assistant/content"
+                );
+            }
+            Self::Twice(part, name) => {
+                return write!(f, "a list whose part {part} has two members {name}");
+            }
             Self::Textless(part) => {
                 return write!(
                     f,

@@ -1,6 +1,9 @@
 //! How an input begins, which tells whether it is lines of JSON at all.
 
-use std::io::{Cursor, Read};
+use std::{
+    borrow::Cow,
+    io::{Cursor, Read},
+};
 
 use aligner_evaluation::is_gzip;
 
@@ -15,10 +18,21 @@ const MOST_BEGINNING: usize = 64;
 
 const EXPECTED: &str = "one JSON object a line is expected";
 
+/// A path as shells take it for one word.
+fn quoted(path: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
+    if path.chars().all(is_plain) {
+        Cow::Borrowed(path)
+    } else {
+        Cow::Owned(format!("'{}'", path.replace('\'', r"'\''")))
+    }
+}
+
 /// Why an input that begins so is no JSON Lines: no line of a file at `path` could be read, or each
 /// would be told of for the same cause. With `lists` a line may be an array; `call` is the command that
 /// reads stdin. What stands there is described and never repeated: it may be somebody's address.
 pub fn unlike_lines(beginning: &[u8], lists: bool, path: &str, call: &str) -> Option<String> {
+    let path = quoted(path);
     if let Some(encoding) = utf_16(beginning) {
         return Some(format!(
             "this looks like {encoding}: `iconv -f {encoding} -t UTF-8 {path} | aligner-connector \
@@ -179,6 +193,9 @@ mod tests {
         ] {
             assert_eq!(fault(beginning.as_bytes(), lists), None);
         }
+        let named = misfit(b"\x1f\x8b\x08", false, "it's my log.gz", "show");
+        let named = named.expect("gzip");
+        assert!(named.contains(r"`zcat 'it'\''s my log.gz' | "), "{named}");
         let cases: [(&[u8], bool, &str); 14] = [
             (b"\x1f\x8b\x08", true, "`zcat log.gz | "),
             (b"[1]", false, "`jq -c '.[]'`"),

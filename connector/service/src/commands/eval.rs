@@ -25,7 +25,9 @@ use crate::{
         files::{self, Named},
     },
     config::{self, Problem, Problems},
-    models, telemetry,
+    models,
+    stderr::tell,
+    telemetry,
 };
 
 /// How long a completions server may be out of reach before measuring begins.
@@ -57,7 +59,7 @@ pub fn run(args: &cli::Eval) -> anyhow::Result<ExitCode> {
             .block_on(models::load(settings, PATIENCE))?
             .aligner();
         if let Some(warning) = own_rows(aligner.identity(), &triples) {
-            eprintln!("warning: {warning}");
+            tell!("warning: {warning}");
         }
         measure(&runtime, aligner, &triples, &options)
     };
@@ -177,14 +179,14 @@ fn sampled(args: &cli::Eval) -> anyhow::Result<Vec<Triple>> {
     let all = triples.len();
     let triples = sample(triples, args.limit.unwrap_or(usize::MAX));
     if triples.len() < all {
-        eprintln!(
+        tell!(
             "measuring {} of {all} rows, a sample as large as --limit",
             triples.len()
         );
     }
     let plain = |triple: &Triple| Class::of(triple) == Class::Unlabelled;
     if triples.iter().all(plain) {
-        eprintln!(
+        tell!(
             "no answer is labelled, so only the proxy measures count: give each row a \
              \"correction\", the answer itself where nothing is wrong"
         );
@@ -193,7 +195,7 @@ fn sampled(args: &cli::Eval) -> anyhow::Result<Vec<Triple>> {
         .into_iter()
         .chain(untold_kinds(&triples))
     {
-        eprintln!("warning: {warning}");
+        tell!("warning: {warning}");
     }
     Ok(triples)
 }
@@ -221,13 +223,13 @@ fn triples(path: &Path) -> anyhow::Result<Vec<Triple>> {
         );
     }
     if skipped > 0 {
-        eprintln!(
+        tell!(
             "{skipped} rows were skipped: bypassed or dead-lettered, which says nothing about what \
              is right"
         );
     }
     if let Some(line) = commands::shortened(shortened) {
-        eprintln!("{line}");
+        tell!("{line}");
     }
     Ok(triples)
 }

@@ -21,7 +21,7 @@ use super::{
     outlet::{Outlet, Unwritten},
     shown::{Look, Shown},
 };
-use crate::{cli, diff::Paint};
+use crate::{cli, diff::Paint, stderr::tell};
 
 /// How messages call it.
 const STDIN: &str = "stdin";
@@ -82,7 +82,7 @@ impl Show<'_> {
             Err(error) => {
                 // Others are shown all the same.
                 self.is_whole = false;
-                eprintln!("error: {}", harmless_line(&format!("{error:#}")));
+                tell!("error: {}", harmless_line(&format!("{error:#}")));
                 return Ok(());
             }
         };
@@ -109,16 +109,16 @@ impl Show<'_> {
                 self.is_whole = false;
                 unlike += 1;
                 if unlike <= MOST_LINES_TOLD {
-                    eprintln!("{name}: line {number}: {cause}");
+                    tell!("{name}: line {number}: {cause}");
                 }
             }
         }
         if unlike > MOST_LINES_TOLD {
             let more = unlike - MOST_LINES_TOLD;
-            eprintln!("{name}: and {more} more lines that are no corrections");
+            tell!("{name}: and {more} more lines that are no corrections");
         }
         if !holds_lines {
-            eprintln!("warning: {name} holds no lines");
+            tell!("warning: {name} holds no lines");
         }
         Ok(())
     }
@@ -148,7 +148,7 @@ impl Show<'_> {
         if self.corrections > 0 && self.shown == 0 {
             let words: Vec<_> = self.only.iter().map(|only| only.as_str()).collect();
             let words = words.join(" or ");
-            eprintln!("of {} corrections none is {words}", self.corrections);
+            tell!("of {} corrections none is {words}", self.corrections);
         }
     }
 }

@@ -35,6 +35,7 @@ use crate::{
     diff::Paint,
     models,
     signals::{self, INTERRUPTED},
+    stderr::tell,
     telemetry,
 };
 
@@ -67,7 +68,7 @@ pub fn run(args: &cli::Correct, matches: &ArgMatches) -> anyhow::Result<ExitCode
             return Err(unwritten(args, &error, ending.lines));
         }
         if !is_whole(args, &input_end, !ending.is_interrupted)? {
-            eprintln!("{}", interrupted(ending.lines, &[]));
+            tell!("{}", interrupted(ending.lines, &[]));
             return Ok(ExitCode::from(INTERRUPTED));
         }
         return Ok(if ending.failed == 0 {
@@ -110,24 +111,25 @@ pub fn run(args: &cli::Correct, matches: &ArgMatches) -> anyhow::Result<ExitCode
             .filter_map(|disposition| count(&summary, disposition))
             .collect();
         let done = summary.received - summary.left;
-        eprintln!("{}", interrupted(done, &counts));
+        tell!("{}", interrupted(done, &counts));
         return Ok(ExitCode::from(INTERRUPTED));
     }
     if summary.received == 0 {
-        eprintln!("warning: {} holds no lines", input::name(args));
+        tell!("warning: {} holds no lines", input::name(args));
     } else if output_file(args).is_some() || args.pairs.is_some() {
-        eprintln!("{}", done(&summary));
+        tell!("{}", done(&summary));
     }
     if ending.dead_lettered == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!(
+    tell!(
         "{} of {} lines could not be corrected: their \"disposition\" is dead_lettered, and \
          \"message\" says why",
-        ending.dead_lettered, summary.received
+        ending.dead_lettered,
+        summary.received
     );
     if lacks_fields(&summary) {
-        eprintln!(
+        tell!(
             "{}",
             if is_mapped {
                 "if question and answer lie elsewhere in the log, mend input.fields, see \
@@ -146,7 +148,7 @@ fn interruption() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     let stop = signals::stop_signal(INTERRUPTED)?;
     Ok(async {
         stop.await;
-        eprintln!("stopping: what is finished is written; a second signal ends at once");
+        tell!("stopping: what is finished is written; a second signal ends at once");
     })
 }
 

@@ -16,6 +16,7 @@ use crate::{
     cli, commands,
     config::Settings,
     diff::{self, Paint},
+    stderr::tell,
 };
 
 /// What to try next, in a file of its own because `tests/cli` tries it: a proposal that the bundled
@@ -122,7 +123,7 @@ impl View {
     /// How far it came until somebody stopped it.
     pub fn interrupted(&self, done: u32, of: u32) {
         self.bar.finish_and_clear();
-        eprintln!("interrupted: {done} of {of} answers were done");
+        tell!("interrupted: {done} of {of} answers were done");
     }
 
     /// What happened, and what to do next.

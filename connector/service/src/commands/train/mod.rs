@@ -22,6 +22,7 @@ use crate::{
     commands::{self, Usage, files::Named},
     models::PROFILE,
     signals::{self, INTERRUPTED},
+    stderr::tell,
     telemetry,
 };
 
@@ -36,10 +37,10 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
         .map_err(|error| by_flag(args, error))?
     {
         let output = args.output.display();
-        eprintln!("{output} holds no checkpoint: beginning anew");
+        tell!("{output} holds no checkpoint: beginning anew");
     }
     if let Some(warning) = lacks_profile(&options) {
-        eprintln!("warning: {warning}");
+        tell!("warning: {warning}");
     }
     let interrupted = signals::interrupt_flag()?;
     let mut reporter = Reporter::default();
@@ -54,26 +55,26 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
     .map_err(|error| by_flag(args, error))?;
     match outcome.ended {
         Ended::Interrupted => {
-            eprintln!(
+            tell!(
                 "interrupted at step {}; --resume continues there",
                 outcome.step
             );
         }
-        Ended::EarlyStopped => eprintln!("stopped early: the validation loss fell no more"),
+        Ended::EarlyStopped => tell!("stopped early: the validation loss fell no more"),
         Ended::Completed => {}
     }
     if outcome.validation_left_out > 0 {
         let used = outcome.validation_triples;
-        eprintln!(
+        tell!(
             "validated on {used} of {} rows, a sample as large as validation_limit in the recipe",
             used + outcome.validation_left_out
         );
     }
     if let Some(line) = losses(&outcome) {
-        eprintln!("{line}");
+        tell!("{line}");
     }
     if let (Some(exact), Some(delivered)) = (outcome.exact, outcome.delivered) {
-        eprintln!(
+        tell!(
             "of {} validation triples {:.1} % come out exactly right, and {:.1} % also pass the guard in {}/aligner.json",
             outcome.validation_triples,
             100.0 * exact,
@@ -82,10 +83,10 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
         );
     }
     for line in warnings::skipped(&outcome, options.recipe.max_tokens) {
-        eprintln!("{line}");
+        tell!("{line}");
     }
     for warning in warnings::of(&outcome, !args.validation.is_empty()) {
-        eprintln!("warning: {warning}");
+        tell!("warning: {warning}");
     }
     // Not println!, which panics where nobody reads it.
     let printed = writeln!(io::stdout(), "{}", serde_json::to_string(&outcome)?);
@@ -280,23 +281,23 @@ impl Reporter {
             Phase::Identity => "identity",
             Phase::Residual => "residual",
         };
-        eprint!(
-            "step {}/{} {phase} loss {:.4} {:.0} tokens/s {} left",
+        let validation = progress.validation.as_ref().map(|validation| {
+            format!(
+                "; validation loss {:.4}, exact {:.1} %{}",
+                validation.loss,
+                100.0 * validation.exact,
+                if validation.best { " (best)" } else { "" },
+            )
+        });
+        tell!(
+            "step {}/{} {phase} loss {:.4} {:.0} tokens/s {} left{}",
             progress.step,
             progress.steps,
             progress.loss,
             progress.tokens_per_second,
             span(progress.left),
+            validation.unwrap_or_default(),
         );
-        match progress.validation {
-            Some(validation) => eprintln!(
-                "; validation loss {:.4}, exact {:.1} %{}",
-                validation.loss,
-                100.0 * validation.exact,
-                if validation.best { " (best)" } else { "" },
-            ),
-            None => eprintln!(),
-        }
     }
 }
 

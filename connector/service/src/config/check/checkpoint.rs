@@ -53,10 +53,28 @@ fn no_weights(folder: &Path) -> Option<String> {
             Err(error) => Some(error.to_string()),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Some(format!("a folder without {SINGLE} or {INDEX}"))
+            let message = format!("a folder without {SINGLE} or {INDEX}");
+            Some(match other_weights(folder) {
+                Some(name) => format!("{message}, but with {name}"),
+                None => message,
+            })
         }
         Err(error) => Some(unreadable(error)),
     }
+}
+
+/// A file of weights that is none of those that are read.
+fn other_weights(folder: &Path) -> Option<String> {
+    let names = fs::read_dir(folder).ok()?.flatten();
+    let mut names: Vec<_> = names
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| {
+            let is_torch = name.starts_with("pytorch_model") || name.starts_with("consolidated");
+            is_torch || name.ends_with(".safetensors") || name.ends_with(".gguf")
+        })
+        .collect();
+    names.sort();
+    names.into_iter().next()
 }
 
 /// What is wrong with a path that exists, and what to do about it.
@@ -69,10 +87,19 @@ pub(super) fn fault(path: &Path) -> Option<(String, &'static str)> {
              .merge_and_unload().save_pretrained(folder)",
         ));
     }
-    Some((
-        message,
-        "name a folder in Hugging Face layout or a GGUF file, which this user may read",
-    ))
+    let fix = match other_weights(path) {
+        Some(name) if path.join(CONFIG).is_file() && !path.join(INDEX).exists() => {
+            if name.ends_with(".gguf") {
+                "name the GGUF file itself"
+            } else {
+                "have transformers write them again, in Python: \
+                 AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder) (with \
+                 variant=\"fp16\" where the name has one)"
+            }
+        }
+        _ => "name a folder in Hugging Face layout or a GGUF file, which this user may read",
+    };
+    Some((message, fix))
 }
 
 /// Why a path that exists cannot be a checkpoint.
@@ -124,6 +151,18 @@ mod tests {
             refused(),
             told("a folder without model.safetensors or model.safetensors.index.json")
         );
+        for (name, remedy) in [
+            ("model.fp16.safetensors", "save_pretrained(folder)"),
+            ("pytorch_model.bin", "save_pretrained(folder)"),
+            ("model-q8_0.gguf", "name the GGUF file itself"),
+        ] {
+            write(name, "");
+            let said = refused().expect("no weights that are read");
+            assert!(said.ends_with(&format!(", but with {name}")), "{said}");
+            let (_, fix) = fault(folder.path()).expect("it is refused");
+            assert!(fix.contains(remedy), "{name}: {fix}");
+            fs::remove_file(folder.path().join(name)).expect("it was written");
+        }
         write(
             "model.safetensors.index.json",
             r#"{"weight_map":{"a":"1.safetensors","b":"2.safetensors"}}"#,
