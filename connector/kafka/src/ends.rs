@@ -3,8 +3,8 @@
 //! Otherwise the statistics know it: each answer to a fetch says where the partition ends. With
 //! nothing fetched their figures stand still, and so the lag would fall while a backlog grows. So
 //! for as long as that lasts, a client beside the consumer asks once a second, as a committed
-//! reader. So it finds partitions that have records which are not fetched ([`crate::unfetched`]). It also asks where those begin that did not hold what the consumer asked for
-//! ([`crate::resets`]).
+//! reader. So it finds partitions that have records which are not fetched ([`crate::unfetched`]). It also asks
+//! where those begin that did not hold what the consumer asked for ([`crate::resets`]).
 //!
 //! Deliberately absent: a remedy for a partition without a leader. It keeps the answers about all
 //! others back, and their ends stay as old as the last answer.
