@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Outcome, reason};
+use crate::{Outcome, is_same_text, reason};
 
 /// Limits of what a model is fit for; a limit that is absent does not apply.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -145,8 +145,7 @@ impl Guard {
         if output.trim().is_empty() {
             return Err(reason::EMPTY_OUTPUT);
         }
-        // As of `Outcome::normalized`.
-        if output.trim() == answer.trim() {
+        if is_same_text(output, answer) {
             return Ok(());
         }
         if is_echo(question, answer, output) {

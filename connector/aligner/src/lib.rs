@@ -84,12 +84,17 @@ impl Outcome {
     pub fn normalized(self, answer: &str) -> Self {
         match self {
             Self::Rewritten(text) if text.trim().is_empty() => Self::Bypassed(reason::EMPTY_OUTPUT),
-            Self::Rewritten(text) if text.trim() == answer.trim() => {
+            Self::Rewritten(text) if is_same_text(&text, answer) => {
                 Self::Rewritten(answer.to_owned())
             }
             settled => settled,
         }
     }
+}
+
+/// Whether one text counts for the other: they differ in white space at their ends at most.
+pub fn is_same_text(one: &str, other: &str) -> bool {
+    one.trim() == other.trim()
 }
 
 /// A text that a model decoded for this answer, without the space that joins it to the prompt.

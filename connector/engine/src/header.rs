@@ -22,7 +22,15 @@ const LENGTH: u64 = 8;
 const MOST_HEADER: u64 = 100_000_000;
 
 /// Begins a file that stands for another one, which Git has not fetched.
-pub(crate) const POINTER: &[u8] = b"version https://git-lfs";
+const POINTER: &[u8] = b"version https://git-lfs";
+
+/// Why a file that begins so is not `what` it should be, where it stands for another one; `them` is what that
+/// is called.
+pub(crate) fn pointer(begins: &[u8], what: &str, them: &str) -> Option<String> {
+    begins.starts_with(POINTER).then(|| {
+        format!("it is a pointer of Git LFS and not the {what}; fetch {them} with `git lfs pull`")
+    })
+}
 
 /// Looks whether a file is as long as its header says, and every tensor as its shape.
 pub(crate) fn check(path: &Path) -> Result<(), LoadError> {
@@ -44,10 +52,8 @@ pub(crate) fn check(path: &Path) -> Result<(), LoadError> {
     let most = POINTER.len() as u64;
     let read = file.by_ref().take(most).read_to_end(&mut begins);
     read.map_err(io)?;
-    if begins == POINTER {
-        let problem =
-            "it is a pointer of Git LFS and not the weights; fetch them with `git lfs pull`";
-        return malformed(problem.to_owned());
+    if let Some(problem) = pointer(&begins, "weights", "them") {
+        return malformed(problem);
     }
     if begins.trim_ascii_start().starts_with(b"<") {
         let problem = "it is a web page and not the weights; download it again";

@@ -22,7 +22,7 @@ use crate::{
     decoder::{Decoder, WeightPrecision},
     generation::{self, Generation},
     gguf::{GgufFile, Sample},
-    header::POINTER,
+    header,
     kernels::{self, Isa, KvPrecision},
     penalty::Penalty,
     room,
@@ -311,12 +311,7 @@ impl Loaded {
             .ok_or_else(|| no_tokenizer(self.origin.clone()))?;
         let texts = Texts::from_json(json).map_err(|error| CheckpointError::Malformed {
             file: self.tokenizer_file.clone(),
-            problem: if json.starts_with(POINTER) {
-                "it is a pointer of Git LFS and not the tokenizer; fetch it with `git lfs pull`"
-                    .to_owned()
-            } else {
-                error.to_string()
-            },
+            problem: header::pointer(json, "tokenizer", "it").unwrap_or_else(|| error.to_string()),
         })?;
         if let Some(sample) = &self.sample {
             sample.check(&texts)?;

@@ -197,11 +197,11 @@ fn added_faults(triple: &Triple, output: &str, all_faults: &Planted) -> usize {
                 .is_some_and(|wanted| text::contains_phrase(wanted, text))
     };
     let formed: HashSet<&str> = detect(output).into_iter().collect();
-    let is_formed = |fault: &str| formed.iter().any(|text| text.to_lowercase() == fault);
+    let formed_in_lower_case: HashSet<_> = formed.iter().map(|text| text.to_lowercase()).collect();
     let planted = all_faults
         .within(output)
         .into_iter()
-        .filter(|fault| !is_formed(fault) && !known(fault))
+        .filter(|fault| !formed_in_lower_case.contains(*fault) && !known(fault))
         .count();
     formed.iter().filter(|text| !known(text)).count() + planted
 }

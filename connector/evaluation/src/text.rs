@@ -2,6 +2,8 @@
 
 use std::{collections::HashSet, ops::Range};
 
+/// Whether the pipeline takes one text for the other.
+pub(crate) use aligner::is_same_text as same;
 use similar::{Algorithm, DiffOp, capture_diff_slices};
 
 /// Words between white space, punctuation included.
@@ -132,12 +134,6 @@ pub(crate) fn is_whole(text: &str, part: Range<usize>) -> bool {
     let mut inside = text[part].chars();
     let (first, last) = (inside.clone().next(), inside.next_back());
     !joined(first, before.chars().next_back()) && !joined(last, after.chars().next())
-}
-
-/// Whether the pipeline takes one text for the other: they differ in white space at their ends at
-/// most (see [`aligner::Outcome::normalized`]).
-pub(crate) fn same(one: &str, other: &str) -> bool {
-    one.trim() == other.trim()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! child and then the group. So what comes right after the first is the same request.
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +14,7 @@ use std::{
 };
 
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
     time::Instant,
 };
@@ -58,20 +59,42 @@ impl Signals {
     }
 }
 
+/// Hears SIGTERM and SIGINT.
+struct Listener {
+    terminate: Signal,
+    interrupt: Signal,
+    signals: Signals,
+}
+
+impl Listener {
+    /// Within a runtime.
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            signals: Signals::default(),
+        })
+    }
+
+    /// The name of the next one, and what it asks for.
+    async fn next(&mut self) -> (&'static str, Request) {
+        let name = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        };
+        (name, self.signals.hear(Instant::now()))
+    }
+}
+
 /// Ready at the first SIGTERM or SIGINT. At a second one the process ends at once, with `code`.
 pub fn stop_signal(code: u8) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut listener = Listener::new()?;
     let (stop, stopped) = oneshot::channel::<()>();
     tokio::spawn(async move {
-        let mut signals = Signals::default();
         let mut stop = Some(stop);
         loop {
-            let name = tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-            };
-            match signals.hear(Instant::now()) {
+            let (name, request) = listener.next().await;
+            match request {
                 Request::Stop => {
                     tracing::info!(signal = name, "stopping; a second signal ends at once");
                     let _ = stop.take().map(|stop| stop.send(()));
@@ -100,20 +123,14 @@ pub fn interrupt_flag() -> anyhow::Result<Arc<AtomicBool>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (mut terminate, mut interrupt) = {
+    let mut listener = {
         let _inside = runtime.enter();
-        let terminate = signal(SignalKind::terminate())?;
-        (terminate, signal(SignalKind::interrupt())?)
+        Listener::new()?
     };
     thread::spawn(move || {
         runtime.block_on(async {
-            let mut signals = Signals::default();
             loop {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-                match signals.hear(Instant::now()) {
+                match listener.next().await.1 {
                     Request::Stop => {
                         raised.store(true, Ordering::Relaxed);
                         tell!("finishing this step; a second signal ends at once");

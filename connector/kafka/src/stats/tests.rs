@@ -31,6 +31,11 @@ const CONSUMER: &[u8] = br#"{
     "cgrp": {"state": "up", "join_state": "steady", "rebalance_cnt": 3}
 }"#;
 
+/// The lag of each partition that is ours.
+fn lag(stats: &ClientStats) -> Vec<Option<u64>> {
+    stats.lags().iter().map(PartitionLag::lag).collect()
+}
+
 fn read(json: &[u8]) -> Report {
     Report::read(json).expect("a whole report")
 }
@@ -43,8 +48,6 @@ fn lag_counts_from_the_delivered_position_and_only_for_our_partitions() {
     stats.begins(&partition(0), 40);
     // What it says is committed is of an earlier time.
     consumer.take_report(read(CONSUMER));
-    let lag =
-        |stats: &ClientStats| -> Vec<_> { stats.lags().iter().map(PartitionLag::lag).collect() };
     assert_eq!(lag(&stats), [Some(60), Some(45)]);
     stats.delivered(&partition(0), 90);
     stats.delivered(&partition(1), 50);
@@ -67,8 +70,6 @@ fn lag_grows_while_fetching_is_suspended_though_reports_repeat_an_old_end() {
     let ends = [(partition(0), 300), (partition(2), 9)];
     let unfetched = stats.end_at(ends, Instant::now() + Duration::from_secs(600));
     assert_eq!(unfetched, [], "nothing is fetched, and that is meant");
-    let lag =
-        |stats: &ClientStats| -> Vec<_> { stats.lags().iter().map(PartitionLag::lag).collect() };
     consumer.take_report(read(CONSUMER));
     assert_eq!(lag(&stats), [Some(260), Some(2)]);
     // Fetching goes on, and a report says something new, be it less.
@@ -101,8 +102,7 @@ fn a_partition_that_reports_say_nothing_new_of_is_asked_for_and_told_if_it_is_le
     );
     let ends = || [(partition(0), 300), (partition(1), 50)];
     assert_eq!(stats.end_at(ends(), later), []);
-    let lag: Vec<_> = stats.lags().iter().map(PartitionLag::lag).collect();
-    assert_eq!(lag, [Some(200), Some(0)]);
+    assert_eq!(lag(&stats), [Some(200), Some(0)]);
     let much_later = later + Duration::from_secs(60);
     assert_eq!(stats.end_at(ends(), much_later), [partition(0)]);
     stats.read_past(&partition(0), 300, Some(300));

@@ -95,11 +95,12 @@ impl Whole {
                 value => value,
             },
             // A writer that knows both members leaves one of them null.
-            Found::Nothing if is_text => part.member("content"),
-            empty @ Found::One(Tree::Null) if is_text => match part.member("content") {
-                Found::Nothing => empty,
-                content => content,
-            },
+            none @ (Found::Nothing | Found::One(Tree::Null)) if is_text => {
+                match part.member("content") {
+                    Found::Nothing => none,
+                    content => content,
+                }
+            }
             text => text,
         };
         match text {
