@@ -16,8 +16,9 @@ mod settings;
 mod token;
 mod url;
 
+pub use aligner_http::Secret;
 pub use endpoint::TokenEndpoint;
 pub use error::TokenError;
-pub use settings::{ClientSecret, OidcSettings, SettingsFault};
+pub use settings::{OidcSettings, SettingsFault};
 pub use token::Token;
 pub use url::is_in_the_clear;

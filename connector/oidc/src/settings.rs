@@ -1,29 +1,9 @@
 //! Which endpoint is asked, as whom, and for what.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
+use aligner_http::Secret;
 use thiserror::Error;
-
-/// A client's secret; nothing prints it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ClientSecret(String);
-
-impl ClientSecret {
-    /// Keeps a secret.
-    pub fn new(secret: impl Into<String>) -> Self {
-        Self(secret.into())
-    }
-
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for ClientSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
 
 /// Settings of a [`TokenEndpoint`](crate::TokenEndpoint).
 #[derive(Debug, Clone)]
@@ -33,7 +13,7 @@ pub struct OidcSettings {
     /// The client's id.
     pub client_id: String,
     /// Its secret.
-    pub client_secret: ClientSecret,
+    pub client_secret: Secret,
     /// What the token shall be good for; words separated by spaces.
     pub scope: Option<String>,
     /// PEM file with the authorities to trust, instead of the system's.
@@ -47,7 +27,7 @@ impl OidcSettings {
     pub fn new(
         endpoint: impl Into<String>,
         client_id: impl Into<String>,
-        client_secret: ClientSecret,
+        client_secret: Secret,
     ) -> Self {
         Self {
             endpoint: endpoint.into(),

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use aligner_oidc::{ClientSecret, OidcSettings, TokenEndpoint, TokenError};
+use aligner_oidc::{OidcSettings, Secret, TokenEndpoint, TokenError};
 use openssl::ssl::{SslAcceptor, SslFiletype, SslMethod};
 use serde_json::json;
 use tempfile::TempDir;
@@ -84,7 +84,7 @@ fn settings(address: SocketAddr, secret: &str) -> OidcSettings {
         ..OidcSettings::new(
             format!("http://{address}/token?policy=canary"),
             "moderation",
-            ClientSecret::new(secret),
+            Secret::new(secret),
         )
     }
 }
@@ -271,7 +271,7 @@ fn an_authority_of_ones_own_is_trusted_where_it_is_named_and_refused_by_name_whe
         ..OidcSettings::new(
             format!("https://{address}/token"),
             "moderation",
-            ClientSecret::new("hunter2"),
+            Secret::new("hunter2"),
         )
     };
     let trusting = endpoint(settings(Some(authority.file("ca.pem"))));
@@ -289,7 +289,7 @@ fn settings_that_cannot_be_used_are_refused_by_their_property() {
     let folder = tempfile::tempdir().expect("a folder");
     let empty = folder.path().join("empty.pem");
     fs::write(&empty, "").expect("our own folder");
-    let usable = OidcSettings::new("https://host/token", "ada", ClientSecret::new("hunter2"));
+    let usable = OidcSettings::new("https://host/token", "ada", Secret::new("hunter2"));
     type Change<'a> = &'a dyn Fn(&mut OidcSettings);
     let table: [(Change<'_>, &str, &str); 5] = [
         (
@@ -303,7 +303,7 @@ fn settings_that_cannot_be_used_are_refused_by_their_property() {
             "empty",
         ),
         (
-            &|s| s.client_secret = ClientSecret::new(""),
+            &|s| s.client_secret = Secret::new(""),
             "sasl.oauthbearer.client.secret",
             "empty",
         ),

@@ -24,8 +24,9 @@ mod schemas;
 mod settings;
 mod tls;
 
+pub use aligner_http::Secret;
 pub use answers::{AnswerDecoder, DecodeFailure};
 pub use client::Registry;
 pub use error::RegistryError;
 pub use outputs::{RegisteredEncoder, subject};
-pub use settings::{Password, RegistrySettings};
+pub use settings::RegistrySettings;

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use aligner_http::story;
+use aligner_http::{Secret, story};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use reqwest::{
     Client, RequestBuilder, Response,
@@ -14,7 +14,7 @@ use reqwest::{
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{Password, RegistryError, RegistrySettings, tls};
+use crate::{RegistryError, RegistrySettings, tls};
 
 /// Most bytes of an answer. Registries take schemas of about 1 MB, which JSON escapes.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
@@ -141,7 +141,7 @@ impl Requests {
     async fn send(&self, request: RequestBuilder) -> Result<Answer, NoAnswer> {
         let request = match &self.settings.username {
             Some(username) => {
-                let password = self.settings.password.as_ref().map(Password::expose);
+                let password = self.settings.password.as_ref().map(Secret::expose);
                 request.basic_auth(username, password)
             }
             None => request,

@@ -1,32 +1,12 @@
 //! Where the registry is and how to speak to it.
 
 use std::{
-    fmt,
     num::{NonZeroU32, NonZeroUsize},
     path::PathBuf,
     time::Duration,
 };
 
-/// A password; nothing prints it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Password(String);
-
-impl Password {
-    /// Keeps a password.
-    pub fn new(password: impl Into<String>) -> Self {
-        Self(password.into())
-    }
-
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
+use aligner_http::Secret;
 
 /// Settings of a [`Registry`](crate::Registry).
 #[derive(Debug, Clone)]
@@ -37,7 +17,7 @@ pub struct RegistrySettings {
     /// User for basic authentication.
     pub username: Option<String>,
     /// Its password.
-    pub password: Option<Password>,
+    pub password: Option<Secret>,
     /// PEM file with authorities to trust beside the system's.
     pub ca_file: Option<PathBuf>,
     /// PEM file with the certificate that we show, and its chain; with `key_file`.

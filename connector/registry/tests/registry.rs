@@ -12,7 +12,7 @@ use aligner_records::{
     AnswerEvent, Correction, DecodeError, FieldMap, Record, avro, framing, reason,
 };
 use aligner_registry::{
-    AnswerDecoder, DecodeFailure, Password, Registry, RegistryError, RegistrySettings,
+    AnswerDecoder, DecodeFailure, Registry, RegistryError, RegistrySettings, Secret,
 };
 use serde_json::json;
 
@@ -715,7 +715,7 @@ async fn credentials_are_sent_and_never_printed() {
     // A trailing slash is no part of the path.
     let mut settings = RegistrySettings::new(format!("{}/", fake.url));
     settings.username = Some("ada".into());
-    settings.password = Some(Password::new("hunter2"));
+    settings.password = Some(Secret::new("hunter2"));
     let registry = Registry::new(settings.clone()).expect("valid");
     let error = registry
         .id_of::<Correction>("c")
@@ -771,7 +771,7 @@ fn mistaken_settings_are_refused_without_a_connection() {
             "{message}"
         );
     }
-    let message = refusal(|settings| settings.password = Some(Password::new("hunter2")));
+    let message = refusal(|settings| settings.password = Some(Secret::new("hunter2")));
     assert!(!message.contains("hunter2"), "{message}");
 }
 

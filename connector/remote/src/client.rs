@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aligner_http::story;
+use aligner_http::{Secret, story};
 use reqwest::{
     Client, RequestBuilder, Response,
     header::{AUTHORIZATION, HeaderValue, LOCATION, RETRY_AFTER},
@@ -11,7 +11,7 @@ use reqwest::{
 use serde::Serialize;
 
 use crate::{
-    ApiKey, RemoteError, RemoteSettings, retry,
+    RemoteError, RemoteSettings, retry,
     url::{redirect_target, url_fault},
 };
 
@@ -115,7 +115,7 @@ impl Server {
 }
 
 /// The header that shows a key; it is printed as little as the key.
-fn bearer(key: &ApiKey) -> Result<HeaderValue, RemoteError> {
+fn bearer(key: &Secret) -> Result<HeaderValue, RemoteError> {
     let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose())).map_err(|_| {
         RemoteError::Settings(
             "aligner.remote.api_key (or the file that holds it) has a line break or another \

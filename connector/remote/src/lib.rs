@@ -27,6 +27,7 @@ mod retry;
 mod settings;
 mod url;
 
+pub use aligner_http::Secret;
 pub use remote::RemoteAligner;
-pub use settings::{ApiKey, RemoteError, RemoteSettings};
+pub use settings::{RemoteError, RemoteSettings};
 pub use url::url_fault;

@@ -1,30 +1,10 @@
 //! Which server, which model, and the limits of patience.
 
-use std::{fmt, num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, time::Duration};
 
 use aligner::{Decoding, Profile};
+use aligner_http::Secret;
 use thiserror::Error;
-
-/// A bearer token; nothing prints it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ApiKey(String);
-
-impl ApiKey {
-    /// Keeps a token.
-    pub fn new(key: impl Into<String>) -> Self {
-        Self(key.into())
-    }
-
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for ApiKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
 
 /// Settings of a [`RemoteAligner`](crate::RemoteAligner).
 #[derive(Debug, Clone)]
@@ -34,7 +14,7 @@ pub struct RemoteSettings {
     /// Name of the model, as the server lists it.
     pub model: String,
     /// Bearer token, where the server wants one.
-    pub api_key: Option<ApiKey>,
+    pub api_key: Option<Secret>,
     /// Recorded as the Aligner's revision; where absent, the id and root that the server lists.
     pub revision: Option<String>,
     /// The model's template and guard.

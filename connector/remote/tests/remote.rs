@@ -14,7 +14,7 @@ use aligner::{
     prompt::{PAPER, Template},
     reason,
 };
-use aligner_remote::{ApiKey, RemoteAligner, RemoteError, RemoteSettings};
+use aligner_remote::{RemoteAligner, RemoteError, RemoteSettings, Secret};
 use axum::{
     Router,
     extract::Request,
@@ -540,7 +540,7 @@ async fn a_key_that_cannot_be_sent_is_refused_by_name_before_anybody_is_asked() 
     let fake = Fake::start(|_| async { completed("x") }).await;
     for key in ["hunter2\nb", "hunter2\n", "hunter2\0"] {
         let mut settings = fake.settings();
-        settings.api_key = Some(ApiKey::new(key));
+        settings.api_key = Some(Secret::new(key));
         let error = RemoteAligner::connect(settings)
             .await
             .expect_err("no header");
@@ -557,7 +557,7 @@ async fn a_key_that_cannot_be_sent_is_refused_by_name_before_anybody_is_asked() 
 async fn the_key_is_sent_and_never_printed() {
     let fake = Fake::start(|_| async { reply(401, String::new()) }).await;
     let mut settings = fake.settings();
-    settings.api_key = Some(ApiKey::new("hunter2"));
+    settings.api_key = Some(Secret::new("hunter2"));
     let printed = format!("{settings:?}");
     let aligner = RemoteAligner::connect(settings).await.expect("served");
     let error = align_one(&aligner).await.expect_err("refused");

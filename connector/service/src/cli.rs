@@ -65,7 +65,7 @@ pub struct Run {
 }
 
 /// Which Aligner, and how it decodes.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Model {
     /// bundled, identity, marker, marker-all, a folder in Hugging Face layout, a GGUF file,
     /// owner/name@revision on the Hugging Face hub, or remote: the completions server that

@@ -9,7 +9,7 @@ use std::{
 
 use aligner::{Aligner, Decoding, Profile, builtin::Builtin};
 use aligner_engine::{Device, EmbeddedModel, Engine, EngineOptions, ModelSource};
-use aligner_remote::{ApiKey, RemoteAligner, RemoteError, RemoteSettings};
+use aligner_remote::{RemoteAligner, RemoteError, RemoteSettings};
 use anyhow::{Context, bail};
 
 use crate::{
@@ -204,7 +204,7 @@ async fn remote(settings: &config::Aligner, patience: Duration) -> anyhow::Resul
     let max_concurrency = NonZeroU32::new(remote.max_concurrency)
         .context("aligner.remote.max_concurrency = 0: set it to 1 or more")?;
     let remote = RemoteSettings {
-        api_key: api_key.map(|key| ApiKey::new(key.expose())),
+        api_key,
         add_special_tokens: remote.add_special_tokens,
         decoding: decoding(settings),
         max_concurrency,

@@ -115,7 +115,8 @@ async fn build(
 /// If a file cannot be read, or the settings contradict themselves.
 pub fn connection(settings: &Settings) -> anyhow::Result<Connection> {
     let read = |(name, path): (&String, &String)| {
-        let secret = Secret::read(path).with_context(|| format!("kafka.property_files.{name}"))?;
+        let secret =
+            config::secret_in(path).with_context(|| format!("kafka.property_files.{name}"))?;
         anyhow::Ok((name.clone(), secret))
     };
     let from_files: BTreeMap<String, Secret> = settings

@@ -112,10 +112,7 @@ fn second(args: &cli::Eval, model: &str) -> Result<config::Aligner, Problems> {
     let flags = cli::Model {
         model: model.to_owned(),
         profile: None,
-        dtype: args.model.dtype.clone(),
-        device: args.model.device.clone(),
-        threads: args.model.threads,
-        max_new_tokens: args.model.max_new_tokens,
+        ..args.model.clone()
     };
     let by_flag = |problem: Problem| {
         if problem.key != "--model" {

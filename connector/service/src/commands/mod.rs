@@ -70,34 +70,41 @@ fn settings(args: &cli::Run) -> Result<Settings, Problems> {
     config::read(&layers)
 }
 
+/// What the flags of a model say, defaults too: names of [`cli::Model`]'s fields, which are those of the
+/// keys of `aligner`.
+fn flags(model: &cli::Model) -> Vec<(&'static str, String)> {
+    let cli::Model {
+        model,
+        profile,
+        dtype,
+        device,
+        threads,
+        max_new_tokens,
+    } = model;
+    let said = [
+        ("model", Some(model.clone())),
+        ("profile", profile.clone()),
+        ("dtype", Some(dtype.clone())),
+        ("device", Some(device.clone())),
+        ("threads", threads.map(|threads| threads.to_string())),
+        ("max_new_tokens", Some(max_new_tokens.to_string())),
+    ];
+    said.into_iter()
+        .filter_map(|(flag, value)| Some((flag, value?)))
+        .collect()
+}
+
 /// Settings of a command that takes a model from its flags, and what they do not say from the
 /// environment: the server of a remote one, above all.
 fn model(args: &cli::Model) -> Result<config::Aligner, Problems> {
-    let mut flags = vec![
-        ("aligner.model".to_owned(), args.model.clone()),
-        ("aligner.dtype".to_owned(), args.dtype.clone()),
-        ("aligner.device".to_owned(), args.device.clone()),
-        (
-            "aligner.max_new_tokens".to_owned(),
-            args.max_new_tokens.to_string(),
-        ),
-    ];
-    flags.extend(
-        args.profile
-            .clone()
-            .map(|profile| ("aligner.profile".to_owned(), profile)),
-    );
-    flags.extend(
-        args.threads
-            .map(|threads| ("aligner.threads".to_owned(), threads.to_string())),
-    );
+    let named = |(flag, value)| (format!("aligner.{flag}"), value);
     let environment = std::env::vars_os()
         .filter(|(name, _)| name.to_string_lossy().starts_with("ALIGNER__ALIGNER__"))
         .collect();
     let layers = Layers {
         file: None,
         environment,
-        flags,
+        flags: flags(args).into_iter().map(named).collect(),
     };
     match config::read(&layers) {
         Ok(settings) => Ok(settings.aligner),

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use aligner_oidc::{ClientSecret, OidcSettings};
+use aligner_oidc::{OidcSettings, Secret};
 
 /// The mechanism that needs tokens.
 pub const TOKENS: &str = "OAUTHBEARER";
@@ -70,7 +70,7 @@ pub fn token_login(
         ..OidcSettings::new(
             written(ENDPOINT),
             written(CLIENT_ID),
-            ClientSecret::new(written(CLIENT_SECRET)),
+            Secret::new(written(CLIENT_SECRET)),
         )
     };
     let extensions = aligner_kafka::extensions(&written(EXTENSIONS)).unwrap_or_default();
@@ -104,7 +104,7 @@ mod tests {
         let (settings, extensions) = token_login(&properties).expect("it asks for tokens");
         assert_eq!(settings.endpoint, "https://host/token");
         assert_eq!(settings.client_id, "moderation");
-        assert_eq!(settings.client_secret, ClientSecret::new("hunter2"));
+        assert_eq!(settings.client_secret, Secret::new("hunter2"));
         assert_eq!(settings.scope.as_deref(), Some("kafka"));
         assert_eq!(settings.ca_file, Some(PathBuf::from("/etc/ca.pem")));
         assert_eq!(

@@ -26,12 +26,13 @@ use aligner_kafka::{DeliveryGuarantee, KafkaSettings, StartFrom, TopicSettings};
 use aligner_records::TimeUnit;
 use serde::{Deserialize, Serialize};
 
+pub use aligner_http::Secret;
 pub use check::no_tokenizer;
 pub use layers::Layers;
 pub use load::{read, read_sections};
 pub use login::token_login;
 pub use problem::{Problem, Problems};
-pub use secret::{Secret, secret};
+pub use secret::{secret, secret_in};
 pub use sections::{fields, kafka_sections, profile, properties, registry};
 pub use values::{InstanceId, ModelChoice, OneOrMany, Places};
 

@@ -1,33 +1,17 @@
-//! A value that is never printed.
+//! Secrets of the configuration: given in place or in a file, and which of librdkafka's values are some.
 
-use std::{fmt, fs};
+use std::fs;
 
+use aligner_http::Secret;
 use anyhow::Context;
-use serde::{Deserialize, Serialize};
 
-/// A secret. `Debug`, `Display` and `Serialize` give `[redacted]`; only [`Secret::expose`] tells.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a value.
-    pub fn new(value: impl Into<String>) -> Self {
-        Self(value.into())
-    }
-
-    /// The one in a file; a trailing line break is not part of it.
-    ///
-    /// # Errors
-    /// If the file cannot be read.
-    pub fn read(path: &str) -> anyhow::Result<Self> {
-        let text = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
-        Ok(Self::new(text.trim_end_matches(['\r', '\n'])))
-    }
-
-    /// The value itself, for the client that needs it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
+/// The secret in a file; a trailing line break is not part of it.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn secret_in(path: &str) -> anyhow::Result<Secret> {
+    let text = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
+    Ok(Secret::new(text.trim_end_matches(['\r', '\n'])))
 }
 
 /// A secret that is given in place or in a file.
@@ -36,7 +20,7 @@ impl Secret {
 /// If the file cannot be read.
 pub fn secret(value: Option<&Secret>, file: Option<&str>) -> anyhow::Result<Option<Secret>> {
     match file {
-        Some(path) => Secret::read(path).map(Some),
+        Some(path) => secret_in(path).map(Some),
         None => Ok(value.cloned()),
     }
 }
@@ -47,59 +31,10 @@ pub(super) fn is_shown(property: &str) -> bool {
     !aligner_kafka::is_secret(property) && !aligner_kafka::is_unknown(property)
 }
 
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("[redacted]")
-    }
-}
-
-impl<'de> Deserialize<'de> for Secret {
-    /// Numbers and booleans are taken, for librdkafka's properties are texts, and `10` is one of
-    /// them. Where the value is a secret indeed they were refused before.
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Text(String),
-            Bool(bool),
-            Integer(i64),
-            Float(f64),
-        }
-        // serde's own message would quote the value.
-        let written = Written::deserialize(deserializer)
-            .map_err(|_| serde::de::Error::custom("expected a text or a number"))?;
-        Ok(Self(match written {
-            Written::Text(text) => text,
-            Written::Bool(value) => value.to_string(),
-            Written::Integer(value) => value.to_string(),
-            Written::Float(value) => value.to_string(),
-        }))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{Layers, Problems, read};
-
-    #[test]
-    fn a_secret_is_printed_by_nothing() {
-        let secret: Secret = serde_json::from_str("\"hunter2\"").expect("text");
-        assert_eq!(secret.expose(), "hunter2");
-        assert_eq!(format!("{secret:?}"), "[redacted]");
-        assert_eq!(
-            serde_json::to_string(&secret).expect("serialises"),
-            "\"[redacted]\""
-        );
-        let refused = serde_json::from_str::<Secret>("[\"hunter2\"]").expect_err("a list");
-        assert!(!refused.to_string().contains("hunter2"));
-    }
 
     fn read_file(ending: &str, text: &str) -> Result<(), Problems> {
         let file = tempfile::Builder::new()

@@ -8,7 +8,7 @@ use aligner::{
 };
 use aligner_kafka::{KafkaSettings, TopicSettings};
 use aligner_records::{FieldMap, FieldMapError};
-use aligner_registry::{Password, RegistrySettings};
+use aligner_registry::RegistrySettings;
 use anyhow::Context;
 
 use super::{Secret, Settings, login};
@@ -95,7 +95,7 @@ pub fn registry(settings: &Settings, url: &str, password: Option<&Secret>) -> Re
     let given = &settings.formats.schema_registry;
     RegistrySettings {
         username: given.username.clone(),
-        password: password.map(|password| Password::new(password.expose())),
+        password: password.cloned(),
         ca_file: given.ca_file.as_ref().map(PathBuf::from),
         certificate_file: given.certificate_file.as_ref().map(PathBuf::from),
         key_file: given.key_file.as_ref().map(PathBuf::from),

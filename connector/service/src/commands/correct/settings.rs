@@ -21,7 +21,7 @@ const SECTIONS: [&str; 4] = ["input", "aligner", "pipeline", "service"];
 /// # Errors
 /// With every problem there is; what a flag says wrong has the name of the flag.
 pub fn read(args: &cli::Correct, matches: &ArgMatches) -> Result<Settings, Problems> {
-    let flags = flags(&args.model, &written(matches));
+    let flags = written(&args.model, matches);
     let layers = Layers {
         file: args.config.clone(),
         environment: std::env::vars_os().collect(),
@@ -32,45 +32,17 @@ pub fn read(args: &cli::Correct, matches: &ArgMatches) -> Result<Settings, Probl
     })
 }
 
-/// Flags of the model, named as the keys of `aligner` that they stand for.
-fn values(model: &cli::Model) -> [(&'static str, Option<String>); 6] {
-    [
-        ("model", Some(model.model.clone())),
-        ("profile", model.profile.clone()),
-        ("dtype", Some(model.dtype.clone())),
-        ("device", Some(model.device.clone())),
-        ("threads", model.threads.map(|threads| threads.to_string())),
-        ("max_new_tokens", Some(model.max_new_tokens.to_string())),
-    ]
-}
-
-/// Those that somebody wrote: the default of a flag must not win over a file.
-fn flags(model: &cli::Model, written: &[&str]) -> Vec<(String, String)> {
-    values(model)
-        .into_iter()
-        .filter(|(name, _)| written.contains(name))
-        .filter_map(|(name, value)| Some((format!("aligner.{name}"), value?)))
-        .collect()
-}
-
-/// The flags of the model in a command line. In [`cli::Model`] nothing tells `--model bundled` from
-/// no flag at all; what clap matched does.
-fn written(matches: &ArgMatches) -> Vec<&'static str> {
-    const NAMES: [&str; 6] = [
-        "model",
-        "profile",
-        "dtype",
-        "device",
-        "threads",
-        "max_new_tokens",
-    ];
+/// Those flags of the model that somebody wrote: the default of one must not win over a file. In
+/// [`cli::Model`] nothing tells `--model bundled` from no flag at all; what clap matched does.
+fn written(model: &cli::Model, matches: &ArgMatches) -> Vec<(String, String)> {
     let correct = matches.subcommand_matches("correct");
-    let by_hand = |correct: &ArgMatches, name: &str| {
-        correct.value_source(name) == Some(ValueSource::CommandLine)
+    let by_hand = |flag: &str| {
+        correct.is_some_and(|correct| correct.value_source(flag) == Some(ValueSource::CommandLine))
     };
-    NAMES
+    commands::flags(model)
         .into_iter()
-        .filter(|name| correct.is_some_and(|correct| by_hand(correct, name)))
+        .filter(|(flag, _)| by_hand(flag))
+        .map(|(flag, value)| (format!("aligner.{flag}"), value))
         .collect()
 }
 
@@ -124,7 +96,7 @@ mod tests {
         let cli::Command::Correct(args) = parsed.command else {
             unreachable!("it says correct");
         };
-        flags(&args.model, &written(&matches))
+        written(&args.model, &matches)
     }
 
     #[test]
@@ -155,25 +127,6 @@ mod tests {
                 pair("max_new_tokens", "7"),
             ]
         );
-    }
-
-    #[test]
-    fn every_flag_is_looked_for() {
-        let model = cli::Model {
-            model: String::new(),
-            profile: None,
-            dtype: String::new(),
-            device: String::new(),
-            threads: None,
-            max_new_tokens: 0,
-        };
-        let all = values(&model).map(|(name, _)| name);
-        let as_flags = all.map(|name| format!("--{}", name.replace('_', "-")));
-        let line: Vec<&str> = as_flags
-            .iter()
-            .flat_map(|flag| [flag.as_str(), "1"])
-            .collect();
-        assert_eq!(written(&matches(&line)), all);
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Found {
 
     /// The secret in a file, where it can be read.
     fn secret(&mut self, key: &str, path: &str) -> Option<Secret> {
-        match Secret::read(path) {
+        match super::secret_in(path) {
             Ok(secret) if secret.expose().is_empty() => {
                 self.add(
                     key,
