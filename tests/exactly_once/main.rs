@@ -6,6 +6,7 @@ mod crashes;
 mod dispositions;
 mod members;
 mod poison;
+mod replay;
 mod slow;
 mod tolerance;
 mod volume;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use aligner_tests::{
+    command::{self, Done},
     connector::{Config, Connector, Topics},
     events::{self, Events},
     kafka::{Kafka, free_port},
@@ -195,6 +196,57 @@ fn with_the_documented_permissions_records_flow_until_one_is_taken_away_and_is_n
     connector.restart();
     story.oracle.settled(Duration::from_secs(60));
     assert!(connector.sigterm().success());
+}
+
+#[test]
+fn a_replay_names_each_permission_that_it_lacks_and_works_with_the_documented_ones() {
+    let broker = broker();
+    let story = Story::new(&broker.kafka, "replayed", 1);
+    let (topics, name) = (&story.topics, &story.name);
+    story.oracle.send((0..5).map(|_| {
+        let value = br#"{"answer": "a"}"#;
+        events::broken(None, Some(value), "missing_question")
+    }));
+    let config = story.config.clone();
+    let mut connector = Connector::ready(name, &broker.credentials(config.clone(), ADMIN));
+    story.oracle.settled(Duration::from_secs(60));
+    assert!(connector.sigterm().success());
+
+    let folder = broker.folder();
+    let file = folder.file("replay.yaml", broker.credentials(config, ALICE).text());
+    let file = file.to_str().expect("our paths are text");
+    let replay = || command::call(&["replay", "--config", file, "--reason", "missing_question"]);
+    // What the connector itself has.
+    let outputs = ["--topic", &topics.corrections, "--topic", &topics.pairs];
+    let letters = ["--topic", &topics.dead_letters];
+    let answers = ["--topic", &topics.answers];
+    let prefix = format!("{name}-");
+    let group = format!("connect-{name}-replay-");
+    let ids = ["--transactional-id", &prefix];
+    let groups = ["--group", &group];
+    let prefixed = ["--resource-pattern-type", "prefixed"];
+    broker.allow(ALICE, &["Write", "Describe"], &outputs);
+    broker.allow(ALICE, &["Write", "Describe"], &letters);
+    broker.allow(ALICE, &["Read", "Describe"], &answers);
+    broker.allow(ALICE, &["Write", "Describe"], &[ids, prefixed].concat());
+    for (named, operation, on) in [
+        (group.as_str(), "Read", &[groups, prefixed].concat()[..]),
+        (&topics.dead_letters, "Read", &letters),
+        (&topics.answers, "Write", &answers),
+    ] {
+        let told = |done: &Done| done.stderr.contains(named);
+        wait::until(&format!("{named} to be named"), NAMED_WITHIN, || {
+            let done = replay();
+            assert_ne!(done.code, 0, "{done:?}");
+            eprintln!("replay: {}", done.stderr);
+            assert!(!done.stderr.contains(ALICE.password), "{done:?}");
+            told(&done) && done.stderr.contains("allow ")
+        });
+        broker.allow(ALICE, &[operation], on);
+    }
+    wait::until("the records to be sent again", NAMED_WITHIN, || {
+        replay().stdout.starts_with("5 records")
+    });
 }
 
 #[test]

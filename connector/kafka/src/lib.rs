@@ -23,6 +23,7 @@ mod client_errors_tests;
 mod connect;
 mod connections;
 mod consumer_thread;
+mod copying;
 mod course;
 mod delivery_thread;
 mod ends;
@@ -52,6 +53,7 @@ mod repeats;
 mod report;
 mod reports;
 mod resets;
+mod scan;
 mod sent_once;
 mod settings;
 mod sink;
@@ -70,6 +72,7 @@ mod unreadable;
 mod verdict;
 
 pub use connect::{Connected, connect};
+pub use copying::{Copy, CopyError, Copying, copied, scan};
 pub use extensions::extensions;
 pub use fault::Fault;
 pub use given_properties::{is_secret, is_unknown, named_values, property_fault};
@@ -77,6 +80,7 @@ pub use login::{AccessToken, TokenError, TokenSource};
 pub use missing_topics::MissingTopics;
 pub use mock::{MockBroker, MockError};
 pub use preflight::StartError;
+pub use scan::Scan;
 pub use settings::{
     Connection, DeliveryGuarantee, KafkaSettings, Problem, StartFrom, TopicSettings,
     default_group_id, is_topic_name, problems,

@@ -108,7 +108,10 @@ impl ClientContext for Looker {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.error(error, reason);
+        // Where it was asked for, it is told as an error, and is none.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            self.0.error(error, reason);
+        }
     }
 }
 

@@ -206,6 +206,15 @@ pub(crate) fn reader(connection: &Connection) -> ClientConfig {
     outside_the_group(with_given(config, connection))
 }
 
+/// Properties of a consumer that reads a topic to its end in the name of a group that nobody joins.
+pub(crate) fn scanner(connection: &Connection) -> ClientConfig {
+    let mut config = reader(connection);
+    config
+        .set("group.id", &connection.group_id)
+        .set("enable.partition.eof", "true");
+    config
+}
+
 #[cfg(test)]
 mod tests {
     use rdkafka::{consumer::BaseConsumer, producer::BaseProducer};
@@ -223,7 +232,12 @@ mod tests {
 
     /// Makes every client there is; none gets as far as a broker.
     fn make_all(connection: &Connection) {
-        for config in [consumer(connection), looker(connection), reader(connection)] {
+        for config in [
+            consumer(connection),
+            looker(connection),
+            reader(connection),
+            scanner(connection),
+        ] {
             let made: Result<BaseConsumer, _> = config.create();
             made.expect("librdkafka takes our properties");
         }

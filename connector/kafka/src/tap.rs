@@ -15,9 +15,9 @@ use rdkafka::{
     Message, Offset, TopicPartitionList,
     client::DefaultClientContext,
     config::RDKafkaLogLevel,
-    consumer::{Consumer, DefaultConsumerContext, StreamConsumer},
+    consumer::{Consumer, ConsumerContext, DefaultConsumerContext, StreamConsumer},
     error::{KafkaError, RDKafkaErrorCode},
-    message::{Header as KafkaHeader, OwnedHeaders},
+    message::{BorrowedMessage, Header as KafkaHeader, OwnedHeaders},
     producer::{FutureProducer, FutureRecord, Producer},
     util::Timeout,
 };
@@ -119,6 +119,20 @@ pub struct TopicRecord {
     pub timestamp: Option<i64>,
 }
 
+impl TopicRecord {
+    pub(crate) fn of(message: &BorrowedMessage<'_>, topic: &Arc<str>) -> Self {
+        Self {
+            topic: Arc::clone(topic),
+            partition: message.partition(),
+            offset: message.offset(),
+            key: message.key().map(Bytes::copy_from_slice),
+            value: message.payload().map(Bytes::copy_from_slice),
+            headers: native::headers(message),
+            timestamp: message.timestamp().to_millis(),
+        }
+    }
+}
+
 /// Reads topics as a committed reader, from fixed positions and without a group.
 pub struct TopicReader {
     consumer: Listed<StreamConsumer>,
@@ -135,8 +149,8 @@ impl std::fmt::Debug for TopicReader {
 
 /// Where a partition begins and ends. A topic that was just made has partitions without a leader
 /// for a moment: that passes, within [`QUESTION_TIMEOUT`].
-fn watermarks(
-    consumer: &StreamConsumer,
+pub(crate) fn watermarks<C: ConsumerContext>(
+    consumer: &impl Consumer<C>,
     topic: &str,
     partition: i32,
 ) -> Result<(i64, i64), KafkaError> {
@@ -198,7 +212,8 @@ impl TopicReader {
                 return Err(StartError::Other(format!("topic \"{topic}\" is not there")));
             }
             for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
-                let (low, high) = watermarks(&consumer, topic, partition).map_err(failed(topic))?;
+                let (low, high) =
+                    watermarks(&*consumer, topic, partition).map_err(failed(topic))?;
                 let offset = match from {
                     StartFrom::Earliest => low,
                     StartFrom::Latest => high,
@@ -227,15 +242,8 @@ impl TopicReader {
                 Ok(message) => {
                     let name = message.topic();
                     let known = self.topics.iter().find(|topic| ***topic == *name);
-                    return Ok(TopicRecord {
-                        topic: known.map_or_else(|| Arc::from(name), Arc::clone),
-                        partition: message.partition(),
-                        offset: message.offset(),
-                        key: message.key().map(Bytes::copy_from_slice),
-                        value: message.payload().map(Bytes::copy_from_slice),
-                        headers: native::headers(&message),
-                        timestamp: message.timestamp().to_millis(),
-                    });
+                    let topic = known.map_or_else(|| Arc::from(name), Arc::clone);
+                    return Ok(TopicRecord::of(&message, &topic));
                 }
                 Err(KafkaError::MessageConsumptionFatal(code)) => return Err(unreadable(code)),
                 Err(KafkaError::MessageConsumption(
@@ -249,6 +257,6 @@ impl TopicReader {
     }
 }
 
-fn unreadable(code: RDKafkaErrorCode) -> StartError {
+pub(crate) fn unreadable(code: RDKafkaErrorCode) -> StartError {
     StartError::Other(format!("topics cannot be read on: {code}"))
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use aligner::builtin::{Builtin, Rule};
 use aligner_pipeline::{
     Delivery, DeliveryError, HEADERS_OMITTED_HEADER, Header, JsonDecoder, JsonEncoder,
-    KEY_OMITTED_HEADER, Outbound, PartitionEpoch, Parts, Pipeline, Settings, Sink,
-    VALUE_OMITTED_HEADER,
+    KEY_OMITTED_HEADER, OpenedLetter, OriginalRecord, Outbound, PartitionEpoch, Parts, Pipeline,
+    Settings, Sink, VALUE_OMITTED_HEADER,
     memory::{Faults, MemoryLog, MemorySink},
 };
 use bytes::Bytes;
@@ -182,4 +182,79 @@ async fn a_dead_letter_says_whose_it_is_where_that_could_be_read() {
     let unanswered = r#"{"event_id": "e1", "question": "q", "upstream_model": 7}"#;
     assert_eq!(whose(unanswered, 0).await, [some("e1"), None]);
     assert_eq!(whose("no JSON", 0).await, [None, None]);
+}
+
+/// A letter as it is read back.
+fn opened(letter: &Outbound) -> OpenedLetter {
+    let Outbound {
+        key,
+        value,
+        headers,
+        ..
+    } = letter.clone();
+    OpenedLetter::open(key, value, headers).expect("it is a letter")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_that_is_opened_gives_its_record_back_byte_for_byte() {
+    let header = |key: &str, value: Option<&'static [u8]>| Header {
+        key: key.to_owned(),
+        value: value.map(Bytes::from_static),
+    };
+    // Of a record that came out of another dead-letter topic, above all.
+    let dead_before = vec![
+        header("traceparent", Some(b"00-1")),
+        header("__connect.errors.topic", Some(b"elsewhere")),
+        header("__connect.errors.offset", Some(b"7")),
+        header("aligner.reason", Some(b"invalid_json")),
+        header("aligner.value_omitted", Some(b"12")),
+        header("empty", Some(b"")),
+        header("null", None),
+        header("bytes", Some(b"\x00\xff")),
+    ];
+    for key in [None, Some("k"), Some(""), Some("answers-0-1")] {
+        for headers in [Vec::new(), dead_before.clone()] {
+            let letter = letter(key, headers.clone(), usize::MAX, 0).await;
+            let opened = opened(&letter);
+            assert_eq!(opened.source.to_string(), "answers-0-0");
+            assert_eq!(opened.reason, "invalid_json");
+            let record = OriginalRecord {
+                key: key.map(|key| Bytes::from(key.to_owned())),
+                value: Some(Bytes::from("x".repeat(VALUE_BYTES))),
+                headers,
+            };
+            assert_eq!(opened.record, Some(record), "{key:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_that_left_something_out_gives_no_record_back() {
+    for (max_output_bytes, refusals) in [(3_000, 0), (usize::MAX, 1), (usize::MAX, 3)] {
+        let letter = letter(Some("k"), vec![own(100)], max_output_bytes, refusals).await;
+        let opened = opened(&letter);
+        assert_eq!(opened.record, None, "{max_output_bytes} {refusals}");
+        assert_eq!(opened.source.to_string(), "answers-0-0");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_connector_wrote_is_no_letter() {
+    let letter = letter(Some("k"), Vec::new(), usize::MAX, 0).await;
+    for missing in 0..letter.headers.len() {
+        let mut headers = letter.headers.clone();
+        let name = headers.remove(missing).key;
+        let opened = OpenedLetter::open(letter.key.clone(), letter.value.clone(), headers);
+        let is_needed = [
+            "__connect.errors.topic",
+            "__connect.errors.partition",
+            "__connect.errors.offset",
+            "__connect.errors.connector.name",
+            "__connect.errors.exception.message",
+            "aligner.reason",
+        ]
+        .contains(&name.as_str());
+        assert_eq!(opened.is_none(), is_needed, "{name}");
+    }
+    assert_eq!(OpenedLetter::open(None, None, Vec::new()), None);
 }

@@ -76,6 +76,9 @@ pub const PARTITION_HEADER: &str = "__connect.errors.partition";
 /// The header that holds the record's offset.
 pub const OFFSET_HEADER: &str = "__connect.errors.offset";
 
+/// The header that holds the name of the connector that gave the record up.
+pub const CONNECTOR_HEADER: &str = "__connect.errors.connector.name";
+
 /// The header that holds the sentence about the cause.
 pub const MESSAGE_HEADER: &str = "__connect.errors.exception.message";
 
@@ -123,7 +126,7 @@ impl DeadLetter {
             (TOPIC_HEADER, source.topic.to_string()),
             (PARTITION_HEADER, source.partition.to_string()),
             (OFFSET_HEADER, source.offset.to_string()),
-            ("__connect.errors.connector.name", connector.to_owned()),
+            (CONNECTOR_HEADER, connector.to_owned()),
             ("__connect.errors.task.id", task.to_string()),
             ("__connect.errors.stage", stage.as_str().to_owned()),
             ("__connect.errors.class.name", stage.executing().to_owned()),

@@ -24,7 +24,8 @@ pub use codec::{
 pub use correction::Correction;
 pub use correction_id::{correction_id, event_correction_id};
 pub use dead_letter::{
-    DeadLetter, MESSAGE_HEADER, OFFSET_HEADER, PARTITION_HEADER, REASON_HEADER, Stage, TOPIC_HEADER,
+    CONNECTOR_HEADER, DeadLetter, MESSAGE_HEADER, OFFSET_HEADER, PARTITION_HEADER, REASON_HEADER,
+    Stage, TOPIC_HEADER,
 };
 pub use disposition::{Disposition, UnknownDisposition};
 pub use pair::PreferencePair;

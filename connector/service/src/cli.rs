@@ -28,6 +28,8 @@ pub enum Command {
     Correct(Correct),
     /// Shows corrections that were written before to people: what was changed, and why the rest was not.
     Show(Show),
+    /// Sends the records of dead letters back to their topics, by reason, once the cause is mended.
+    Replay(Replay),
     /// Checks a configuration without opening a connection; every problem at once.
     Validate(Run),
     /// Measures how fast an Aligner is on this machine.
@@ -62,6 +64,25 @@ pub struct Run {
     /// topics.answers=a,b; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     pub set: Vec<(String, String)>,
+}
+
+/// `replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The connector whose dead letters they are.
+    #[command(flatten)]
+    pub run: Run,
+    /// Send the records of this reason: each to its own topic and partition, as it was, and exactly once
+    /// where kafka.delivery says so. Another call goes on where this one ends. Without it nothing is sent,
+    /// and reasons are shown with what waits.
+    #[arg(long, value_name = "REASON")]
+    pub reason: Option<String>,
+    /// At most so many records, as a try.
+    #[arg(long, requires = "reason")]
+    pub limit: Option<u64>,
+    /// From the first dead letter on, what was sent before too.
+    #[arg(long, requires = "reason")]
+    pub again: bool,
 }
 
 /// Which Aligner, and how it decodes.

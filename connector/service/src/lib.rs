@@ -2,7 +2,7 @@
 //!
 //! The only crate that reads the environment and configuration files, and the only one that knows
 //! all the others. Text goes to stdout, progress and logs to stderr; exit codes are 0 done,
-//! 1 failed, 2 wrong usage or configuration, 130 interrupted (`correct`, `train`, `demo`).
+//! 1 failed, 2 wrong usage or configuration, 130 interrupted (`correct`, `train`, `demo`, `replay`).
 
 pub mod cli;
 mod codecs;
@@ -42,6 +42,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => commands::run::run(&args),
         Command::Correct(args) => commands::correct::run(&args, &matches),
         Command::Show(args) => commands::show::run(&args),
+        Command::Replay(args) => commands::replay::run(&args),
         Command::Validate(args) => commands::validate::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Train(args) => commands::train::run(&args),

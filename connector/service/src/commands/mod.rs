@@ -8,6 +8,7 @@ pub mod eval;
 mod files;
 mod line;
 mod outlet;
+pub mod replay;
 pub mod run;
 pub mod show;
 mod shown;

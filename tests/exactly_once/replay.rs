@@ -1,0 +1,296 @@
+//! `replay`: what became dead letters goes back once, as it was, whatever happens to the command.
+
+use std::{collections::BTreeMap, fs::File, process::Command, time::Duration};
+
+use aligner_tests::{
+    client::{Outgoing, Reader, Record, Writer},
+    command::{self, Done},
+    connector::{Config, Connector, Topics, binary},
+    kafka::Kafka,
+    process::{Process, Signal},
+    proxy::{ApiKey, Fault, Proxy},
+    scratch::Scratch,
+    wait,
+};
+use serde_json::{Value, json};
+
+const LIMIT: Duration = Duration::from_secs(90);
+/// More than two transactions of the command.
+const RECORDS: usize = 1_200;
+const PARTITIONS: usize = 3;
+
+/// Events whose question is called `prompt`, with every shape of key and headers.
+fn events() -> Vec<Outgoing> {
+    (0..RECORDS)
+        .map(|number| Outgoing {
+            partition: Some((number % PARTITIONS) as i32),
+            key: match number % 3 {
+                0 => None,
+                1 => Some(Vec::new()),
+                _ => Some(vec![0xff, (number % 256) as u8]),
+            },
+            value: Some(
+                format!(r#"{{"event_id": "event-{number}", "prompt": "why?", "answer": "a"}}"#)
+                    .into_bytes(),
+            ),
+            headers: match number % 2 {
+                0 => Vec::new(),
+                _ => vec![
+                    ("traceparent".to_owned(), vec![0, 0xff]),
+                    ("aligner.reason".to_owned(), b"of another pipeline".to_vec()),
+                    ("traceparent".to_owned(), Vec::new()),
+                ],
+            },
+        })
+        .collect()
+}
+
+/// A connector that does not find the questions, and its topics.
+struct Setting {
+    topics: Topics,
+    config: Config,
+    scratch: Scratch,
+}
+
+impl Setting {
+    fn new(name: &str) -> Self {
+        let topics = Topics::create(Kafka::shared(), name, PARTITIONS as i32);
+        let name = topics.answers.trim_end_matches(".answers").to_owned();
+        let config = Config::new(&name, Kafka::shared().bootstrap(), &topics)
+            .set(&["aligner", "model"], "marker-all");
+        Self {
+            scratch: Scratch::new(&name),
+            topics,
+            config,
+        }
+    }
+
+    /// Makes dead letters of all events, and of two records that nothing can be read of.
+    fn bury(&self) {
+        let mut writer = Writer::open(Kafka::shared().settings());
+        for event in events() {
+            writer.send(&self.topics.answers, &event);
+        }
+        for value in [Some(b"no JSON".to_vec()), None] {
+            let broken = Outgoing {
+                value,
+                ..Outgoing::default()
+            };
+            writer.send(&self.topics.answers, &broken);
+        }
+        writer.settle(LIMIT);
+        let mut connector = Connector::ready("bury", &self.config);
+        let mut letters = Reader::open(Kafka::shared().settings(), &[&self.topics.dead_letters]);
+        let mut buried = 0;
+        while buried < RECORDS + 2 {
+            buried += letters.next(LIMIT).map(|_| 1).expect("a letter comes");
+        }
+        assert!(connector.sigterm().success());
+    }
+
+    fn read(&self, topic: &str) -> Vec<Record> {
+        Reader::open(Kafka::shared().settings(), &[topic]).read_to_end(LIMIT)
+    }
+
+    fn config_file(&self, config: &Config) -> String {
+        let path = self.scratch.file("replay.yaml", config.text());
+        path.to_str().expect("our paths are text").to_owned()
+    }
+
+    fn replay(&self, arguments: &[&str]) -> Done {
+        let file = self.config_file(&self.config);
+        command::call(&[&["replay", "--config", &file], arguments].concat())
+    }
+
+    /// The lines of the overview that have figures: letters and waiting, by reason.
+    fn overview(&self) -> BTreeMap<String, (u64, u64)> {
+        let shown = self.replay(&[]).expect_code(0).stdout;
+        let figures = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [reason, letters, waiting, _] = words[..] else {
+                return None;
+            };
+            Some((
+                reason.to_owned(),
+                (letters.parse().ok()?, waiting.parse().ok()?),
+            ))
+        };
+        shown.lines().filter_map(figures).collect()
+    }
+
+    /// Each event is there as often as told, every time as it was and in its own partition.
+    #[track_caller]
+    fn each_is_there(&self, times: usize) {
+        type Whole = (
+            i32,
+            Option<Vec<u8>>,
+            Option<Vec<u8>>,
+            Vec<(String, Option<Vec<u8>>)>,
+        );
+        let mut found: BTreeMap<Whole, usize> = BTreeMap::new();
+        for record in self.read(&self.topics.answers) {
+            let whole = (record.partition, record.key, record.value, record.headers);
+            *found.entry(whole).or_default() += 1;
+        }
+        for event in events() {
+            let headers = event.headers.into_iter();
+            let whole = (
+                event.partition.expect("each has one"),
+                event.key,
+                event.value,
+                headers.map(|(key, value)| (key, Some(value))).collect(),
+            );
+            assert_eq!(found.remove(&whole), Some(times), "{whole:?}");
+        }
+        // What is no event was sent once, by us.
+        assert!(found.values().all(|count| *count == 1), "{found:?}");
+        assert_eq!(found.len(), 2, "{found:?}");
+    }
+}
+
+#[test]
+fn dead_letters_come_back_once_each_as_they_were_though_the_command_is_killed_in_its_second_commit()
+{
+    let setting = Setting::new("replay");
+    setting.bury();
+    let before = setting.overview();
+    let expected = BTreeMap::from([
+        ("missing_question".to_owned(), (1_200, 1_200)),
+        ("invalid_json".to_owned(), (1, 1)),
+        ("tombstone".to_owned(), (1, 1)),
+    ]);
+    assert_eq!(before, expected);
+    setting.each_is_there(1);
+
+    let proxy = Proxy::before(&Kafka::shared().addresses());
+    let held = proxy
+        .on(ApiKey::EndTxn)
+        .commits()
+        .after(1)
+        .does(Fault::HoldRequest);
+    let file = setting.config_file(&setting.config.clone().through(&proxy));
+    let log = setting.scratch.path().join("killed.log");
+    let mut killed = Command::new(binary());
+    killed.args(["replay", "--config", &file, "--reason", "missing_question"]);
+    let mut killed = Process::start("replay", killed, &log);
+    held.wait_hit(LIMIT);
+    killed.signal(Signal::Kill);
+    killed.wait(LIMIT);
+    held.release();
+
+    let done = setting.replay(&["--reason", "missing_question"]);
+    let done = done.expect_code(0);
+    let sent: u64 = done
+        .stdout
+        .split_whitespace()
+        .find_map(|word| word.parse().ok())
+        .unwrap_or_else(|| panic!("{done:?} has no figure"));
+    assert!(sent < 1_200, "the first transaction counts: {done:?}");
+    setting.each_is_there(2);
+    assert_eq!(setting.overview()["missing_question"], (1_200, 0));
+
+    let none = setting.replay(&["--reason", "missing_question"]);
+    let none = none.expect_code(0).stdout;
+    assert!(
+        none.contains("no dead letter of reason missing_question waits"),
+        "{none}"
+    );
+    setting.each_is_there(2);
+
+    // What it was all for: a connector that knows better reads them.
+    let mended = setting.config.clone().set(
+        &["input", "fields"],
+        json!({"event_id": "/event_id", "question": "/prompt", "answer": "/answer"}),
+    );
+    let mut connector = Connector::ready("mended", &mended);
+    let mut corrections = Reader::open(Kafka::shared().settings(), &[&setting.topics.corrections]);
+    let mut corrected: BTreeMap<String, usize> = BTreeMap::new();
+    while corrected.len() < RECORDS {
+        let correction = corrections.next(LIMIT).expect("a correction comes");
+        let value = correction.value.expect("corrections have values");
+        let value: Value = serde_json::from_slice(&value).expect("a correction is JSON");
+        let event = value["event_id"].as_str().expect("it has one").to_owned();
+        *corrected.entry(event).or_default() += 1;
+    }
+    assert!(connector.sigterm().success());
+    assert_eq!(setting.read(&setting.topics.corrections).len(), RECORDS);
+    assert!(corrected.values().all(|count| *count == 1), "{corrected:?}");
+}
+
+#[test]
+fn a_replay_that_is_asked_for_a_few_sends_these_and_the_next_one_those_that_follow() {
+    for (name, delivery) in [("few", "exactly_once"), ("few-at-least", "at_least_once")] {
+        let mut setting = Setting::new(name);
+        setting.bury();
+        setting.config = setting.config.set(&["kafka", "delivery"], delivery);
+        let waiting = |setting: &Setting| setting.overview()["missing_question"];
+        for (arguments, said, waits) in [
+            (&["--limit", "10"][..], "10 records", 1_190),
+            (&["--limit", "5"], "5 records", 1_185),
+            (&[], "1185 records", 0),
+            (&["--again"], "1200 records", 0),
+        ] {
+            let arguments = [&["--reason", "missing_question"], arguments].concat();
+            let done = setting.replay(&arguments).expect_code(0);
+            assert!(done.stdout.starts_with(said), "{done:?}");
+            assert_eq!(waiting(&setting), (1_200, waits), "{arguments:?}");
+        }
+        setting.each_is_there(3);
+    }
+}
+
+#[test]
+fn of_two_replays_of_one_reason_the_earlier_is_fenced_and_nothing_comes_twice() {
+    let setting = Setting::new("replay-twice");
+    setting.bury();
+    let proxy = Proxy::before(&Kafka::shared().addresses());
+    let held = proxy.on(ApiKey::TxnOffsetCommit).does(Fault::HoldRequest);
+    let file = setting.config_file(&setting.config.clone().through(&proxy));
+    let log = setting.scratch.path().join("earlier.log");
+    File::create(&log).expect("our folder is writable");
+    let mut earlier = Command::new(binary());
+    earlier.args(["replay", "--config", &file, "--reason", "missing_question"]);
+    let mut earlier = Process::start("replay", earlier, &log);
+    held.wait_hit(LIMIT);
+    let later = setting.replay(&["--reason", "missing_question"]);
+    assert!(later.expect_code(0).stdout.starts_with("1200 records"));
+    held.release();
+    wait::until("the earlier one to end", LIMIT, || {
+        earlier.exited().is_some()
+    });
+    let told = earlier.log();
+    assert_eq!(earlier.wait(LIMIT).code(), Some(1), "{told}");
+    assert!(told.contains("0 records were sent before"), "{told}");
+    setting.each_is_there(2);
+}
+
+#[test]
+fn what_cannot_be_sent_again_is_left_out_by_name_and_a_topic_that_is_gone_is_named() {
+    let setting = Setting::new("replay-left-out");
+    setting.bury();
+    let elsewhere = Topics::create(Kafka::shared(), "replay-elsewhere", 1);
+    let file = setting.config_file(
+        &setting
+            .config
+            .clone()
+            .set(&["topics", "answers"], vec![elsewhere.answers.clone()]),
+    );
+    let left = ["replay", "--config", &file, "--reason", "missing_question"];
+    let done = command::call(&left).expect_code(0);
+    assert!(
+        done.stdout.contains("0 records of reason missing_question"),
+        "{done:?}"
+    );
+    assert!(done.stdout.contains("1200 left out"), "{done:?}");
+    assert!(done.stderr.contains("none of topics.answers"), "{done:?}");
+    assert_eq!(done.stderr.matches("left out: ").count(), 11, "{done:?}");
+    setting.each_is_there(1);
+
+    let gone = setting
+        .config
+        .clone()
+        .set(&["topics", "dead_letters"], "not-there");
+    let gone = setting.config_file(&gone);
+    let gone = command::call(&["replay", "--config", &gone]).expect_code(1);
+    assert!(gone.stderr.contains("not-there"), "{gone:?}");
+}
