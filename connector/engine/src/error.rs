@@ -6,6 +6,14 @@ use aligner::ProfileError;
 use aligner_checkpoint::CheckpointError;
 use thiserror::Error;
 
+/// What candle says, without the calls that led there, which it adds where `RUST_BACKTRACE` is set.
+pub(crate) fn told(error: &candle_core::Error) -> String {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. } => told(inner),
+        other => other.to_string(),
+    }
+}
+
 /// A model that cannot be loaded; nothing was started.
 #[derive(Debug, Error)]
 #[non_exhaustive]

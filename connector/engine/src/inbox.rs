@@ -1,7 +1,10 @@
 //! Requests on their way to the workers: one queue, from which each worker takes what it has room
 //! for, longest waiting first.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::{
+    mem,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+};
 
 use aligner::AlignError;
 
@@ -44,6 +47,17 @@ impl Inbox {
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.arrived.notify_all();
+    }
+
+    /// Nobody takes anything any more: what is here, and what still comes, is told so.
+    pub(crate) fn abandon(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        let left = mem::take(&mut state.jobs);
+        drop(state);
+        self.arrived.notify_all();
+        // Whoever is answered may ask again, which takes the lock.
+        drop(left);
     }
 
     /// Up to `most` requests; waits for one if `wait`. `None` when there will be no more.

@@ -104,10 +104,23 @@ impl PagePool {
             if page.content.is_some() {
                 page.freed = page.freed.wrapping_add(1);
                 self.kept.push_back((number, page.freed));
+                self.drop_stale();
             } else {
                 self.blank.push(number);
             }
             self.free_count += 1;
+        }
+    }
+
+    /// Entries that count no more are dropped once they are the majority: a page that is shared and freed
+    /// again and again leaves one each time, and while there are blank pages nobody takes them out.
+    fn drop_stale(&mut self) {
+        if self.kept.len() > 2 * self.pages.len() {
+            let pages = &self.pages;
+            self.kept.retain(|&(number, freed)| {
+                let page = &pages[number as usize];
+                page.holders == 0 && page.freed == freed
+            });
         }
     }
 
@@ -194,6 +207,24 @@ mod tests {
         assert_eq!((pool.free(), pool.take()), (0, None));
         pool.share(&TOKENS, &mut found);
         assert_eq!(found, [first], "it is not found a second time");
+    }
+
+    #[test]
+    fn a_page_that_is_shared_again_and_again_takes_no_room_without_end() {
+        let mut pool = PagePool::new(3);
+        let page = pool.take().expect("a page");
+        pool.publish(page, ROOT, TOKENS);
+        pool.release(page);
+        for _ in 0..100 {
+            let mut found = Vec::new();
+            pool.share(&TOKENS, &mut found);
+            assert_eq!(found, [page]);
+            pool.release(page);
+            assert!(pool.kept.len() <= 2 * pool.total(), "{}", pool.kept.len());
+        }
+        let taken: Vec<u32> = std::iter::from_fn(|| pool.take()).collect();
+        assert_eq!(taken.len(), 3);
+        assert_eq!(taken[2], page, "kept the longest");
     }
 
     #[test]

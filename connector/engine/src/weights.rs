@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     LoadError,
+    error::told,
     gguf::GgufFile,
     header,
     rows::{Rows, Stored},
@@ -40,7 +41,7 @@ impl<'a> Weights<'a> {
         let origin = files.origin();
         let malformed = |error: candle_core::Error| CheckpointError::Malformed {
             file: origin.clone(),
-            problem: error.to_string(),
+            problem: told(&error),
         };
         let (tensors, sha256) = match files {
             Files::Embedded(_) => {

@@ -1,9 +1,10 @@
 //! One thread for each device: takes requests, plans steps, runs them, answers.
 //!
-//! Whatever happens inside a step, every request is answered once and the thread lives on: a
+//! Whatever happens while a step is computed, every request is answered once and the thread lives on: a
 //! panic answers the rows of that step with an error that lets the caller look for the guilty
 //! one, logits that are no numbers answer their own row, and requests that nobody waits for any
-//! more are dropped before the next step.
+//! more are dropped before the next step. A panic around a step leaves nobody who knows which pages are
+//! whose: it ends the engine, and all who wait are told so.
 
 mod drafts;
 mod work;
@@ -12,6 +13,7 @@ use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
+    thread,
     time::Instant,
 };
 
@@ -29,6 +31,17 @@ use crate::{
     pace::Pace,
     scheduler::{Budget, Id, Planned, Scheduler},
 };
+
+/// Leaves nobody waiting for a thread that panicked.
+struct EndsWithItsThread(Arc<Inbox>);
+
+impl Drop for EndsWithItsThread {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.abandon();
+        }
+    }
+}
 
 /// The loop of one device.
 pub(crate) struct Worker<B> {
@@ -87,6 +100,7 @@ impl<B: Backend> Worker<B> {
 
     /// Works until the inbox is closed and everything in it is answered.
     pub(crate) fn run(mut self) {
+        let _left_alone = EndsWithItsThread(Arc::clone(&self.inbox));
         while self.take_in() {
             self.drop_abandoned();
             self.pulse.set_busy(!self.scheduler.is_idle());

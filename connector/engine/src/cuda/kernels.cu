@@ -155,17 +155,19 @@ __device__ void attend(const float *queries, const T *keys, const T *values, con
     for (int start = first; start <= last; start += KEYS) {
         int count = min(KEYS, last + 1 - start);
         __syncthreads();
-        float best = -INFINITY;
+        // Not zero where a score is no number or infinite, of which a cap or `expf` would make one again.
+        float best = -INFINITY, zeros = 0;
         for (int i = threadIdx.x; i < count; i += blockDim.x) {
             size_t page = table[(start + i) / PAGE];
             const T *key = keys + ((page * kv_heads + kv_head) * PAGE + (start + i) % PAGE) * head;
             float score = dot(query, key, head);
+            zeros += score * 0.0f;
             if (cap > 0) score = cap * tanhf(score / cap);
             weights[i] = score;
             best = fmaxf(best, score);
         }
         best = fmaxf(largest, of_block<true>(best));
-        float shrink = expf(largest - best), sum = 0;
+        float shrink = expf(largest - best), sum = zeros;
         for (int i = threadIdx.x; i < count; i += blockDim.x) {
             weights[i] = expf(weights[i] - best);
             sum += weights[i];
@@ -215,10 +217,10 @@ extern "C" __global__ void read_out(float *logits, int vocab, float cap, unsigne
     float best = -INFINITY, zeros = 0;
     int at = vocab;
     for (int i = threadIdx.x; i < vocab; i += blockDim.x) {
+        // Zero times anything that is not a number, or infinite, is not a number; behind a cap all are finite.
+        zeros += row[i] * 0.0f;
         float value = cap > 0 ? cap * tanhf(row[i] / cap) : row[i];
         row[i] = value;
-        // Zero times anything that is not a number, or infinite, is not a number.
-        zeros += value * 0.0f;
         if (value > best) best = value, at = i;
     }
     float largest = of_block<true>(best), sum = 0;

@@ -30,6 +30,7 @@ pub(crate) use self::sample::Sample;
 use self::{content::content, ends::ends, text::integer};
 use crate::{
     LoadError,
+    error::told,
     rows::{Rows, Stored},
 };
 
@@ -376,7 +377,7 @@ impl GgufFile {
                 format!("has shape {found:?}; the metadata says {shape:?}"),
             ));
         }
-        let read = |error: candle_core::Error| self.tensor_problem(&own, error.to_string());
+        let read = |error: candle_core::Error| self.tensor_problem(&own, told(&error));
         let tensor = self
             .content
             .tensor(&mut *self.reader.borrow_mut(), &own, &Device::Cpu)

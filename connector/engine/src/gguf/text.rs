@@ -5,7 +5,7 @@
 //! follow. A pre-tokenizer is never guessed: another one than the model was trained with gives
 //! other tokens, and nothing else would say so.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use candle_core::quantized::gguf_file::Value;
 use serde_json::{Value as Json, json};
@@ -219,12 +219,17 @@ fn sentence_piece(
 /// Every way to put a token together from two others, the best scored first.
 fn merges<'a>(vocabulary: &Vocabulary<'a>, scores: &[f32]) -> Vec<[&'a str; 2]> {
     let ids = vocabulary.ids();
+    // Looked at first: to hash both parts of every split of a very long token takes minutes.
+    let lengths: HashSet<usize> = vocabulary.tokens.iter().map(|token| token.len()).collect();
     let mut found: Vec<(f32, usize, usize, [&str; 2])> = Vec::new();
     for (id, token) in vocabulary.tokens.iter().enumerate() {
         if vocabulary.kinds[id] == CONTROL {
             continue;
         }
         for (at, _) in token.char_indices().skip(1) {
+            if !lengths.contains(&at) || !lengths.contains(&(token.len() - at)) {
+                continue;
+            }
             let (left, right) = token.split_at(at);
             if let (Some(&left_id), Some(&right_id)) = (ids.get(left), ids.get(right)) {
                 found.push((scores[id], left_id, right_id, [left, right]));

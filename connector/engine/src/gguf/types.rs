@@ -2,14 +2,14 @@
 
 use aligner_checkpoint::CheckpointError;
 
-use crate::LoadError;
+use crate::{LoadError, error::told};
 
 /// Types of tensors that are read, as ggml calls them.
 const TYPES: &str = "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K";
 
 /// Why a file is not read: candle gives the number of a type that it does not know, and no more.
 pub(super) fn unreadable(file: &str, error: &candle_core::Error) -> LoadError {
-    let problem = error.to_string();
+    let problem = told(error);
     let file = file.to_owned();
     let number: Option<u32> = problem
         .strip_prefix("unknown dtype for tensor ")

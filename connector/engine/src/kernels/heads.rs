@@ -5,7 +5,7 @@ use super::{
     element::{Full, Half},
     for_each_isa,
     kv::{Kept, KvLayer, KvPrecision},
-    lanes::Lanes,
+    lanes::{Lanes, sum},
 };
 use crate::rope::RopeTable;
 
@@ -206,12 +206,30 @@ unsafe fn split_row_on<L: Lanes, E: Kept>(
                 }
             }
             let from = qkv.add((heads + kv_heads + index) * head);
-            let to = store.values.cast::<E::Stored>().add(page + slot * padded);
+            let values = store.values.cast::<E::Stored>().add(page + slot * padded);
+            let mut zeros = L::splat(0.0);
             for first in (0..head).step_by(LANES) {
                 let count = LANES.min(head - first);
                 narrow::<L, E>(from.add(first), count, &mut narrowed);
-                to.add(first)
+                values
+                    .add(first)
                     .copy_from_nonoverlapping(narrowed.as_ptr(), count);
+                // Zero times what is no number, or too large for f16, is no number.
+                zeros = E::load::<L>(narrowed.as_ptr()).mul_add(L::splat(0.0), zeros);
+            }
+            if sum(zeros) != 0.0 {
+                // Attention mixes whole pages, and those who do not see this position would mix it with
+                // a weight of zero. A key that is no number tells those who see it, and no others.
+                let nothing = L::splat(0.0);
+                for first in (0..head).step_by(LANES) {
+                    E::store(nothing, narrowed.as_mut_ptr());
+                    let count = LANES.min(head - first);
+                    values
+                        .add(first)
+                        .copy_from_nonoverlapping(narrowed.as_ptr(), count);
+                }
+                E::store(L::splat(f32::NAN), narrowed.as_mut_ptr());
+                *to = narrowed[0];
             }
         }
     }

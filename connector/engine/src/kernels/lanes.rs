@@ -474,8 +474,8 @@ unsafe fn fold<L: Lanes>(lanes: L, with: impl Fn(f32, f32) -> f32) -> f32 {
     values[0]
 }
 
-/// e to the power of each lane, to about one unit in the last place; 0 below -87.3, and no number
-/// of what is none.
+/// e to the power of each lane, to about one unit in the last place; below -87.3 what it is
+/// there, some 1.2e-38, and no number of what is none.
 ///
 /// Cody-Waite reduction and the degree-6 polynomial of Cephes' `expf`.
 #[inline(always)]

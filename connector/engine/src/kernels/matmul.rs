@@ -418,6 +418,40 @@ mod tests {
         }
     }
 
+    #[test]
+    fn inputs_next_to_nothing_count_as_nothing_and_leave_numbers() {
+        let (n, k) = (20, 256);
+        let w = noise(n * k, 5);
+        for (isa, precision) in Isa::available().into_iter().flat_map(|isa| {
+            [Precision::F32, Precision::Q8, Precision::Q6, Precision::Q4]
+                .map(|precision| (isa, precision))
+        }) {
+            let with = |value: f32| {
+                let mut x = noise(k, 3);
+                // Some of a block, and one block as a whole.
+                x[3] = value;
+                x[64..96].fill(-value);
+                product(isa, precision, 1, &x, &w, (1, n, k), false)
+            };
+            let expected = with(0.0);
+            for value in [
+                f32::from_bits(1),
+                1e-39,
+                1e-38,
+                3.6e-37,
+                3.8e-37,
+                8e-37,
+                1e-30,
+            ] {
+                let found = with(value);
+                for (&found, &expected) in found.iter().zip(&expected) {
+                    let near = (found - expected).abs() < 1e-5;
+                    assert!(near, "{value}: {found}, {expected}, {precision:?} on {isa}");
+                }
+            }
+        }
+    }
+
     /// What a precision computes is right, and alike everywhere.
     fn check(
         m: usize,

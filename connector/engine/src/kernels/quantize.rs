@@ -151,7 +151,12 @@ unsafe fn quantize_blocks_on<L: Lanes>(
             let zero = L::splat(0.0);
             let size = |v: L| zero.sub(v).max(v);
             let largest = maximum(size(low).max(size(high)));
-            let inverse = if largest == 0.0 { 0.0 } else { 127.0 / largest };
+            // Of less than that the inverse would be infinite: too small for any product to show.
+            let inverse = if largest < LEAST {
+                0.0
+            } else {
+                127.0 / largest
+            };
             let mut values = [0_i8; BLOCK];
             low.mul(L::splat(inverse)).store_i8(values.as_mut_ptr());
             high.mul(L::splat(inverse))
@@ -176,5 +181,8 @@ unsafe fn quantize_blocks_on<L: Lanes>(
         }
     }
 }
+
+/// The smallest largest value of a block that has an inverse.
+const LEAST: f32 = 2.0 * 127.0 / f32::MAX;
 
 const _: () = assert!(BLOCK == 2 * LANES, "a block is quantised as two vectors");

@@ -218,6 +218,44 @@ fn a_panic_answers_the_rows_of_its_step_and_the_worker_goes_on() {
     assert_eq!(ended(&answers[1].1).0, [4, 5, 6, 7, 8]);
 }
 
+/// Panics where the worker asks it something outside of a step.
+struct Trap;
+
+impl Reply for Trap {
+    fn is_gone(&self) -> bool {
+        panic!("outside of a step");
+    }
+
+    fn answer(self: Box<Self>, _: Result<Finished, AlignError>) {}
+}
+
+#[test]
+fn a_panic_around_a_step_ends_the_engine_and_leaves_nobody_waiting() {
+    let inbox = Arc::new(Inbox::new());
+    let (line, answers) = mpsc::sync_channel(2);
+    let (now, second) = (Instant::now(), Duration::from_secs(1));
+    let waiting = |token, since| job(token, 1_000, since, Line(token, line.clone(), false));
+    inbox.push(Job {
+        reply: Box::new(Trap),
+        ..waiting(1, now)
+    });
+    inbox.push(waiting(2, now + second));
+    let budget = Budget {
+        step_tokens: 16,
+        running: 1,
+        pages: 64,
+    };
+    let worker = Worker::new(Scripted, budget, Thrift::Measured, Arc::clone(&inbox));
+    let ended = thread::spawn(move || worker.run()).join();
+    assert!(ended.is_err(), "the trap was sprung");
+    inbox.push(waiting(3, now));
+    drop(line);
+    let told: Vec<_> = answers.iter().collect();
+    let [(3, Err(AlignError::Stopped(_)))] = &told[..] else {
+        panic!("the one that came later is told, the earlier one is dropped: {told:?}");
+    };
+}
+
 #[test]
 fn a_lost_device_stops_who_asked_and_costs_no_record() {
     // Two at a time: 1 and 777 share a step.

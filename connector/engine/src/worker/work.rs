@@ -11,9 +11,9 @@ pub struct Work {
     pub steps: u64,
     /// Sequences in them.
     pub sequences: u64,
-    /// Rows of prompts.
+    /// Rows of prompts, but for those that a step computes one of alone.
     pub prompt_rows: u64,
-    /// Rows of decoded tokens.
+    /// Sequences of which a step computes one row: decoded tokens, above all.
     pub decode_rows: u64,
     /// Rows of drafts.
     pub draft_rows: u64,

@@ -2,8 +2,13 @@
 
 use std::num::NonZeroUsize;
 
+use aligner_checkpoint::Rope;
+
 use super::{super::Isa, *};
-use crate::kernels::KvStore;
+use crate::{
+    kernels::{HeadShape, KvStore, Place, split_heads},
+    rope::RopeTable,
+};
 
 const HEAD: usize = 72;
 const PADDED: usize = 80;
@@ -129,6 +134,94 @@ fn a_key_too_large_for_f16_leaves_those_who_see_it_without_numbers_and_the_other
                 assert_eq!(before, &expected[..before.len()], "{component} on {isa}");
                 let none = after.iter().all(|value| value.is_nan());
                 assert!(none, "{component} with {softcap:?} on {isa}");
+            }
+        }
+    }
+}
+
+/// What 40 positions see of each other through a window, where the value of position 21 has this component.
+fn seen_through(isa: Isa, precision: KvPrecision, window: usize, component: f32) -> Vec<f32> {
+    let (rows, at) = (40, 21);
+    let mut qkv = noise(rows * 3 * HEAD, 5);
+    qkv[at * 3 * HEAD + 2 * HEAD + 3] = component;
+    let mut rope = RopeTable::new(Rope::plain(10_000.0, HEAD));
+    rope.extend(rows);
+    let pages: Vec<u32> = (0..rows.div_ceil(LANES) as u32).rev().collect();
+    let places: Vec<Place> = (0..rows)
+        .map(|position| Place {
+            position: position as u32,
+            page: pages[position / LANES],
+        })
+        .collect();
+    let mut store = KvStore::new(precision, 1, pages.len(), 1, PADDED);
+    let mut pool = Pool::new(NonZeroUsize::MIN);
+    let shape = HeadShape {
+        heads: 1,
+        kv_heads: 1,
+        head: HEAD,
+        padded: PADDED,
+        epsilon: 1e-5,
+    };
+    let mut queries = vec![0.0; rows * PADDED];
+    split_heads(
+        &mut pool,
+        isa.floats,
+        shape,
+        None,
+        &rope,
+        &places,
+        &mut qkv,
+        &mut queries,
+        store.layer(0),
+    );
+    let shape = AttentionShape {
+        heads: 1,
+        kv_heads: 1,
+        head: HEAD,
+        padded: PADDED,
+        scale: 0.3,
+        softcap: None,
+    };
+    let part = Attend {
+        row: 0,
+        rows,
+        start: 0,
+        pages: &pages,
+    };
+    let mut out = vec![0.0; rows * HEAD];
+    attend(
+        &mut pool,
+        isa.floats,
+        shape,
+        Some(window),
+        &[part],
+        &queries,
+        store.layer(0),
+        &mut Aligned::zeroed(0),
+        &mut out,
+    );
+    out
+}
+
+#[test]
+fn a_value_too_large_to_be_stored_leaves_those_who_see_it_without_numbers_and_the_others_alone() {
+    for isa in Isa::available() {
+        for (precision, components) in [
+            (KvPrecision::F16, &[8e5, -8e5, f32::NAN][..]),
+            (KvPrecision::F32, &[f32::INFINITY, f32::NAN]),
+        ] {
+            let window = 6;
+            let expected = seen_through(isa, precision, window, 0.25);
+            for &component in components {
+                let out = seen_through(isa, precision, window, component);
+                for (position, row) in out.chunks(HEAD).enumerate() {
+                    let case = format!("{component} at {position} on {isa}");
+                    if (21..21 + window).contains(&position) {
+                        assert!(row.iter().all(|value| value.is_nan()), "{case}");
+                    } else {
+                        assert_eq!(row, &expected[position * HEAD..][..HEAD], "{case}");
+                    }
+                }
             }
         }
     }
