@@ -230,6 +230,17 @@ fn conversations_become_prompts_of_plain_texts_and_those_with_calls_of_tools_are
         {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "clock"}]},
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t"}]},
     ]);
+    // A log that has the answer in its list, and one whose last turn is an image.
+    let answered = json!([
+        {"role": "user", "content": "this?"}, {"role": "assistant", "content": " worse\n"},
+    ]);
+    let image = json!([
+        {"role": "user", "content": "this?"},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
+    ]);
+    let another = json!([
+        {"role": "user", "content": "this?"}, {"role": "assistant", "content": "another"},
+    ]);
     let correction = |id: &str, disposition: &str, messages: &Value| {
         let correction = json!({
             "correction_id": id, "disposition": disposition, "metadata_json": messages.to_string(),
@@ -240,10 +251,16 @@ fn conversations_become_prompts_of_plain_texts_and_those_with_calls_of_tools_are
         correction("plain", "corrected", &plain),
         correction("calling", "corrected", &calling),
         correction("anthropic", "corrected", &anthropic),
+        correction("answered", "corrected", &answered),
+        correction("image", "corrected", &image),
+        correction("another", "corrected", &another),
         correction("well", "unchanged", &plain),
     ];
     // What somebody writes in place of the dots may be dots.
-    let pairs = ["plain", "calling", "anthropic"].map(|id| {
+    let ids = [
+        "plain", "calling", "anthropic", "answered", "image", "another",
+    ];
+    let pairs = ids.map(|id| {
         let pair = json!({
             "correction_id": id, "upstream_model": "…", "aligner_revision": "…1",
             "prompt": "this?", "chosen": "better", "rejected": "worse",
@@ -260,17 +277,26 @@ fn conversations_become_prompts_of_plain_texts_and_those_with_calls_of_tools_are
         .expect("python3 starts");
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{said}");
-    assert!(said.starts_with("2 of 3 pairs left out: "), "{said}");
-    let row: Value = serde_json::from_slice(&done.stdout).expect("one JSON object");
-    assert_eq!(
-        row,
+    assert!(said.starts_with("4 of 6 pairs left out: "), "{said}");
+    let rows: Vec<Value> = String::from_utf8_lossy(&done.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("one JSON object a line"))
+        .collect();
+    let pair = |prompt: Value| {
         json!({
-            "prompt": [
-                {"role": "system", "content": "Be brief."},
-                {"role": "user", "content": "See\nthat\nthis?"},
-            ],
+            "prompt": prompt,
             "chosen": [{"role": "assistant", "content": "better"}],
             "rejected": [{"role": "assistant", "content": "worse"}],
         })
+    };
+    assert_eq!(
+        rows,
+        [
+            pair(json!([
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": "See\nthat\nthis?"},
+            ])),
+            pair(json!([{"role": "user", "content": "this?"}])),
+        ]
     );
 }

@@ -118,6 +118,10 @@ fn what_no_probe_sees_is_an_alert() {
         format!("aligner_kafka_hanging_partitions{OURS} > 0")
     );
     assert_eq!(hidden["for"], "2m");
+    assert_eq!(
+        expression(&rules, "AlignerConnectorAnswersWithheld"),
+        format!("aligner_kafka_withheld_partitions{OURS} > 0")
+    );
     // The series of both totals begin with the first thing that they count.
     let own = OURS.replace('}', r#", whose="own"}"#);
     for (alert, total, limit) in [

@@ -518,18 +518,20 @@ fn the_autoscaler_watches_the_lag_of_our_group_on_every_answer_topic() {
     );
     assert_eq!(triggers[0]["metadata"]["lagThreshold"], "5000000");
     assert_eq!(triggers[0]["metadata"]["activationLagThreshold"], "0");
+    assert_eq!(triggers[0]["metadata"]["excludePersistentLag"], "false");
 }
 
 #[test]
 fn the_last_worker_leaves_at_the_lag_that_transactions_leave_behind() {
     let objects = rendered(&json!({
         "config": {"topics": {"answers": ["a", "b"]}},
-        "keda": {"enabled": true, "minReplicas": 0, "activationLagThreshold": 12},
+        "keda": {"enabled": true, "minReplicas": 0, "activationLagThreshold": 12, "excludePersistentLag": true},
     }));
     let scaled = &only(&objects, "ScaledObject")["spec"];
     assert_eq!(scaled["minReplicaCount"], 0);
     for trigger in scaled["triggers"].as_array().expect("a list") {
         assert_eq!(trigger["metadata"]["activationLagThreshold"], "12");
+        assert_eq!(trigger["metadata"]["excludePersistentLag"], "true");
     }
 }
 

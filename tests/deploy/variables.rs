@@ -19,9 +19,15 @@ const REFUSED: [(&str, &str); 4] = [
 ];
 
 /// The same where KEDA has to know the group.
-const REFUSED_WITH_KEDA: [(&str, &str); 2] = [
+const REFUSED_WITH_KEDA: [(&str, &str); 5] = [
     ("ALIGNER__NAME", "config.name"),
     ("ALIGNER__KAFKA__GROUP_ID", "config.kafka.group_id"),
+    (
+        "ALIGNER__KAFKA__BOOTSTRAP_SERVERS",
+        "config.kafka.bootstrap_servers",
+    ),
+    ("ALIGNER__KAFKA__START_FROM", "config.kafka.start_from"),
+    ("ALIGNER__TOPICS__ANSWERS", "config.topics.answers"),
 ];
 
 /// Values that set a variable, by each of the lists that may.

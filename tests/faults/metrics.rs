@@ -174,14 +174,17 @@ fn a_group_that_takes_no_more_members_is_an_alarm_until_it_does() {
 }
 
 #[test]
-fn a_transaction_that_hangs_over_outputs_is_an_alarm_until_it_is_ended() {
+fn transactions_that_hang_over_outputs_or_answers_are_alarms_until_they_are_ended() {
     let kafka = Kafka::shared();
     let story = Story::new(kafka, "hanging", 1).with(|config| {
         config
             .set(&["kafka", "transaction_timeout_ms"], 5_000)
             .property("socket.timeout.ms", "4000")
     });
-    let hangs = "aligner_kafka_hanging_partitions";
+    let (hangs, withheld) = (
+        "aligner_kafka_hanging_partitions",
+        "aligner_kafka_withheld_partitions",
+    );
     let mut connector = Connector::ready("hanging", &story.config);
     let mut events = Events::new(events::seed("hanging"), "hanging");
     story.send(&mut events, 20);
@@ -202,5 +205,21 @@ fn a_transaction_that_hangs_over_outputs_is_an_alarm_until_it_is_ended() {
         connector.metric(hangs, &[]) == Some(0.0)
     });
     assert_eq!(story.oracle.settled(LIMIT).inputs, 40);
+
+    // Nothing is delivered from here on, and by the lag there is nothing to deliver.
+    let hanging = Hanging::over(kafka.settings(), &story.topics.answers, 0);
+    story.send(&mut events, 20);
+    let longer = LIMIT + Duration::from_secs(70);
+    wait::until("withheld answers to be an alarm", longer, || {
+        connector.metric(withheld, &[]) == Some(1.0)
+    });
+    assert_eq!(story.oracle.done(), 40);
+    wait::until("the log to say where", LIMIT, || {
+        let log = connector.log();
+        log.contains("has not ended its transaction") && log.contains(&story.topics.answers)
+    });
+    hanging.abort();
+    assert_eq!(story.oracle.settled(LIMIT).inputs, 60);
+    reaches(&connector, withheld, &[], 0.0);
     assert!(connector.sigterm().success());
 }

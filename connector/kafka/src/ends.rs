@@ -6,6 +6,8 @@
 //! reader. So it finds partitions that have records which are not fetched ([`crate::unfetched`]). It also asks
 //! where those begin that did not hold what the consumer asked for ([`crate::resets`]).
 //!
+//! And it says where a transaction that nobody ends withholds what we read.
+//!
 //! Deliberately absent: a remedy for a partition without a leader. It keeps the answers about all
 //! others back, and their ends stay as old as the last answer.
 
@@ -24,7 +26,7 @@ use crate::{
     lookout::{LOOK_TIMEOUT, LogEnds, Lookout},
     repeats::RepeatFilter,
     settings::Connection,
-    stats::ClientStats,
+    stats::{ClientStats, Withheld},
 };
 
 /// The thread's state.
@@ -32,6 +34,7 @@ pub(crate) struct Ends {
     committed: LogEnds,
     stats: Arc<ClientStats>,
     repeats: RepeatFilter,
+    servers: String,
 }
 
 impl Ends {
@@ -40,6 +43,7 @@ impl Ends {
             committed: LogEnds::seen_with("read_committed", connection)?,
             stats,
             repeats: RepeatFilter::default(),
+            servers: connection.kafka.bootstrap_servers.clone(),
         })
     }
 }
@@ -54,6 +58,7 @@ impl Lookout for Ends {
 
     fn look(&mut self) {
         self.look_for_ends();
+        self.tell_withheld(&self.stats.withheld());
         self.look_for_beginnings();
     }
 }
@@ -89,6 +94,29 @@ impl Ends {
                 unsaid,
                 "the client does not fetch these partitions, although they hold records that were not read; \
                  if that lasts, restart the connector"
+            );
+        }
+    }
+
+    /// Not mended here: whoever wrote the transaction knows whether it is to be committed.
+    fn tell_withheld(&mut self, withheld: &[Withheld]) {
+        let Some(longest) = withheld.first() else {
+            return;
+        };
+        if let Some(unsaid) = self.repeats.admit("withheld", Instant::now()) {
+            let (topic, number) = (&longest.partition.topic, longest.partition.number);
+            tracing::warn!(
+                %topic,
+                partition = number,
+                offset = longest.offset,
+                lasted_s = longest.lasted.as_secs(),
+                partitions = withheld.len(),
+                unsaid,
+                "a producer has not ended its transaction, and all that was written behind this offset is \
+                 withheld from us and counted in no lag: find it with \"kafka-transactions.sh \
+                 --bootstrap-server {} find-hanging --topic {topic} --max-transaction-timeout 1\"; see \
+                 \"Withheld answers\" in docs/operations.md",
+                self.servers
             );
         }
     }

@@ -58,6 +58,7 @@ mod sent_once;
 mod settings;
 mod sink;
 mod source;
+mod standstill;
 mod start_position;
 mod stats;
 mod successor;

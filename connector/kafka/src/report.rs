@@ -62,6 +62,11 @@ pub(crate) struct PartitionReport {
     #[serde(default = "unknown_offset")]
     pub(crate) lo_offset: i64,
     pub(crate) ls_offset: i64,
+    #[serde(default = "unknown_offset")]
+    pub(crate) hi_offset: i64,
+    /// `active` while it is fetched.
+    #[serde(default)]
+    pub(crate) fetch_state: String,
 }
 
 /// librdkafka's own sign for an offset it does not know.

@@ -35,6 +35,10 @@ use crate::{
 /// by then, too.
 const UNDECIDED_AFTER: Duration = Duration::from_secs(10);
 
+/// Java's producers may leave a transaction open for a minute by default, and brokers look for those that
+/// are older every ten seconds.
+const WITHHELD_AFTER: Duration = Duration::from_secs(70);
+
 /// For so long a partition's end may be the same in all reports before a broker is asked as well.
 const QUIET_AFTER: Duration = Duration::from_secs(10);
 
@@ -56,6 +60,17 @@ impl PartitionLag {
         self.position
             .map(|position| u64::try_from(self.end - position).unwrap_or(0))
     }
+}
+
+/// A partition of which an open transaction withholds records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Withheld {
+    /// The partition; it is ours now.
+    pub(crate) partition: Partition,
+    /// Where the transaction begins.
+    pub(crate) offset: i64,
+    /// For how long at least.
+    pub(crate) lasted: Duration,
 }
 
 /// How a transaction, or a delivery without one, ended.
@@ -241,6 +256,24 @@ impl ClientStats {
         figures.unfetched.long(now)
     }
 
+    /// Our partitions of which an open transaction has withheld records for long, the longest first.
+    pub(crate) fn withheld(&self) -> Vec<Withheld> {
+        let current = self.tenures.current();
+        let is_ours = |partition: &Partition| {
+            let mut tenures = current.iter();
+            tenures.any(|tenure| tenure.partition == *partition)
+        };
+        let figures = self.figures();
+        let long = figures.withheld.hanging(WITHHELD_AFTER).into_iter();
+        long.filter(|(partition, _)| is_ours(partition))
+            .map(|(partition, standstill)| Withheld {
+                partition: partition.clone(),
+                offset: standstill.offset,
+                lasted: standstill.lasted(),
+            })
+            .collect()
+    }
+
     /// How many output partitions committed readers do not get to the end of.
     pub(crate) fn set_hanging(&self, partitions: usize) {
         self.figures().hanging = partitions;
@@ -368,7 +401,7 @@ impl ClientStats {
             let named = report.brokers.values();
             let named = named.map(|broker| (broker.nodename.clone(), broker.throttle.sum));
             let slowed = figures.throttling.note(client.name, named, Instant::now());
-            figures.take(client.id, report);
+            figures.take(client.id, report, Instant::now());
             slowed
         };
         if let Some(slowed) = slowed {

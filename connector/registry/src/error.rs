@@ -115,8 +115,12 @@ impl Failure {
         match (status, code) {
             (404, UNKNOWN_SUBJECT | UNKNOWN_VERSION) => Self::UnknownSubject,
             (404, UNKNOWN_SCHEMA) => Self::UnknownSchema,
-            (401 | 403, _) => refused(format!(
-                "it answered {status}: check formats.schema_registry.username and password"
+            (401, _) => refused(
+                "it answered 401: check formats.schema_registry.username and password".to_owned(),
+            ),
+            (403, _) => refused(format!(
+                "it answered 403{said}: allow this user to read the schema, and to write it unless \
+                 formats.schema_registry.auto_register is false"
             )),
             (404, _) => refused(
                 "it answered 404 without naming a schema: if it always does, check the path in \

@@ -132,6 +132,9 @@ as connector/service/src/config/layers.rs does, in small letters or large. What 
 {{- if .Values.keda.enabled -}}
 {{- $_ := set $instead "ALIGNER__NAME" "set config.name instead, which names the group whose lag KEDA watches" -}}
 {{- $_ := set $instead "ALIGNER__KAFKA__GROUP_ID" "set config.kafka.group_id instead, the group whose lag KEDA watches" -}}
+{{- $_ := set $instead "ALIGNER__KAFKA__BOOTSTRAP_SERVERS" "set config.kafka.bootstrap_servers instead, which KEDA asks for the lag" -}}
+{{- $_ := set $instead "ALIGNER__KAFKA__START_FROM" "set config.kafka.start_from instead, which KEDA goes by where nothing is committed" -}}
+{{- $_ := set $instead "ALIGNER__TOPICS__ANSWERS" "set config.topics.answers instead, the topics whose lag KEDA watches" -}}
 {{- end -}}
 {{- range $list := list "secretEnv" "extraEnv" -}}
 {{- range index $.Values $list -}}

@@ -8,10 +8,11 @@ use std::{
 
 use aligner_pipeline::Partition;
 
-use super::{DeliveryEnd, PartitionLag, QUIET_AFTER};
+use super::{DeliveryEnd, PartitionLag, QUIET_AFTER, WITHHELD_AFTER};
 use crate::{
     connections::{BrokerState, ClientId, Connections},
     report::{PartitionReport, Report},
+    standstill::{Ends, Standstills},
     throttling::Throttling,
     unfetched::Unfetched,
 };
@@ -54,12 +55,14 @@ pub(super) struct Figures {
     pub(super) paused_since: Option<Instant>,
     paused: Duration,
     pub(super) hanging: usize,
+    /// Partitions that we read, of which an open transaction withholds records.
+    pub(super) withheld: Standstills,
     pub(super) counts: BTreeMap<DeliveryEnd, u64>,
 }
 
 impl Figures {
     /// Takes in a report.
-    pub(super) fn take(&mut self, client: ClientId, report: Report) {
+    pub(super) fn take(&mut self, client: ClientId, report: Report, now: Instant) {
         let brokers = report
             .brokers
             .into_iter()
@@ -78,6 +81,7 @@ impl Figures {
             return;
         };
         self.rebalances = group.rebalance_cnt;
+        let mut seen = BTreeMap::new();
         for topic in report.topics.into_values() {
             let name: Arc<str> = topic.topic.into();
             for found in topic.partitions.into_values().filter(|p| p.partition >= 0) {
@@ -85,9 +89,18 @@ impl Figures {
                     topic: Arc::clone(&name),
                     number: found.partition,
                 };
+                // Figures that stand still say nothing.
+                if found.fetch_state == "active" && found.hi_offset >= 0 && !self.is_held_back() {
+                    let ends = Ends {
+                        stable: found.ls_offset,
+                        all: found.hi_offset,
+                    };
+                    seen.insert(partition.clone(), ends);
+                }
                 self.take_partition(partition, &found);
             }
         }
+        self.withheld.look(&seen, now, WITHHELD_AFTER);
     }
 
     fn take_partition(&mut self, partition: Partition, found: &PartitionReport) {

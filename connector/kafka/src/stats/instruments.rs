@@ -124,6 +124,11 @@ pub(super) fn observe(stats: &Arc<ClientStats>, meter: &Meter) {
         "output partitions whose committed readers are held back by a transaction that hangs",
         |stats| vec![(stats.figures().hanging as u64, vec![])],
     );
+    gauge(
+        "aligner.kafka.withheld_partitions",
+        "partitions that are read, of which a transaction that is not ended withholds records",
+        |stats| vec![(stats.withheld().len() as u64, vec![])],
+    );
     observe_totals(stats, meter);
 }
 

@@ -386,3 +386,42 @@ fn the_time_for_which_brokers_hold_a_client_back_is_added_up_from_its_reports() 
         ]
     );
 }
+
+#[test]
+fn a_transaction_that_is_not_ended_withholds_what_is_behind_it_and_is_told_after_a_while() {
+    let (tenures, stats) = stats();
+    let consumer = stats.client("consumer");
+    tenures.begin([partition(0), partition(1)]);
+    let start = Instant::now();
+    let report = |second: u64, fetch: &str, stable: i64, all: i64| {
+        let report = format!(
+            r#"{{"topics": {{"answers": {{"topic": "answers", "partitions": {{
+                "0": {{"partition": 0, "fetch_state": "{fetch}", "ls_offset": {stable}, "hi_offset": {all}}},
+                "1": {{"partition": 1, "fetch_state": "active", "ls_offset": 9, "hi_offset": 9}}
+            }}}}}}, "cgrp": {{"state": "up", "join_state": "steady", "rebalance_cnt": 1}}}}"#
+        );
+        let now = start + Duration::from_secs(second);
+        stats
+            .figures()
+            .take(consumer.id, read(report.as_bytes()), now);
+        let told = stats.withheld().into_iter();
+        let told = told.map(|found| (found.partition.number, found.offset, found.lasted.as_secs()));
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(report(0, "active", 5, 9), []);
+    assert_eq!(report(70, "active", 5, 20), []);
+    assert_eq!(report(71, "active", 5, 30), [(0, 5, 71)]);
+    assert_eq!(report(80, "active", 30, 30), []);
+    // Another one, while reports stand still for half of the time.
+    assert_eq!(report(90, "active", 31, 40), []);
+    assert_eq!(report(120, "stopped", 31, 40), []);
+    assert_eq!(report(150, "active", 31, 40), []);
+    stats.set_paused(true);
+    assert_eq!(report(210, "active", 31, 40), []);
+    stats.set_paused(false);
+    assert_eq!(report(220, "active", 31, 40), []);
+    assert_eq!(report(291, "active", 31, 40), [(0, 31, 71)]);
+    // Of somebody else now.
+    tenures.end(&tenures.of(&[partition(0)]));
+    assert_eq!(report(300, "active", 31, 40), []);
+}

@@ -26,10 +26,11 @@ pub fn provider(endpoint: &str, resource: Resource) -> anyhow::Result<SdkTracerP
     let endpoint = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
     // The blocking HTTP client starts a runtime of its own, which may not be made or dropped
     // on a thread that already serves one.
+    let there = endpoint.clone();
     let exporter = std::thread::spawn(move || {
         opentelemetry_otlp::SpanExporter::builder()
             .with_http()
-            .with_endpoint(endpoint)
+            .with_endpoint(there)
             .build()
     })
     .join()
@@ -38,6 +39,7 @@ pub fn provider(endpoint: &str, resource: Resource) -> anyhow::Result<SdkTracerP
     Ok(SdkTracerProvider::builder()
         .with_batch_exporter(Telling {
             exporter,
+            endpoint,
             losses: Mutex::new(Throttle::every(BETWEEN_LINES)),
         })
         .with_resource(resource)
@@ -48,6 +50,8 @@ pub fn provider(endpoint: &str, resource: Resource) -> anyhow::Result<SdkTracerP
 #[derive(Debug)]
 struct Telling<E> {
     exporter: E,
+    /// Where spans are sent, its path and all.
+    endpoint: String,
     /// Spans that were lost.
     losses: Mutex<Throttle>,
 }
@@ -62,6 +66,7 @@ impl<E> Telling<E> {
         if let Some(spans) = due {
             tracing::warn!(
                 %error,
+                endpoint = self.endpoint,
                 spans,
                 "spans cannot be sent to telemetry.otlp_endpoint and are lost"
             );
@@ -117,6 +122,7 @@ mod tests {
     async fn what_was_not_told_when_sending_ends_is_told_then() {
         let exporter = Telling {
             exporter: Away,
+            endpoint: "http://collector:4318/v1/traces".to_owned(),
             losses: Mutex::new(Throttle::every(BETWEEN_LINES)),
         };
         exporter.export(Vec::new()).await.expect_err("it is away");

@@ -22,6 +22,9 @@ const TARGETS: [&str; 6] = [
 const INSTEAD: &str =
     "set the variable OTEL_EXPORTER_OTLP_HEADERS, such as Authorization=Basic%20…";
 
+/// Where a collector takes spans, below its base URL.
+const PATH_OF_SPANS: &str = "/v1/traces";
+
 /// For those of whom nobody knows what they meant.
 const EXAMPLE: &str = "write for example info, or info,aligner_kafka=debug";
 
@@ -36,6 +39,15 @@ impl Found {
                 None,
                 fault,
                 "write for example http://collector:4318",
+            );
+        } else if let Some(endpoint) = &settings.telemetry.otlp_endpoint
+            && let Some(base) = endpoint.trim_end_matches('/').strip_suffix(PATH_OF_SPANS)
+        {
+            self.add(
+                "telemetry.otlp_endpoint",
+                format!("{endpoint:?}"),
+                format!("{PATH_OF_SPANS} is added to it, and would be there twice"),
+                format!("write {base}"),
             );
         }
         let filter = &settings.telemetry.log_level;
