@@ -39,7 +39,7 @@ test: needs-test ## run every test, on a real Apache Kafka and real Helm; ends w
 	@$(SUITES)
 
 test-faults: needs-test build ## the faults of `make test` alone, on real brokers
-	@$(SUITES) faults
+	@$(SUITES) faults overload
 
 failover: needs-test build ## seconds until a killed process is replaced, over ten kills each
 	@cargo test --release --workspace --test faults -- --ignored --nocapture --test-threads 1 failover::

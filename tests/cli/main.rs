@@ -14,6 +14,7 @@ mod eval;
 mod first_steps;
 mod general;
 mod interrupted;
+mod keys;
 mod replay;
 mod retrain;
 mod show;

@@ -258,7 +258,12 @@ fn conversations_become_prompts_of_plain_texts_and_those_with_calls_of_tools_are
     ];
     // What somebody writes in place of the dots may be dots.
     let ids = [
-        "plain", "calling", "anthropic", "answered", "image", "another",
+        "plain",
+        "calling",
+        "anthropic",
+        "answered",
+        "image",
+        "another",
     ];
     let pairs = ids.map(|id| {
         let pair = json!({

@@ -31,9 +31,18 @@ def before(guard, answer, answer_tokens):
     """Reason to bypass before anything is decoded, or None."""
     if answer_tokens > guard["max_answer_tokens"]:
         return "too_long"
-    if answer_tokens > guard["max_tokens_per_word"] * max(len(answer.split()), 1) + 8:
+    most = guard["max_tokens_per_word"]
+    fit = sum(max(most, len(word)) if is_long_piece(word) else most for word in answer.split())
+    if answer_tokens > max(fit, most) + 8:
         return "unfamiliar_text"
     return None
+
+
+def is_long_piece(word):
+    """Whether a word is a key, a number or an e-mail address: nothing in it is to be understood, and one token a character
+    is not many."""
+    plain = len(word) >= 16 and word.isascii() and word.isprintable()
+    return plain and any(c == "@" or c.isdigit() for c in word) and "://" not in word
 
 
 def pieces(text):

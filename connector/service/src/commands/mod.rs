@@ -181,30 +181,53 @@ fn progress_bar(total: Option<u64>) -> ProgressBar {
 }
 
 /// The question of an answer for people, on one line of [`COLUMNS`] with the two blanks that it is
-/// given: whether an answer contradicts itself or evades is judged by what was asked.
+/// given: whether an answer contradicts itself or evades is judged by what was asked. Of a long one the end
+/// says what that was, and the beginning what it was about.
 fn question_line(question: &str) -> String {
     let words: Vec<&str> = question.split_whitespace().collect();
     let line = diff::harmless(&words.join(" "));
-    format!("Q: {}", cut(&line, COLUMNS - "  Q: ".len()))
+    let columns = COLUMNS - "  Q: ".len();
+    if wide(line.chars()) <= columns {
+        return format!("Q: {line}");
+    }
+    let begin = within(line.chars(), columns * 2 / 5);
+    let end: Vec<char> = within(
+        line.chars().rev(),
+        columns - 1 - wide(begin.iter().copied()),
+    );
+    let text = |chars: &mut dyn Iterator<Item = &char>| chars.collect::<String>();
+    let (begin, end) = (text(&mut begin.iter()), text(&mut end.iter().rev()));
+    format!("Q: {}…{}", begin.trim_end(), end.trim_start())
 }
 
 /// As wide as the help is at most: nobody here asks a terminal.
 const COLUMNS: usize = 100;
 
-/// A line, cut where it would take more than so many columns.
-fn cut(line: &str, columns: usize) -> String {
-    // Letters of East Asia and emoji take two. To count some too many is better than a second line.
-    let width = |c: char| -> usize { if c < '\u{1100}' { 1 } else { 2 } };
-    if line.chars().map(width).sum::<usize>() <= columns {
-        return line.to_owned();
-    }
-    let mut left = columns.saturating_sub(1);
+/// Columns of some letters. Those of East Asia and emoji take two; to count some too many is better than a
+/// second line.
+fn wide(chars: impl Iterator<Item = char>) -> usize {
+    chars.map(|c| if c < '\u{1100}' { 1 } else { 2 }).sum()
+}
+
+/// As many of them as take no more than so many columns.
+fn within(chars: impl Iterator<Item = char>, columns: usize) -> Vec<char> {
+    let mut left = columns;
     let fits = |c: &char| {
-        let rest = left.checked_sub(width(*c));
+        let rest = left.checked_sub(wide([*c].into_iter()));
         left = rest.unwrap_or(left);
         rest.is_some()
     };
-    let short: String = line.chars().take_while(fits).collect();
+    chars.take_while(fits).collect()
+}
+
+/// A line, cut where it would take more than so many columns.
+fn cut(line: &str, columns: usize) -> String {
+    if wide(line.chars()) <= columns {
+        return line.to_owned();
+    }
+    let short: String = within(line.chars(), columns.saturating_sub(1))
+        .into_iter()
+        .collect();
     format!("{}…", short.trim_end())
 }
 
@@ -290,8 +313,15 @@ mod tests {
         );
         let fitting = "q".repeat(COLUMNS - 5);
         assert_eq!(question_line(&fitting), format!("Q: {fitting}"));
-        let longer = question_line(&format!("{fitting}q"));
-        assert_eq!(longer, format!("Q: {}…", "q".repeat(COLUMNS - 6)));
+        let longer = question_line(&format!("{fitting}!"));
+        assert_eq!(longer, format!("Q: {}…{}!", "q".repeat(38), "q".repeat(55)));
+        assert_eq!(longer.chars().count(), COLUMNS - 2);
+        let asked = question_line(&format!(
+            "Assistant: {} Human: And where?",
+            "Sure. ".repeat(90)
+        ));
+        assert!(asked.starts_with("Q: Assistant: Sure."), "{asked}");
+        assert!(asked.ends_with("Sure. Human: And where?"), "{asked}");
         let wide = question_line(&"日".repeat(COLUMNS));
         assert_eq!(wide.chars().count(), "Q: …".chars().count() + 47);
     }

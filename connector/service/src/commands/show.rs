@@ -144,11 +144,14 @@ impl Show<'_> {
     }
 
     /// Where nothing was shown, whether that is because nothing was asked for that there is.
+    /// What was not shown is told of, too: a filtered view is a part of something.
     fn sum_up(&self) {
         if self.corrections > 0 && self.shown == 0 {
             let words: Vec<_> = self.only.iter().map(|only| only.as_str()).collect();
             let words = words.join(" or ");
             tell!("of {} corrections none is {words}", self.corrections);
+        } else if self.shown < self.corrections {
+            tell!("{} of {} corrections", self.shown, self.corrections);
         }
     }
 }

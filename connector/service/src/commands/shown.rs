@@ -143,6 +143,8 @@ impl Shown {
                 head.push_str(&format!(" model={}", word(model)));
             }
             if let Some(logprob) = self.unchanged_logprob {
+                // No -0.00 beside 0.00.
+                let logprob = (logprob * 100.0).round() / 100.0 + 0.0;
                 head.push_str(&format!(" unchanged_logprob={logprob:.2}"));
             }
         }
@@ -220,7 +222,7 @@ mod tests {
     fn records_are_shown_with_their_origin_and_results_without() {
         let record = json!({
             "event_id": "e1", "disposition": "corrected", "question": "why?", "answer": "so",
-            "correction": "thus", "upstream_model": "big-7b", "unchanged_logprob": -9.5,
+            "correction": "thus", "upstream_model": "big-7b", "unchanged_logprob": -9.504,
         });
         assert_eq!(
             shown(&record, Look::of_records(Paint::Plain, false)),
