@@ -170,8 +170,12 @@ fn text_shows_the_question_on_one_line_that_drives_no_terminal() {
         question
     };
     assert_eq!(shown("why?\n\u{1b}[2J"), "  Q: why? \u{fffd}[2J");
-    let long = shown(&"long ".repeat(100));
-    assert!(long.ends_with('…'), "{long}");
+    let long = shown(&format!("{}what was asked?", "long ".repeat(100)));
+    assert!(long.starts_with("  Q: long long"), "{long}");
+    assert!(
+        long.contains('…') && long.ends_with("long what was asked?"),
+        "{long}"
+    );
     assert!(long.chars().count() <= 100, "{long}");
 }
 

@@ -10,9 +10,10 @@ use aligner_tests::{
 #[test]
 fn what_a_replay_cannot_be_asked_for_is_refused_before_a_broker_is() {
     for (arguments, named) in [
-        (&["--reason", "Missing question"][..], "missing_question"),
-        (&["--reason", ""], "missing_question"),
-        (&["--reason", "invalid_json", "--limit", "0"], "--limit 0"),
+        (
+            &["--reason", "invalid_json", "--limit", "0"][..],
+            "--limit 0",
+        ),
         (&["--limit", "1"], "--reason"),
         (&["--again"], "--reason"),
         (&["--set", "kafka.delivery=once"], "kafka.delivery"),

@@ -32,8 +32,8 @@ const SENTENCES: [(&str, &str); 11] = [
     ),
     (
         TOO_LONG,
-        "longer than pipeline.max_question_chars, pipeline.max_answer_chars, the model's profile or its \
-         context allows",
+        "longer than pipeline.max_question_chars, pipeline.max_answer_chars, the model's profile \
+         (max_question_tokens, max_answer_tokens) or its context allows",
     ),
     (
         UNFAMILIAR_TEXT,

@@ -26,10 +26,13 @@ def rows_of(path):
 def decide(guard, pairs, decoder):
     """(disposition, reason, final text, raw output) of every pair."""
     todo, out = [], [None] * len(pairs)
+
+    def count(text):
+        return len(decoder.tok.encode(text, add_special_tokens=False).ids)
+
     for i, (q, a) in enumerate(pairs):
-        n = len(decoder.tok.encode(a, add_special_tokens=False).ids)
-        m = len(decoder.tok.encode(q, add_special_tokens=False).ids)
-        reason = g.before(guard, a, n) or ("too_long" if m > guard["max_question_tokens"] else None)
+        too_long = count(q) > guard["max_question_tokens"]
+        reason = g.before(guard, a, count(a), count) or ("too_long" if too_long else None)
         if reason:
             out[i] = ("bypassed", reason, a, None, [])
         else:

@@ -27,22 +27,29 @@ def common_subsequence(a, b):
     return row[-1]
 
 
-def before(guard, answer, answer_tokens):
-    """Reason to bypass before anything is decoded, or None."""
+def before(guard, answer, answer_tokens, count):
+    """Reason to bypass before anything is decoded, or None. `count` counts the tokens of a text."""
     if answer_tokens > guard["max_answer_tokens"]:
         return "too_long"
-    most = guard["max_tokens_per_word"]
-    fit = sum(max(most, len(word)) if is_long_piece(word) else most for word in answer.split())
-    if answer_tokens > max(fit, most) + 8:
-        return "unfamiliar_text"
+    if is_unfamiliar(guard, answer, answer_tokens):
+        rest = without_long_pieces(answer)
+        if rest is None or is_unfamiliar(guard, rest, count(rest)):
+            return "unfamiliar_text"
     return None
 
 
-def is_long_piece(word):
-    """Whether a word is a key, a number or an e-mail address: nothing in it is to be understood, and one token a character
-    is not many."""
-    plain = len(word) >= 16 and word.isascii() and word.isprintable()
-    return plain and any(c == "@" or c.isdigit() for c in word) and "://" not in word
+def is_unfamiliar(guard, text, tokens):
+    return tokens > guard["max_tokens_per_word"] * max(len(text.split()), 1) + 8
+
+
+LONG_PIECE = re.compile(r"(?=.*[0-9@])(?!www\.)[-A-Za-z0-9_.+/@]{16,}", re.ASCII)
+
+
+def without_long_pieces(answer):
+    """An answer without its keys, long numbers and e-mail addresses, or None if it has none."""
+    words = answer.split()
+    rest = [w for w in words if not LONG_PIECE.fullmatch(w.strip(string.punctuation))]
+    return " ".join(rest) if len(rest) < len(words) else None
 
 
 def pieces(text):

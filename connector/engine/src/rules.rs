@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use aligner::{
     AlignError, AlignRequest, Alignment, Decoding, Outcome, Profile, Timing, Usage,
-    guard::Confidence, reason, unjoined,
+    guard::{Confidence, without_long_pieces},
+    reason, unjoined,
 };
 use aligner_tokens::{EncodeError, Texts};
 
@@ -60,10 +61,17 @@ impl Rules {
                 if question.len() + answer.len() > MOST_BYTES_PER_TOKEN * self.context {
                     return Ok(Prompt::Settled(reason::TOO_LONG));
                 }
-                if guard.counts_tokens()
-                    && let Err(reason) = guard.admit(answer, count(question)?, count(answer)?)
-                {
-                    return Ok(Prompt::Settled(reason));
+                if guard.counts_tokens() {
+                    let admitted = guard.admit(answer, count(question)?, count(answer)?);
+                    let admitted = match (admitted, without_long_pieces(answer)) {
+                        (Err(reason::UNFAMILIAR_TEXT), Some(rest)) => {
+                            guard.admit(&rest, 0, count(&rest)?)
+                        }
+                        (admitted, _) => admitted,
+                    };
+                    if let Err(reason) = admitted {
+                        return Ok(Prompt::Settled(reason));
+                    }
                 }
                 let pieces = self.profile.template.pieces(question, answer);
                 let tokens = self.texts.encode_pieces(&pieces).map_err(rejected)?;

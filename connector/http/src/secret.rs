@@ -43,6 +43,7 @@ impl<'de> Deserialize<'de> for Secret {
             Text(String),
             Bool(bool),
             Integer(i64),
+            Unsigned(u64),
             Float(f64),
         }
         // serde's own message would quote the value.
@@ -52,6 +53,7 @@ impl<'de> Deserialize<'de> for Secret {
             Written::Text(text) => text,
             Written::Bool(value) => value.to_string(),
             Written::Integer(value) => value.to_string(),
+            Written::Unsigned(value) => value.to_string(),
             Written::Float(value) => value.to_string(),
         }))
     }
@@ -65,6 +67,8 @@ mod tests {
     fn a_secret_is_printed_by_nothing() {
         let secret: Secret = serde_json::from_str("\"hunter2\"").expect("text");
         assert_eq!(secret.expose(), "hunter2");
+        let number: Secret = serde_json::from_str("12345678901234567890").expect("a number");
+        assert_eq!(number.expose(), "12345678901234567890");
         assert_eq!(format!("{secret:?}"), "[redacted]");
         assert_eq!(
             serde_json::to_string(&secret).expect("serialises"),

@@ -113,8 +113,8 @@ impl Ends {
                 partitions = withheld.len(),
                 unsaid,
                 "a producer has not ended its transaction, and all that was written behind this offset is \
-                 withheld from us and counted in no lag: find it with \"kafka-transactions.sh \
-                 --bootstrap-server {} find-hanging --topic {topic} --max-transaction-timeout 1\"; see \
+                 withheld from us and counted in no lag: \"kafka-transactions.sh --bootstrap-server {} \
+                 describe-producers --topic {topic} --partition {number}\" shows whose it is; see \
                  \"Withheld answers\" in docs/operations.md",
                 self.servers
             );

@@ -16,6 +16,7 @@
 //! Deliberately absent: what records mean, and any knowledge of models.
 
 mod absence;
+mod batch_writer;
 mod batching;
 mod bootstrap;
 #[cfg(test)]
@@ -23,7 +24,6 @@ mod client_errors_tests;
 mod connect;
 mod connections;
 mod consumer_thread;
-mod copying;
 mod course;
 mod delivery_thread;
 mod ends;
@@ -33,6 +33,7 @@ mod fetching;
 mod given_properties;
 mod handoff;
 mod hanging;
+mod headers;
 mod listener;
 mod listing;
 mod login;
@@ -72,8 +73,8 @@ mod unfetched;
 mod unreadable;
 mod verdict;
 
+pub use batch_writer::{Addressed, BatchError, BatchWriter};
 pub use connect::{Connected, connect};
-pub use copying::{Copy, CopyError, Copying, copied, scan};
 pub use extensions::extensions;
 pub use fault::Fault;
 pub use given_properties::{is_secret, is_unknown, named_values, property_fault};
@@ -81,7 +82,7 @@ pub use login::{AccessToken, TokenError, TokenSource};
 pub use missing_topics::MissingTopics;
 pub use mock::{MockBroker, MockError};
 pub use preflight::StartError;
-pub use scan::Scan;
+pub use scan::{Positions, Scan};
 pub use settings::{
     Connection, DeliveryGuarantee, KafkaSettings, Problem, StartFrom, TopicSettings,
     default_group_id, is_topic_name, problems,

@@ -19,7 +19,6 @@ use rdkafka::{
     Offset, TopicPartitionList,
     config::{ClientConfig, RDKafkaLogLevel},
     error::{KafkaResult, RDKafkaErrorCode},
-    message::{Header, OwnedHeaders},
     producer::{BaseRecord, Producer, PurgeConfig, ThreadedProducer},
 };
 
@@ -27,6 +26,7 @@ use self::attempt::Attempt;
 use crate::{
     batching::Batching,
     consumer_thread::ConsumerHandle,
+    headers,
     listener::Listener,
     native::{self, Listed, TransactionError},
     recovery::Phase,
@@ -240,15 +240,7 @@ impl Outlet {
             BaseRecord::with_opaque_to(self.topic(output.kind), label);
         record.key = output.key.as_deref();
         record.payload = output.value.as_deref();
-        if !output.headers.is_empty() {
-            let headers = OwnedHeaders::new_with_capacity(output.headers.len());
-            record.headers = Some(output.headers.iter().fold(headers, |headers, header| {
-                headers.insert(Header {
-                    key: &header.key,
-                    value: header.value.as_deref(),
-                })
-            }));
-        }
+        record.headers = headers::owned(&output.headers);
         self.producer.send(record).map_err(|(error, _)| {
             error
                 .rdkafka_error_code()

@@ -206,12 +206,10 @@ pub(crate) fn reader(connection: &Connection) -> ClientConfig {
     outside_the_group(with_given(config, connection))
 }
 
-/// Properties of a consumer that reads a topic to its end in the name of a group that nobody joins.
+/// Properties of a plain reader that is told where a partition ends.
 pub(crate) fn scanner(connection: &Connection) -> ClientConfig {
     let mut config = reader(connection);
-    config
-        .set("group.id", &connection.group_id)
-        .set("enable.partition.eof", "true");
+    config.set("enable.partition.eof", "true");
     config
 }
 

@@ -4,7 +4,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -14,23 +17,24 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
 };
+use tokio::runtime::Handle;
 
 use crate::{
     listener::Listener,
     native::Listed,
-    preflight::{Looker, StartError},
+    preflight::{Looker, Preflight, StartError},
     properties,
     settings::Connection,
     tap::{TopicRecord, unreadable, watermarks},
 };
 
-/// How long brokers may take to tell about a topic or a group.
+/// How long brokers may take to tell about a topic.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between looks at errors while nothing is read.
 const POLL_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// By partition, the offset of the next record.
-pub(crate) type Positions = BTreeMap<i32, i64>;
+pub type Positions = BTreeMap<i32, i64>;
 
 /// How far a partition was read, and how far it is to be.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +54,7 @@ pub struct Scan {
     extents: BTreeMap<i32, Extent>,
     /// How long brokers may be silent.
     patience: Duration,
+    given_up: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Scan {
@@ -62,49 +67,39 @@ impl std::fmt::Debug for Scan {
 }
 
 impl Scan {
-    /// A consumer in the name of this connection's group, which it never joins, with nothing to read yet.
-    pub(crate) fn new(connection: &Connection, topic: &str) -> Result<Self, StartError> {
+    /// Begins to read: each partition at its position, or where it begins where there is none. Blocks; waits
+    /// for brokers that are not there yet, until somebody gives up.
+    ///
+    /// # Errors
+    ///
+    /// When the topic is not there or must not be read.
+    pub fn begin(
+        connection: &Connection,
+        topic: &str,
+        positions: &Positions,
+        runtime: &Handle,
+        given_up: &Arc<AtomicBool>,
+    ) -> Result<Self, StartError> {
+        if let Some(login) = &connection.login {
+            login.wait(given_up)?;
+        }
+        // Says by name what is wrong.
+        Preflight::new(connection, Arc::clone(given_up))?.run(runtime)?;
         let mut config = properties::scanner(connection);
         config.set_log_level(RDKafkaLogLevel::Info);
         let looker = Looker(Listener::new("reader", None, &config));
         let consumer: Listed<BaseConsumer<Looker>> = connection
             .client(&config, looker)
             .map_err(|error| StartError::Other(error.to_string()))?;
-        Ok(Self {
+        let mut scan = Self {
             consumer,
             topic: topic.into(),
             extents: BTreeMap::new(),
             patience: connection.start_timeout(),
-        })
-    }
-
-    /// What the group has committed in the topic. Waits for a transaction that may still change it.
-    pub(crate) fn committed(&self) -> Result<Positions, StartError> {
-        let asked = Instant::now();
-        loop {
-            match self.committed_now() {
-                Ok(positions) => return Ok(positions),
-                Err(error) => self.wait(asked, &error)?,
-            }
-        }
-    }
-
-    fn committed_now(&self) -> KafkaResult<Positions> {
-        let partitions = self.partitions()?;
-        let mut asked = TopicPartitionList::new();
-        asked.add_partition_range(&self.topic, 0, partitions - 1);
-        let mut positions = Positions::new();
-        for element in self
-            .consumer
-            .committed_offsets(asked, QUESTION_TIMEOUT)?
-            .elements()
-        {
-            element.error()?;
-            if let Offset::Offset(offset) = element.offset() {
-                positions.insert(element.partition(), offset);
-            }
-        }
-        Ok(positions)
+            given_up: Arc::clone(given_up),
+        };
+        scan.assign(positions)?;
+        Ok(scan)
     }
 
     /// At least one.
@@ -121,33 +116,31 @@ impl Scan {
         }
     }
 
-    /// Begins to read: each partition at its position, or where it begins where there is none, or where the
-    /// position is beyond its end, as in a topic that was deleted and made anew.
-    pub(crate) fn begin(&mut self, positions: &Positions) -> Result<(), StartError> {
+    fn assign(&mut self, positions: &Positions) -> Result<(), StartError> {
         let asked = Instant::now();
-        let extents = loop {
+        self.extents = loop {
             match self.look(positions) {
                 Ok(extents) => break extents,
                 Err(error) => self.wait(asked, &error)?,
             }
         };
-        let mut assignment = TopicPartitionList::new();
-        for (partition, extent) in &extents {
+        let mut assignment = TopicPartitionList::with_capacity(self.extents.len());
+        for (partition, extent) in &self.extents {
             assignment
                 .add_partition_offset(&self.topic, *partition, Offset::Offset(extent.next))
-                .and_then(|()| self.consumer.assign(&assignment))
                 .map_err(|error| self.failed(&error))?;
         }
-        self.extents = extents;
-        Ok(())
+        self.consumer
+            .assign(&assignment)
+            .map_err(|error| self.failed(&error))
     }
 
     fn look(&self, positions: &Positions) -> KafkaResult<BTreeMap<i32, Extent>> {
         (0..self.partitions()?)
             .map(|partition| {
                 let (low, end) = watermarks(&*self.consumer, &self.topic, partition)?;
-                let position = positions.get(&partition).copied();
-                let next = position.filter(|next| *next <= end).unwrap_or(low).max(low);
+                let position = positions.get(&partition).copied().unwrap_or(low);
+                let next = position.clamp(low, end);
                 let done = next >= end;
                 Ok((partition, Extent { next, end, done }))
             })
@@ -158,7 +151,8 @@ impl Scan {
     ///
     /// # Errors
     ///
-    /// When the topic cannot be read on, or brokers are silent for longer than `kafka.start_timeout_ms`.
+    /// When the topic cannot be read on, brokers are silent for longer than `kafka.start_timeout_ms`, or somebody
+    /// gave up meanwhile.
     pub fn read(&mut self) -> Result<Option<TopicRecord>, StartError> {
         let asked = Instant::now();
         loop {
@@ -204,24 +198,20 @@ impl Scan {
         }
     }
 
-    /// Where each partition was read to.
-    pub(crate) fn positions(&self) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        for (partition, extent) in &self.extents {
-            let mut entry = list.add_partition(&self.topic, *partition);
-            entry
-                .set_offset(Offset::Offset(extent.next))
-                .expect("an offset that was read is one");
-        }
-        list
+    /// Where each partition was read to: what was given out lies before.
+    pub fn positions(&self) -> Positions {
+        let extents = self.extents.iter();
+        extents
+            .map(|(partition, extent)| (*partition, extent.next))
+            .collect()
     }
 
-    pub(crate) fn consumer(&self) -> &BaseConsumer<Looker> {
-        &self.consumer
-    }
-
-    /// While the answer does not come. Fails once patience is over, with what is known of the cause.
+    /// While the answer does not come. Fails once somebody gives up, or patience is over, with what is known of
+    /// the cause.
     fn wait(&self, asked: Instant, error: &dyn std::fmt::Display) -> Result<(), StartError> {
+        if self.given_up.load(Ordering::Acquire) {
+            return Err(StartError::GivenUp);
+        }
         let listener = &self.consumer.context().0;
         listener.remind(self.consumer.client());
         if asked.elapsed() < self.patience {

@@ -17,12 +17,13 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     consumer::{Consumer, ConsumerContext, DefaultConsumerContext, StreamConsumer},
     error::{KafkaError, RDKafkaErrorCode},
-    message::{BorrowedMessage, Header as KafkaHeader, OwnedHeaders},
+    message::BorrowedMessage,
     producer::{FutureProducer, FutureRecord, Producer},
     util::Timeout,
 };
 
 use crate::{
+    headers,
     native::{self, Listed},
     preflight::StartError,
     properties,
@@ -74,15 +75,7 @@ impl TopicWriter {
         let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic);
         record.key = key;
         record.payload = value;
-        if !headers.is_empty() {
-            let room = OwnedHeaders::new_with_capacity(headers.len());
-            record.headers = Some(headers.iter().fold(room, |written, header| {
-                written.insert(KafkaHeader {
-                    key: &header.key,
-                    value: header.value.as_deref(),
-                })
-            }));
-        }
+        record.headers = headers::owned(headers);
         self.0
             .send(record, Timeout::Never)
             .await

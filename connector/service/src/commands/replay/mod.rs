@@ -1,11 +1,12 @@
 //! `replay`: records of dead letters go back to where they were read, once their cause is mended.
 //!
 //! Without a reason it writes nothing, and shows which reasons there are and what waits. With one, each
-//! record goes to its own topic and partition with the key, value and headers that it had, exactly once
-//! where `kafka.delivery` says so: how far it came is committed with the records, by reason, so that
-//! another call goes on from there. It stops where the dead letters end as it begins; what becomes a dead
-//! letter again meanwhile is for the next call.
+//! record goes to its own topic and partition with the key, value and headers that it had. How far that came is
+//! written with the records, by reason, as [`marks`] beside the letters: in one transaction, so that another call
+//! goes on from there whatever ended the one before. It stops where the dead letters end as it begins; what
+//! becomes a dead letter again meanwhile is for the next call.
 
+mod marks;
 mod overview;
 
 use std::{
@@ -18,12 +19,15 @@ use std::{
 };
 
 use aligner_evaluation::render::harmless_line;
-use aligner_kafka::{Connection, Copy, CopyError, Copying, StartError, TopicRecord};
+use aligner_kafka::{
+    Addressed, BatchError, BatchWriter, Connection, Positions, Scan, StartError, TopicRecord,
+};
 use aligner_pipeline::OpenedLetter;
-use anyhow::anyhow;
+use aligner_records::SourcePosition;
+use anyhow::{anyhow, bail};
 use tokio::runtime::Runtime;
 
-use self::overview::Overview;
+use self::{marks::Marks, overview::Overview};
 use crate::{
     cli, commands, serve,
     signals::{self, INTERRUPTED},
@@ -31,12 +35,10 @@ use crate::{
     telemetry,
 };
 
-/// Most records in a transaction.
+/// Most records in a transaction. Without transactions each is told of by itself.
 const MOST_RECORDS: usize = 500;
 /// Most bytes in one; a record may be larger.
 const MOST_BYTES: usize = 4 << 20;
-/// So many letters that are left out are told of one by one.
-const MOST_TOLD: u64 = 10;
 
 /// Runs the command.
 pub fn run(args: &cli::Replay) -> anyhow::Result<ExitCode> {
@@ -44,229 +46,282 @@ pub fn run(args: &cli::Replay) -> anyhow::Result<ExitCode> {
         let message = "--limit 0 leaves nothing to send: give 1 or more, or no limit";
         return Err(commands::Usage(message.to_owned()).into());
     }
-    if let Some(fault) = args.reason.as_deref().and_then(reason_fault) {
-        return Err(commands::Usage(fault).into());
-    }
     let settings = commands::settings(&args.run)?;
     telemetry::install_quiet();
-    let runtime = commands::runtime()?;
-    let connection = serve::connection(&settings)?;
-    let interrupted = signals::interrupt_flag()?;
+    let letters = Letters {
+        connection: serve::connection(&settings)?,
+        runtime: commands::runtime()?,
+        interrupted: signals::interrupt_flag()?,
+    };
     let outcome = match &args.reason {
-        None => show(&connection, &runtime, &interrupted, &called(args)),
-        Some(reason) => send(args, reason, &connection, &runtime, &interrupted),
+        None => letters.show(),
+        Some(reason) => letters.send(reason, args),
     };
     match outcome {
-        Ok(()) if !interrupted.load(Ordering::Relaxed) => Ok(ExitCode::SUCCESS),
-        Ok(()) => Ok(ExitCode::from(INTERRUPTED)),
-        Err(error) => match error.downcast_ref() {
-            Some(StartError::GivenUp) => Ok(ExitCode::from(INTERRUPTED)),
-            _ => Err(error),
-        },
-    }
-}
-
-/// The purpose of copying, which group and transactional id are named after.
-fn purpose(reason: &str) -> String {
-    format!("replay-{reason}")
-}
-
-/// Reasons are words, and name a group.
-fn reason_fault(reason: &str) -> Option<String> {
-    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    (reason.is_empty() || !reason.chars().all(is_word)).then(|| {
-        format!(
-            "--reason {reason:?} is none: give one word as `replay` shows them without --reason, such \
-             as missing_question"
-        )
-    })
-}
-
-/// The command line without what is to be added.
-fn called(args: &cli::Replay) -> String {
-    let mut line = "aligner-connector replay".to_owned();
-    if let Some(path) = &args.run.config {
-        line.push_str(&format!(" --config {}", path.display()));
-    }
-    for (key, value) in &args.run.set {
-        line.push_str(&format!(" --set {key}={value}"));
-    }
-    line
-}
-
-/// Which letters there are, by reason.
-fn show(
-    connection: &Connection,
-    runtime: &Runtime,
-    interrupted: &Arc<AtomicBool>,
-    called: &str,
-) -> anyhow::Result<()> {
-    let topic = &connection.topics.dead_letters;
-    let mut scan = aligner_kafka::scan(connection, topic, runtime.handle(), interrupted)?;
-    let bar = commands::progress_bar(None);
-    bar.set_message("reading");
-    let mut overview = Overview::new(&connection.name);
-    while let Some(record) = scan.read()? {
-        if interrupted.load(Ordering::Relaxed) {
-            return Ok(());
+        Err(error) if error.downcast_ref() == Some(&StartError::GivenUp) => {
+            Ok(ExitCode::from(INTERRUPTED))
         }
-        bar.inc(1);
-        overview.add(&record, |reason| {
-            aligner_kafka::copied(connection, topic, &purpose(reason))
-        })?;
+        outcome => outcome,
     }
-    bar.finish_and_clear();
-    let text = overview.text(topic, called);
-    // Not println!, which panics where nobody reads it.
-    write!(io::stdout(), "{text}").map_err(commands::unprinted)
+}
+
+/// Dead letters of a connector, and who may interrupt us.
+struct Letters {
+    connection: Connection,
+    runtime: Runtime,
+    interrupted: Arc<AtomicBool>,
 }
 
 /// What becomes of a record of the dead-letter topic.
 enum Choice {
-    /// Its record goes back.
-    Send(Copy),
+    /// The record of this position goes back.
+    Send(SourcePosition, Addressed),
     /// It would, and cannot.
-    LeaveOut(String),
+    LeaveOut(SourcePosition, &'static str),
     /// It is another connector's, has another reason, or is no letter.
     Pass,
-}
-
-/// Whether a letter of this reason goes back, and as what.
-fn choose(record: TopicRecord, reason: &str, connection: &Connection) -> Choice {
-    let Some(letter) = OpenedLetter::open(record.key, record.value, record.headers) else {
-        return Choice::Pass;
-    };
-    if letter.reason != reason || letter.connector != connection.name {
-        return Choice::Pass;
-    }
-    let source = letter.source;
-    if !connection
-        .topics
-        .answers
-        .iter()
-        .any(|topic| **topic == *source.topic)
-    {
-        return Choice::LeaveOut(format!(
-            "{source}: its topic is none of topics.answers, so that nobody would correct it there"
-        ));
-    }
-    match letter.record {
-        Some(record) => Choice::Send(Copy {
-            topic: source.topic.to_string(),
-            partition: source.partition,
-            key: record.key,
-            value: record.value,
-            headers: record.headers,
-        }),
-        None => Choice::LeaveOut(format!(
-            "{source}: its dead letter has no room for it, see aligner.value_omitted there; it lies \
-             at that position as long as the topic keeps it"
-        )),
-    }
 }
 
 /// What was done so far.
 #[derive(Default)]
 struct Tally {
-    chosen: u64,
     sent: u64,
     left_out: u64,
 }
 
-/// Sends what has this reason.
-fn send(
-    args: &cli::Replay,
-    reason: &str,
-    connection: &Connection,
-    runtime: &Runtime,
-    interrupted: &Arc<AtomicBool>,
-) -> anyhow::Result<()> {
-    let topic = &connection.topics.dead_letters;
-    let (purpose, handle) = (purpose(reason), runtime.handle());
-    let mut copying = Copying::begin(connection, topic, &purpose, args.again, handle, interrupted)?;
-    let bar = commands::progress_bar(None);
-    bar.set_message("replaying");
-    let mut tally = Tally::default();
-    let mut copies = Vec::new();
-    let mut bytes = 0;
-    loop {
-        let enough = args.limit.is_some_and(|limit| tally.chosen >= limit)
-            || interrupted.load(Ordering::Relaxed);
-        let record = if enough { None } else { copying.read()? };
-        let ended = record.is_none();
-        if let Some(record) = record {
+impl Tally {
+    fn leave_out(&mut self, source: &SourcePosition, why: &str) {
+        self.left_out += 1;
+        tell!("left out: {}", harmless_line(&format!("{source}: {why}")));
+    }
+}
+
+/// What is written next.
+#[derive(Default)]
+struct Batch {
+    records: Vec<(SourcePosition, Addressed)>,
+    bytes: usize,
+    /// Whether a letter of the reason was read since the last one, so that a mark says something.
+    has_news: bool,
+}
+
+impl Letters {
+    fn topic(&self) -> &str {
+        &self.connection.topics.dead_letters
+    }
+
+    fn scan(&self, positions: &Positions) -> Result<Scan, StartError> {
+        let handle = self.runtime.handle();
+        let (connection, topic) = (&self.connection, self.topic());
+        Scan::begin(connection, topic, positions, handle, &self.interrupted)
+    }
+
+    fn check_interrupted(&self) -> Result<(), StartError> {
+        match self.interrupted.load(Ordering::Relaxed) {
+            true => Err(StartError::GivenUp),
+            false => Ok(()),
+        }
+    }
+
+    /// Reads all that there is.
+    fn overview(&self) -> Result<Overview, StartError> {
+        let mut scan = self.scan(&Positions::new())?;
+        let bar = commands::progress_bar(None);
+        bar.set_message("reading");
+        let mut overview = Overview::new(&self.connection.name);
+        while let Some(record) = scan.read()? {
+            self.check_interrupted()?;
             bar.inc(1);
-            match choose(record, reason, connection) {
-                Choice::Send(copy) => {
-                    tally.chosen += 1;
-                    bytes += size(&copy);
-                    copies.push(copy);
+            overview.add(&record);
+        }
+        bar.finish_and_clear();
+        Ok(overview)
+    }
+
+    /// Which letters there are, by reason.
+    fn show(&self) -> anyhow::Result<ExitCode> {
+        let text = self.overview()?.text(self.topic());
+        // Not println!, which panics where nobody reads it.
+        write!(io::stdout(), "{text}").map_err(commands::unprinted)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Refuses what cannot be meant, before anything is claimed or written.
+    fn check(&self, reason: &str, overview: &Overview) -> anyhow::Result<()> {
+        let reasons: Vec<_> = overview.reasons().collect();
+        if !reasons.contains(&reason) {
+            let there = match reasons[..] {
+                [] => "there are none".to_owned(),
+                _ => format!("there are {}", harmless_line(&reasons.join(", "))),
+            };
+            return Err(commands::Usage(format!(
+                "--reason {reason:?}: no dead letter of connector {} in {} has it; {there}",
+                self.connection.name,
+                self.topic()
+            ))
+            .into());
+        }
+        let answers = &self.connection.topics.answers;
+        let listed = |topic: &&str| answers.iter().any(|answers| answers == topic);
+        let strange: Vec<_> = overview
+            .topics(reason)
+            .filter(|topic| !listed(topic))
+            .collect();
+        if !strange.is_empty() {
+            bail!(
+                "dead letters of reason {reason} came from {}, which topics.answers does not list, so that \
+                 nobody would correct their records there; list it, as by --set topics.answers=a,b, to send \
+                 them all the same",
+                harmless_line(&strange.join(", "))
+            );
+        }
+        Ok(())
+    }
+
+    /// Sends what has this reason.
+    fn send(&self, reason: &str, args: &cli::Replay) -> anyhow::Result<ExitCode> {
+        self.check(reason, &self.overview()?)?;
+        let mut writer = BatchWriter::claim(&self.connection, &format!("replay-{reason}"))?;
+        // Once the id is ours: what another process wrote is decided by then, and it writes no more.
+        let replayed = self.overview()?.replayed(reason);
+        let positions = if args.again {
+            Positions::new()
+        } else {
+            replayed
+        };
+        let mut scan = self.scan(&positions)?;
+        let mut marks = Marks {
+            connector: &self.connection.name,
+            reason,
+            topic: self.topic(),
+            marked: scan.positions(),
+        };
+        let bar = commands::progress_bar(None);
+        bar.set_message("replaying");
+        let most = if writer.is_transactional() {
+            MOST_RECORDS
+        } else {
+            1
+        };
+        let mut tally = Tally::default();
+        let mut batch = Batch::default();
+        let limit = args.limit.unwrap_or(u64::MAX);
+        loop {
+            let chosen = tally.sent + batch.records.len() as u64;
+            let record = if chosen >= limit || self.interrupted.load(Ordering::Relaxed) {
+                None
+            } else {
+                match scan.read() {
+                    // What was read is written all the same.
+                    Err(StartError::GivenUp) => None,
+                    read => read?,
                 }
-                Choice::LeaveOut(why) => {
-                    tally.left_out += 1;
-                    if tally.left_out <= MOST_TOLD {
-                        bar.suspend(|| tell!("left out: {}", harmless_line(&why)));
-                    }
+            };
+            let is_last = record.is_none();
+            match record.map(|record| self.choose(record, reason)) {
+                Some(Choice::Send(source, record)) => {
+                    bar.inc(1);
+                    batch.bytes += record.bytes();
+                    batch.records.push((source, record));
+                    batch.has_news = true;
                 }
-                Choice::Pass => {}
+                Some(Choice::LeaveOut(source, why)) => {
+                    bar.suspend(|| tally.leave_out(&source, why));
+                    batch.has_news = true;
+                }
+                Some(Choice::Pass) | None => {}
+            }
+            let is_full = batch.records.len() >= most || batch.bytes >= MOST_BYTES;
+            if batch.has_news && (is_full || is_last) {
+                let batch = std::mem::take(&mut batch);
+                write(&mut writer, batch, &mut marks, scan.positions(), &mut tally)
+                    .map_err(|error| unsent(&error, tally.sent))?;
+            }
+            if is_last {
+                break;
             }
         }
-        if ended || copies.len() >= MOST_RECORDS || bytes >= MOST_BYTES {
-            copying.write(&copies).map_err(|error| {
-                bar.finish_and_clear();
-                unsent(error, &copies, tally.sent, args.again)
-            })?;
-            tally.sent += copies.len() as u64;
-            copies.clear();
-            bytes = 0;
+        bar.finish_and_clear();
+        self.tell(reason, &tally)
+    }
+
+    /// Whether a letter of this reason goes back, and as what.
+    fn choose(&self, record: TopicRecord, reason: &str) -> Choice {
+        let Some(letter) = OpenedLetter::open(record.key, record.value, record.headers) else {
+            return Choice::Pass;
+        };
+        if letter.reason != reason || letter.connector != self.connection.name {
+            return Choice::Pass;
         }
-        if ended {
-            break;
+        let source = letter.source;
+        match letter.record {
+            Some(record) => {
+                let addressed = Addressed {
+                    topic: source.topic.to_string(),
+                    partition: source.partition,
+                    key: record.key,
+                    value: record.value,
+                    headers: record.headers,
+                };
+                Choice::Send(source, addressed)
+            }
+            None => Choice::LeaveOut(
+                source,
+                "its dead letter has no room for it, see aligner.value_omitted there; it lies at that \
+                 position as long as the topic keeps it",
+            ),
         }
     }
-    bar.finish_and_clear();
-    if tally.left_out > MOST_TOLD {
-        tell!("left out: and {} more", tally.left_out - MOST_TOLD);
+
+    /// The end of a call, for people.
+    fn tell(&self, reason: &str, tally: &Tally) -> anyhow::Result<ExitCode> {
+        let Tally { sent, left_out } = tally;
+        let to = self.connection.topics.answers.join(", ");
+        let is_interrupted = self.interrupted.load(Ordering::Relaxed);
+        let mut text = format!("{sent} records of reason {reason} sent again to {to}");
+        if *left_out > 0 {
+            text.push_str(&format!("; {left_out} left out, see above"));
+        }
+        if is_interrupted {
+            text.push_str("; interrupted: the next call goes on behind them");
+        }
+        writeln!(io::stdout(), "{text}").map_err(commands::unprinted)?;
+        Ok(match (is_interrupted, left_out) {
+            (true, _) => ExitCode::from(INTERRUPTED),
+            (false, 0) => ExitCode::SUCCESS,
+            // Whoever called it shall look.
+            (false, _) => ExitCode::FAILURE,
+        })
     }
-    let text = told(&tally, reason, connection);
-    writeln!(io::stdout(), "{text}").map_err(commands::unprinted)
 }
 
-fn size(copy: &Copy) -> usize {
-    let bytes = |part: &Option<bytes::Bytes>| part.as_ref().map_or(0, bytes::Bytes::len);
-    bytes(&copy.key) + bytes(&copy.value)
-}
-
-/// The end of a call, for people.
-fn told(tally: &Tally, reason: &str, connection: &Connection) -> String {
-    let Tally { sent, left_out, .. } = tally;
-    let to = connection.topics.answers.join(", ");
-    let others = match left_out {
-        0 => String::new(),
-        _ => format!("; {left_out} left out, see above"),
-    };
-    if *sent == 0 && *left_out == 0 {
-        return format!(
-            "no dead letter of reason {reason} waits; `replay` without --reason shows those that do"
-        );
+/// Writes a batch, and marks that everything before these positions is done. A record that its topic does not
+/// take is left out by name, so that it holds no other back.
+fn write(
+    writer: &mut BatchWriter,
+    batch: Batch,
+    marks: &mut Marks<'_>,
+    positions: Positions,
+    tally: &mut Tally,
+) -> Result<(), BatchError> {
+    let told = marks.of(&positions);
+    let (mut sources, mut records): (Vec<_>, Vec<_>) = batch.records.into_iter().unzip();
+    loop {
+        match writer.write(&records, &told) {
+            Ok(()) => break,
+            Err(BatchError::Refused { index, cause }) if index < records.len() => {
+                records.remove(index);
+                tally.leave_out(&sources.remove(index), &cause);
+            }
+            Err(error) => return Err(error),
+        }
     }
-    format!("{sent} records of reason {reason} sent again to {to}{others}")
+    tally.sent += records.len() as u64;
+    marks.written(positions);
+    Ok(())
 }
 
 /// Why it ended before its end, and what the next call does.
-fn unsent(error: CopyError, copies: &[Copy], sent: u64, again: bool) -> anyhow::Error {
-    let next = if again {
-        "the next call without --again goes on behind them"
-    } else {
-        "the next call goes on behind them"
-    };
-    let which = match &error {
-        CopyError::Refused { index, .. } => {
-            let key = copies[*index].key.as_deref();
-            let key = key.map_or("none".into(), String::from_utf8_lossy);
-            format!(" (its key: {})", harmless_line(&key))
-        }
-        CopyError::Start(_) | CopyError::Unfinished(_) => String::new(),
-    };
-    anyhow!("{error}{which}; {sent} records were sent before, and {next}")
+fn unsent(error: &BatchError, sent: u64) -> anyhow::Error {
+    anyhow!("{error}; {sent} records were sent before, and the next call goes on behind them")
 }

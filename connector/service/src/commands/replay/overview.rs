@@ -1,28 +1,57 @@
 //! Which dead letters there are: by reason, how many, how many wait, and what the latest says.
 
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    fmt::Write,
-};
+use std::{collections::BTreeMap, fmt::Write};
 
 use aligner_evaluation::render::harmless_line;
-use aligner_kafka::{StartError, TopicRecord};
+use aligner_kafka::{Positions, TopicRecord};
 use aligner_pipeline::OpenedLetter;
 use jiff::Timestamp;
 
+use super::marks::Mark;
 use crate::commands;
 
 /// Reasons beyond are counted together: a header may hold anything.
 const MOST_REASONS: usize = 100;
 
 /// Letters of one reason.
+#[derive(Default)]
 struct Row {
-    /// By partition of the dead-letter topic, the offset behind the last that was sent again.
-    sent: BTreeMap<i32, i64>,
-    letters: u64,
-    waiting: u64,
+    /// By partition, their offsets, rising.
+    letters: BTreeMap<i32, Vec<i64>>,
+    /// By partition, how far it was replayed: what the latest mark says.
+    replayed: Positions,
+    /// By topic that letters came from and partition, the offset of the last.
+    topics: BTreeMap<String, Positions>,
     latest: Option<i64>,
     message: String,
+}
+
+impl Row {
+    fn letters(&self) -> usize {
+        self.letters.values().map(Vec::len).sum()
+    }
+
+    fn done(&self, partition: i32) -> i64 {
+        self.replayed.get(&partition).copied().unwrap_or(i64::MIN)
+    }
+
+    fn waiting(&self) -> usize {
+        let waiting = |(partition, offsets): (&i32, &Vec<i64>)| {
+            let done = self.done(*partition);
+            offsets.len() - offsets.partition_point(|offset| *offset < done)
+        };
+        self.letters.iter().map(waiting).sum()
+    }
+
+    /// The topics of those that wait.
+    fn topics(&self) -> impl Iterator<Item = &str> {
+        let waits = |(_, last): &(&String, &Positions)| {
+            let mut last = last.iter();
+            last.any(|(partition, offset)| *offset >= self.done(*partition))
+        };
+        let topics = self.topics.iter().filter(waits);
+        topics.map(|(topic, _)| topic.as_str())
+    }
 }
 
 /// All that was read so far.
@@ -46,51 +75,61 @@ impl Overview {
         }
     }
 
-    /// Counts a record; `sent` is asked once for each reason how far it was sent again.
-    ///
-    /// # Errors
-    ///
-    /// Those of `sent`.
-    pub fn add(
-        &mut self,
-        record: &TopicRecord,
-        sent: impl FnOnce(&str) -> Result<BTreeMap<i32, i64>, StartError>,
-    ) -> Result<(), StartError> {
+    fn row(&mut self, reason: &str) -> Option<&mut Row> {
+        if !self.rows.contains_key(reason) && self.rows.len() == MOST_REASONS {
+            return None;
+        }
+        Some(self.rows.entry(reason.to_owned()).or_default())
+    }
+
+    /// Counts a record of the dead-letter topic, from its beginning on.
+    pub fn add(&mut self, record: &TopicRecord) {
+        if let Some(mark) = Mark::read(record) {
+            let is_ours = mark.connector == self.connector;
+            if let Some(row) = is_ours.then(|| self.row(&mark.reason)).flatten() {
+                row.replayed.insert(record.partition, mark.next_offset);
+            }
+            return;
+        }
         let letter = OpenedLetter::open(None, None, record.headers.clone());
         let Some(letter) = letter.filter(|letter| letter.connector == self.connector) else {
             self.others += 1;
-            return Ok(());
+            return;
         };
-        let has_room = self.rows.len() < MOST_REASONS;
-        let row = match self.rows.entry(letter.reason) {
-            Entry::Occupied(row) => row.into_mut(),
-            Entry::Vacant(_) if !has_room => {
-                self.unlisted += 1;
-                return Ok(());
-            }
-            Entry::Vacant(place) => {
-                let sent = sent(place.key())?;
-                place.insert(Row {
-                    sent,
-                    letters: 0,
-                    waiting: 0,
-                    latest: None,
-                    message: String::new(),
-                })
-            }
+        let Some(row) = self.row(&letter.reason) else {
+            self.unlisted += 1;
+            return;
         };
-        row.letters += 1;
-        let sent = row.sent.get(&record.partition).copied();
-        row.waiting += u64::from(sent.is_none_or(|sent| record.offset >= sent));
+        let offsets = row.letters.entry(record.partition).or_default();
+        offsets.push(record.offset);
+        let topic = row.topics.entry(letter.source.topic.to_string());
+        topic.or_default().insert(record.partition, record.offset);
         if record.timestamp >= row.latest {
             row.latest = record.timestamp;
             row.message = letter.message;
         }
-        Ok(())
+    }
+
+    /// The reasons that letters have.
+    pub fn reasons(&self) -> impl Iterator<Item = &str> {
+        let rows = self.rows.iter().filter(|(_, row)| row.letters() > 0);
+        rows.map(|(reason, _)| reason.as_str())
+    }
+
+    /// By partition, how far a reason was replayed.
+    pub fn replayed(&self, reason: &str) -> Positions {
+        let row = self.rows.get(reason);
+        row.map(|row| row.replayed.clone()).unwrap_or_default()
+    }
+
+    /// The topics that letters of a reason came from which wait.
+    pub fn topics(&self, reason: &str) -> impl Iterator<Item = &str> {
+        let row = self.rows.get(reason);
+        row.into_iter().flat_map(Row::topics)
     }
 
     /// The same for people.
-    pub fn text(&self, topic: &str, called: &str) -> String {
+    pub fn text(&self, topic: &str) -> String {
         let Self {
             connector,
             rows,
@@ -98,7 +137,8 @@ impl Overview {
             unlisted,
         } = self;
         let mut text = String::new();
-        let all: u64 = rows.values().map(|row| row.letters).sum::<u64>() + unlisted;
+        let listed: usize = rows.values().map(Row::letters).sum();
+        let all = listed as u64 + unlisted;
         let mut line = |line: String| {
             // A string takes everything.
             let _ = writeln!(text, "{line}");
@@ -110,21 +150,17 @@ impl Overview {
                 _ => format!(", and {others} other records"),
             }
         ));
-        if rows.is_empty() {
+        if all == 0 {
             return text;
         }
-        let width = rows
-            .keys()
-            .map(String::len)
-            .max()
-            .unwrap_or(0)
-            .max("reason".len());
+        let longest = rows.keys().map(String::len).max().unwrap_or(0);
+        let width = longest.max("reason".len());
         line(String::new());
         line(format!(
             "{:width$}  {:>9}  {:>9}  latest",
             "reason", "letters", "waiting"
         ));
-        for (reason, row) in rows {
+        for (reason, row) in rows.iter().filter(|(_, row)| row.letters() > 0) {
             let at = row
                 .latest
                 .and_then(|at| Timestamp::from_millisecond(at).ok());
@@ -132,8 +168,8 @@ impl Overview {
             line(format!(
                 "{:width$}  {:>9}  {:>9}  {at}",
                 harmless_line(reason),
-                row.letters,
-                row.waiting
+                row.letters(),
+                row.waiting()
             ));
             let message = harmless_line(&row.message);
             line(format!(
@@ -146,11 +182,14 @@ impl Overview {
                 "and {unlisted} of more than {MOST_REASONS} reasons"
             ));
         }
-        let most = rows.iter().max_by_key(|(_, row)| row.waiting);
-        if let Some((reason, _)) = most.filter(|(_, row)| row.waiting > 0) {
+        let most = rows.iter().max_by_key(|(_, row)| row.waiting());
+        if let Some((reason, _)) = most.filter(|(_, row)| row.waiting() > 0) {
             line(String::new());
-            line("Once the cause of a reason is mended, and a connector runs that has what mended it:".to_owned());
-            line(format!("  {called} --reason {}", harmless_line(reason)));
+            line(format!(
+                "Once the cause of a reason is mended, and a connector runs that has what mended it, the same call \
+                 with\n--reason {} sends the records of those that wait.",
+                harmless_line(reason)
+            ));
         }
         text
     }
@@ -160,7 +199,7 @@ impl Overview {
 mod tests {
     use aligner_pipeline::Header;
 
-    use super::*;
+    use super::{super::marks::Marks, *};
 
     fn record(partition: i32, offset: i64, connector: &str, reason: &str) -> TopicRecord {
         let headers = [
@@ -190,10 +229,30 @@ mod tests {
         }
     }
 
+    /// The mark of a reason in a partition, at an offset behind what it tells of.
+    fn mark(connector: &str, reason: &str, partition: i32, next_offset: i64) -> TopicRecord {
+        let marks = Marks {
+            connector,
+            reason,
+            topic: "llm.dead-letters",
+            marked: Positions::new(),
+        };
+        let written = marks.of(&Positions::from([(partition, next_offset)]));
+        let [mark] = <[_; 1]>::try_from(written).expect("one partition");
+        TopicRecord {
+            topic: "llm.dead-letters".into(),
+            partition,
+            offset: next_offset + 9,
+            key: mark.key,
+            value: mark.value,
+            headers: mark.headers,
+            timestamp: Some(1_766_000_068_280),
+        }
+    }
+
     #[test]
-    fn letters_are_counted_by_reason_and_those_wait_that_lie_behind_what_was_sent() {
+    fn letters_are_counted_by_reason_and_those_wait_that_no_mark_has_reached() {
         let mut overview = Overview::new("moderation");
-        let mut asked = Vec::new();
         for (partition, offset, connector, reason) in [
             (0, 0, "moderation", "missing_question"),
             (0, 1, "moderation", "missing_question"),
@@ -202,19 +261,14 @@ mod tests {
             (0, 3, "moderation", "invalid_json"),
             (0, 4, "another", "invalid_json"),
         ] {
-            let record = record(partition, offset, connector, reason);
-            overview
-                .add(&record, |reason| {
-                    asked.push(reason.to_owned());
-                    Ok(match reason {
-                        "missing_question" => BTreeMap::from([(0, 2)]),
-                        _ => BTreeMap::from([(0, 4)]),
-                    })
-                })
-                .expect("nothing fails");
+            overview.add(&record(partition, offset, connector, reason));
         }
-        assert_eq!(asked, ["missing_question", "invalid_json"], "once each");
-        let text = overview.text("llm.dead-letters", "aligner-connector replay");
+        overview.add(&mark("moderation", "missing_question", 0, 3));
+        overview.add(&mark("moderation", "invalid_json", 0, 4));
+        overview.add(&mark("another", "missing_question", 1, 4));
+        // The latest counts, as after a call that began anew and was interrupted.
+        overview.add(&mark("moderation", "missing_question", 0, 2));
+        let text = overview.text("llm.dead-letters");
         assert_eq!(
             text,
             "llm.dead-letters holds 5 dead letters of connector moderation, and 1 other records.\n\
@@ -225,21 +279,26 @@ mod tests {
              missing_question          4          2  2025-12-17T19:34:28Z\n\
              \x20 say \u{fffd}[2Jwhat helps\n\
              \n\
-             Once the cause of a reason is mended, and a connector runs that has what mended it:\n\
-             \x20 aligner-connector replay --reason missing_question\n"
+             Once the cause of a reason is mended, and a connector runs that has what mended it, the same call \
+             with\n--reason missing_question sends the records of those that wait.\n"
         );
+        let replayed = overview.replayed("missing_question");
+        assert_eq!(replayed, Positions::from([(0, 2)]));
+        let topics: Vec<_> = overview.topics("missing_question").collect();
+        assert_eq!(topics, ["llm.answers"]);
+        assert_eq!(overview.topics("invalid_json").count(), 0);
+        let reasons: Vec<_> = overview.reasons().collect();
+        assert_eq!(reasons, ["invalid_json", "missing_question"]);
     }
 
     #[test]
     fn reasons_without_end_take_no_room_without_end() {
         let mut overview = Overview::new("moderation");
         for number in 0..MOST_REASONS + 5 {
-            let record = record(0, 0, "moderation", &format!("reason_{number}"));
-            overview
-                .add(&record, |_| Ok(BTreeMap::new()))
-                .expect("nothing fails");
+            let reason = format!("reason_{number}");
+            overview.add(&record(0, 0, "moderation", &reason));
         }
-        let text = overview.text("llm.dead-letters", "replay");
+        let text = overview.text("llm.dead-letters");
         assert!(text.contains("holds 105 dead letters"), "{text}");
         assert!(text.contains("and 5 of more than 100 reasons"), "{text}");
     }

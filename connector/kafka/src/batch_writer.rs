@@ -1,0 +1,342 @@
+//! Writes batches of records beside the pipeline, each as a whole or not at all.
+//!
+//! Of each batch a part tells what the other part was: in one transaction with it, or without transactions
+//! (`at_least_once`) after it. So whoever reads that part learns what is done, whatever ended the writer. One
+//! transactional id stands for a purpose. It is to be claimed before anybody reads what was done: of two
+//! processes with one purpose the earlier is fenced, and what it left open is aborted.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use aligner_pipeline::Header;
+use bytes::Bytes;
+use rdkafka::{
+    ClientConfig,
+    config::RDKafkaLogLevel,
+    error::RDKafkaErrorCode,
+    producer::{BaseRecord, Producer, ThreadedProducer},
+};
+use thiserror::Error;
+
+use crate::{
+    headers,
+    listener::Listener,
+    native::{self, Listed, TransactionError},
+    preflight::StartError,
+    properties,
+    reports::{Reports, RoundFailure, Tally, Undelivered},
+    sent_once::{Call, SentOnce},
+    settings::{Connection, DeliveryGuarantee},
+    transaction::{is_fenced, stopping_cause},
+};
+
+/// Pause before trying to queue again what librdkafka had no room for.
+const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
+
+/// A record, and where it is to be written.
+#[derive(Debug, Clone)]
+pub struct Addressed {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Key.
+    pub key: Option<Bytes>,
+    /// Value.
+    pub value: Option<Bytes>,
+    /// Headers, in order.
+    pub headers: Vec<Header>,
+}
+
+impl Addressed {
+    /// Bytes of key, value and headers.
+    pub fn bytes(&self) -> usize {
+        let size = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
+        let headers = self.headers.iter();
+        let headers = headers.map(|header| header.key.len() + size(&header.value));
+        size(&self.key) + size(&self.value) + headers.sum::<usize>()
+    }
+}
+
+/// Why a batch was not written, or is not known to be.
+#[derive(Debug, Error)]
+pub enum BatchError {
+    /// No producer could be had.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// This record is never taken as it is. With transactions nothing of its batch is there.
+    #[error("{cause}")]
+    Refused {
+        /// Which one of the batch.
+        index: usize,
+        /// Why.
+        cause: String,
+    },
+    /// Something else, which may not last.
+    #[error("{0}")]
+    Unfinished(String),
+}
+
+/// Writes batches for one purpose.
+pub struct BatchWriter {
+    connection: Connection,
+    writer: Writer,
+}
+
+impl std::fmt::Debug for BatchWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BatchWriter")
+            .field("identity", &self.connection.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl BatchWriter {
+    /// Claims the transactional id of a purpose, `<name>-<purpose>`, where there are transactions. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When it may not be had.
+    pub fn claim(connection: &Connection, purpose: &str) -> Result<Self, StartError> {
+        let connection = Connection {
+            identity: format!("{}-{purpose}", connection.name),
+            ..connection.clone()
+        };
+        let writer = Writer::claim(&connection, false)?;
+        Ok(Self { connection, writer })
+    }
+
+    /// Whether a batch is there as a whole or not at all.
+    pub fn is_transactional(&self) -> bool {
+        self.writer.is_transactional
+    }
+
+    /// Writes records, and those that tell of them.
+    ///
+    /// # Errors
+    ///
+    /// When not all of it is there. Indices of records that are refused count those first that are told of.
+    pub fn write(&mut self, records: &[Addressed], told: &[Addressed]) -> Result<(), BatchError> {
+        if self.writer.is_transactional {
+            return self.write_as_one(&[records, told].concat());
+        }
+        self.write_as_one(records)?;
+        self.write_as_one(told)
+    }
+
+    fn write_as_one(&mut self, records: &[Addressed]) -> Result<(), BatchError> {
+        if self.writer.is_spent {
+            self.writer = Writer::claim(&self.connection, false)?;
+        }
+        let written = match self.writer.write(&self.connection, records) {
+            // A broker refuses a batch for one record, or because it is too large as a whole.
+            Err(BatchError::Refused { .. }) if records.len() > 1 => {
+                self.writer = Writer::claim(&self.connection, true)?;
+                let written = self.writer.write(&self.connection, records);
+                self.writer.is_spent = true;
+                written
+            }
+            written => written,
+        };
+        // What was not taken is missing from the sequence of this producer.
+        self.writer.is_spent |= written.is_err();
+        written
+    }
+}
+
+/// A producer, and whether something of an earlier transaction may still reach a broker.
+struct Writer {
+    producer: Listed<ThreadedProducer<Reports>>,
+    sent_once: SentOnce,
+    is_spent: bool,
+    is_transactional: bool,
+}
+
+impl Writer {
+    fn claim(connection: &Connection, one_by_one: bool) -> Result<Self, StartError> {
+        let mut config: ClientConfig = properties::producer(connection);
+        // What fails is told by name, and by us.
+        config.set_log_level(RDKafkaLogLevel::Error);
+        if one_by_one {
+            config.set("batch.num.messages", "1");
+        }
+        let reports = Reports {
+            listener: Listener::new("producer", None, &config),
+            tally: Tally::default(),
+        };
+        let producer: Listed<ThreadedProducer<Reports>> = connection
+            .client(&config, reports)
+            .map_err(|error| StartError::Other(error.to_string()))?;
+        let mut writer = Self {
+            sent_once: SentOnce::of(&config),
+            is_spent: false,
+            is_transactional: connection.kafka.delivery == DeliveryGuarantee::ExactlyOnce,
+            producer,
+        };
+        if writer.is_transactional {
+            let patience = connection.start_timeout();
+            writer
+                .timed(Call::Other, |client| {
+                    native::init_transactions(client, patience)
+                })
+                .map_err(|error| unclaimed(&error))?;
+        }
+        Ok(writer)
+    }
+
+    /// Makes a call whose requests librdkafka may send twice; see [`crate::sent_once`].
+    fn timed<T>(
+        &mut self,
+        call: Call,
+        made: impl FnOnce(&rdkafka::client::Client<Reports>) -> T,
+    ) -> T {
+        let started = Instant::now();
+        let returned = made(self.producer.client());
+        self.is_spent |= !self.sent_once.is_sure_after(call, started.elapsed());
+        returned
+    }
+
+    fn write(&mut self, connection: &Connection, records: &[Addressed]) -> Result<(), BatchError> {
+        let deadline = Instant::now() + connection.transaction_timeout();
+        if self.is_transactional {
+            native::begin_transaction(self.producer.client())
+                .map_err(|error| unfinished("beginning a transaction", &error))?;
+        }
+        if let Err(error) = self.send(records, deadline) {
+            if self.is_transactional {
+                // Where it fails, the next claim of the id aborts.
+                let aborted = native::abort_transaction(self.producer.client(), left(deadline));
+                if let Err(error) = aborted {
+                    tracing::debug!(%error, "a transaction was not aborted");
+                }
+            }
+            return Err(error);
+        }
+        self.commit(deadline)
+    }
+
+    fn send(&self, records: &[Addressed], deadline: Instant) -> Result<(), BatchError> {
+        let context = self.producer.context();
+        let round = context.tally.start(records.len());
+        for (index, record) in records.iter().enumerate() {
+            let label = Tally::label(round, index);
+            while let Err(code) = self.queue(record, label) {
+                if code != RDKafkaErrorCode::QueueFull || left(deadline).is_zero() {
+                    return Err(refused(records, index, code));
+                }
+                std::thread::sleep(QUEUE_FULL_PAUSE);
+            }
+        }
+        let reminded = || context.listener.remind(self.producer.client());
+        match context.tally.wait(deadline, reminded) {
+            Ok(()) => Ok(()),
+            Err(RoundFailure::Undelivered(failed)) => Err(self.judge(records, &failed)),
+            Err(RoundFailure::Outstanding(silent)) => Err(BatchError::Unfinished(format!(
+                "brokers have not acknowledged {} records in time",
+                silent.len()
+            ))),
+        }
+    }
+
+    /// What is thrown away does not say why; the transaction that failed with it does.
+    fn judge(&self, records: &[Addressed], failed: &[Undelivered]) -> BatchError {
+        if let Some(telling) = failed.iter().find(|failed| failed.says_why()) {
+            return refused(records, telling.index, telling.code);
+        }
+        let transaction = self
+            .is_transactional
+            .then(|| native::transaction_failure(self.producer.client()))
+            .flatten();
+        match transaction {
+            Some(error) if error.code == RDKafkaErrorCode::TopicAuthorizationFailed => {
+                let topics: BTreeSet<_> =
+                    records.iter().map(|record| record.topic.as_str()).collect();
+                let topics: Vec<_> = topics.into_iter().collect();
+                BatchError::Unfinished(unpermitted(&topics.join("\", \"")))
+            }
+            Some(error) => unfinished("writing records", &error),
+            None => BatchError::Unfinished("records were not taken".to_owned()),
+        }
+    }
+
+    fn queue(&self, record: &Addressed, label: usize) -> Result<(), RDKafkaErrorCode> {
+        let mut out: BaseRecord<'_, [u8], [u8], usize> =
+            BaseRecord::with_opaque_to(&record.topic, label).partition(record.partition);
+        out.key = record.key.as_deref();
+        out.payload = record.value.as_deref();
+        out.headers = headers::owned(&record.headers);
+        self.producer.send(out).map_err(|(error, _)| {
+            error
+                .rdkafka_error_code()
+                .unwrap_or(RDKafkaErrorCode::InvalidArgument)
+        })
+    }
+
+    fn commit(&mut self, deadline: Instant) -> Result<(), BatchError> {
+        if !self.is_transactional {
+            return Ok(());
+        }
+        self.timed(Call::Other, |client| {
+            native::commit_transaction(client, left(deadline))
+        })
+        .map_err(|error| unfinished("committing", &error))
+    }
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+fn unclaimed(error: &TransactionError) -> StartError {
+    match stopping_cause(error.code) {
+        Some(cause) => StartError::Forbidden(format!("{cause} ({})", error.message)),
+        None => StartError::Other(format!(
+            "the transactional id could not be claimed: {error}"
+        )),
+    }
+}
+
+fn unfinished(doing: &str, error: &TransactionError) -> BatchError {
+    BatchError::Unfinished(match stopping_cause(error.code) {
+        Some(cause) => format!("{doing} failed: {cause} ({})", error.message),
+        None if is_fenced(error.code) => {
+            format!("{doing} failed: another process does the same now ({error})")
+        }
+        None => format!("{doing} failed: {error}"),
+    })
+}
+
+fn unpermitted(topics: &str) -> String {
+    format!("this user may not write to \"{topics}\"; allow WRITE and DESCRIBE there")
+}
+
+fn refused(records: &[Addressed], index: usize, code: RDKafkaErrorCode) -> BatchError {
+    let record = &records[index];
+    let topic = &record.topic;
+    let bytes = record.bytes();
+    let cause = match code {
+        RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::MessageBatchTooLarge => format!(
+            "topic \"{topic}\" does not take a record of {bytes} bytes ({code}); raise its \
+             max.message.bytes"
+        ),
+        RDKafkaErrorCode::InvalidRecord | RDKafkaErrorCode::InvalidDifferentRecord => format!(
+            "topic \"{topic}\" does not take a record ({code}); its broker validates records, and \
+             its log says what is wrong"
+        ),
+        RDKafkaErrorCode::TopicAuthorizationFailed => {
+            return BatchError::Unfinished(unpermitted(topic));
+        }
+        RDKafkaErrorCode::UnknownPartition => {
+            let partition = record.partition;
+            format!("topic \"{topic}\" has no partition {partition} any more ({code})")
+        }
+        _ => {
+            return BatchError::Unfinished(format!(
+                "records were not taken by topic \"{topic}\": {code}"
+            ));
+        }
+    };
+    BatchError::Refused { index, cause }
+}
