@@ -254,6 +254,28 @@ fn a_replay_that_is_asked_for_a_few_sends_these_and_the_next_one_those_that_foll
 }
 
 #[test]
+fn a_replay_whose_commits_are_answered_late_claims_its_id_again_and_sends_nothing_twice() {
+    let setting = Setting::new("replay-slow");
+    setting.bury();
+    let proxy = Proxy::before(&Kafka::shared().addresses());
+    // Within this time librdkafka may send a request again without a word.
+    let late = Duration::from_millis(700);
+    proxy
+        .on(ApiKey::EndTxn)
+        .times(2)
+        .does(Fault::LateResponse(late));
+    let file = setting.config_file(&setting.config.clone().through(&proxy));
+    let reason = ["--reason", "missing_question"];
+    let replay = [&["replay", "--config", &file], &reason[..]].concat();
+    let done = command::call(&replay).expect_code(0);
+    assert!(done.stdout.starts_with("1200 records"), "{done:?}");
+    let claims = proxy.count(ApiKey::InitProducerId);
+    assert!(claims >= 3, "{claims}");
+    setting.each_is_there(2);
+    assert_eq!(setting.overview()["missing_question"], (1_200, 0));
+}
+
+#[test]
 fn of_two_replays_of_one_reason_the_earlier_is_fenced_and_nothing_comes_twice() {
     let setting = Setting::new("replay-twice");
     setting.bury();

@@ -74,6 +74,10 @@ pub enum BatchError {
         /// Why.
         cause: String,
     },
+    /// One of these is not taken, or all of them are too large together. The next attempt finds out, with each
+    /// by itself.
+    #[error("{0}")]
+    RefusedTogether(String),
     /// Something else, which may not last.
     #[error("{0}")]
     Unfinished(String),
@@ -83,6 +87,8 @@ pub enum BatchError {
 pub struct BatchWriter {
     connection: Connection,
     writer: Writer,
+    /// Whether records travel alone, so that a refusal is about one of them.
+    one_by_one: bool,
 }
 
 impl std::fmt::Debug for BatchWriter {
@@ -104,13 +110,34 @@ impl BatchWriter {
             identity: format!("{}-{purpose}", connection.name),
             ..connection.clone()
         };
-        let writer = Writer::claim(&connection, false)?;
-        Ok(Self { connection, writer })
+        let one_by_one = false;
+        let writer = Writer::claim(&connection, one_by_one)?;
+        Ok(Self {
+            connection,
+            writer,
+            one_by_one,
+        })
     }
 
     /// Whether a batch is there as a whole or not at all.
     pub fn is_transactional(&self) -> bool {
         self.writer.is_transactional
+    }
+
+    /// Whether the next batch needs another producer.
+    pub fn is_spent(&self) -> bool {
+        self.writer.is_spent
+    }
+
+    /// Claims the id anew, for another producer. That fences whoever has claimed it since, so that it is to be
+    /// looked once more what is done: it may be more than we did.
+    ///
+    /// # Errors
+    ///
+    /// When it may not be had.
+    pub fn claim_again(&mut self) -> Result<(), StartError> {
+        self.writer = Writer::claim(&self.connection, self.one_by_one)?;
+        Ok(())
     }
 
     /// Writes records, and those that tell of them.
@@ -123,26 +150,31 @@ impl BatchWriter {
             return self.write_as_one(&[records, told].concat());
         }
         self.write_as_one(records)?;
-        self.write_as_one(told)
+        self.write_as_one(told).map_err(|error| match error {
+            BatchError::Refused { index, cause } => BatchError::Refused {
+                index: records.len() + index,
+                cause,
+            },
+            other => other,
+        })
     }
 
     fn write_as_one(&mut self, records: &[Addressed]) -> Result<(), BatchError> {
-        if self.writer.is_spent {
-            self.writer = Writer::claim(&self.connection, false)?;
-        }
-        let written = match self.writer.write(&self.connection, records) {
-            // A broker refuses a batch for one record, or because it is too large as a whole.
-            Err(BatchError::Refused { .. }) if records.len() > 1 => {
-                self.writer = Writer::claim(&self.connection, true)?;
-                let written = self.writer.write(&self.connection, records);
-                self.writer.is_spent = true;
-                written
-            }
-            written => written,
-        };
+        let written = self.writer.write(&self.connection, records);
         // What was not taken is missing from the sequence of this producer.
-        self.writer.is_spent |= written.is_err();
-        written
+        self.writer.is_spent |= written.is_err() || self.one_by_one;
+        let was_one_by_one = self.one_by_one || records.len() == 1;
+        match written {
+            Err(BatchError::Refused { cause, .. }) if !was_one_by_one => {
+                self.one_by_one = true;
+                Err(BatchError::RefusedTogether(cause))
+            }
+            Ok(()) => {
+                self.one_by_one = false;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

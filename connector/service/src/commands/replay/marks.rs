@@ -66,17 +66,26 @@ pub struct Marks<'a> {
     pub reason: &'a str,
     /// The dead-letter topic.
     pub topic: &'a str,
-    /// What is marked already.
+    /// What is done.
     pub marked: Positions,
+    /// The latest mark of each partition, as far as we know: unless another call wrote some.
+    pub there: Positions,
 }
 
 impl Marks<'_> {
+    /// Where these positions are beyond what is marked.
+    fn news(&self, positions: &Positions) -> Positions {
+        let is_news = |partition, next| self.marked.get(partition).is_none_or(|old| old < next);
+        let news = positions.iter();
+        news.filter(|(partition, next)| is_news(*partition, *next))
+            .map(|(partition, next)| (*partition, *next))
+            .collect()
+    }
+
     /// Those that are to be written once everything before these positions is done.
     pub fn of(&self, positions: &Positions) -> Vec<Addressed> {
-        let news = positions
-            .iter()
-            .filter(|(partition, next)| self.marked.get(partition).is_none_or(|old| old < next));
-        news.map(|(&partition, &next_offset)| {
+        let news = self.news(positions).into_iter();
+        news.map(|(partition, next_offset)| {
             let mark = Mark {
                 connector: self.connector.to_owned(),
                 reason: self.reason.to_owned(),
@@ -89,6 +98,8 @@ impl Marks<'_> {
 
     /// They are written.
     pub fn written(&mut self, positions: Positions) {
+        let news = self.news(&positions);
+        self.there.extend(news);
         self.marked = positions;
     }
 }
@@ -116,6 +127,7 @@ mod tests {
             reason: "missing_question",
             topic: "llm.dead-letters",
             marked: Positions::from([(0, 5), (1, 7)]),
+            there: Positions::from([(1, 7)]),
         };
         let positions = Positions::from([(0, 5), (1, 8), (2, 1)]);
         let written: Vec<_> = marks.of(&positions).into_iter().map(record).collect();
@@ -128,6 +140,7 @@ mod tests {
         assert_eq!(read, [(1, reason(), 8), (2, reason(), 1)]);
         marks.written(positions.clone());
         assert!(marks.of(&positions).is_empty());
+        assert_eq!(marks.there, Positions::from([(1, 8), (2, 1)]));
     }
 
     #[test]

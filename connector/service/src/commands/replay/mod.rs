@@ -117,10 +117,10 @@ impl Letters {
     }
 
     fn check_interrupted(&self) -> Result<(), StartError> {
-        match self.interrupted.load(Ordering::Relaxed) {
-            true => Err(StartError::GivenUp),
-            false => Ok(()),
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Err(StartError::GivenUp);
         }
+        Ok(())
     }
 
     /// Reads all that there is.
@@ -187,7 +187,7 @@ impl Letters {
         let positions = if args.again {
             Positions::new()
         } else {
-            replayed
+            replayed.clone()
         };
         let mut scan = self.scan(&positions)?;
         let mut marks = Marks {
@@ -195,6 +195,7 @@ impl Letters {
             reason,
             topic: self.topic(),
             marked: scan.positions(),
+            there: replayed,
         };
         let bar = commands::progress_bar(None);
         bar.set_message("replaying");
@@ -234,7 +235,7 @@ impl Letters {
             let is_full = batch.records.len() >= most || batch.bytes >= MOST_BYTES;
             if batch.has_news && (is_full || is_last) {
                 let batch = std::mem::take(&mut batch);
-                write(&mut writer, batch, &mut marks, scan.positions(), &mut tally)
+                self.write(&mut writer, batch, &mut marks, scan.positions(), &mut tally)
                     .map_err(|error| unsent(&error, tally.sent))?;
             }
             if is_last {
@@ -243,6 +244,42 @@ impl Letters {
         }
         bar.finish_and_clear();
         self.tell(reason, &tally)
+    }
+
+    /// Writes a batch, and marks that everything before these positions is done. A record that its topic does not
+    /// take is left out by name, so that it holds no other back.
+    fn write(
+        &self,
+        writer: &mut BatchWriter,
+        batch: Batch,
+        marks: &mut Marks<'_>,
+        positions: Positions,
+        tally: &mut Tally,
+    ) -> Result<(), BatchError> {
+        let told = marks.of(&positions);
+        let (mut sources, mut records): (Vec<_>, Vec<_>) = batch.records.into_iter().unzip();
+        loop {
+            if writer.is_spent() {
+                writer.claim_again()?;
+                // Fences another call that began since; what it did is not to be done again.
+                if self.overview()?.replayed(marks.reason) != marks.there {
+                    let cause = "another process does the same, and was stopped";
+                    return Err(BatchError::Unfinished(cause.to_owned()));
+                }
+            }
+            match writer.write(&records, &told) {
+                Ok(()) => break,
+                Err(BatchError::RefusedTogether(_)) => {}
+                Err(BatchError::Refused { index, cause }) if index < records.len() => {
+                    records.remove(index);
+                    tally.leave_out(&sources.remove(index), &cause);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        tally.sent += records.len() as u64;
+        marks.written(positions);
+        Ok(())
     }
 
     /// Whether a letter of this reason goes back, and as what.
@@ -293,32 +330,6 @@ impl Letters {
             (false, _) => ExitCode::FAILURE,
         })
     }
-}
-
-/// Writes a batch, and marks that everything before these positions is done. A record that its topic does not
-/// take is left out by name, so that it holds no other back.
-fn write(
-    writer: &mut BatchWriter,
-    batch: Batch,
-    marks: &mut Marks<'_>,
-    positions: Positions,
-    tally: &mut Tally,
-) -> Result<(), BatchError> {
-    let told = marks.of(&positions);
-    let (mut sources, mut records): (Vec<_>, Vec<_>) = batch.records.into_iter().unzip();
-    loop {
-        match writer.write(&records, &told) {
-            Ok(()) => break,
-            Err(BatchError::Refused { index, cause }) if index < records.len() => {
-                records.remove(index);
-                tally.leave_out(&sources.remove(index), &cause);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    tally.sent += records.len() as u64;
-    marks.written(positions);
-    Ok(())
 }
 
 /// Why it ended before its end, and what the next call does.

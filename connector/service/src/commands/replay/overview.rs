@@ -236,6 +236,7 @@ mod tests {
             reason,
             topic: "llm.dead-letters",
             marked: Positions::new(),
+            there: Positions::new(),
         };
         let written = marks.of(&Positions::from([(partition, next_offset)]));
         let [mark] = <[_; 1]>::try_from(written).expect("one partition");
