@@ -63,14 +63,17 @@ impl Rules {
                 }
                 if guard.counts_tokens() {
                     let admitted = guard.admit(answer, count(question)?, count(answer)?);
-                    let admitted = match (admitted, without_long_pieces(answer)) {
-                        (Err(reason::UNFAMILIAR_TEXT), Some(rest)) => {
-                            guard.admit(&rest, 0, count(&rest)?)
-                        }
-                        (admitted, _) => admitted,
-                    };
                     if let Err(reason) = admitted {
-                        return Ok(Prompt::Settled(reason));
+                        let rest = (reason == reason::UNFAMILIAR_TEXT)
+                            .then(|| without_long_pieces(answer))
+                            .flatten();
+                        let fits = match rest {
+                            Some(rest) => guard.admit(&rest, 0, count(&rest)?).is_ok(),
+                            None => false,
+                        };
+                        if !fits {
+                            return Ok(Prompt::Settled(reason));
+                        }
                     }
                 }
                 let pieces = self.profile.template.pieces(question, answer);

@@ -156,6 +156,9 @@ impl Scan {
     pub fn read(&mut self) -> Result<Option<TopicRecord>, StartError> {
         let asked = Instant::now();
         loop {
+            if self.given_up.load(Ordering::Acquire) {
+                return Err(StartError::GivenUp);
+            }
             if self.extents.values().all(|extent| extent.done) {
                 return Ok(None);
             }

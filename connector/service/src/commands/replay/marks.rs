@@ -26,16 +26,12 @@ pub struct Mark {
 impl Mark {
     /// The mark that a record is, if it is one.
     pub fn read(record: &TopicRecord) -> Option<Self> {
-        let has_header = record
-            .headers
-            .iter()
-            .any(|header| header.key == MARK_HEADER);
-        // A letter may be of a record that was a mark.
-        let is_letter = record
+        // The last one: a letter may be of a record that was a mark, and goes on with headers of its own.
+        let is_mark = record
             .headers
             .last()
-            .is_some_and(|header| header.key != MARK_HEADER);
-        if !has_header || is_letter {
+            .is_some_and(|header| header.key == MARK_HEADER);
+        if !is_mark {
             return None;
         }
         serde_json::from_slice(record.value.as_deref()?).ok()

@@ -116,13 +116,6 @@ impl Letters {
         Scan::begin(connection, topic, positions, handle, &self.interrupted)
     }
 
-    fn check_interrupted(&self) -> Result<(), StartError> {
-        if self.interrupted.load(Ordering::Relaxed) {
-            return Err(StartError::GivenUp);
-        }
-        Ok(())
-    }
-
     /// Reads all that there is.
     fn overview(&self) -> Result<Overview, StartError> {
         let mut scan = self.scan(&Positions::new())?;
@@ -130,9 +123,8 @@ impl Letters {
         bar.set_message("reading");
         let mut overview = Overview::new(&self.connection.name);
         while let Some(record) = scan.read()? {
-            self.check_interrupted()?;
             bar.inc(1);
-            overview.add(&record);
+            overview.add(record);
         }
         bar.finish_and_clear();
         Ok(overview)
@@ -209,7 +201,7 @@ impl Letters {
         let limit = args.limit.unwrap_or(u64::MAX);
         loop {
             let chosen = tally.sent + batch.records.len() as u64;
-            let record = if chosen >= limit || self.interrupted.load(Ordering::Relaxed) {
+            let record = if chosen >= limit {
                 None
             } else {
                 match scan.read() {

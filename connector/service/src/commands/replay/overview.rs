@@ -83,15 +83,15 @@ impl Overview {
     }
 
     /// Counts a record of the dead-letter topic, from its beginning on.
-    pub fn add(&mut self, record: &TopicRecord) {
-        if let Some(mark) = Mark::read(record) {
+    pub fn add(&mut self, record: TopicRecord) {
+        if let Some(mark) = Mark::read(&record) {
             let is_ours = mark.connector == self.connector;
             if let Some(row) = is_ours.then(|| self.row(&mark.reason)).flatten() {
                 row.replayed.insert(record.partition, mark.next_offset);
             }
             return;
         }
-        let letter = OpenedLetter::open(None, None, record.headers.clone());
+        let letter = OpenedLetter::open(None, None, record.headers);
         let Some(letter) = letter.filter(|letter| letter.connector == self.connector) else {
             self.others += 1;
             return;
@@ -262,13 +262,13 @@ mod tests {
             (0, 3, "moderation", "invalid_json"),
             (0, 4, "another", "invalid_json"),
         ] {
-            overview.add(&record(partition, offset, connector, reason));
+            overview.add(record(partition, offset, connector, reason));
         }
-        overview.add(&mark("moderation", "missing_question", 0, 3));
-        overview.add(&mark("moderation", "invalid_json", 0, 4));
-        overview.add(&mark("another", "missing_question", 1, 4));
+        overview.add(mark("moderation", "missing_question", 0, 3));
+        overview.add(mark("moderation", "invalid_json", 0, 4));
+        overview.add(mark("another", "missing_question", 1, 4));
         // The latest counts, as after a call that began anew and was interrupted.
-        overview.add(&mark("moderation", "missing_question", 0, 2));
+        overview.add(mark("moderation", "missing_question", 0, 2));
         let text = overview.text("llm.dead-letters");
         assert_eq!(
             text,
@@ -297,7 +297,7 @@ mod tests {
         let mut overview = Overview::new("moderation");
         for number in 0..MOST_REASONS + 5 {
             let reason = format!("reason_{number}");
-            overview.add(&record(0, 0, "moderation", &reason));
+            overview.add(record(0, 0, "moderation", &reason));
         }
         let text = overview.text("llm.dead-letters");
         assert!(text.contains("holds 105 dead letters"), "{text}");
