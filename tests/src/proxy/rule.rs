@@ -46,17 +46,20 @@ pub enum Fault {
 pub struct RuleBuilder<'a> {
     proxy: &'a Proxy,
     api: ApiKey,
-    commits_only: bool,
+    only: Option<Selects>,
     skip: u64,
     times: u64,
 }
+
+/// Which requests of a kind are meant.
+type Selects = fn(&[u8]) -> wire::Result<bool>;
 
 impl<'a> RuleBuilder<'a> {
     pub(super) fn new(proxy: &'a Proxy, api: ApiKey) -> Self {
         Self {
             proxy,
             api,
-            commits_only: false,
+            only: None,
             skip: 0,
             times: 1,
         }
@@ -79,7 +82,14 @@ impl<'a> RuleBuilder<'a> {
     /// Among EndTxn requests, selects commits and lets aborts pass.
     #[must_use]
     pub fn commits(mut self) -> Self {
-        self.commits_only = true;
+        self.only = Some(wire::end_txn_commits);
+        self
+    }
+
+    /// Among FindCoordinator requests, selects those for groups and lets those for transactions pass.
+    #[must_use]
+    pub fn groups(mut self) -> Self {
+        self.only = Some(wire::find_coordinator_of_group);
         self
     }
 
@@ -87,7 +97,7 @@ impl<'a> RuleBuilder<'a> {
     pub fn does(self, fault: Fault) -> Held {
         let rule = Arc::new(Rule {
             api: self.api,
-            commits_only: self.commits_only,
+            only: self.only,
             skip: self.skip,
             times: self.times,
             fault,
@@ -137,7 +147,7 @@ impl Held {
 #[derive(Debug)]
 pub(super) struct Rule {
     api: ApiKey,
-    commits_only: bool,
+    only: Option<Selects>,
     skip: u64,
     times: u64,
     pub(super) fault: Fault,
@@ -154,7 +164,7 @@ impl Rule {
         if header.api != self.api {
             return false;
         }
-        if self.commits_only && wire::end_txn_commits(frame) != Ok(true) {
+        if self.only.is_some_and(|selects| selects(frame) != Ok(true)) {
             return false;
         }
         let number = self.seen.fetch_add(1, Ordering::SeqCst);

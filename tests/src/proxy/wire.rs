@@ -147,6 +147,17 @@ pub fn end_txn_commits(frame: &[u8]) -> Result<bool> {
     Ok(body.take(1)? != [0])
 }
 
+/// Whether a FindCoordinator request asks for a group's coordinator (and not for a transaction's).
+pub fn find_coordinator_of_group(frame: &[u8]) -> Result<bool> {
+    let (header, mut body) = request_body(frame)?;
+    // Later versions have the kind before the keys; librdkafka does not speak them.
+    if header.api != ApiKey::FindCoordinator || !(1..=3).contains(&header.version) {
+        return Err(Malformed);
+    }
+    body.string()?;
+    Ok(body.take(1)? == [0])
+}
+
 /// The correlation id of an answer.
 pub fn correlation(frame: &[u8]) -> Result<i32> {
     Cursor::new(frame, false).i32()
@@ -465,6 +476,18 @@ mod tests {
         assert_eq!(cursor.string(), Ok(Some(&b"proxy-of-broker"[..])));
         assert_eq!(cursor.i32(), Ok(9093));
         assert_eq!(cursor.at, edited.len());
+    }
+
+    #[test]
+    fn the_coordinator_of_a_group_is_told_from_that_of_a_transaction() {
+        for (kind, is_group) in [(0_u8, Ok(true)), (1, Ok(false))] {
+            let mut frame = vec![0, 10, 0, 2, 0, 0, 0, 7];
+            frame.extend(*b"\x00\x02me\x00\x04some");
+            frame.push(kind);
+            assert_eq!(find_coordinator_of_group(&frame), is_group);
+        }
+        let of_version_4 = [0, 10, 0, 4, 0, 0, 0, 7, 0, 0, 0, 0, 2, 1, 0];
+        assert_eq!(find_coordinator_of_group(&of_version_4), Err(Malformed));
     }
 
     /// A flexible metadata answer with two brokers, and one partition.
