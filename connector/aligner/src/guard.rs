@@ -8,7 +8,10 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Outcome, is_same_text, reason};
+use crate::{
+    Outcome, is_same_text,
+    reason::{self, Bypass},
+};
 
 /// Limits of what a model is fit for; a limit that is absent does not apply.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -131,28 +134,40 @@ impl Guard {
     /// tokens each.
     ///
     /// # Errors
-    /// The reason to bypass it.
+    /// Why to bypass it.
     pub fn admit(
         &self,
         answer: &str,
         question_tokens: u32,
         answer_tokens: u32,
-    ) -> Result<(), &'static str> {
-        if self
-            .max_question_tokens
-            .is_some_and(|most| question_tokens > most)
-            || self
-                .max_answer_tokens
-                .is_some_and(|most| answer_tokens > most)
-        {
-            return Err(reason::TOO_LONG);
+    ) -> Result<(), Bypass> {
+        let limits = [
+            ("question", question_tokens, self.max_question_tokens),
+            ("answer", answer_tokens, self.max_answer_tokens),
+        ];
+        for (text, tokens, most) in limits {
+            if let Some(most) = most.filter(|most| tokens > *most) {
+                return Err(Bypass::found(
+                    reason::TOO_LONG,
+                    format!(
+                        "the {text} has {tokens} tokens, and max_{text}_tokens of the model's profile is {most}"
+                    ),
+                ));
+            }
         }
-        let words = answer.split_whitespace().count().max(1) as f32;
-        if self
+        let words = answer.split_whitespace().count();
+        if let Some(most) = self
             .max_tokens_per_word
-            .is_some_and(|most| answer_tokens as f32 > most * words + FREE_TOKENS)
+            .filter(|most| answer_tokens as f32 > most * words.max(1) as f32 + FREE_TOKENS)
         {
-            return Err(reason::UNFAMILIAR_TEXT);
+            return Err(Bypass::found(
+                reason::UNFAMILIAR_TEXT,
+                format!(
+                    "the answer has {answer_tokens} tokens in {words} words, as in another language, code, \
+                     markup, emoji or addresses, and max_tokens_per_word of the model's profile is {most}: \
+                     the model was not asked"
+                ),
+            ));
         }
         Ok(())
     }
@@ -161,49 +176,26 @@ impl Guard {
     /// does not know its tokens' probabilities passes `None`, and those limits do not apply.
     ///
     /// # Errors
-    /// The reason to bypass it.
+    /// Why to bypass it.
     pub fn accept(
         &self,
         question: &str,
         answer: &str,
         output: &str,
         confidence: Option<Confidence>,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), Bypass> {
         if output.trim().is_empty() {
-            return Err(reason::EMPTY_OUTPUT);
+            return Err(reason::EMPTY_OUTPUT.into());
         }
         if is_same_text(output, answer) {
             return Ok(());
         }
         if is_echo(question, answer, output) {
-            return Err(reason::ECHO);
+            return Err(reason::ECHO.into());
         }
-        let answer_characters = answer.chars().count().max(1) as f32;
-        let ratio = output.chars().count() as f32 / answer_characters;
-        let free = FREE_CHARACTERS as f32 / answer_characters;
-        if self.min_length_ratio.is_some_and(|least| ratio < least)
-            || self
-                .max_length_ratio
-                .is_some_and(|most| ratio > most + free)
-        {
-            return Err(reason::LENGTH_RATIO);
-        }
-        if self.max_novel_words.is_some() || self.max_displaced_words.is_some() {
-            let (answer_words, output_words) = (words(answer), words(output));
-            if self.max_novel_words.is_some_and(|most| {
-                let cut = self.cut_pieces(answer, output);
-                self.novel_words(&words(question), &answer_words, &output_words, cut) > most
-            }) || self
-                .max_displaced_words
-                .is_some_and(|most| self.displaced_words(&answer_words, &output_words) > most)
-            {
-                return Err(reason::INCONSISTENT_COPY);
-            }
-        }
-        if confidence.is_some_and(|confidence| self.doubts(confidence)) {
-            return Err(reason::LOW_CONFIDENCE);
-        }
-        Ok(())
+        self.accept_length(answer, output)?;
+        self.accept_words(question, answer, output)?;
+        confidence.map_or(Ok(()), |confidence| self.accept_confidence(confidence))
     }
 
     /// After inference: what comes of a model's whole output.
@@ -217,28 +209,111 @@ impl Guard {
         match self.accept(question, answer, output, confidence) {
             Ok(()) => Outcome::Rewritten(output.to_owned()),
             // Nothing is proposed by it.
-            Err(reason::EMPTY_OUTPUT) => Outcome::Bypassed(reason::EMPTY_OUTPUT),
-            Err(reason) => Outcome::Rejected {
-                reason,
+            Err(bypass) if bypass.word == reason::EMPTY_OUTPUT => Outcome::Bypassed(bypass),
+            Err(bypass) => Outcome::Rejected {
+                bypass,
                 proposal: output.to_owned(),
             },
         }
     }
 
-    fn doubts(&self, confidence: Confidence) -> bool {
+    fn accept_length(&self, answer: &str, output: &str) -> Result<(), Bypass> {
+        let (answer, output) = (answer.chars().count(), output.chars().count());
+        let per_character = |characters| characters as f32 / answer.max(1) as f32;
+        let ratio = per_character(output);
+        let free = per_character(FREE_CHARACTERS as usize);
+        let is_short = self.min_length_ratio.filter(|least| ratio < *least);
+        let is_long = self.max_length_ratio.filter(|most| ratio > most + free);
+        let (limit, bound) = match (is_short, is_long) {
+            (Some(least), _) => ("min_length_ratio", least),
+            (None, Some(most)) => ("max_length_ratio", most),
+            (None, None) => return Ok(()),
+        };
+        Err(Bypass::found(
+            reason::LENGTH_RATIO,
+            format!(
+                "the output has {output} characters and the answer {answer}, and {limit} of the model's \
+                 profile is {bound}"
+            ),
+        ))
+    }
+
+    fn accept_words(&self, question: &str, answer: &str, output: &str) -> Result<(), Bypass> {
+        if self.max_novel_words.is_none() && self.max_displaced_words.is_none() {
+            return Ok(());
+        }
+        let (answer_words, output_words) = (words(answer), words(output));
+        let lost = |share: f32, whose, limit, most| {
+            Err(Bypass::found(
+                reason::INCONSISTENT_COPY,
+                format!(
+                    "{share:.2} of the output's words {whose}, and {limit} of the model's profile is \
+                     {most}: the model lost its place"
+                ),
+            ))
+        };
+        if let Some(most) = self.max_novel_words {
+            let cut = self.cut_pieces(answer, output);
+            let share = self.novel_words(&words(question), &answer_words, &output_words, cut);
+            if share > most {
+                let whose = "come from nowhere, or are half an address or number";
+                return lost(share, whose, "max_novel_words", most);
+            }
+        }
+        if let Some(most) = self.max_displaced_words {
+            let share = self.displaced_words(&answer_words, &output_words);
+            if share > most {
+                let whose = "stand elsewhere in the answer, or not in it";
+                return lost(share, whose, "max_displaced_words", most);
+            }
+        }
+        Ok(())
+    }
+
+    fn accept_confidence(&self, confidence: Confidence) -> Result<(), Bypass> {
         let Confidence {
             mean_logprob,
             min_logprob,
             unchanged_logprob,
         } = confidence;
-        let below = |least: Option<f32>, value: f32| least.is_some_and(|least| value < least);
-        let nearly_unchanged = self
-            .max_unchanged_logprob
-            .zip(unchanged_logprob)
-            .is_some_and(|(most, unchanged)| unchanged > most);
-        below(self.min_mean_logprob, mean_logprob)
-            || below(self.min_token_logprob, min_logprob)
-            || nearly_unchanged
+        let below = |least: Option<f32>, value: f32| {
+            let least = least.filter(|least| value < *least)?;
+            Some((value, least))
+        };
+        let nearly_unchanged = || {
+            let exceeded = self.max_unchanged_logprob.zip(unchanged_logprob);
+            let (most, value) = exceeded.filter(|(most, value)| value > most)?;
+            Some((value, most))
+        };
+        let (whose, limit, (value, bound)) =
+            if let Some(met) = below(self.min_mean_logprob, mean_logprob) {
+                (
+                    "the mean log probability of its tokens",
+                    "min_mean_logprob",
+                    met,
+                )
+            } else if let Some(met) = below(self.min_token_logprob, min_logprob) {
+                (
+                    "the log probability of its least sure token",
+                    "min_token_logprob",
+                    met,
+                )
+            } else if let Some(met) = nearly_unchanged() {
+                (
+                    "the log probability of leaving the answer as it is",
+                    "max_unchanged_logprob",
+                    met,
+                )
+            } else {
+                return Ok(());
+            };
+        Err(Bypass::found(
+            reason::LOW_CONFIDENCE,
+            format!(
+                "the model was not sure of what it wrote: {whose} is {value:.3}, \
+                 and {limit} of its profile is {bound}"
+            ),
+        ))
     }
 
     /// Share of the output's words that come from nowhere, with so many that were cut; 0 where it
@@ -342,11 +417,15 @@ mod tests {
         serde_json::from_str(json).expect("a valid guard")
     }
 
+    fn word(judged: Result<(), Bypass>) -> Result<(), &'static str> {
+        judged.map_err(|bypass| bypass.word)
+    }
+
     #[test]
     fn an_output_that_gives_back_the_prompt_is_an_echo_and_one_that_quotes_it_is_not() {
         let guard = Guard::default();
         let (question, answer) = ("What is the capital of France?", "It is Lyon.");
-        let accept = |output: &str| guard.accept(question, answer, output, None);
+        let accept = |output: &str| word(guard.accept(question, answer, output, None));
         assert_eq!(accept(question), Err(reason::ECHO));
         assert_eq!(
             accept(&format!("{question}\n{answer} It is Paris.")),
@@ -385,7 +464,7 @@ mod tests {
         assert_eq!(none.admit("ä", 9_999, 9_999), Ok(()));
         assert_eq!(none.accept("q", "a", "whatever else", None), Ok(()));
         assert_eq!(
-            none.accept("q", "a", " \n", None),
+            word(none.accept("q", "a", " \n", None)),
             Err(reason::EMPTY_OUTPUT)
         );
     }
@@ -397,13 +476,75 @@ mod tests {
         );
         assert!(limits.counts_tokens());
         assert_eq!(limits.admit("two words", 10, 16), Ok(()));
-        assert_eq!(limits.admit("two words", 11, 8), Err(reason::TOO_LONG));
-        assert_eq!(limits.admit("two words", 1, 21), Err(reason::TOO_LONG));
         assert_eq!(
-            limits.admit("two words", 1, 17),
+            word(limits.admit("two words", 11, 8)),
+            Err(reason::TOO_LONG)
+        );
+        assert_eq!(
+            word(limits.admit("two words", 1, 21)),
+            Err(reason::TOO_LONG)
+        );
+        assert_eq!(
+            word(limits.admit("two words", 1, 17)),
             Err(reason::UNFAMILIAR_TEXT)
         );
-        assert_eq!(limits.admit("", 1, 13), Err(reason::UNFAMILIAR_TEXT));
+        assert_eq!(word(limits.admit("", 1, 13)), Err(reason::UNFAMILIAR_TEXT));
+    }
+
+    #[test]
+    fn a_limit_that_was_met_is_named_with_what_exceeded_it_and_no_text() {
+        let limits = guard(
+            r#"{"max_question_tokens": 10, "max_answer_tokens": 20, "max_tokens_per_word": 4.5,
+                "min_length_ratio": 0.5, "max_length_ratio": 2, "max_novel_words": 0.1,
+                "max_displaced_words": 0.3, "min_mean_logprob": -0.02, "min_token_logprob": -1.6,
+                "max_unchanged_logprob": -3}"#,
+        );
+        let answer = "one two three four five six";
+        let sure = |mean_logprob, min_logprob, unchanged: f32| {
+            Some(Confidence {
+                mean_logprob,
+                min_logprob,
+                unchanged_logprob: Some(unchanged),
+            })
+        };
+        let accept = |output: &str| limits.accept("q", answer, output, None);
+        let doubt = |confidence| limits.accept("q", answer, "one two three four five", confidence);
+        let found = [
+            limits.admit(answer, 11, 8),
+            limits.admit(answer, 1, 21),
+            limits.admit("word", 1, 13),
+            accept("one two"),
+            accept(&answer.repeat(11)),
+            accept("one two three four secret"),
+            accept("four five six one two three"),
+            doubt(sure(-0.5, -0.6, -4.0)),
+            doubt(sure(-0.01, -3.256, -4.0)),
+            doubt(sure(-0.01, -0.1, -2.5)),
+        ];
+        let said = found.map(|found| {
+            found
+                .expect_err("it exceeds a limit")
+                .found
+                .unwrap_or_default()
+        });
+        let numbers = [
+            "question has 11 tokens, and max_question_tokens of the model's profile is 10",
+            "answer has 21 tokens, and max_answer_tokens of the model's profile is 20",
+            "13 tokens in 1 words, as in another language, code, markup, emoji or addresses, and \
+             max_tokens_per_word of the model's profile is 4.5",
+            "7 characters and the answer 27, and min_length_ratio of the model's profile is 0.5",
+            "297 characters and the answer 27, and max_length_ratio of the model's profile is 2",
+            "0.20 of the output's words",
+            "0.50 of the output's words stand elsewhere in the answer, or not in it, and \
+             max_displaced_words of the model's profile is 0.3",
+            "mean log probability of its tokens is -0.500, and min_mean_logprob of its profile is -0.02",
+            "its least sure token is -3.256, and min_token_logprob of its profile is -1.6",
+            "leaving the answer as it is is -2.500, and max_unchanged_logprob of its profile is -3",
+        ];
+        for (said, numbers) in said.iter().zip(numbers) {
+            assert!(said.contains(numbers), "{said}");
+            assert!(!said.contains("secret"), "{said}");
+        }
     }
 
     #[test]
@@ -433,7 +574,7 @@ mod tests {
     #[test]
     fn words_from_nowhere_are_counted_without_case_and_known_ones_are_not() {
         let limits = guard(r#"{"max_novel_words": 0.2, "known_words": ["Please", "contact"]}"#);
-        let accept = |output| limits.accept("Who is it?", "It is Ada, 42.", output, None);
+        let accept = |output| word(limits.accept("Who is it?", "It is Ada, 42.", output, None));
         assert_eq!(accept("Please contact (ADA) - it is 42"), Ok(()));
         assert_eq!(accept("It is Ada Lovelace 42"), Ok(()), "one of five");
         assert_eq!(
@@ -455,7 +596,8 @@ mod tests {
             min_logprob: -2.0,
             unchanged_logprob: None,
         };
-        let accept = |output: &str, confidence| limits.accept("q", "abcd", output, confidence);
+        let accept =
+            |output: &str, confidence| word(limits.accept("q", "abcd", output, confidence));
         assert_eq!(accept("abcé", Some(sure)), Ok(()));
         assert_eq!(accept("a", Some(sure)), Err(reason::LENGTH_RATIO));
         assert_eq!(accept(&"a".repeat(228), Some(sure)), Ok(()));
@@ -488,7 +630,7 @@ mod tests {
     #[test]
     fn half_an_address_a_number_or_an_emoji_is_no_copy() {
         let limits = guard(r#"{"max_novel_words": 0, "known_words": ["email", "removed"]}"#);
-        let accept = |answer: &str, output: &str| limits.accept("Who?", answer, output, None);
+        let accept = |answer: &str, output: &str| word(limits.accept("Who?", answer, output, None));
         for (answer, output) in [
             ("Write to ann.lee@example.com.", "Write to ann.lee@example."),
             ("Write to ann.lee@example.com.", "Write to ann."),
@@ -519,7 +661,7 @@ mod tests {
     #[test]
     fn words_out_of_place_are_displaced_unless_they_are_known() {
         let limits = guard(r#"{"max_displaced_words": 0.25, "known_words": ["please", "stop"]}"#);
-        let accept = |output| limits.accept("q", "one two three four", output, None);
+        let accept = |output| word(limits.accept("q", "one two three four", output, None));
         assert_eq!(
             accept("One two, four!"),
             Ok(()),
@@ -532,7 +674,7 @@ mod tests {
             Ok(()),
             "known words are free"
         );
-        let polite = |output| limits.accept("q", "please please one", output, None);
+        let polite = |output| word(limits.accept("q", "please please one", output, None));
         assert_eq!(polite("stop one"), Ok(()), "however many of them have gone");
         assert_eq!(
             accept("one two three six five"),

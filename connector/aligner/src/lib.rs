@@ -23,6 +23,7 @@ use std::{
 
 use futures::stream::BoxStream;
 use guard::Confidence;
+use reason::Bypass;
 use serde::{Deserialize, Serialize};
 
 pub use error::{AlignError, NextStep};
@@ -65,12 +66,12 @@ pub enum Outcome {
     /// The model decided, with its learnt first token, that the answer stands as it is.
     Unchanged,
     /// The answer is not one that the model is fit for, or the model wrote nothing, or did not come to
-    /// an end. The word is stable and snake_case, see [`reason`].
-    Bypassed(&'static str),
+    /// an end.
+    Bypassed(Bypass),
     /// The profile's guard did not let the model's output through.
     Rejected {
-        /// Why, as of [`Outcome::Bypassed`].
-        reason: &'static str,
+        /// Why.
+        bypass: Bypass,
         /// The whole text that the model decoded, which takes nobody's place.
         proposal: String,
     },
@@ -83,7 +84,9 @@ impl Outcome {
     #[must_use]
     pub fn normalized(self, answer: &str) -> Self {
         match self {
-            Self::Rewritten(text) if text.trim().is_empty() => Self::Bypassed(reason::EMPTY_OUTPUT),
+            Self::Rewritten(text) if text.trim().is_empty() => {
+                Self::Bypassed(reason::EMPTY_OUTPUT.into())
+            }
             Self::Rewritten(text) if is_same_text(&text, answer) => {
                 Self::Rewritten(answer.to_owned())
             }

@@ -24,6 +24,37 @@ pub const NOT_FINITE: &str = "not_finite";
 /// The output is much longer or shorter than the answer.
 pub const LENGTH_RATIO: &str = "length_ratio";
 
+/// Why one answer is bypassed: the word, and what was found there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bypass {
+    /// One of this module's words, stable and snake_case.
+    pub word: &'static str,
+    /// A sentence that names the limit that was met and what exceeded it, never a text; none where the
+    /// word's own says all there is.
+    pub found: Option<String>,
+}
+
+impl Bypass {
+    /// With a sentence about what was found.
+    pub fn found(word: &'static str, found: String) -> Self {
+        Self {
+            word,
+            found: Some(found),
+        }
+    }
+
+    /// One sentence for whoever reads the record.
+    pub fn message(&self) -> Option<&str> {
+        self.found.as_deref().or_else(|| because(self.word))
+    }
+}
+
+impl From<&'static str> for Bypass {
+    fn from(word: &'static str) -> Self {
+        Self { word, found: None }
+    }
+}
+
 /// Every word, and why the model was not asked, or its output not taken.
 const SENTENCES: [(&str, &str); 11] = [
     (
@@ -92,6 +123,14 @@ mod tests {
             .collect();
         let told: BTreeSet<&str> = SENTENCES.iter().map(|(word, _)| *word).collect();
         assert_eq!(documented, told);
+    }
+
+    #[test]
+    fn what_was_found_takes_the_place_of_the_words_sentence() {
+        let bypass = Bypass::from(ECHO);
+        assert_eq!(bypass.message(), because(ECHO));
+        let bypass = Bypass::found(TOO_LONG, "of 9 tokens".to_owned());
+        assert_eq!(bypass.message(), Some("of 9 tokens"));
     }
 
     #[test]

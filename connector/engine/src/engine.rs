@@ -195,10 +195,9 @@ impl Engine {
         async move {
             let (_, result) = answers.next().await.ok_or_else(stopped)?;
             match result? {
-                Answer::Settled(reason) => Err(AlignError::Rejected(format!(
-                    "the prompt leaves no room in a context of {} tokens ({reason})",
-                    rules.context
-                ))),
+                Answer::Settled(bypass) => Err(AlignError::Rejected(
+                    bypass.message().unwrap_or(bypass.word).to_owned(),
+                )),
                 Answer::Decoded(finished) => rules.raw_completion(finished),
             }
         }

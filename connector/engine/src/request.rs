@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use aligner::{AlignError, AlignRequest};
+use aligner::{AlignError, AlignRequest, reason::Bypass};
 use futures::channel::mpsc;
 
 use crate::job::{Finished, Reply};
@@ -29,7 +29,7 @@ pub(crate) struct Request {
 /// What comes back for a request that did not fail.
 pub(crate) enum Answer {
     /// Bypassed before inference.
-    Settled(&'static str),
+    Settled(Bypass),
     Decoded(Finished),
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use aligner::{
     AlignError, AlignRequest, Alignment, Decoding, Outcome, Profile, Timing, Usage,
     guard::{Confidence, without_long_pieces},
-    reason, unjoined,
+    reason::{self, Bypass},
+    unjoined,
 };
 use aligner_tokens::{EncodeError, Texts};
 
@@ -38,7 +39,7 @@ pub(crate) struct Rules {
 /// What became of a text.
 pub(crate) enum Prompt {
     Tokens { tokens: Vec<u32>, expected: usize },
-    Settled(&'static str),
+    Settled(Bypass),
 }
 
 fn rejected(error: EncodeError) -> AlignError {
@@ -59,12 +60,15 @@ impl Rules {
                     Ok(u32::try_from(ids.len()).unwrap_or(u32::MAX))
                 };
                 if question.len() + answer.len() > MOST_BYTES_PER_TOKEN * self.context {
-                    return Ok(Prompt::Settled(reason::TOO_LONG));
+                    return Ok(self.too_long(format!(
+                        "question and answer have {} bytes",
+                        question.len() + answer.len()
+                    )));
                 }
                 if guard.counts_tokens() {
                     let admitted = guard.admit(answer, count(question)?, count(answer)?);
-                    if let Err(reason) = admitted {
-                        let rest = (reason == reason::UNFAMILIAR_TEXT)
+                    if let Err(bypass) = admitted {
+                        let rest = (bypass.word == reason::UNFAMILIAR_TEXT)
                             .then(|| without_long_pieces(answer))
                             .flatten();
                         let fits = match rest {
@@ -72,7 +76,7 @@ impl Rules {
                             None => false,
                         };
                         if !fits {
-                            return Ok(Prompt::Settled(reason));
+                            return Ok(Prompt::Settled(bypass));
                         }
                     }
                 }
@@ -93,9 +97,36 @@ impl Rules {
             return Err(AlignError::Rejected("the prompt has no tokens".to_owned()));
         }
         if tokens.len() >= self.context {
-            return Ok(Prompt::Settled(reason::TOO_LONG));
+            return Ok(self.too_long(format!("the prompt has {} tokens", tokens.len())));
         }
         Ok(Prompt::Tokens { tokens, expected })
+    }
+
+    fn too_long(&self, has: String) -> Prompt {
+        let context = self.context;
+        Prompt::Settled(Bypass::found(
+            reason::TOO_LONG,
+            format!(
+                "{has}, and the model's context of {context} tokens has no room for them and a correction"
+            ),
+        ))
+    }
+
+    fn length_limit(&self, usage: Usage) -> Bypass {
+        let tokens = usage.correction_tokens;
+        let which = if tokens >= self.decoding.max_new_tokens {
+            "which is max_new_tokens: raise it".to_owned()
+        } else {
+            format!(
+                "where the model's context of {} tokens ends, of which the prompt takes {}: take a \
+                 model with a longer one",
+                self.context, usage.prompt_tokens
+            )
+        };
+        Bypass::found(
+            reason::LENGTH_LIMIT,
+            format!("the output was unfinished after {tokens} tokens, {which}"),
+        )
     }
 
     pub(crate) fn job(&self, prompt: Vec<u32>, expected: usize, request: Request) -> Job {
@@ -128,9 +159,9 @@ impl Rules {
     ) -> Result<Alignment, AlignError> {
         let finished = match answer {
             Answer::Decoded(finished) => finished,
-            Answer::Settled(reason) => {
+            Answer::Settled(bypass) => {
                 return Ok(Alignment {
-                    outcome: Outcome::Bypassed(reason),
+                    outcome: Outcome::Bypassed(bypass),
                     usage: Usage::default(),
                     timing: Timing::default(),
                     confidence: None,
@@ -140,9 +171,9 @@ impl Rules {
         let confidence = confidence(&finished);
         let outcome = match finished.end {
             End::StopFirst => Outcome::Unchanged,
-            End::Length => Outcome::Bypassed(reason::LENGTH_LIMIT),
-            End::Repetition => Outcome::Bypassed(reason::REPETITION),
-            End::NotFinite => Outcome::Bypassed(reason::NOT_FINITE),
+            End::Length => Outcome::Bypassed(self.length_limit(usage(&finished))),
+            End::Repetition => Outcome::Bypassed(reason::REPETITION.into()),
+            End::NotFinite => Outcome::Bypassed(reason::NOT_FINITE.into()),
             End::Stop => {
                 let text = self.texts.decode(written(&finished)).map_err(rejected)?;
                 let AlignRequest {

@@ -92,8 +92,8 @@ impl TokenizerQueue {
                 Some(Ok(Prompt::Tokens { tokens, expected })) => {
                     inbox.push(rules.job(tokens, expected, request));
                 }
-                Some(Ok(Prompt::Settled(reason))) => {
-                    request.ticket.send(Ok(Answer::Settled(reason)));
+                Some(Ok(Prompt::Settled(bypass))) => {
+                    request.ticket.send(Ok(Answer::Settled(bypass)));
                 }
                 Some(Err(error)) => request.ticket.send(Err(error)),
                 None => request.ticket.send(Err(AlignError::Rejected(format!(

@@ -211,6 +211,17 @@ fn how_sure_the_model_was_of_the_unchanged_token_is_what_its_logits_say() {
     assert!(confidence.min_logprob <= confidence.mean_logprob && confidence.mean_logprob < 0.0);
 }
 
+/// What is said of an answer that was bypassed for this reason.
+#[track_caller]
+fn bypassed(word: &str, outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Bypassed(bypass) if bypass.word == word => {
+            bypass.message().unwrap_or_default().to_owned()
+        }
+        other => panic!("{other:?} for {word}"),
+    }
+}
+
 #[test]
 fn what_does_not_fit_is_bypassed_before_inference_and_what_does_not_end_after() {
     let engine = Engine::load(EngineOptions {
@@ -223,14 +234,16 @@ fn what_does_not_fit_is_bypassed_before_inference_and_what_does_not_end_after() 
     .expect("loads");
     let long = align(&engine, vec![request("q", &"word ".repeat(100))]).remove(0);
     let long = long.expect("an alignment");
-    assert_eq!(long.outcome, Outcome::Bypassed(reason::TOO_LONG));
+    let said = bypassed(reason::TOO_LONG, &long.outcome);
+    assert!(said.contains("the model's context of 64 tokens"), "{said}");
     assert_eq!(long.usage.correction_tokens, 0);
     assert_eq!(long.confidence, None, "no model was asked");
     // Far beyond what can fit: not even encoded.
-    assert_eq!(
-        outcome(&engine, "q", &"word ".repeat(1_000_000)),
-        Outcome::Bypassed(reason::TOO_LONG)
+    let said = bypassed(
+        reason::TOO_LONG,
+        &outcome(&engine, "q", &"word ".repeat(1_000_000)),
     );
+    assert!(said.contains("5000001 bytes"), "{said}");
 
     let short = EngineOptions {
         decoding: Decoding {
@@ -240,10 +253,8 @@ fn what_does_not_fit_is_bypassed_before_inference_and_what_does_not_end_after() 
         ..options()
     };
     let engine = Engine::load(short).expect("loads");
-    assert_eq!(
-        outcome(&engine, "q", "a"),
-        Outcome::Bypassed(reason::LENGTH_LIMIT)
-    );
+    let said = bypassed(reason::LENGTH_LIMIT, &outcome(&engine, "q", "a"));
+    assert!(said.contains("1 tokens, which is max_new_tokens"), "{said}");
 }
 
 #[test]
@@ -257,29 +268,26 @@ fn the_guard_of_the_profile_is_asked_before_and_after() {
     };
     let engine = guarded(r#"{"max_question_tokens": 3}"#);
     let unasked = "a question of several tokens";
-    assert_eq!(
-        outcome(&engine, unasked, "a"),
-        Outcome::Bypassed(reason::TOO_LONG)
-    );
+    let said = bypassed(reason::TOO_LONG, &outcome(&engine, unasked, "a"));
+    assert!(said.contains("max_question_tokens"), "{said}");
     let engine = guarded(r#"{"max_tokens_per_word": 1.5}"#);
-    assert_eq!(
-        outcome(&engine, "q", "Ärger über Öl"),
-        Outcome::Bypassed(reason::UNFAMILIAR_TEXT)
+    let said = bypassed(
+        reason::UNFAMILIAR_TEXT,
+        &outcome(&engine, "q", "Ärger über Öl"),
     );
+    assert!(said.contains("in 3 words"), "{said}");
     // This model is sure of nothing.
     let engine = guarded(r#"{"min_mean_logprob": -0.0001}"#);
     let outcomes = align(&engine, batch());
     let mut rejected = 0;
     for result in &outcomes {
         match &result.as_ref().expect("an alignment").outcome {
-            Outcome::Rejected {
-                reason: reason::LOW_CONFIDENCE,
-                proposal,
-            } => {
+            Outcome::Rejected { bypass, proposal } if bypass.word == reason::LOW_CONFIDENCE => {
                 assert!(!proposal.trim().is_empty(), "an empty one is told as such");
                 rejected += 1;
             }
-            Outcome::Bypassed(reason::EMPTY_OUTPUT | reason::LENGTH_LIMIT) => {}
+            Outcome::Bypassed(bypass)
+                if matches!(bypass.word, reason::EMPTY_OUTPUT | reason::LENGTH_LIMIT) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -509,7 +517,10 @@ fn an_output_that_repeats_itself_without_end_is_bypassed() {
     .expect("loads");
     let done = align(&engine, vec![request("What is it?", "an answer")]);
     let alignment = done[0].as_ref().expect("an alignment");
-    assert_eq!(alignment.outcome, Outcome::Bypassed(reason::REPETITION));
+    assert_eq!(
+        alignment.outcome,
+        Outcome::Bypassed(reason::REPETITION.into())
+    );
     // It is given up long before the length limit.
     assert!(alignment.usage.correction_tokens < 200, "{alignment:?}");
 }
@@ -558,7 +569,7 @@ fn logits_that_are_no_numbers_bypass_the_answer_and_leave_its_neighbours_alone()
     let poisoned = "the answer is a \u{1f980}";
     assert_eq!(
         outcome(&engine, "question", poisoned),
-        Outcome::Bypassed(reason::NOT_FINITE)
+        Outcome::Bypassed(reason::NOT_FINITE.into())
     );
     // Beside it in the same steps, the others say what they say without it.
     let prompts: Vec<String> = (0..4).map(|i| format!("question {i} and {i}")).collect();
@@ -602,10 +613,10 @@ fn keys_too_large_for_their_f16_bypass_the_answer() {
         outcome(&engine, "What is 3?", "the answer")
     };
     let small = outcome_of(1.0);
-    assert_ne!(small, Outcome::Bypassed(reason::NOT_FINITE));
+    assert_ne!(small, Outcome::Bypassed(reason::NOT_FINITE.into()));
     assert_eq!(outcome_of(f64::from(1 << 6)), small);
     let large = outcome_of(f64::from(1 << 18));
-    assert_eq!(large, Outcome::Bypassed(reason::NOT_FINITE));
+    assert_eq!(large, Outcome::Bypassed(reason::NOT_FINITE.into()));
 }
 
 #[test]

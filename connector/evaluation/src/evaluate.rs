@@ -174,9 +174,10 @@ impl Answered {
             Outcome::Rewritten(text) if text == triple.answer => (Decision::Copied, text),
             Outcome::Rewritten(text) => (Decision::Rewritten, text),
             Outcome::Unchanged => (Decision::UnchangedToken, triple.answer.clone()),
-            Outcome::Bypassed(reason) | Outcome::Rejected { reason, .. } => {
-                (Decision::Bypassed(reason.to_owned()), triple.answer.clone())
-            }
+            Outcome::Bypassed(bypass) | Outcome::Rejected { bypass, .. } => (
+                Decision::Bypassed(bypass.word.to_owned()),
+                triple.answer.clone(),
+            ),
         };
         Self {
             decision,

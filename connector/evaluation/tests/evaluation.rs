@@ -10,7 +10,7 @@ use aligner::{
     AlignError, AlignRequest, Aligner, Alignment, Completion, Completions, Decoding, Identity,
     Outcome, Timing, Usage,
     builtin::{Builtin, Rule},
-    reason,
+    reason::{LOW_CONFIDENCE, TOO_LONG},
 };
 use aligner_evaluation::{
     Alone, CompareError, CompareOptions, Decision, EvaluationError, Measure, Options, Pooled,
@@ -214,14 +214,14 @@ fn marking_everything_changes_every_clean_answer_and_garbles_nothing() {
 
 #[test]
 fn every_decision_is_counted_where_it_belongs() {
+    let bypassed = |word: &'static str| vec![Ok(Outcome::Bypassed(word.into()))];
     let aligner = scripted([
         ("x1", rewritten("Ask the desk. They help.")),
-        ("y1", vec![Ok(Outcome::Bypassed(reason::TOO_LONG))]),
+        ("y1", bypassed(TOO_LONG)),
         ("x2", rewritten("Ask Jo. Write to [email] today.")),
-        ("y2", vec![Ok(Outcome::Bypassed(reason::LOW_CONFIDENCE))]),
+        ("y2", bypassed(LOW_CONFIDENCE)),
     ]);
-    let report = run(aligner, &triples());
-    let all = &report.all;
+    let all = &run(aligner, &triples()).all;
     assert_eq!(all.clean.identical, share(2, 2));
     assert_eq!(all.clean.by_copy, share(1, 2));
     assert_eq!(all.clean.by_bypass, share(1, 2));

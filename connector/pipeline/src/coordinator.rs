@@ -206,8 +206,8 @@ impl Coordinator {
                     let Received { ticket, record, at } = *received;
                     let bypass = self.gate.bypass(&event);
                     let mut work = Work::new(ticket, record, event, at);
-                    if let Some(reason) = bypass {
-                        let finished = self.encoding.bypassed(work, reason, now);
+                    if let Some(bypass) = bypass {
+                        let finished = self.encoding.bypassed(work, bypass, now);
                         self.finish(ticket, finished);
                         continue;
                     }

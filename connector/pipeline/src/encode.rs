@@ -8,7 +8,7 @@
 use std::{fmt, sync::Arc};
 
 use aligner::{
-    AlignRequest, Alignment, Identity, Outcome, Usage, guard::Confidence, reason::because,
+    AlignRequest, Alignment, Identity, Outcome, Usage, guard::Confidence, reason::Bypass,
 };
 use aligner_records::{
     AnswerEvent, Correction, Disposition, PreferencePair, SourcePosition, Stage, correction_id,
@@ -129,20 +129,20 @@ impl Encoding {
             Outcome::Rewritten(text) if *text == *work.request.answer => Verdict::Unchanged,
             Outcome::Rewritten(text) => Verdict::Corrected(text),
             Outcome::Unchanged => Verdict::Unchanged,
-            Outcome::Bypassed(reason) => Verdict::Bypassed(reason, None),
-            Outcome::Rejected { reason, proposal } => Verdict::Bypassed(reason, Some(proposal)),
+            Outcome::Bypassed(bypass) => Verdict::Bypassed(bypass, None),
+            Outcome::Rejected { bypass, proposal } => Verdict::Bypassed(bypass, Some(proposal)),
         };
         self.verdict(work, verdict, cost, now_ms)
     }
 
     /// The end of a record that the gate did not let pass.
-    pub(crate) fn bypassed(&self, work: Work, reason: &'static str, now: Instant) -> Finished {
+    pub(crate) fn bypassed(&self, work: Work, bypass: Bypass, now: Instant) -> Finished {
         let cost = Cost {
             queue_ms: millis(now - work.received),
             ..Cost::default()
         };
         let now_ms = (self.wall_clock)();
-        self.verdict(work, Verdict::Bypassed(reason, None), cost, now_ms)
+        self.verdict(work, Verdict::Bypassed(bypass, None), cost, now_ms)
     }
 
     /// The end of a record that the Aligner could not answer.
@@ -247,13 +247,16 @@ impl Encoding {
     ) -> Correction {
         let (disposition, reason) = verdict.words();
         let answer = request.answer.to_string();
-        let (corrected, similarity, proposal) = match verdict {
+        let (corrected, similarity, message, proposal) = match verdict {
             Verdict::Corrected(text) => {
                 let similarity = similarity(&answer, &text);
-                (text, similarity, None)
+                (text, similarity, None, None)
             }
-            Verdict::Unchanged => (answer.clone(), 1.0, None),
-            Verdict::Bypassed(_, proposal) => (answer.clone(), 1.0, proposal),
+            Verdict::Unchanged => (answer.clone(), 1.0, None, None),
+            Verdict::Bypassed(bypass, proposal) => {
+                let message = bypass.message().map(str::to_owned);
+                (answer.clone(), 1.0, message, proposal)
+            }
         };
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
         let id = &self.identity;
@@ -266,7 +269,7 @@ impl Encoding {
             correction: text(corrected),
             disposition,
             reason: reason.map(str::to_owned),
-            message: reason.and_then(because).map(str::to_owned),
+            message,
             similarity: Some(similarity),
             unchanged_logprob: number(cost.confidence.and_then(|sure| sure.unchanged_logprob)),
             mean_logprob: number(cost.confidence.map(|sure| sure.mean_logprob)),
@@ -303,7 +306,7 @@ enum Verdict {
     Corrected(String),
     Unchanged,
     /// With what the guard did not let through, if that is why.
-    Bypassed(&'static str, Option<String>),
+    Bypassed(Bypass, Option<String>),
 }
 
 impl Verdict {
@@ -311,7 +314,7 @@ impl Verdict {
         match self {
             Self::Corrected(_) => (Disposition::Corrected, None),
             Self::Unchanged => (Disposition::Unchanged, None),
-            Self::Bypassed(reason, _) => (Disposition::Bypassed, Some(reason)),
+            Self::Bypassed(bypass, _) => (Disposition::Bypassed, Some(bypass.word)),
         }
     }
 }

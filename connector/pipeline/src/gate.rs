@@ -3,7 +3,7 @@
 //! What a model is fit for is in its profile, in tokens, and the Aligner's own business; the gate
 //! is the operator's: limits that hold whatever the model.
 
-use aligner::reason;
+use aligner::reason::{self, Bypass};
 use aligner_records::AnswerEvent;
 
 use crate::settings::Settings;
@@ -23,20 +23,28 @@ impl Gate {
         }
     }
 
-    /// The reason for which an event bypasses the Aligner, if any.
-    pub(crate) fn bypass(self, event: &AnswerEvent) -> Option<&'static str> {
+    /// Why an event bypasses the Aligner, if it does.
+    pub(crate) fn bypass(self, event: &AnswerEvent) -> Option<Bypass> {
         if event.question.is_empty() || event.answer.is_empty() {
-            return Some(reason::NO_TEXT);
+            return Some(reason::NO_TEXT.into());
         }
-        let too_long = exceeds(&event.question, self.max_question_chars)
-            || exceeds(&event.answer, self.max_answer_chars);
-        too_long.then_some(reason::TOO_LONG)
+        exceeds("question", &event.question, self.max_question_chars)
+            .or_else(|| exceeds("answer", &event.answer, self.max_answer_chars))
     }
 }
 
 /// Counts characters only where the bytes leave a doubt.
-fn exceeds(text: &str, limit: Option<usize>) -> bool {
-    limit.is_some_and(|limit| text.len() > limit && text.chars().count() > limit)
+fn exceeds(name: &str, text: &str, limit: Option<usize>) -> Option<Bypass> {
+    let limit = limit.filter(|limit| text.len() > *limit)?;
+    let characters = text.chars().count();
+    (characters > limit).then(|| {
+        Bypass::found(
+            reason::TOO_LONG,
+            format!(
+                "the {name} has {characters} characters, and pipeline.max_{name}_chars is {limit}"
+            ),
+        )
+    })
 }
 
 #[cfg(test)]
@@ -66,7 +74,8 @@ mod tests {
                 answer: answer.to_owned(),
                 ..AnswerEvent::default()
             };
-            assert_eq!(gate.bypass(&event), expected, "{question} / {answer}");
+            let bypass = gate.bypass(&event).map(|bypass| bypass.word);
+            assert_eq!(bypass, expected, "{question} / {answer}");
         }
     }
 }

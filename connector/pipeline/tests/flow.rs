@@ -6,6 +6,7 @@ use aligner::{
     AlignError, AlignRequest, Aligner, Alignment, Completion, Completions, Identity, Outcome,
     builtin::{Builtin, Rule},
     guard::Confidence,
+    reason::Bypass,
 };
 use aligner_pipeline::{
     Header, JsonDecoder, JsonEncoder, OutputKind, Parts, Pipeline, PipelineError, Settings,
@@ -151,9 +152,9 @@ impl Aligner for Scripted {
                 "\n framed " => ok(Outcome::Rewritten("it was framed".to_owned())),
                 "unchanged" => ok(Outcome::Unchanged),
                 "empty" => ok(Outcome::Rewritten(" \n".to_owned())),
-                "long" => ok(Outcome::Bypassed(aligner::reason::LENGTH_LIMIT)),
+                "long" => ok(Outcome::Bypassed(aligner::reason::LENGTH_LIMIT.into())),
                 doubted if doubted.starts_with("doubted") => ok(Outcome::Rejected {
-                    reason: aligner::reason::LOW_CONFIDENCE,
+                    bypass: Bypass::found(aligner::reason::LOW_CONFIDENCE, "-3 is low".to_owned()),
                     proposal: doubted.replace("doubted", "proposed"),
                 }),
                 "rejected" => Err(AlignError::Rejected("no".to_owned())),
@@ -680,15 +681,20 @@ async fn what_the_guard_rejected_is_kept_where_it_has_room_and_makes_no_dead_let
     };
     deliver_all(&log, Scripted::default(), settings).await;
     let found = corrections(&log);
-    let because = aligner::reason::because("low_confidence");
     for (correction, proposal) in found.iter().zip([Some("proposed"), None]) {
         assert_eq!(correction.disposition, Disposition::Bypassed);
         assert_eq!(correction.reason.as_deref(), Some("low_confidence"));
-        assert_eq!(correction.message.as_deref(), because);
+        assert_eq!(correction.message.as_deref(), Some("-3 is low"));
         assert_eq!(correction.correction, correction.answer);
         assert_eq!(correction.proposal.as_deref(), proposal);
     }
     assert_eq!(found[2].reason.as_deref(), Some("length_limit"));
+    let because = aligner::reason::because("length_limit");
+    assert_eq!(
+        found[2].message.as_deref(),
+        because,
+        "nothing more is known"
+    );
     assert_eq!(found[3].disposition, Disposition::Corrected);
     assert!(found[2..].iter().all(|c| c.proposal.is_none()));
     assert_eq!(of_kind(&log, OutputKind::DeadLetter).len(), 0);
@@ -706,9 +712,14 @@ async fn the_gates_limits_bypass_the_aligner() {
     deliver_all(&log, aligner.clone(), settings).await;
     let found: Vec<_> = corrections(&log)
         .into_iter()
-        .map(|c| (c.disposition.as_str(), c.reason, c.similarity))
+        .map(|c| (c.disposition.as_str(), c.reason, c.message))
         .collect();
-    let bypassed = ("bypassed", Some("too_long".to_owned()), Some(1.0));
+    let said = "the answer has 15 characters, and pipeline.max_answer_chars is 5";
+    let bypassed = (
+        "bypassed",
+        Some("too_long".to_owned()),
+        Some(said.to_owned()),
+    );
     assert_eq!(found[1], bypassed);
     assert_eq!(aligner.asked("e1"), 0);
     assert_eq!(aligner.asked("e0"), 1);

@@ -6,7 +6,8 @@
 use aligner::{
     AlignError, Outcome, Usage,
     guard::{Confidence, Guard},
-    reason, unjoined,
+    reason::{self, Bypass},
+    unjoined,
 };
 
 use crate::{
@@ -70,8 +71,8 @@ pub(crate) fn read(reply: &Reply, asked: Asked<'_>) -> Verdict {
     let problem = Problem::of(&reply.body);
     let said = problem.word();
     match reply.status {
-        413 => too_long(),
-        400 | 422 if problem.is_overflow() => too_long(),
+        413 => too_long(url, reply.status),
+        400 | 422 if problem.is_overflow() => too_long(url, reply.status),
         400 | 422 => Verdict::Rejected(format!("{url} answered {}{said}", reply.status)),
         401 | 403 => Verdict::Stopped(format!(
             "{url} answered {}{said}: check aligner.remote.api_key",
@@ -95,8 +96,12 @@ pub(crate) fn read(reply: &Reply, asked: Asked<'_>) -> Verdict {
     }
 }
 
-fn too_long() -> Verdict {
-    Verdict::Done(Outcome::Bypassed(reason::TOO_LONG), Usage::default(), None)
+fn too_long(url: &str, status: u16) -> Verdict {
+    let found = format!(
+        "{url} answered {status}: the prompt is longer than its model, or the server, allows"
+    );
+    let bypass = Bypass::found(reason::TOO_LONG, found);
+    Verdict::Done(Outcome::Bypassed(bypass), Usage::default(), None)
 }
 
 fn completed(completion: Completion, asked: Asked<'_>) -> Verdict {
@@ -108,7 +113,11 @@ fn completed(completion: Completion, asked: Asked<'_>) -> Verdict {
     } = completion;
     match finish_reason.as_str() {
         "stop" => Verdict::Done(outcome(&text, confidence, asked), usage, confidence),
-        "length" => Verdict::Done(Outcome::Bypassed(reason::LENGTH_LIMIT), usage, confidence),
+        "length" => Verdict::Done(
+            Outcome::Bypassed(reason::LENGTH_LIMIT.into()),
+            usage,
+            confidence,
+        ),
         // vLLM's word for a request that it gave up, at its shutdown for instance.
         "abort" => Verdict::Again(format!("{} gave the request up", asked.url)),
         _ => Verdict::Rejected(format!(
@@ -207,10 +216,13 @@ mod tests {
         assert_eq!(done(200, &stop(" <same>")), Outcome::Unchanged);
         assert_eq!(
             done(200, &stop(" \n")),
-            Outcome::Bypassed(reason::EMPTY_OUTPUT)
+            Outcome::Bypassed(reason::EMPTY_OUTPUT.into())
         );
         let body = r#"{"choices":[{"text":"B","finish_reason":"length"}]}"#;
-        assert_eq!(done(200, body), Outcome::Bypassed(reason::LENGTH_LIMIT));
+        assert_eq!(
+            done(200, body),
+            Outcome::Bypassed(reason::LENGTH_LIMIT.into())
+        );
     }
 
     #[test]
@@ -225,7 +237,7 @@ mod tests {
         assert_eq!(
             told(200, body.as_bytes(), *ASKED),
             Verdict::Done(
-                Outcome::Bypassed(reason::LENGTH_LIMIT),
+                Outcome::Bypassed(reason::LENGTH_LIMIT.into()),
                 Usage::default(),
                 Some(confidence)
             )
@@ -257,20 +269,22 @@ mod tests {
         assert_eq!(guarded("A, q", Value::Null), kept);
         assert_eq!(guarded("A, q", logprobs(&[-0.5, -1.0])), kept);
         assert_eq!(guarded("A, q", logprobs(&[])), kept);
-        let rejected = |reason, proposal: &str| Outcome::Rejected {
-            reason,
-            proposal: proposal.to_owned(),
-        };
-        let unsure = rejected(reason::LOW_CONFIDENCE, "A, q");
-        assert_eq!(guarded("A, q", logprobs(&[-0.5, -2.0])), unsure);
-        assert_eq!(
-            guarded("A, q", logprobs(&[0.0, 0.0, 0.0, 0.0, -3.5])),
-            unsure
-        );
-        assert_eq!(
-            guarded("Words from nowhere", Value::Null),
-            rejected(reason::INCONSISTENT_COPY, "Words from nowhere")
-        );
+        for (text, logprobs, expected) in [
+            ("A, q", logprobs(&[-0.5, -2.0]), reason::LOW_CONFIDENCE),
+            (
+                "A, q",
+                logprobs(&[0.0, 0.0, 0.0, 0.0, -3.5]),
+                reason::LOW_CONFIDENCE,
+            ),
+            ("Words from nowhere", Value::Null, reason::INCONSISTENT_COPY),
+        ] {
+            match guarded(text, logprobs) {
+                Outcome::Rejected { bypass, proposal } => {
+                    assert_eq!((bypass.word, proposal.as_str()), (expected, text));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]
@@ -302,10 +316,16 @@ mod tests {
             ),
             (413, ""),
         ] {
-            assert_eq!(
-                done(status, body),
-                Outcome::Bypassed(reason::TOO_LONG),
-                "{body}"
+            let outcome = done(status, body);
+            let Outcome::Bypassed(bypass) = &outcome else {
+                panic!("{outcome:?} for {body}");
+            };
+            assert_eq!(bypass.word, reason::TOO_LONG, "{body}");
+            let said = format!(" answered {status}: ");
+            assert!(
+                bypass
+                    .message()
+                    .is_some_and(|message| message.contains(&said))
             );
         }
     }

@@ -12,7 +12,7 @@ use std::{
 use aligner::{
     AlignError, AlignRequest, Aligner, Alignment, NextStep, Outcome, Profile,
     prompt::{PAPER, Template},
-    reason,
+    reason::{self, Bypass},
 };
 use aligner_remote::{RemoteAligner, RemoteError, RemoteSettings, Secret};
 use axum::{
@@ -254,8 +254,14 @@ async fn each_request_of_a_batch_meets_its_own_fate() {
         outcomes,
         [
             Some(Outcome::Rewritten("Better.".into())),
-            Some(Outcome::Bypassed(reason::LENGTH_LIMIT)),
-            Some(Outcome::Bypassed(reason::TOO_LONG)),
+            Some(Outcome::Bypassed(reason::LENGTH_LIMIT.into())),
+            Some(Outcome::Bypassed(Bypass::found(
+                reason::TOO_LONG,
+                format!(
+                    "{} answered 400: the prompt is longer than its model, or the server, allows",
+                    fake.url
+                ),
+            ))),
             None,
             Some(Outcome::Rewritten("Better.".into())),
         ]

@@ -1,6 +1,6 @@
 //! Words and habits that stay out of the repository.
 
-use aligner_tidy::{SourceFile, tracked_files};
+use aligner_tidy::{SourceFile, binary_files, tracked_files};
 
 /// Hosts of package registries: which mirror somebody uses is their machine's business. Written in
 /// halves, so that this list does not find itself.
@@ -150,4 +150,14 @@ fn files_are_short_enough_to_proofread() {
         "more than {MOST_LINES} lines:\n{}",
         long.join("\n")
     );
+}
+
+#[test]
+fn what_is_no_text_is_weights() {
+    // Anything else came in by accident, and stays in the history of every clone.
+    let found: Vec<_> = binary_files()
+        .into_iter()
+        .filter(|path| !path.ends_with(".safetensors"))
+        .collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }

@@ -10,4 +10,4 @@ mod tree;
 
 pub use cargo::{Crate, Package, cargo, host, linked_crates, workspace_packages};
 pub use notices::third_party;
-pub use tree::{SourceFile, root, tracked_files};
+pub use tree::{SourceFile, binary_files, root, tracked_files};

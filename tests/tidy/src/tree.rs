@@ -25,7 +25,7 @@ pub fn root() -> PathBuf {
 }
 
 /// All text files that git tracks, or would track: new files are checked before their first
-/// commit. A file that is not UTF-8 (weights, pictures) is left out.
+/// commit. A file that is not UTF-8 is left out, see [`binary_files`].
 ///
 /// In an export without `.git`, the folders are walked instead.
 ///
@@ -33,17 +33,35 @@ pub fn root() -> PathBuf {
 /// If the root cannot be read.
 #[must_use]
 pub fn tracked_files() -> Vec<SourceFile> {
+    let text = |(path, bytes)| {
+        String::from_utf8(bytes)
+            .ok()
+            .map(|text| SourceFile { path, text })
+    };
+    contents().filter_map(text).collect()
+}
+
+/// The paths of all tracked files that are not UTF-8, such as weights.
+///
+/// # Panics
+/// If the root cannot be read.
+#[must_use]
+pub fn binary_files() -> Vec<String> {
+    contents()
+        .filter(|(_, bytes)| str::from_utf8(bytes).is_err())
+        .map(|(path, _)| path)
+        .collect()
+}
+
+/// Each file, with what is in it, by its path.
+fn contents() -> impl Iterator<Item = (String, Vec<u8>)> {
     let root = root();
     let mut paths = git_paths(&root).unwrap_or_else(|| walk(&root));
     paths.sort();
+    // A file deleted but not yet committed is still listed.
     paths
         .into_iter()
-        .filter_map(|path| {
-            // A file deleted but not yet committed is still listed.
-            let text = String::from_utf8(fs::read(root.join(&path)).ok()?).ok()?;
-            Some(SourceFile { path, text })
-        })
-        .collect()
+        .filter_map(move |path| Some((path.clone(), fs::read(root.join(path)).ok()?)))
 }
 
 fn git_paths(root: &Path) -> Option<Vec<String>> {
