@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, fs::File, process::Command, time::Duration};
 
 use aligner_tests::{
-    client::{Outgoing, Reader, Record, Writer, alter_topic},
+    client::{Outgoing, Reader, Record, Writer, alter_topic, create_topic, delete_topic},
     command::{self, Done},
     connector::{Config, Connector, Topics, binary},
+    hanging::Hanging,
     kafka::Kafka,
     process::{Process, Signal},
     proxy::{ApiKey, Fault, Proxy},
@@ -242,7 +243,8 @@ fn a_replay_that_is_asked_for_a_few_sends_these_and_the_next_one_those_that_foll
             (&["--limit", "10"][..], "10 records", 1_190),
             (&["--limit", "5"], "5 records", 1_185),
             (&[], "1185 records", 0),
-            (&["--again"], "1200 records", 0),
+            (&["--again", "--limit", "7"], "7 records", 1_193),
+            (&[], "1193 records", 0),
         ] {
             let arguments = [&["--reason", "missing_question"], arguments].concat();
             let done = setting.replay(&arguments).expect_code(0);
@@ -250,7 +252,105 @@ fn a_replay_that_is_asked_for_a_few_sends_these_and_the_next_one_those_that_foll
             assert_eq!(waiting(&setting), (1_200, waits), "{arguments:?}");
         }
         setting.each_is_there(3);
+
+        // A list without their topic is no less mistaken where all was sent.
+        let elsewhere = Topics::create(Kafka::shared(), "few-elsewhere", 1);
+        let other = setting
+            .config
+            .clone()
+            .set(&["topics", "answers"], vec![elsewhere.answers.clone()]);
+        let file = setting.config_file(&other);
+        let reason = ["--reason", "missing_question", "--again"];
+        let strange = [&["replay", "--config", &file], &reason[..]].concat();
+        let done = command::call(&strange).expect_code(1);
+        assert!(done.stderr.contains(&setting.topics.answers), "{done:?}");
     }
+}
+
+#[test]
+fn marks_behind_the_open_transaction_of_another_producer_are_waited_for_and_never_overlooked() {
+    let setting = Setting::new("replay-hidden");
+    setting.bury();
+    let letters = &setting.topics.dead_letters;
+    let hanging = Hanging::over(Kafka::shared().settings(), letters, 0);
+    let reason = ["--reason", "missing_question"];
+    // It may be that marks lie behind it: nothing is sent.
+    let refused = setting.replay(&reason).expect_code(1);
+    let partition = format!("a transaction of another producer is open at {letters}-0, offset ");
+    assert!(refused.stderr.contains(&partition), "{refused:?}");
+    setting.each_is_there(1);
+    hanging.abort();
+    let done = setting.replay(&reason).expect_code(0);
+    assert!(done.stdout.starts_with("1200 records"), "{done:?}");
+
+    // One that ends while it is waited for costs nothing but time.
+    let hanging = Hanging::over(Kafka::shared().settings(), letters, 0);
+    let proxy = Proxy::before(&Kafka::shared().addresses());
+    let file = setting.config_file(&setting.config.clone().through(&proxy));
+    let log = setting.scratch.path().join("waits.log");
+    let mut waits = Command::new(binary());
+    waits.args(["replay", "--config", &file, "--reason", "missing_question"]);
+    let mut waits = Process::start("replay", waits, &log);
+    wait::until("its id to be claimed", LIMIT, || {
+        proxy.count(ApiKey::InitProducerId) > 0
+    });
+    let asked = proxy.count(ApiKey::ListOffsets);
+    wait::until(
+        "it to ask again and again where the topic ends",
+        LIMIT,
+        || proxy.count(ApiKey::ListOffsets) > asked + 20,
+    );
+    hanging.abort();
+    assert_eq!(waits.wait(LIMIT).code(), Some(0), "{}", waits.log());
+    assert!(waits.log().contains("0 records"), "{}", waits.log());
+    setting.each_is_there(2);
+}
+
+#[test]
+fn an_interruption_while_its_id_is_claimed_again_ends_it_behind_what_it_has_read() {
+    let setting = Setting::new("replay-interrupted");
+    setting.bury();
+    let proxy = Proxy::before(&Kafka::shared().addresses());
+    let late = Duration::from_millis(1_500);
+    let slow = proxy.on(ApiKey::EndTxn).does(Fault::LateResponse(late));
+    let file = setting.config_file(&setting.config.clone().through(&proxy));
+    let log = setting.scratch.path().join("interrupted.log");
+    let mut interrupted = Command::new(binary());
+    interrupted.args(["replay", "--config", &file, "--reason", "missing_question"]);
+    let mut interrupted = Process::start("replay", interrupted, &log);
+    slow.wait_hit(LIMIT);
+    interrupted.signal(Signal::Term);
+    let ended = interrupted.wait(LIMIT);
+    let told = interrupted.log();
+    assert_eq!(ended.code(), Some(130), "{told}");
+    assert!(told.contains("the next call goes on behind them"), "{told}");
+    let sent: u64 = told
+        .split_whitespace()
+        .find_map(|word| word.parse().ok())
+        .unwrap_or_else(|| panic!("{told} has no figure"));
+    let done = setting.replay(&["--reason", "missing_question"]);
+    let rest = format!("{} records", RECORDS as u64 - sent);
+    assert!(done.expect_code(0).stdout.starts_with(&rest), "{told}");
+    setting.each_is_there(2);
+}
+
+#[test]
+fn records_of_partitions_that_are_gone_are_left_out_at_once_and_the_others_go_back() {
+    let setting = Setting::new("replay-gone");
+    setting.bury();
+    let answers = &setting.topics.answers;
+    let settings = Kafka::shared().settings();
+    delete_topic(settings, answers);
+    create_topic(settings, answers, 1, &[]);
+    let reason = ["--reason", "missing_question"];
+    let done = setting.replay(&reason).expect_code(1);
+    assert!(done.stdout.starts_with("400 records"), "{done:?}");
+    assert!(done.stdout.contains("800 left out"), "{done:?}");
+    let gone = format!("topic \"{answers}\" has no partition 2 any more");
+    assert!(done.stderr.contains(&gone), "{done:?}");
+    let again = setting.replay(&reason).expect_code(0);
+    assert!(again.stdout.starts_with("0 records"), "{again:?}");
+    assert_eq!(setting.read(answers).len(), 400);
 }
 
 #[test]
@@ -332,7 +432,8 @@ fn what_cannot_be_meant_stops_it_by_name_before_anything_is_sent() {
 }
 
 #[test]
-fn a_record_that_its_topic_does_not_take_any_more_is_left_out_by_name_and_holds_no_other_back() {
+fn records_that_their_topic_does_not_take_any_more_are_left_out_by_name_and_hold_no_other_back() {
+    const ALL: u64 = 60;
     for (name, delivery) in [
         ("replay-large", "exactly_once"),
         ("replay-large-at-least", "at_least_once"),
@@ -341,14 +442,18 @@ fn a_record_that_its_topic_does_not_take_any_more_is_left_out_by_name_and_holds_
         setting.config = setting.config.set(&["kafka", "delivery"], delivery);
         let answers = setting.topics.answers.clone();
         let mut writer = Writer::open(Kafka::shared().settings());
-        for number in 0..9 {
-            // No JSON, and the fifth is too large for the limit that is set below.
-            let bytes = if number == 4 { 200_000 } else { 100 };
+        let mut large = 0;
+        for number in 0..ALL {
+            // No JSON, some are too large for the limit that is set below, and all take a while to queue.
+            let is_large = number % 20 == 4;
+            large += u64::from(is_large);
+            let header = |index| (format!("header-{index}"), vec![b'h'; 20]);
             writer.send(
                 &answers,
                 &Outgoing {
-                    partition: Some(number % 2),
-                    value: Some(noise(bytes, number as u64)),
+                    partition: Some((number % 2) as i32),
+                    value: Some(noise(if is_large { 200_000 } else { 100 }, number)),
+                    headers: (0..2_000).map(header).collect(),
                     ..Outgoing::default()
                 },
             );
@@ -357,7 +462,7 @@ fn a_record_that_its_topic_does_not_take_any_more_is_left_out_by_name_and_holds_
         let mut connector = Connector::ready("bury", &setting.config);
         let letters = &setting.topics.dead_letters;
         let mut letters = Reader::open(Kafka::shared().settings(), &[letters]);
-        for _ in 0..9 {
+        for _ in 0..ALL {
             letters.next(LIMIT).expect("a letter comes");
         }
         assert!(connector.sigterm().success());
@@ -366,14 +471,17 @@ fn a_record_that_its_topic_does_not_take_any_more_is_left_out_by_name_and_holds_
 
         let reason = ["--reason", "invalid_utf8"];
         let done = setting.replay(&reason).expect_code(1);
-        assert!(done.stdout.starts_with("8 records"), "{done:?}");
-        assert!(done.stdout.contains("1 left out"), "{done:?}");
+        let sent = format!("{} records", ALL - large);
+        assert!(done.stdout.starts_with(&sent), "{done:?}");
+        let left_out = format!("{large} left out");
+        assert!(done.stdout.contains(&left_out), "{done:?}");
         let position = format!("left out: {answers}-0-2: ");
         assert!(done.stderr.contains(&position), "{done:?}");
         assert!(done.stderr.contains("max.message.bytes"), "{done:?}");
         let again = setting.replay(&reason).expect_code(0);
         assert!(again.stdout.starts_with("0 records"), "{again:?}");
-        assert_eq!(setting.read(&answers).len(), 9 + 8, "{delivery}");
+        let there = setting.read(&answers).len() as u64;
+        assert_eq!(there, ALL + ALL - large, "{delivery}");
     }
 }
 

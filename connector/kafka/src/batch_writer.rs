@@ -34,6 +34,8 @@ use crate::{
 
 /// Pause before trying to queue again what librdkafka had no room for.
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
+/// How long the report is waited for that says why a transaction has failed.
+const CAUSE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A record, and where it is to be written.
 #[derive(Debug, Clone)]
@@ -66,7 +68,7 @@ pub enum BatchError {
     /// No producer could be had.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// This record is never taken as it is. With transactions nothing of its batch is there.
+    /// This record is never taken as it is.
     #[error("{cause}")]
     Refused {
         /// Which one of the batch.
@@ -74,10 +76,18 @@ pub enum BatchError {
         /// Why.
         cause: String,
     },
-    /// One of these is not taken, or all of them are too large together. The next attempt finds out, with each
-    /// by itself.
+    /// One of several records is not taken, or all of them are too large together. Fewer tell, or all of them where
+    /// each travels alone.
     #[error("{0}")]
     RefusedTogether(String),
+    /// A topic does not have the partition of some records.
+    #[error("topic \"{topic}\" has no partition {partition} any more")]
+    NoPartition {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+    },
     /// Something else, which may not last.
     #[error("{0}")]
     Unfinished(String),
@@ -87,7 +97,7 @@ pub enum BatchError {
 pub struct BatchWriter {
     connection: Connection,
     writer: Writer,
-    /// Whether records travel alone, so that a refusal is about one of them.
+    /// Whether each record travels alone, so that a refusal is about it.
     one_by_one: bool,
 }
 
@@ -140,40 +150,90 @@ impl BatchWriter {
         Ok(())
     }
 
+    /// Has each record travel alone from now on, so that a refusal is about one, or together again. That takes
+    /// another producer.
+    pub fn send_one_by_one(&mut self, one_by_one: bool) {
+        self.writer.is_spent |= self.one_by_one != one_by_one;
+        self.one_by_one = one_by_one;
+    }
+
     /// Writes records, and those that tell of them.
     ///
     /// # Errors
     ///
-    /// When not all of it is there. Indices of records that are refused count those first that are told of.
-    pub fn write(&mut self, records: &[Addressed], told: &[Addressed]) -> Result<(), BatchError> {
-        if self.writer.is_transactional {
-            return self.write_as_one(&[records, told].concat());
-        }
-        self.write_as_one(records)?;
-        self.write_as_one(told).map_err(|error| match error {
-            BatchError::Refused { index, cause } => BatchError::Refused {
-                index: records.len() + index,
-                cause,
-            },
-            other => other,
-        })
+    /// When not all of it is there. With transactions nothing of it is; without them all may be there that was
+    /// not refused.
+    pub fn write(&mut self, records: &[&Addressed], told: &[Addressed]) -> Result<(), BatchError> {
+        let told: Vec<&Addressed> = told.iter().collect();
+        let written = if self.writer.is_transactional {
+            self.write_part(&[records, &told].concat())
+        } else {
+            self.write_part(records).and_then(|()| {
+                self.write_part(&told)
+                    .map_err(|failure| failure.behind(records.len()))
+            })
+        };
+        let is_about_one = self.one_by_one || records.len() == 1;
+        written.map_err(|failure| failure.of(records, is_about_one))
     }
 
-    fn write_as_one(&mut self, records: &[Addressed]) -> Result<(), BatchError> {
-        let written = self.writer.write(&self.connection, records);
+    fn write_part(&mut self, part: &[&Addressed]) -> Result<(), Failure> {
+        let timeout = self.connection.transaction_timeout();
+        let written = self.writer.write(part, timeout);
         // What was not taken is missing from the sequence of this producer.
-        self.writer.is_spent |= written.is_err() || self.one_by_one;
-        let was_one_by_one = self.one_by_one || records.len() == 1;
-        match written {
-            Err(BatchError::Refused { cause, .. }) if !was_one_by_one => {
-                self.one_by_one = true;
-                Err(BatchError::RefusedTogether(cause))
+        self.writer.is_spent |= written.is_err();
+        written
+    }
+}
+
+/// Why something was not written.
+#[derive(Debug)]
+enum Failure {
+    /// This one, or what travelled with it, was not taken.
+    Refused {
+        index: usize,
+        cause: String,
+    },
+    /// Its partition is not there.
+    NoPartition {
+        index: usize,
+    },
+    Unfinished(String),
+}
+
+impl Failure {
+    /// The same where so many stand before.
+    fn behind(self, count: usize) -> Self {
+        match self {
+            Self::Refused { index, cause } => Self::Refused {
+                index: count + index,
+                cause,
+            },
+            Self::NoPartition { index } => Self::NoPartition {
+                index: count + index,
+            },
+            other => other,
+        }
+    }
+
+    /// What it is for these records, behind which those lie that tell of them.
+    fn of(self, records: &[&Addressed], is_about_one: bool) -> BatchError {
+        match self {
+            Self::Refused { index, cause } if index >= records.len() => {
+                BatchError::Unfinished(cause)
             }
-            Ok(()) => {
-                self.one_by_one = false;
-                Ok(())
-            }
-            Err(error) => Err(error),
+            Self::Refused { index, cause } if is_about_one => BatchError::Refused { index, cause },
+            Self::Refused { cause, .. } => BatchError::RefusedTogether(cause),
+            Self::NoPartition { index } => match records.get(index) {
+                Some(record) => BatchError::NoPartition {
+                    topic: record.topic.clone(),
+                    partition: record.partition,
+                },
+                None => BatchError::Unfinished(
+                    "the topic of what tells of records has lost partitions".to_owned(),
+                ),
+            },
+            Self::Unfinished(cause) => BatchError::Unfinished(cause),
         }
     }
 }
@@ -230,50 +290,76 @@ impl Writer {
         returned
     }
 
-    fn write(&mut self, connection: &Connection, records: &[Addressed]) -> Result<(), BatchError> {
-        let deadline = Instant::now() + connection.transaction_timeout();
-        if self.is_transactional {
-            native::begin_transaction(self.producer.client())
-                .map_err(|error| unfinished("beginning a transaction", &error))?;
+    fn write(&mut self, records: &[&Addressed], timeout: Duration) -> Result<(), Failure> {
+        let deadline = Instant::now() + timeout;
+        if !self.is_transactional {
+            return self.send(records, deadline);
         }
-        if let Err(error) = self.send(records, deadline) {
-            if self.is_transactional {
-                // Where it fails, the next claim of the id aborts.
+        self.begin()?;
+        match self.send(records, deadline) {
+            Ok(()) => self.commit(deadline),
+            Err(failure) => {
                 let aborted = native::abort_transaction(self.producer.client(), left(deadline));
                 if let Err(error) = aborted {
+                    // The next claim of the id does.
                     tracing::debug!(%error, "a transaction was not aborted");
                 }
+                Err(failure)
             }
-            return Err(error);
         }
-        self.commit(deadline)
     }
 
-    fn send(&self, records: &[Addressed], deadline: Instant) -> Result<(), BatchError> {
-        let context = self.producer.context();
-        let round = context.tally.start(records.len());
+    fn send(&self, records: &[&Addressed], deadline: Instant) -> Result<(), Failure> {
+        let tally = &self.producer.context().tally;
+        let round = tally.start(records.len());
         for (index, record) in records.iter().enumerate() {
             let label = Tally::label(round, index);
             while let Err(code) = self.queue(record, label) {
-                if code != RDKafkaErrorCode::QueueFull || left(deadline).is_zero() {
-                    return Err(refused(records, index, code));
+                let is_full = code == RDKafkaErrorCode::QueueFull && !left(deadline).is_zero();
+                if !is_full || tally.is_doomed() {
+                    return Err(self.unqueued(records, Undelivered { index, code }, deadline));
                 }
                 std::thread::sleep(QUEUE_FULL_PAUSE);
             }
         }
-        let reminded = || context.listener.remind(self.producer.client());
-        match context.tally.wait(deadline, reminded) {
-            Ok(()) => Ok(()),
-            Err(RoundFailure::Undelivered(failed)) => Err(self.judge(records, &failed)),
-            Err(RoundFailure::Outstanding(silent)) => Err(BatchError::Unfinished(format!(
+        self.wait(deadline).map_err(|failed| match failed {
+            RoundFailure::Undelivered(failed) => self.judge(records, &failed),
+            RoundFailure::Outstanding(silent) => Failure::Unfinished(format!(
                 "brokers have not acknowledged {} records in time",
                 silent.len()
-            ))),
+            )),
+        })
+    }
+
+    fn wait(&self, deadline: Instant) -> Result<(), RoundFailure> {
+        let context = self.producer.context();
+        let reminded = || context.listener.remind(self.producer.client());
+        context.tally.wait(deadline, reminded)
+    }
+
+    /// What the client itself does not take. Once the transaction has failed that is every record, and a report
+    /// about an earlier one says why.
+    fn unqueued(
+        &self,
+        records: &[&Addressed],
+        unqueued: Undelivered,
+        deadline: Instant,
+    ) -> Failure {
+        let is_cause = unqueued.says_why() && unqueued.code != RDKafkaErrorCode::QueueFull;
+        let reported = if is_cause {
+            None
+        } else {
+            self.wait(deadline.min(Instant::now() + CAUSE_PATIENCE))
+                .err()
+        };
+        match reported {
+            Some(RoundFailure::Undelivered(failed)) => self.judge(records, &failed),
+            _ => self.judge(records, &[unqueued]),
         }
     }
 
     /// What is thrown away does not say why; the transaction that failed with it does.
-    fn judge(&self, records: &[Addressed], failed: &[Undelivered]) -> BatchError {
+    fn judge(&self, records: &[&Addressed], failed: &[Undelivered]) -> Failure {
         if let Some(telling) = failed.iter().find(|failed| failed.says_why()) {
             return refused(records, telling.index, telling.code);
         }
@@ -286,10 +372,10 @@ impl Writer {
                 let topics: BTreeSet<_> =
                     records.iter().map(|record| record.topic.as_str()).collect();
                 let topics: Vec<_> = topics.into_iter().collect();
-                BatchError::Unfinished(unpermitted(&topics.join("\", \"")))
+                Failure::Unfinished(unpermitted(&topics.join("\", \"")))
             }
             Some(error) => unfinished("writing records", &error),
-            None => BatchError::Unfinished("records were not taken".to_owned()),
+            None => Failure::Unfinished("records were not taken".to_owned()),
         }
     }
 
@@ -306,10 +392,12 @@ impl Writer {
         })
     }
 
-    fn commit(&mut self, deadline: Instant) -> Result<(), BatchError> {
-        if !self.is_transactional {
-            return Ok(());
-        }
+    fn begin(&self) -> Result<(), Failure> {
+        native::begin_transaction(self.producer.client())
+            .map_err(|error| unfinished("beginning a transaction", &error))
+    }
+
+    fn commit(&mut self, deadline: Instant) -> Result<(), Failure> {
         self.timed(Call::Other, |client| {
             native::commit_transaction(client, left(deadline))
         })
@@ -330,8 +418,8 @@ fn unclaimed(error: &TransactionError) -> StartError {
     }
 }
 
-fn unfinished(doing: &str, error: &TransactionError) -> BatchError {
-    BatchError::Unfinished(match stopping_cause(error.code) {
+fn unfinished(doing: &str, error: &TransactionError) -> Failure {
+    Failure::Unfinished(match stopping_cause(error.code) {
         Some(cause) => format!("{doing} failed: {cause} ({})", error.message),
         None if is_fenced(error.code) => {
             format!("{doing} failed: another process does the same now ({error})")
@@ -344,8 +432,8 @@ fn unpermitted(topics: &str) -> String {
     format!("this user may not write to \"{topics}\"; allow WRITE and DESCRIBE there")
 }
 
-fn refused(records: &[Addressed], index: usize, code: RDKafkaErrorCode) -> BatchError {
-    let record = &records[index];
+fn refused(records: &[&Addressed], index: usize, code: RDKafkaErrorCode) -> Failure {
+    let record = records[index];
     let topic = &record.topic;
     let bytes = record.bytes();
     let cause = match code {
@@ -358,17 +446,14 @@ fn refused(records: &[Addressed], index: usize, code: RDKafkaErrorCode) -> Batch
              its log says what is wrong"
         ),
         RDKafkaErrorCode::TopicAuthorizationFailed => {
-            return BatchError::Unfinished(unpermitted(topic));
+            return Failure::Unfinished(unpermitted(topic));
         }
-        RDKafkaErrorCode::UnknownPartition => {
-            let partition = record.partition;
-            format!("topic \"{topic}\" has no partition {partition} any more ({code})")
-        }
+        RDKafkaErrorCode::UnknownPartition => return Failure::NoPartition { index },
         _ => {
-            return BatchError::Unfinished(format!(
+            return Failure::Unfinished(format!(
                 "records were not taken by topic \"{topic}\": {code}"
             ));
         }
     };
-    BatchError::Refused { index, cause }
+    Failure::Refused { index, cause }
 }

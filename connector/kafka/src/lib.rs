@@ -25,6 +25,7 @@ mod connect;
 mod connections;
 mod consumer_thread;
 mod course;
+mod decided;
 mod delivery_thread;
 mod ends;
 mod extensions;
@@ -75,13 +76,14 @@ mod verdict;
 
 pub use batch_writer::{Addressed, BatchError, BatchWriter};
 pub use connect::{Connected, connect};
+pub use decided::Decisions;
 pub use extensions::extensions;
 pub use fault::Fault;
 pub use given_properties::{is_secret, is_unknown, named_values, property_fault};
 pub use login::{AccessToken, TokenError, TokenSource};
 pub use missing_topics::MissingTopics;
 pub use mock::{MockBroker, MockError};
-pub use preflight::StartError;
+pub use preflight::{StartError, preflight};
 pub use scan::{Positions, Scan};
 pub use settings::{
     Connection, DeliveryGuarantee, KafkaSettings, Problem, StartFrom, TopicSettings,

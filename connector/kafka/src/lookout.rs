@@ -13,6 +13,7 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, KafkaResult},
+    metadata::MetadataPartition,
 };
 
 use crate::{native::Listed, properties, reminder::Reminder, report::Report, settings::Connection};
@@ -41,11 +42,7 @@ pub(crate) trait Lookout {
         let mut next_look = Instant::now();
         while !closing.load(Ordering::Acquire) {
             thread::sleep(CLOSE_CHECK_INTERVAL);
-            for client in self.clients() {
-                // Errors wait for somebody who polls.
-                let _ = client.0.poll(Duration::ZERO);
-                client.0.context().0.remind(client.0.client());
-            }
+            self.clients().for_each(LogEnds::serve);
             if Instant::now() >= next_look {
                 self.look();
                 next_look = Instant::now() + Self::INTERVAL;
@@ -69,6 +66,17 @@ impl LogEnds {
         connection.client(&config, quiet).map(Self)
     }
 
+    /// Does what waits for somebody who polls, such as errors.
+    pub(crate) fn serve(&self) {
+        let _ = self.0.poll(Duration::ZERO);
+        self.0.context().0.remind(self.0.client());
+    }
+
+    /// The partitions of a topic.
+    pub(crate) fn partitions(&self, topic: &str, timeout: Duration) -> KafkaResult<Vec<Partition>> {
+        self.partitions_that(topic, timeout, |_| true)
+    }
+
     /// The partitions of a topic that have a leader. One without would keep the answers about all
     /// others back.
     pub(crate) fn led_partitions(
@@ -76,15 +84,25 @@ impl LogEnds {
         topic: &str,
         timeout: Duration,
     ) -> KafkaResult<Vec<Partition>> {
+        self.partitions_that(topic, timeout, |partition| partition.leader() >= 0)
+    }
+
+    fn partitions_that(
+        &self,
+        topic: &str,
+        timeout: Duration,
+        are_meant: impl Fn(&MetadataPartition) -> bool,
+    ) -> KafkaResult<Vec<Partition>> {
         let metadata = self.0.fetch_metadata(Some(topic), timeout)?;
-        let found = metadata.topics().iter().flat_map(|topic| {
-            let led = topic.partitions().iter().filter(|p| p.leader() >= 0);
-            led.map(move |p| Partition {
+        let mut found = Vec::new();
+        for topic in metadata.topics() {
+            let meant = topic.partitions().iter().filter(|one| are_meant(one));
+            found.extend(meant.map(|partition| Partition {
                 topic: topic.name().into(),
-                number: p.id(),
-            })
-        });
-        Ok(found.collect())
+                number: partition.id(),
+            }));
+        }
+        Ok(found)
     }
 
     /// Where these partitions end; those that gave no answer are left out.

@@ -87,6 +87,9 @@ pub enum StartError {
     /// We may not do what we must.
     #[error("kafka does not permit it: {0}")]
     Forbidden(String),
+    /// A topic cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
     /// Something else that stands in the way.
     #[error("connection to kafka could not be set up: {0}")]
     Other(String),
@@ -122,6 +125,24 @@ pub(crate) struct Preflight<'a> {
     connection: &'a Connection,
     client: Listed<BaseConsumer<Looker>>,
     given_up: Arc<AtomicBool>,
+}
+
+/// Looks whether the topics are there and may be used, and says by name what is wrong. Blocks; waits for brokers
+/// that are not there yet, until somebody gives up.
+///
+/// # Errors
+///
+/// When something is missing or not permitted.
+pub fn preflight(
+    connection: &Connection,
+    runtime: &tokio::runtime::Handle,
+    given_up: &Arc<AtomicBool>,
+) -> Result<(), StartError> {
+    if let Some(login) = &connection.login {
+        login.wait(given_up)?;
+    }
+    Preflight::new(connection, Arc::clone(given_up))?.run(runtime)?;
+    Ok(())
 }
 
 /// What a topic looks like from here.

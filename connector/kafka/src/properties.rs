@@ -209,7 +209,13 @@ pub(crate) fn reader(connection: &Connection) -> ClientConfig {
 /// Properties of a plain reader that is told where a partition ends.
 pub(crate) fn scanner(connection: &Connection) -> ClientConfig {
     let mut config = reader(connection);
-    config.set("enable.partition.eof", "true");
+    config
+        .set("enable.partition.eof", "true")
+        .set("check.crcs", "true")
+        // It is told of an end by an answer without records, for which brokers wait so long.
+        .set("fetch.wait.max.ms", "50")
+        // A follower may not have all yet, and would tell of an end before it.
+        .remove("client.rack");
     config
 }
 

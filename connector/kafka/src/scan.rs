@@ -11,21 +11,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::{
+    listener::Listener,
+    native::Listed,
+    preflight::{Looker, StartError},
+    properties,
+    settings::Connection,
+    tap::{TopicRecord, unreadable, watermarks},
+};
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
-};
-use tokio::runtime::Handle;
-
-use crate::{
-    listener::Listener,
-    native::Listed,
-    preflight::{Looker, Preflight, StartError},
-    properties,
-    settings::Connection,
-    tap::{TopicRecord, unreadable, watermarks},
 };
 
 /// How long brokers may take to tell about a topic.
@@ -67,8 +65,7 @@ impl std::fmt::Debug for Scan {
 }
 
 impl Scan {
-    /// Begins to read: each partition at its position, or where it begins where there is none. Blocks; waits
-    /// for brokers that are not there yet, until somebody gives up.
+    /// Begins to read: each partition at its position, or where it begins where there is none. Blocks.
     ///
     /// # Errors
     ///
@@ -77,14 +74,8 @@ impl Scan {
         connection: &Connection,
         topic: &str,
         positions: &Positions,
-        runtime: &Handle,
         given_up: &Arc<AtomicBool>,
     ) -> Result<Self, StartError> {
-        if let Some(login) = &connection.login {
-            login.wait(given_up)?;
-        }
-        // Says by name what is wrong.
-        Preflight::new(connection, Arc::clone(given_up))?.run(runtime)?;
         let mut config = properties::scanner(connection);
         config.set_log_level(RDKafkaLogLevel::Info);
         let looker = Looker(Listener::new("reader", None, &config));
@@ -168,6 +159,10 @@ impl Scan {
                         continue;
                     };
                     let record = TopicRecord::of(&message, &self.topic);
+                    if record.offset < extent.next {
+                        // A log that lost its end is read from its beginning again.
+                        continue;
+                    }
                     if record.offset >= extent.end {
                         extent.done = true;
                         continue;
@@ -227,6 +222,6 @@ impl Scan {
     }
 
     fn failed(&self, error: &dyn std::fmt::Display) -> StartError {
-        StartError::Other(format!("topic \"{}\" cannot be read: {error}", self.topic))
+        StartError::Unreadable(format!("topic \"{}\" cannot be read: {error}", self.topic))
     }
 }

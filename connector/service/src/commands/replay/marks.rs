@@ -58,22 +58,52 @@ impl Mark {
 /// Marks of one reason, as they are written.
 #[derive(Debug)]
 pub struct Marks<'a> {
-    pub connector: &'a str,
-    pub reason: &'a str,
+    connector: &'a str,
+    reason: &'a str,
     /// The dead-letter topic.
-    pub topic: &'a str,
-    /// What is done.
-    pub marked: Positions,
-    /// The latest mark of each partition, as far as we know: unless another call wrote some.
-    pub there: Positions,
+    topic: &'a str,
+    /// Where each partition was begun.
+    begun: Positions,
+    /// Before which all is done.
+    reached: Positions,
+    /// The latest mark of each partition, unless another call wrote some.
+    there: Positions,
 }
 
-impl Marks<'_> {
-    /// Where these positions are beyond what is marked.
+impl<'a> Marks<'a> {
+    /// Of letters that are read from where they were begun, beside the marks that are there.
+    pub fn new(
+        connector: &'a str,
+        reason: &'a str,
+        topic: &'a str,
+        begun: Positions,
+        there: Positions,
+    ) -> Self {
+        Self {
+            connector,
+            reason,
+            topic,
+            reached: begun.clone(),
+            begun,
+            there,
+        }
+    }
+
+    /// Before which all is done once these letters are, too: partitions and offsets.
+    pub fn behind(&self, letters: impl Iterator<Item = (i32, i64)>) -> Positions {
+        let mut reached = self.reached.clone();
+        reached.extend(letters.map(|(partition, offset)| (partition, offset + 1)));
+        reached
+    }
+
+    /// Where a mark would say something new. The first call that begins anew sets all back that are further on.
     fn news(&self, positions: &Positions) -> Positions {
-        let is_news = |partition, next| self.marked.get(partition).is_none_or(|old| old < next);
+        let is_news = |partition, next: &i64| match self.there.get(partition) {
+            Some(marked) => marked != next,
+            None => self.begun.get(partition).is_none_or(|begun| begun < next),
+        };
         let news = positions.iter();
-        news.filter(|(partition, next)| is_news(*partition, *next))
+        news.filter(|(partition, next)| is_news(partition, next))
             .map(|(partition, next)| (*partition, *next))
             .collect()
     }
@@ -96,7 +126,13 @@ impl Marks<'_> {
     pub fn written(&mut self, positions: Positions) {
         let news = self.news(&positions);
         self.there.extend(news);
-        self.marked = positions;
+        self.reached = positions;
+    }
+
+    /// Whether marks were found that we did not write. Some of ours may be deleted by now.
+    pub fn are_from_another(&self, found: &Positions) -> bool {
+        let mut found = found.iter();
+        found.any(|(partition, next)| self.there.get(partition) != Some(next))
     }
 }
 
@@ -116,27 +152,63 @@ mod tests {
         }
     }
 
+    fn marks(begun: &[(i32, i64)], there: &[(i32, i64)]) -> Marks<'static> {
+        let positions = |of: &[(i32, i64)]| of.iter().copied().collect();
+        Marks::new(
+            "moderation",
+            "missing_question",
+            "llm.dead-letters",
+            positions(begun),
+            positions(there),
+        )
+    }
+
+    /// Partitions and offsets of the marks that are to be written.
+    fn told(marks: &Marks<'_>, positions: &Positions) -> Vec<(i32, i64)> {
+        let written = marks.of(positions).into_iter().map(record);
+        written
+            .map(|record| (record.partition, Mark::read(&record).expect("a mark")))
+            .map(|(partition, mark)| {
+                assert_eq!(mark.reason, "missing_question");
+                (partition, mark.next_offset)
+            })
+            .collect()
+    }
+
     #[test]
     fn a_mark_is_read_as_it_was_written_and_written_where_there_is_news() {
-        let mut marks = Marks {
-            connector: "moderation",
-            reason: "missing_question",
-            topic: "llm.dead-letters",
-            marked: Positions::from([(0, 5), (1, 7)]),
-            there: Positions::from([(1, 7)]),
-        };
+        let mut marks = marks(&[(0, 5), (1, 7)], &[(1, 7)]);
         let positions = Positions::from([(0, 5), (1, 8), (2, 1)]);
-        let written: Vec<_> = marks.of(&positions).into_iter().map(record).collect();
-        let read: Vec<_> = written
-            .iter()
-            .map(|record| (record.partition, Mark::read(record).expect("a mark")))
-            .map(|(partition, mark)| (partition, mark.reason, mark.next_offset))
-            .collect();
-        let reason = || "missing_question".to_owned();
-        assert_eq!(read, [(1, reason(), 8), (2, reason(), 1)]);
+        assert_eq!(told(&marks, &positions), [(1, 8), (2, 1)]);
         marks.written(positions.clone());
-        assert!(marks.of(&positions).is_empty());
-        assert_eq!(marks.there, Positions::from([(1, 8), (2, 1)]));
+        assert_eq!(told(&marks, &positions), []);
+        let behind = marks.behind([(0, 5), (0, 9)].into_iter());
+        assert_eq!(behind, Positions::from([(0, 10), (1, 8), (2, 1)]));
+        assert_eq!(told(&marks, &behind), [(0, 10)]);
+    }
+
+    #[test]
+    fn who_begins_anew_sets_each_partition_back_at_once() {
+        let mut marks = marks(&[(0, 0), (1, 0), (2, 0)], &[(0, 9), (1, 9)]);
+        let first = Positions::from([(0, 3), (1, 0), (2, 0)]);
+        assert_eq!(told(&marks, &first), [(0, 3), (1, 0)]);
+        marks.written(first.clone());
+        assert_eq!(told(&marks, &first), []);
+    }
+
+    #[test]
+    fn marks_are_from_another_where_they_are_not_ours_and_not_where_ours_are_deleted() {
+        let mut marks = marks(&[(0, 0), (1, 0)], &[]);
+        marks.written(Positions::from([(0, 3), (1, 4)]));
+        for (found, is_from_another) in [
+            (Positions::new(), false),
+            (Positions::from([(0, 3)]), false),
+            (Positions::from([(0, 3), (1, 4)]), false),
+            (Positions::from([(0, 4)]), true),
+            (Positions::from([(0, 3), (2, 1)]), true),
+        ] {
+            assert_eq!(marks.are_from_another(&found), is_from_another, "{found:?}");
+        }
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::commands;
 
 /// Reasons beyond are counted together: a header may hold anything.
 const MOST_REASONS: usize = 100;
+/// Topics of a reason beyond are not remembered.
+const MOST_TOPICS: usize = 100;
 
 /// Letters of one reason.
 #[derive(Default)]
@@ -43,13 +45,13 @@ impl Row {
         self.letters.iter().map(waiting).sum()
     }
 
-    /// The topics of those that wait.
-    fn topics(&self) -> impl Iterator<Item = &str> {
-        let waits = |(_, last): &(&String, &Positions)| {
+    /// The topics of those that wait, or of all.
+    fn topics(&self, all: bool) -> impl Iterator<Item = &str> {
+        let is_meant = move |(_, last): &(&String, &Positions)| {
             let mut last = last.iter();
-            last.any(|(partition, offset)| *offset >= self.done(*partition))
+            all || last.any(|(partition, offset)| *offset >= self.done(*partition))
         };
-        let topics = self.topics.iter().filter(waits);
+        let topics = self.topics.iter().filter(is_meant);
         topics.map(|(topic, _)| topic.as_str())
     }
 }
@@ -102,8 +104,11 @@ impl Overview {
         };
         let offsets = row.letters.entry(record.partition).or_default();
         offsets.push(record.offset);
-        let topic = row.topics.entry(letter.source.topic.to_string());
-        topic.or_default().insert(record.partition, record.offset);
+        let topic: &str = &letter.source.topic;
+        if row.topics.contains_key(topic) || row.topics.len() < MOST_TOPICS {
+            let topic = row.topics.entry(topic.to_owned());
+            topic.or_default().insert(record.partition, record.offset);
+        }
         if record.timestamp >= row.latest {
             row.latest = record.timestamp;
             row.message = letter.message;
@@ -122,10 +127,10 @@ impl Overview {
         row.map(|row| row.replayed.clone()).unwrap_or_default()
     }
 
-    /// The topics that letters of a reason came from which wait.
-    pub fn topics(&self, reason: &str) -> impl Iterator<Item = &str> {
+    /// The topics that letters of a reason came from, of those which wait or of all.
+    pub fn topics(&self, reason: &str, all: bool) -> impl Iterator<Item = &str> {
         let row = self.rows.get(reason);
-        row.into_iter().flat_map(Row::topics)
+        row.into_iter().flat_map(move |row| row.topics(all))
     }
 
     /// The same for people.
@@ -231,13 +236,14 @@ mod tests {
 
     /// The mark of a reason in a partition, at an offset behind what it tells of.
     fn mark(connector: &str, reason: &str, partition: i32, next_offset: i64) -> TopicRecord {
-        let marks = Marks {
+        let begun = Positions::new();
+        let marks = Marks::new(
             connector,
             reason,
-            topic: "llm.dead-letters",
-            marked: Positions::new(),
-            there: Positions::new(),
-        };
+            "llm.dead-letters",
+            begun,
+            Positions::new(),
+        );
         let written = marks.of(&Positions::from([(partition, next_offset)]));
         let [mark] = <[_; 1]>::try_from(written).expect("one partition");
         TopicRecord {
@@ -285,9 +291,10 @@ mod tests {
         );
         let replayed = overview.replayed("missing_question");
         assert_eq!(replayed, Positions::from([(0, 2)]));
-        let topics: Vec<_> = overview.topics("missing_question").collect();
+        let topics: Vec<_> = overview.topics("missing_question", false).collect();
         assert_eq!(topics, ["llm.answers"]);
-        assert_eq!(overview.topics("invalid_json").count(), 0);
+        assert_eq!(overview.topics("invalid_json", false).count(), 0);
+        assert_eq!(overview.topics("invalid_json", true).count(), 1);
         let reasons: Vec<_> = overview.reasons().collect();
         assert_eq!(reasons, ["invalid_json", "missing_question"]);
     }
