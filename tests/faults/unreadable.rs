@@ -4,9 +4,11 @@ use std::{fs, path::Path, time::Duration};
 
 use aligner_tests::{
     client::{Committed, Reader, Writer},
+    command,
     connector::{Config, Connector, Topics},
     events::{self, Events},
     kafka::Kafka,
+    scratch::Scratch,
     wait,
 };
 
@@ -41,6 +43,7 @@ fn a_batch_that_cannot_be_read_ends_the_connector_by_name_and_is_not_skipped() {
             writer.settle(LIMIT);
         }
         spoil(&kafka.segment(1, &topics.answers, 0), ROUND);
+        no_dead_letter_is_passed_over(&config, &topics);
 
         let mut connector = Connector::start(name, &config);
         connector.allow_error("cannot be read");
@@ -72,6 +75,21 @@ fn a_batch_that_cannot_be_read_ends_the_connector_by_name_and_is_not_skipped() {
         assert_eq!(read_since, behind);
         assert!(connector.sigterm().success());
     }
+}
+
+/// `replay` does not go on behind such a batch either.
+#[track_caller]
+fn no_dead_letter_is_passed_over(config: &Config, topics: &Topics) {
+    let config = config
+        .clone()
+        .set(&["topics", "answers"], vec![topics.dead_letters.clone()])
+        .set(&["topics", "dead_letters"], topics.answers.clone());
+    let scratch = Scratch::new("unreadable-letters");
+    let file = scratch.file("replay.yaml", config.text());
+    let file = file.to_str().expect("our paths are text");
+    let done = command::call(&["replay", "--config", file]).expect_code(1);
+    let named = format!("topic \"{}\" cannot be read: ", topics.answers);
+    assert!(done.stderr.contains(&named), "{done:?}");
 }
 
 /// Changes the first byte of the payload of the batch that begins at `offset`.

@@ -17,7 +17,8 @@ use crate::{
     preflight::{Looker, StartError},
     properties,
     settings::Connection,
-    tap::{TopicRecord, unreadable, watermarks},
+    tap::{self, TopicRecord, watermarks},
+    unreadable,
 };
 use rdkafka::{
     Message, Offset, TopicPartitionList,
@@ -177,7 +178,7 @@ impl Scan {
                     }
                 }
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
-                    return Err(unreadable(code));
+                    return Err(tap::unreadable(code));
                 }
                 Some(Err(KafkaError::MessageConsumption(
                     RDKafkaErrorCode::TopicAuthorizationFailed,
@@ -189,8 +190,11 @@ impl Scan {
                 }
                 Some(Err(KafkaError::MessageConsumption(
                     code @ RDKafkaErrorCode::UnknownTopicOrPartition,
-                ))) => return Err(unreadable(code)),
-                Some(Err(error)) => self.wait(asked, &error)?,
+                ))) => return Err(tap::unreadable(code)),
+                Some(Err(error)) => match self.unreadable_batch(&error) {
+                    Some(reason) => return Err(self.failed(&reason)),
+                    None => self.wait(asked, &error)?,
+                },
                 None => self.wait(asked, &"brokers are silent")?,
             }
         }
@@ -202,6 +206,16 @@ impl Scan {
         extents
             .map(|(partition, extent)| (*partition, extent.next))
             .collect()
+    }
+
+    /// What is wrong with a batch, if the error is about one: librdkafka would go on behind it without a word.
+    fn unreadable_batch(&self, error: &KafkaError) -> Option<String> {
+        let KafkaError::MessageConsumption(code) = error else {
+            return None;
+        };
+        let fault = self.consumer.context().0.fault()?;
+        let is_batch = fault.code == *code && unreadable::batch(*code, &fault.reason).is_some();
+        is_batch.then_some(fault.reason)
     }
 
     /// While the answer does not come. Fails once somebody gives up, or patience is over, with what is known of

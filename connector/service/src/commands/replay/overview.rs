@@ -89,7 +89,9 @@ impl Overview {
         if let Some(mark) = Mark::read(&record) {
             let is_ours = mark.connector == self.connector;
             if let Some(row) = is_ours.then(|| self.row(&mark.reason)).flatten() {
-                row.replayed.insert(record.partition, mark.next_offset);
+                // A log that lost its end under a call has a mark that tells of what is gone.
+                let next = mark.next_offset.min(record.offset);
+                row.replayed.insert(record.partition, next);
             }
             return;
         }
@@ -273,6 +275,10 @@ mod tests {
         overview.add(mark("moderation", "missing_question", 0, 3));
         overview.add(mark("moderation", "invalid_json", 0, 4));
         overview.add(mark("another", "missing_question", 1, 4));
+        // It tells of letters before it alone.
+        let mut early = mark("moderation", "invalid_json", 0, 9);
+        early.offset = 4;
+        overview.add(early);
         // The latest counts, as after a call that began anew and was interrupted.
         overview.add(mark("moderation", "missing_question", 0, 2));
         let text = overview.text("llm.dead-letters");
