@@ -1,6 +1,6 @@
 //! `replay`: what became dead letters goes back once, as it was, whatever happens to the command.
 
-use std::{collections::BTreeMap, fs::File, process::Command, time::Duration};
+use std::{collections::BTreeMap, process::Command, time::Duration};
 
 use aligner_tests::{
     client::{Outgoing, Reader, Record, Writer, alter_topic, create_topic, delete_topic},
@@ -105,6 +105,26 @@ impl Setting {
         command::call(&[&["replay", "--config", &file], arguments].concat())
     }
 
+    /// Begins to replay through a proxy.
+    fn begin(&self, name: &str, proxy: &Proxy) -> Process {
+        let file = self.config_file(&self.config.clone().through(proxy));
+        let log = self.scratch.path().join(format!("{name}.log"));
+        let mut command = Command::new(binary());
+        command.args(["replay", "--config", &file, "--reason", "missing_question"]);
+        Process::start(name, command, &log)
+    }
+
+    /// Replays where answers are said to come from another topic.
+    fn replay_elsewhere(&self, arguments: &[&str]) -> Done {
+        let elsewhere = Topics::create(Kafka::shared(), "replay-elsewhere", 1);
+        let answers = vec![elsewhere.answers.clone()];
+        let config = self.config.clone().set(&["topics", "answers"], answers);
+        let file = self.config_file(&config);
+        let reason = ["--reason", "missing_question"];
+        let asked = [&["replay", "--config", &file], &reason[..], arguments].concat();
+        command::call(&asked)
+    }
+
     /// The lines of the overview that have figures: letters and waiting, by reason.
     fn overview(&self) -> BTreeMap<String, (u64, u64)> {
         let shown = self.replay(&[]).expect_code(0).stdout;
@@ -151,6 +171,15 @@ impl Setting {
     }
 }
 
+/// How many records a call says that it sent.
+#[track_caller]
+fn sent(told: &str) -> u64 {
+    let mut words = told.split_whitespace();
+    words
+        .find_map(|word| word.parse().ok())
+        .unwrap_or_else(|| panic!("{told} has no figure"))
+}
+
 /// Begins a replay whose second commit meets this fault, kills it then, and has another call do the rest.
 fn killed_in_its_second_commit(name: &str, fault: Fault) -> Setting {
     let setting = Setting::new(name);
@@ -166,11 +195,7 @@ fn killed_in_its_second_commit(name: &str, fault: Fault) -> Setting {
 
     let proxy = Proxy::before(&Kafka::shared().addresses());
     let held = proxy.on(ApiKey::EndTxn).commits().after(1).does(fault);
-    let file = setting.config_file(&setting.config.clone().through(&proxy));
-    let log = setting.scratch.path().join("killed.log");
-    let mut killed = Command::new(binary());
-    killed.args(["replay", "--config", &file, "--reason", "missing_question"]);
-    let mut killed = Process::start("replay", killed, &log);
+    let mut killed = setting.begin("killed", &proxy);
     held.wait_hit(LIMIT);
     if fault == Fault::HoldResponse {
         held.wait_applied(LIMIT);
@@ -180,18 +205,13 @@ fn killed_in_its_second_commit(name: &str, fault: Fault) -> Setting {
 
     let done = setting.replay(&["--reason", "missing_question"]);
     let done = done.expect_code(0);
-    let sent: u64 = done
-        .stdout
-        .split_whitespace()
-        .find_map(|word| word.parse().ok())
-        .unwrap_or_else(|| panic!("{done:?} has no figure"));
     // Transactions have 500 records; of an answer that is held, the broker has done what was asked.
     let committed = if fault == Fault::HoldResponse {
         1_000
     } else {
         500
     };
-    assert_eq!(sent, 1_200 - committed, "{done:?}");
+    assert_eq!(sent(&done.stdout), 1_200 - committed, "{done:?}");
     // What was held comes late, and of a producer that is none any more.
     held.release();
     setting.each_is_there(2);
@@ -254,15 +274,7 @@ fn a_replay_that_is_asked_for_a_few_sends_these_and_the_next_one_those_that_foll
         setting.each_is_there(3);
 
         // A list without their topic is no less mistaken where all was sent.
-        let elsewhere = Topics::create(Kafka::shared(), "few-elsewhere", 1);
-        let other = setting
-            .config
-            .clone()
-            .set(&["topics", "answers"], vec![elsewhere.answers.clone()]);
-        let file = setting.config_file(&other);
-        let reason = ["--reason", "missing_question", "--again"];
-        let strange = [&["replay", "--config", &file], &reason[..]].concat();
-        let done = command::call(&strange).expect_code(1);
+        let done = setting.replay_elsewhere(&["--again"]).expect_code(1);
         assert!(done.stderr.contains(&setting.topics.answers), "{done:?}");
     }
 }
@@ -286,11 +298,7 @@ fn marks_behind_the_open_transaction_of_another_producer_are_waited_for_and_neve
     // One that ends while it is waited for costs nothing but time.
     let hanging = Hanging::over(Kafka::shared().settings(), letters, 0);
     let proxy = Proxy::before(&Kafka::shared().addresses());
-    let file = setting.config_file(&setting.config.clone().through(&proxy));
-    let log = setting.scratch.path().join("waits.log");
-    let mut waits = Command::new(binary());
-    waits.args(["replay", "--config", &file, "--reason", "missing_question"]);
-    let mut waits = Process::start("replay", waits, &log);
+    let mut waits = setting.begin("waits", &proxy);
     wait::until("its id to be claimed", LIMIT, || {
         proxy.count(ApiKey::InitProducerId) > 0
     });
@@ -313,23 +321,15 @@ fn an_interruption_while_its_id_is_claimed_again_ends_it_behind_what_it_has_read
     let proxy = Proxy::before(&Kafka::shared().addresses());
     let late = Duration::from_millis(1_500);
     let slow = proxy.on(ApiKey::EndTxn).does(Fault::LateResponse(late));
-    let file = setting.config_file(&setting.config.clone().through(&proxy));
-    let log = setting.scratch.path().join("interrupted.log");
-    let mut interrupted = Command::new(binary());
-    interrupted.args(["replay", "--config", &file, "--reason", "missing_question"]);
-    let mut interrupted = Process::start("replay", interrupted, &log);
+    let mut interrupted = setting.begin("interrupted", &proxy);
     slow.wait_hit(LIMIT);
     interrupted.signal(Signal::Term);
     let ended = interrupted.wait(LIMIT);
     let told = interrupted.log();
     assert_eq!(ended.code(), Some(130), "{told}");
     assert!(told.contains("the next call goes on behind them"), "{told}");
-    let sent: u64 = told
-        .split_whitespace()
-        .find_map(|word| word.parse().ok())
-        .unwrap_or_else(|| panic!("{told} has no figure"));
     let done = setting.replay(&["--reason", "missing_question"]);
-    let rest = format!("{} records", RECORDS as u64 - sent);
+    let rest = format!("{} records", RECORDS as u64 - sent(&told));
     assert!(done.expect_code(0).stdout.starts_with(&rest), "{told}");
     setting.each_is_there(2);
 }
@@ -381,12 +381,7 @@ fn of_two_replays_of_one_reason_the_earlier_is_fenced_and_nothing_comes_twice() 
     setting.bury();
     let proxy = Proxy::before(&Kafka::shared().addresses());
     let held = proxy.on(ApiKey::EndTxn).does(Fault::HoldRequest);
-    let file = setting.config_file(&setting.config.clone().through(&proxy));
-    let log = setting.scratch.path().join("earlier.log");
-    File::create(&log).expect("our folder is writable");
-    let mut earlier = Command::new(binary());
-    earlier.args(["replay", "--config", &file, "--reason", "missing_question"]);
-    let mut earlier = Process::start("replay", earlier, &log);
+    let mut earlier = setting.begin("earlier", &proxy);
     held.wait_hit(LIMIT);
     let later = setting.replay(&["--reason", "missing_question"]);
     assert!(later.expect_code(0).stdout.starts_with("1200 records"));
@@ -404,14 +399,7 @@ fn of_two_replays_of_one_reason_the_earlier_is_fenced_and_nothing_comes_twice() 
 fn what_cannot_be_meant_stops_it_by_name_before_anything_is_sent() {
     let setting = Setting::new("replay-refused");
     setting.bury();
-    let elsewhere = Topics::create(Kafka::shared(), "replay-elsewhere", 1);
-    let other = setting
-        .config
-        .clone()
-        .set(&["topics", "answers"], vec![elsewhere.answers.clone()]);
-    let file = setting.config_file(&other);
-    let strange = ["replay", "--config", &file, "--reason", "missing_question"];
-    let done = command::call(&strange).expect_code(1);
+    let done = setting.replay_elsewhere(&[]).expect_code(1);
     assert!(done.stderr.contains(&setting.topics.answers), "{done:?}");
     assert!(done.stderr.contains("topics.answers"), "{done:?}");
 

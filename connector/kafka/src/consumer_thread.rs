@@ -384,9 +384,7 @@ impl ConsumerThread {
 
     fn unreadable(&self, code: RDKafkaErrorCode) -> Option<SourceError> {
         let membership = self.membership();
-        let fault = membership.listener.fault()?;
-        let reason = (fault.code == code).then_some(fault.reason)?;
-        let offset = unreadable::batch(code, &reason)?;
+        let (offset, reason) = unreadable::told(&membership.listener, code)?;
         let whose = unreadable::whose(offset, &membership.standings());
         Some(SourceError {
             message: format!(

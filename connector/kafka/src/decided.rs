@@ -19,8 +19,6 @@ use crate::{
     settings::Connection,
 };
 
-/// How long past its timeout a transaction may stay open: how often a stock broker looks for those.
-const BROKER_GRACE: Duration = Duration::from_secs(10);
 /// Between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
@@ -55,7 +53,7 @@ impl Decisions {
             topic: topic.to_owned(),
             written: client("read_uncommitted")?,
             decided: client("read_committed")?,
-            patience: connection.transaction_timeout() + BROKER_GRACE,
+            patience: connection.longest_transaction(),
         })
     }
 

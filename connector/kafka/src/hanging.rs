@@ -27,8 +27,6 @@ use crate::{
     stats::ClientStats,
 };
 
-/// How long past its timeout a transaction may stay open: how often a stock broker looks for those.
-const BROKER_GRACE: Duration = Duration::from_secs(10);
 /// How often it is said that one hangs.
 const SAY_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -50,7 +48,7 @@ impl Watch {
             committed: LogEnds::seen_with("read_committed", &connection)?,
             uncommitted: LogEnds::seen_with("read_uncommitted", &connection)?,
             standstills: Standstills::default(),
-            patience: connection.transaction_timeout() + BROKER_GRACE,
+            patience: connection.longest_transaction(),
             next_word: Instant::now(),
             connection,
             stats,

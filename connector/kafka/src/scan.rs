@@ -213,9 +213,8 @@ impl Scan {
         let KafkaError::MessageConsumption(code) = error else {
             return None;
         };
-        let fault = self.consumer.context().0.fault()?;
-        let is_batch = fault.code == *code && unreadable::batch(*code, &fault.reason).is_some();
-        is_batch.then_some(fault.reason)
+        let (_, reason) = unreadable::told(&self.consumer.context().0, *code)?;
+        Some(reason)
     }
 
     /// While the answer does not come. Fails once somebody gives up, or patience is over, with what is known of

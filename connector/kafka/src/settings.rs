@@ -25,6 +25,9 @@ use crate::{
     native::{Listed, Native},
 };
 
+/// How long past its timeout a transaction may stay open: how often a stock broker looks for those.
+const BROKER_GRACE: Duration = Duration::from_secs(10);
+
 /// The section `kafka`.
 #[derive(Clone)]
 pub struct KafkaSettings {
@@ -256,6 +259,11 @@ impl Connection {
 
     pub(crate) fn transaction_timeout(&self) -> Duration {
         millis(self.kafka.transaction_timeout_ms)
+    }
+
+    /// The longest that a transaction of ours stays open, whatever becomes of us.
+    pub(crate) fn longest_transaction(&self) -> Duration {
+        self.transaction_timeout() + BROKER_GRACE
     }
 
     pub(crate) fn start_timeout(&self) -> Duration {

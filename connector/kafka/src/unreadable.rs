@@ -8,9 +8,17 @@
 
 use rdkafka::error::RDKafkaErrorCode;
 
+use crate::listener::Listener;
+
+/// Where the batch begins that an error of the client is about, and what is wrong with it.
+pub(crate) fn told(listener: &Listener, code: RDKafkaErrorCode) -> Option<(i64, String)> {
+    let fault = listener.fault().filter(|fault| fault.code == code)?;
+    Some((batch(code, &fault.reason)?, fault.reason))
+}
+
 /// Where the batch begins that an error of the consumer is about. The same codes stand for a response
 /// that is none of Kafka's, from whatever answers at a broker's address; those name no offset.
-pub(crate) fn batch(code: RDKafkaErrorCode, reason: &str) -> Option<i64> {
+fn batch(code: RDKafkaErrorCode, reason: &str) -> Option<i64> {
     matches!(
         code,
         RDKafkaErrorCode::BadMessage
