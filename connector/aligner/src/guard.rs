@@ -271,49 +271,44 @@ impl Guard {
     }
 
     fn accept_confidence(&self, confidence: Confidence) -> Result<(), Bypass> {
-        let Confidence {
-            mean_logprob,
-            min_logprob,
-            unchanged_logprob,
-        } = confidence;
-        let below = |least: Option<f32>, value: f32| {
-            let least = least.filter(|least| value < *least)?;
-            Some((value, least))
-        };
-        let nearly_unchanged = || {
-            let exceeded = self.max_unchanged_logprob.zip(unchanged_logprob);
-            let (most, value) = exceeded.filter(|(most, value)| value > most)?;
-            Some((value, most))
-        };
-        let (whose, limit, (value, bound)) =
-            if let Some(met) = below(self.min_mean_logprob, mean_logprob) {
-                (
-                    "the mean log probability of its tokens",
-                    "min_mean_logprob",
-                    met,
-                )
-            } else if let Some(met) = below(self.min_token_logprob, min_logprob) {
-                (
-                    "the log probability of its least sure token",
-                    "min_token_logprob",
-                    met,
-                )
-            } else if let Some(met) = nearly_unchanged() {
-                (
-                    "the log probability of leaving the answer as it is",
-                    "max_unchanged_logprob",
-                    met,
-                )
-            } else {
-                return Ok(());
-            };
-        Err(Bypass::found(
-            reason::LOW_CONFIDENCE,
-            format!(
-                "the model was not sure of what it wrote: {whose} is {value:.3}, \
-                 and {limit} of its profile is {bound}"
+        let is_below: fn(&f32, &f32) -> bool = f32::lt;
+        let limits = [
+            (
+                "the mean log probability of its tokens",
+                Some(confidence.mean_logprob),
+                is_below,
+                ("min_mean_logprob", self.min_mean_logprob),
             ),
-        ))
+            (
+                "the log probability of its least sure token",
+                Some(confidence.min_logprob),
+                is_below,
+                ("min_token_logprob", self.min_token_logprob),
+            ),
+            (
+                "the log probability of leaving the answer as it is",
+                confidence.unchanged_logprob,
+                f32::gt,
+                ("max_unchanged_logprob", self.max_unchanged_logprob),
+            ),
+        ];
+        for (whose, value, is_beyond, (limit, bound)) in limits {
+            let known = value.zip(bound);
+            if let Some((value, bound)) = known.filter(|(value, bound)| is_beyond(value, bound)) {
+                // As many digits as tell it from the bound.
+                let told = |digits: usize| format!("{value:.digits$}");
+                let digits = (3..9).find(|&digits| told(digits) != format!("{bound:.digits$}"));
+                let value = told(digits.unwrap_or(9));
+                return Err(Bypass::found(
+                    reason::LOW_CONFIDENCE,
+                    format!(
+                        "the model was not sure of what it wrote: {whose} is {value}, \
+                         and {limit} of its profile is {bound}"
+                    ),
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Share of the output's words that come from nowhere, with so many that were cut; 0 where it

@@ -31,7 +31,6 @@ mod writer;
 use serde::{Deserialize, Serialize};
 
 pub use phrases::correction_phrases;
-pub use values::Personal;
 use writer::Writer;
 
 /// What is wrong with an answer.

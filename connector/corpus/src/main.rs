@@ -24,16 +24,16 @@ struct Arguments {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Share of clean answers
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = 0.5, value_parser = share)]
     clean: f64,
     /// The only faults to plant; all without it
     #[arg(long, value_delimiter = ',', value_parser = fault)]
     only: Vec<Kind>,
     /// Share of insults, dangers and overclaims that anybody would think of first
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = 0.5, value_parser = share)]
     plain: f64,
     /// Share of answers made of spliced sentences, of random and of invented words (drills)
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
     drills: f64,
     /// Least words of an answer
     #[arg(long, default_value_t = 20)]
@@ -60,6 +60,14 @@ fn fault(name: &str) -> Result<Kind, String> {
         let names: Vec<_> = faults.iter().map(|kind| kind.name()).collect();
         format!("no kind of fault; there are {}", names.join(", "))
     })
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let found = text
+        .parse()
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share));
+    found.ok_or_else(|| "a share is a number from 0 to 1".to_owned())
 }
 
 fn main() -> std::io::Result<()> {

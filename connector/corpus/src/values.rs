@@ -1,11 +1,10 @@
 //! Personal data in the many shapes people write it. All values are invented.
 
-use crate::lists::LISTS;
 use crate::writer::{Writer, capitalise};
 
 /// What kind of personal data a value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Personal {
+pub(crate) enum Personal {
     /// An e-mail address.
     Email,
     /// A telephone number.
@@ -346,8 +345,7 @@ pub(crate) fn is_password_lead(lead: &str) -> bool {
     lead.to_lowercase().contains("password")
 }
 
-/// Words that the masks are made of, for a guard that knows the correction phrases.
+/// What stands in place of personal data.
 pub(crate) fn masks() -> Vec<&'static str> {
-    let _ = &LISTS;
     Personal::ALL.iter().map(|p| p.mask()).collect()
 }

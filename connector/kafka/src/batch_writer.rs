@@ -30,6 +30,7 @@ use crate::{
     sent_once::{Call, SentOnce},
     settings::{Connection, DeliveryGuarantee},
     transaction::{is_fenced, stopping_cause},
+    untaken,
 };
 
 /// Pause before trying to queue again what librdkafka had no room for.
@@ -435,16 +436,11 @@ fn unpermitted(topics: &str) -> String {
 fn refused(records: &[&Addressed], index: usize, code: RDKafkaErrorCode) -> Failure {
     let record = records[index];
     let topic = &record.topic;
-    let bytes = record.bytes();
     let cause = match code {
-        RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::MessageBatchTooLarge => format!(
-            "topic \"{topic}\" does not take a record of {bytes} bytes ({code}); raise its \
-             max.message.bytes"
-        ),
-        RDKafkaErrorCode::InvalidRecord | RDKafkaErrorCode::InvalidDifferentRecord => format!(
-            "topic \"{topic}\" does not take a record ({code}); its broker validates records, and \
-             its log says what is wrong"
-        ),
+        RDKafkaErrorCode::MessageSizeTooLarge
+        | RDKafkaErrorCode::MessageBatchTooLarge
+        | RDKafkaErrorCode::InvalidRecord
+        | RDKafkaErrorCode::InvalidDifferentRecord => untaken::cause(topic, record.bytes(), code),
         RDKafkaErrorCode::TopicAuthorizationFailed => {
             return Failure::Unfinished(unpermitted(topic));
         }

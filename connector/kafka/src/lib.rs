@@ -72,6 +72,7 @@ mod transaction;
 mod unended;
 mod unfetched;
 mod unreadable;
+mod untaken;
 mod verdict;
 
 pub use batch_writer::{Addressed, BatchError, BatchWriter};

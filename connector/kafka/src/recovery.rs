@@ -127,7 +127,7 @@ impl Fencings {
         }
         let fix = if self.has_instance_id {
             "duplicate instance id: another process runs with the same name and \
-             kafka.instance_id; give each its own"
+             kafka.instance_id, or with ones that join to the same id; give each its own"
         } else {
             "another process keeps taking the transactional id; look for a second pipeline with \
              this name"

@@ -45,8 +45,9 @@ impl Undelivered {
             self.code,
             RDKafkaErrorCode::PurgeQueue
                 | RDKafkaErrorCode::PurgeInflight
-                // What is queued after a transaction has failed.
+                // What is queued after a transaction has failed, or after its producer was fenced.
                 | RDKafkaErrorCode::State
+                | RDKafkaErrorCode::Fatal
         )
     }
 }

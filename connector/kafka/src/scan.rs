@@ -166,6 +166,8 @@ impl Scan {
                     }
                     if record.offset >= extent.end {
                         extent.done = true;
+                        // However fast it grows, silence of the others is noticed.
+                        self.leave(message.partition())?;
                         continue;
                     }
                     extent.next = record.offset + 1;
@@ -198,6 +200,15 @@ impl Scan {
                 None => self.wait(asked, &"brokers are silent")?,
             }
         }
+    }
+
+    /// Reads no more of a partition that is done.
+    fn leave(&self, partition: i32) -> Result<(), StartError> {
+        let mut left = TopicPartitionList::with_capacity(1);
+        left.add_partition(&self.topic, partition);
+        self.consumer
+            .pause(&left)
+            .map_err(|error| self.failed(&error))
     }
 
     /// Where each partition was read to: what was given out lies before.

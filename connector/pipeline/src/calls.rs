@@ -267,6 +267,15 @@ impl Calls {
     /// Ends calls that nobody waits for any more.
     pub(crate) fn abandon_lost<T>(&mut self, offsets: &Offsets<T>, now: Instant) {
         self.alone.retain(|work| offsets.awaits(work.ticket));
+        for batch in &mut self.ready {
+            batch.retain(|work| offsets.awaits(work.ticket));
+        }
+        self.ready.retain(|batch| !batch.is_empty());
+        // A pause may last, and no budget counts what is lost; the open batch closes soon.
+        for (_, batch) in &mut self.later {
+            batch.retain(|work| offsets.awaits(work.ticket));
+        }
+        self.later.retain(|(_, batch)| !batch.is_empty());
         let turns = &mut self.turns;
         self.in_flight.retain(|call, running| {
             let mut tickets = running.tickets.iter();

@@ -485,7 +485,7 @@ impl Coordinator {
         progress.set(Gauge::Bytes, held.bytes);
         progress.add(Gauge::Batches, calls);
         progress.set(Gauge::BatchesInFlight, self.calls.in_flight() as u64);
-        progress.set(Gauge::DecoderWaits, u64::from(self.intake.waits()));
+        progress.set(Gauge::DecoderWaits, u64::from(self.intake.waits(now)));
         for (gauge, since) in [
             (Gauge::OldestSince, self.offsets.oldest()),
             (Gauge::FailingSince, self.deliveries.failing_since()),

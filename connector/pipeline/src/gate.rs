@@ -25,8 +25,15 @@ impl Gate {
 
     /// Why an event bypasses the Aligner, if it does.
     pub(crate) fn bypass(self, event: &AnswerEvent) -> Option<Bypass> {
-        if event.question.is_empty() || event.answer.is_empty() {
-            return Some(reason::NO_TEXT.into());
+        let silent = match (event.question.is_empty(), event.answer.is_empty()) {
+            (true, true) => Some("neither question nor answer has a text"),
+            (true, false) => Some("the question has no text"),
+            (false, true) => Some("the answer has no text"),
+            (false, false) => None,
+        };
+        if let Some(silent) = silent {
+            let found = format!("{silent}, so there is nothing to correct");
+            return Some(Bypass::found(reason::NO_TEXT, found));
         }
         exceeds("question", &event.question, self.max_question_chars)
             .or_else(|| exceeds("answer", &event.answer, self.max_answer_chars))
@@ -76,6 +83,26 @@ mod tests {
             };
             let bypass = gate.bypass(&event).map(|bypass| bypass.word);
             assert_eq!(bypass, expected, "{question} / {answer}");
+        }
+    }
+
+    #[test]
+    fn of_question_and_answer_it_is_told_which_is_silent() {
+        for (question, answer, told) in [
+            ("q", "", "the answer has no text"),
+            ("", "a", "the question has no text"),
+            ("", "", "neither question nor answer has a text"),
+        ] {
+            let event = AnswerEvent {
+                question: question.to_owned(),
+                answer: answer.to_owned(),
+                ..AnswerEvent::default()
+            };
+            let bypass = Gate::new(&Settings::default())
+                .bypass(&event)
+                .expect("it is silent");
+            let message = bypass.message().expect("a sentence");
+            assert!(message.starts_with(told), "{message}");
         }
     }
 }

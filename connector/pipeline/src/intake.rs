@@ -1,6 +1,6 @@
 //! Records that were read and are not decoded yet, in order.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use aligner_records::AnswerEvent;
 use futures::future::BoxFuture;
@@ -14,6 +14,9 @@ use crate::{
     source::SourceRecord,
     work::{Whose, footprint, position},
 };
+
+/// A decoder that fetches for longer than this is waited for.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// A record that waits to be decoded.
 pub(crate) struct Received {
@@ -39,8 +42,8 @@ pub(crate) struct Intake {
     max_input_bytes: usize,
     backoff: Backoff,
     queue: VecDeque<Received>,
-    /// What the decoder is fetching for the first record.
-    fetching: Option<BoxFuture<'static, Result<(), String>>>,
+    /// What the decoder is fetching for the first record, and since when.
+    fetching: Option<(Instant, BoxFuture<'static, Result<(), String>>)>,
     /// Failures in a row, and when to try again.
     failures: u32,
     not_before: Option<Instant>,
@@ -141,8 +144,8 @@ impl Intake {
                 Err(Undecoded::NotReady) => {
                     let decoder = Arc::clone(&self.decoder);
                     let record = received.record.clone();
-                    self.fetching =
-                        Some(Box::pin(async move { decoder.make_ready(&record).await }));
+                    let fetch = async move { decoder.make_ready(&record).await };
+                    self.fetching = Some((now, Box::pin(fetch)));
                     self.queue.push_front(received);
                     None
                 }
@@ -153,7 +156,7 @@ impl Intake {
     /// Waits for what the decoder is fetching, for ever if it fetches nothing. Cancel-safe.
     pub(crate) async fn fetched(&mut self) -> Result<(), String> {
         match &mut self.fetching {
-            Some(fetching) => fetching.await,
+            Some((_, fetching)) => fetching.await,
             None => std::future::pending().await,
         }
     }
@@ -178,9 +181,11 @@ impl Intake {
         }
     }
 
-    /// Whether decoding waits for something outside.
-    pub(crate) fn waits(&self) -> bool {
-        self.fetching.is_some() || self.failures > 0
+    /// Whether decoding waits for something outside that failed, or is slow. What is asked for once,
+    /// and given at once, holds nothing up.
+    pub(crate) fn waits(&self, now: Instant) -> bool {
+        let since = self.fetching.as_ref().map(|(since, _)| *since);
+        self.failures > 0 || since.is_some_and(|since| since + SLOW <= now)
     }
 
     /// When to try again.
@@ -302,10 +307,12 @@ mod tests {
             let records = (0..5).map(|offset| record(&tenure, offset)).collect();
             assert_eq!(intake.accept(records, &mut offsets, now), 5);
             assert!(intake.decode(&offsets, now).is_none());
-            assert!(intake.waits());
+            let slow = now + SLOW;
+            assert!(!intake.waits(now), "what comes at once holds nothing up");
+            assert!(intake.waits(slow));
             offsets.forget(&[tenure]);
             intake.abandon_lost(&offsets);
-            assert!(intake.is_empty() && !intake.waits(), "epoch {epoch}");
+            assert!(intake.is_empty() && !intake.waits(slow), "epoch {epoch}");
         }
     }
 
@@ -331,12 +338,12 @@ mod tests {
 
         offsets.forget(&[third]);
         intake.abandon_lost(&offsets);
-        assert!(intake.waits());
+        assert!(intake.waits(now));
         assert_eq!(intake.deadline(), pause);
 
         offsets.forget(&[first]);
         intake.abandon_lost(&offsets);
-        assert!(!intake.waits());
+        assert!(!intake.waits(now));
         let next = intake.decode(&offsets, now);
         assert!(matches!(next, Some(Decoded::Event(..))));
         assert!(intake.is_empty());
@@ -358,8 +365,8 @@ mod tests {
         intake.note(Err("connection refused".to_owned()), now);
         decoder.is_ready.store(true, SeqCst);
         let later = intake.deadline().expect("it is tried again");
-        assert!(intake.waits());
+        assert!(intake.waits(now));
         assert!(intake.decode(&offsets, later).is_some());
-        assert!(!intake.waits());
+        assert!(!intake.waits(now));
     }
 }

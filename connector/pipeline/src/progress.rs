@@ -114,6 +114,9 @@ struct Board {
     state: AtomicU8,
     outcomes: Mutex<HashMap<(Disposition, Option<&'static str>), u64>>,
     gauges: [AtomicU64; Gauge::COUNT],
+    /// Most milliseconds of pauses that were told of: it is a sum, which never falls, and a pause that ends
+    /// just now is in neither part of it for a moment.
+    paused_ms_told: AtomicU64,
 }
 
 /// The numbers of a board.
@@ -157,6 +160,7 @@ impl Default for Progress {
             state: AtomicU8::new(State::Starting as u8),
             outcomes: Mutex::default(),
             gauges: std::array::from_fn(|_| AtomicU64::new(0)),
+            paused_ms_told: AtomicU64::new(0),
         }))
     }
 }
@@ -200,7 +204,7 @@ impl Progress {
             deliveries: get(Gauge::Deliveries),
             aborted: get(Gauge::Aborted),
             refused: get(Gauge::Refused),
-            paused: Duration::from_millis(get(Gauge::PausedMs)) + lasting(paused_since),
+            paused: self.paused(lasting(paused_since)),
             is_paused: paused_since != 0,
             decoder_waits: get(Gauge::DecoderWaits) != 0,
             oldest: match get(Gauge::OldestSince) {
@@ -220,6 +224,14 @@ impl Progress {
             },
             since_heartbeat: since(get(Gauge::HeartbeatAt)),
         }
+    }
+
+    /// Time of all pauses, with the one that lasts.
+    fn paused(&self, lasting: Duration) -> Duration {
+        let lasting = u64::try_from(lasting.as_millis()).unwrap_or(u64::MAX);
+        let found = self.get(Gauge::PausedMs).saturating_add(lasting);
+        let told = self.0.paused_ms_told.fetch_max(found, Relaxed);
+        Duration::from_millis(found.max(told))
     }
 
     /// Where the pipeline is in its life.

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{batcher, offsets, retry};
 
+/// Longest time in which the source is merely not asked.
+const MAX_PAUSE_AFTER_MS: u64 = 1_000;
+
 /// The limits of one pipeline. Each queue, retry and wait is bounded by one of them, or by a
 /// constant with a name and its reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -182,6 +185,16 @@ impl Settings {
                 });
             }
         }
+        if self.pause_after_ms > MAX_PAUSE_AFTER_MS {
+            problems.push(Problem {
+                key: "pause_after_ms",
+                message: format!(
+                    "is {}: a source that is not asked does not tell that partitions are taken away",
+                    self.pause_after_ms
+                ),
+                fix: format!("set it to {MAX_PAUSE_AFTER_MS} or less"),
+            });
+        }
         // Room for a dead letter's headers.
         if self.max_output_bytes < 4_096 {
             problems.push(Problem {
@@ -312,6 +325,18 @@ mod tests {
             ..settings
         };
         assert_eq!(patient.problems(), []);
+    }
+
+    #[test]
+    fn a_source_is_asked_or_paused_before_long_so_that_it_tells_what_is_taken_away() {
+        let settings = |pause_after_ms| Settings {
+            pause_after_ms,
+            ..Settings::default()
+        };
+        assert_eq!(settings(1_000).problems(), []);
+        let problem = settings(3_600_000).problems().remove(0);
+        assert_eq!(problem.key, "pause_after_ms");
+        assert_eq!(problem.fix, "set it to 1000 or less");
     }
 
     #[test]

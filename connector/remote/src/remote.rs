@@ -9,7 +9,7 @@ use aligner::{
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::Semaphore,
+    sync::{OnceCell, Semaphore},
     time::{Instant, sleep},
 };
 
@@ -32,10 +32,12 @@ struct Shared {
     settings: RemoteSettings,
     identity: Identity,
     slots: Semaphore,
+    /// Set once the server took a request.
+    vouched: OnceCell<()>,
 }
 
 /// Body of `POST /completions`.
-#[derive(Serialize)]
+#[derive(Clone, Copy, Serialize)]
 struct Request<'a> {
     model: &'a str,
     prompt: &'a str,
@@ -55,6 +57,32 @@ struct Request<'a> {
     /// How many alternatives to tell the probabilities of; the decoded tokens' come with them.
     #[serde(skip_serializing_if = "Option::is_none")]
     logprobs: Option<u8>,
+}
+
+impl Request<'_> {
+    /// Settings that a server may refuse every request for, those first that not all servers know.
+    fn suspects(&self) -> String {
+        let given = [
+            (
+                self.add_special_tokens.is_some(),
+                "aligner.remote.add_special_tokens",
+            ),
+            (
+                self.skip_special_tokens.is_some(),
+                "the profile's unchanged_token (it sends skip_special_tokens)",
+            ),
+            (
+                self.logprobs.is_some(),
+                "min_mean_logprob and min_token_logprob of the profile's guard (they send logprobs)",
+            ),
+            (self.top_p.is_some(), "aligner.top_p"),
+            (self.seed.is_some(), "aligner.seed"),
+            (true, "aligner.temperature, aligner.max_new_tokens"),
+        ];
+        let names = given.iter().filter(|(is_sent, _)| *is_sent);
+        let names: Vec<_> = names.map(|(_, name)| *name).collect();
+        names.join(", ")
+    }
 }
 
 /// Answer of `GET /models`.
@@ -97,6 +125,7 @@ impl RemoteAligner {
                 settings,
                 identity,
                 slots: Semaphore::new(slots.min(Semaphore::MAX_PERMITS)),
+                vouched: OnceCell::new(),
             }),
         })
     }
@@ -199,19 +228,7 @@ impl Shared {
         let settings = &self.settings;
         let profile = &settings.profile;
         let prompt = profile.template.render(&request.question, &request.answer);
-        let sampled = settings.decoding.temperature > 0.0;
-        let body = Request {
-            model: &settings.model,
-            prompt: &prompt,
-            max_tokens: settings.decoding.max_new_tokens,
-            temperature: settings.decoding.temperature,
-            stream: false,
-            top_p: settings.decoding.top_p.filter(|_| sampled),
-            seed: sampled.then_some(settings.decoding.seed),
-            skip_special_tokens: profile.unchanged_token.as_ref().map(|_| false),
-            add_special_tokens: settings.add_special_tokens,
-            logprobs: wants_logprobs(&profile.guard).then_some(1),
-        };
+        let body = self.body(&prompt);
         let asked = Asked {
             url: self.server.url(),
             model: &settings.model,
@@ -253,7 +270,63 @@ impl Shared {
         }
     }
 
+    fn body<'a>(&'a self, prompt: &'a str) -> Request<'a> {
+        let settings = &self.settings;
+        let profile = &settings.profile;
+        let sampled = settings.decoding.temperature > 0.0;
+        Request {
+            model: &settings.model,
+            prompt,
+            max_tokens: settings.decoding.max_new_tokens,
+            temperature: settings.decoding.temperature,
+            stream: false,
+            top_p: settings.decoding.top_p.filter(|_| sampled),
+            seed: sampled.then_some(settings.decoding.seed),
+            skip_special_tokens: profile.unchanged_token.as_ref().map(|_| false),
+            add_special_tokens: settings.add_special_tokens,
+            logprobs: wants_logprobs(&profile.guard).then_some(1),
+        }
+    }
+
+    /// One attempt. Until the server has taken a request, a refusal may be meant for what every
+    /// request has in common: a harmless one tells, before a record is given up for it.
     async fn attempt(&self, body: &Request<'_>, asked: Asked<'_>) -> (Verdict, Option<Duration>) {
+        let (verdict, retry_after) = self.ask(body, asked).await;
+        let verdict = match verdict {
+            Verdict::Rejected(cause) => {
+                let vouched = self.vouched.get_or_try_init(|| self.probe(body, asked));
+                vouched.await.err().unwrap_or(Verdict::Rejected(cause))
+            }
+            Verdict::Done(..) => {
+                let _ = self.vouched.set(());
+                verdict
+            }
+            Verdict::Again(_) | Verdict::Stopped(_) => verdict,
+        };
+        (verdict, retry_after)
+    }
+
+    /// Asks for one token after a short prompt, with everything else as in each request. The error is
+    /// what speaks against every request.
+    async fn probe(&self, body: &Request<'_>, asked: Asked<'_>) -> Result<(), Verdict> {
+        let prompt = self.settings.profile.template.render("Hello?", "Hello.");
+        let harmless = Request {
+            prompt: &prompt,
+            max_tokens: 1,
+            ..*body
+        };
+        match self.ask(&harmless, asked).await.0 {
+            Verdict::Done(..) => Ok(()),
+            Verdict::Rejected(cause) => Err(Verdict::Stopped(format!(
+                "{cause} to a question of one word, too, so to every request: see the server's log, \
+                 and check {}",
+                body.suspects()
+            ))),
+            verdict => Err(verdict),
+        }
+    }
+
+    async fn ask(&self, body: &Request<'_>, asked: Asked<'_>) -> (Verdict, Option<Duration>) {
         match self.server.complete(body).await {
             Ok(reply) => (reply::read(&reply, asked), reply.retry_after),
             Err(cause) => (Verdict::Again(cause), None),

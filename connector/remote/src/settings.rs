@@ -39,6 +39,15 @@ pub struct RemoteSettings {
 }
 
 impl RemoteSettings {
+    /// The longest that one request may take with all its attempts and pauses, the wait for a slot
+    /// aside. Whoever waits for an answer must be more patient, or takes a server that is away for
+    /// a record that never ends.
+    pub fn longest_request(&self) -> Duration {
+        let attempts = self.max_attempts.get();
+        let pauses = self.max_pause.saturating_mul(attempts - 1);
+        self.timeout.saturating_mul(attempts).saturating_add(pauses)
+    }
+
     /// The defaults for a model of a server.
     pub fn new(url: impl Into<String>, model: impl Into<String>, profile: Profile) -> Self {
         Self {

@@ -272,6 +272,68 @@ async fn each_request_of_a_batch_meets_its_own_fate() {
 }
 
 #[tokio::test]
+async fn a_server_that_refuses_what_all_requests_have_in_common_stops_the_service() {
+    let strict = |body: Value| async move {
+        match body.get("add_special_tokens") {
+            Some(_) => reply(
+                400,
+                json!({ "error": { "type": "unknown_field" } }).to_string(),
+            ),
+            None => completed(" Better."),
+        }
+    };
+    let fake = Fake::start(strict).await;
+    let mut settings = fake.settings();
+    settings.add_special_tokens = Some(false);
+    let aligner = RemoteAligner::connect(settings).await.expect("served");
+    let error = align_one(&aligner).await.expect_err("refused");
+    assert_eq!(error.next_step(), NextStep::Stop, "{error}");
+    let told = error.to_string();
+    assert!(told.contains("aligner.remote.add_special_tokens"), "{told}");
+    let asked = fake.asked();
+    let lengths: Vec<_> = asked.iter().map(|body| &body["max_tokens"]).collect();
+    assert_eq!(lengths, [1024, 1], "the record, and one token of another");
+    assert!(
+        !asked[1]["prompt"]
+            .as_str()
+            .expect("text")
+            .contains("Because")
+    );
+}
+
+#[tokio::test]
+async fn one_refused_record_is_given_up_once_the_server_took_another_and_no_more_is_asked_for_it() {
+    let fake = Fake::start(|body| async move {
+        match body["prompt"].as_str().expect("text").contains("poison") {
+            true => reply(422, String::new()),
+            false => completed(" Better."),
+        }
+    })
+    .await;
+    let aligner = fake.aligner().await;
+    for expected_requests in [2, 3] {
+        let results = align(&aligner, vec![request("poison")]).await;
+        let error = results[0].as_ref().expect_err("refused");
+        assert_eq!(error.next_step(), NextStep::DeadLetter, "{error}");
+        assert_eq!(fake.asked().len(), expected_requests);
+    }
+}
+
+#[tokio::test]
+async fn while_nobody_can_tell_whose_fault_a_refusal_is_no_record_is_given_up() {
+    let fake = Fake::start(|body| async move {
+        match body["prompt"].as_str().expect("text").contains("Because") {
+            true => reply(400, String::new()),
+            false => reply(503, String::new()),
+        }
+    })
+    .await;
+    let aligner = fake.aligner().await;
+    let error = align_one(&aligner).await.expect_err("refused");
+    assert_eq!(error.next_step(), NextStep::Retry, "{error}");
+}
+
+#[tokio::test]
 async fn an_overloaded_server_is_asked_again_after_the_pause_it_wants() {
     let count = Arc::new(AtomicUsize::new(0));
     let fake = {

@@ -14,6 +14,7 @@ use crate::{
     native::{self, TransactionError},
     reports::Undelivered,
     transaction::{WriteFailure, stopping_cause},
+    untaken,
 };
 
 /// How long looks at topics that did not take their outputs may take together.
@@ -92,23 +93,7 @@ impl Attempt<'_> {
     fn refused(&self, index: usize, code: RDKafkaErrorCode) -> WriteFailure {
         let (delivery, output) = self.locate(index);
         let found = &self.deliveries[delivery].outputs[output];
-        let bytes = size(found);
-        let topic = self.outlet.topic(found.kind);
-        let cause = match code {
-            RDKafkaErrorCode::InvalidRecord => format!(
-                "topic \"{topic}\" does not take this record ({code}); its broker validates records, \
-                 as by a schema, and its log says what is wrong"
-            ),
-            // Larger than a whole segment may be.
-            RDKafkaErrorCode::MessageBatchTooLarge => format!(
-                "topic \"{topic}\" does not take a record of {bytes} bytes ({code}); raise its \
-                 segment.bytes"
-            ),
-            _ => format!(
-                "topic \"{topic}\" does not take a record of {bytes} bytes ({code}); raise its \
-                 max.message.bytes"
-            ),
-        };
+        let cause = untaken::cause(self.outlet.topic(found.kind), found.bytes(), code);
         WriteFailure::Refused {
             delivery,
             output,

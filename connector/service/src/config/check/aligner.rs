@@ -1,8 +1,10 @@
 //! `aligner`: the model and how it decodes.
 
-use std::{ops::RangeInclusive, path::Path};
+use std::{ops::RangeInclusive, path::Path, time::Duration};
 
+use aligner::Profile;
 use aligner_engine::{Device, Dtype};
+use aligner_remote::RemoteSettings;
 
 use super::{Found, Settings, checkpoint};
 use crate::{
@@ -38,6 +40,9 @@ impl Found {
             );
         }
         self.remote(&aligner.remote);
+        if matches!(aligner.model, ModelChoice::Remote) {
+            self.remote_patience(&aligner.remote, settings.pipeline.record_timeout_ms);
+        }
     }
 
     fn model(&mut self, aligner: &Aligner) {
@@ -199,6 +204,33 @@ impl Found {
         }
     }
 
+    /// A server that is away is waited for, and a record that never ends is not: the pipeline tells
+    /// them apart by what comes first, the server's last attempt or its own patience.
+    fn remote_patience(&mut self, remote: &Remote, record_timeout_ms: u64) {
+        let longest = |timeout_ms| {
+            RemoteSettings {
+                timeout: Duration::from_millis(timeout_ms),
+                ..RemoteSettings::new("", "", Profile::paper(""))
+            }
+            .longest_request()
+        };
+        let needed = longest(remote.timeout_ms);
+        if needed < Duration::from_millis(record_timeout_ms) {
+            return;
+        }
+        let needed_ms = needed.as_millis();
+        self.add(
+            "aligner.remote.timeout_ms",
+            remote.timeout_ms.to_string(),
+            format!(
+                "all attempts of one request may take {needed_ms} ms, and a record is given up after \
+                 pipeline.record_timeout_ms {record_timeout_ms}: a server that hangs would make \
+                 dead letters"
+            ),
+            format!("write less, or set pipeline.record_timeout_ms above {needed_ms}"),
+        );
+    }
+
     fn remote(&mut self, remote: &Remote) {
         if let Some(url) = &remote.url
             && let Some(fault) = aligner_remote::url_fault(url)
@@ -284,6 +316,31 @@ mod tests {
             let (message, _) = told(path);
             assert!(message.starts_with("neither a built-in"), "{message}");
         }
+    }
+
+    #[test]
+    fn a_server_that_hangs_is_given_up_before_the_record_that_waits_for_it() {
+        let told = |model: ModelChoice, timeout_ms, record_timeout_ms| {
+            let mut settings = Settings::default();
+            settings.aligner.model = model;
+            settings.aligner.remote.url = Some("http://vllm:8000/v1".to_owned());
+            settings.aligner.remote.model = Some("m".to_owned());
+            settings.aligner.remote.timeout_ms = timeout_ms;
+            settings.pipeline.record_timeout_ms = record_timeout_ms;
+            settings.service.stall_timeout_ms = record_timeout_ms * 4;
+            keys(&settings)
+        };
+        // Five attempts and four pauses of ten seconds.
+        assert_eq!(told(ModelChoice::Remote, 60_000, 340_001), [""; 0]);
+        assert_eq!(
+            told(ModelChoice::Remote, 60_000, 340_000),
+            ["aligner.remote.timeout_ms"]
+        );
+        assert_eq!(
+            told(ModelChoice::Remote, u64::MAX, 600_000),
+            ["aligner.remote.timeout_ms"]
+        );
+        assert_eq!(told(ModelChoice::Bundled, 60_000, 340_000), [""; 0]);
     }
 
     #[test]

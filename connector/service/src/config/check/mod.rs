@@ -97,6 +97,17 @@ impl Found {
                 "use the StatefulSet ordinal, such as 0",
             );
         }
+        if let Some(id) = &settings.kafka.instance_id
+            && id.0.starts_with("replay-")
+        {
+            self.add(
+                "kafka.instance_id",
+                format!("{:?}", id.0),
+                "the transactional ids of `replay` are <name>-replay-<reason>: a replay would take \
+                 this instance's place",
+                "begin it otherwise",
+            );
+        }
         if let Some(group) = &settings.kafka.group_id {
             let fault = if group.trim().is_empty() {
                 Some("a group needs a name")
@@ -179,6 +190,15 @@ mod tests {
         let mut settings = Settings::default();
         settings.topics.pairs = "llm.answers".to_owned();
         assert_eq!(keys(&settings), ["topics.pairs"]);
+    }
+
+    #[test]
+    fn no_instance_has_an_id_that_a_replay_would_claim() {
+        let mut settings = Settings::default();
+        for (id, problems) in [("replay-invalid_json", 1), ("0-replay-", 0)] {
+            settings.kafka.instance_id = Some(InstanceId(id.to_owned()));
+            assert_eq!(keys(&settings).len(), problems, "{id}");
+        }
     }
 
     #[test]
