@@ -61,7 +61,7 @@ fn correction(event: &workload::Event) -> Value {
     let read: Value = serde_json::from_slice(&event.value).expect("events are JSON");
     json!({
         "event_id": event.id, "question": event.question, "answer": event.answer,
-        "correction": marked(event), "disposition": "corrected", "reason": null, "message": null,
+        "correction": marked(event), "disposition": "corrected", "reason": "extended", "message": null,
         "similarity": similarity(event), "unchanged_logprob": null, "mean_logprob": null,
         "upstream_model": "upstream-7b",
         "conversation_id": read["conversation_id"], "user_id": null, "metadata_json": null,
@@ -74,12 +74,14 @@ fn correction(event: &workload::Event) -> Value {
 
 /// A pair's fields, the free ones aside.
 fn pair(event: &workload::Event) -> Value {
+    let read: Value = serde_json::from_slice(&event.value).expect("events are JSON");
     json!({
         "event_id": event.id, "prompt": event.question, "chosen": marked(event),
         "rejected": event.answer, "similarity": similarity(event),
         "unchanged_logprob": null, "mean_logprob": null,
         "upstream_model": "upstream-7b", "aligner_name": "marker-all",
         "aligner_revision": "builtin-1", "template_hash": NO_TEMPLATE,
+        "conversation_id": read["conversation_id"], "user_id": null, "created_at": read["created_at"],
     })
 }
 

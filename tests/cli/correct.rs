@@ -89,9 +89,9 @@ fn a_line_that_is_no_event_stands_in_its_place_and_the_exit_code_is_1() {
     assert_eq!(
         ends,
         [
-            ("one", "corrected", None),
+            ("one", "corrected", Some("extended")),
             ("line-2", "dead_lettered", Some("invalid_json")),
-            ("four", "corrected", None),
+            ("four", "corrected", Some("extended")),
             ("line-5", "dead_lettered", Some("missing_answer")),
         ]
     );

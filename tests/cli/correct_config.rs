@@ -35,7 +35,7 @@ fn ending(done: Done) -> [String; 3] {
 fn the_model_and_the_limits_of_an_answer_come_from_the_file() {
     let model = "aligner: {model: marker-all}\n";
     let done = correct(model, &[], &[], &event());
-    assert_eq!(ending(done), ["marker-all", "corrected", ""]);
+    assert_eq!(ending(done), ["marker-all", "corrected", "extended"]);
 
     let short = format!("{model}pipeline: {{max_answer_chars: 6}}\n");
     let done = correct(&short, &[], &[], &event());
@@ -65,7 +65,7 @@ fn one_pair_can_be_tried_with_a_configuration_whose_mapping_is_for_logs() {
                   input: {fields: {question: /messages/0, answer: /choices/0}}\n";
     let pair = ["--question", "why?", "--answer", "because"];
     let done = correct(config, &[], &pair, &Value::Null);
-    assert_eq!(ending(done), ["marker-all", "corrected", ""]);
+    assert_eq!(ending(done), ["marker-all", "corrected", "extended"]);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn a_configuration_that_is_tried_has_the_limits_of_run_and_a_file_without_one_la
     let large = json!({"event_id": "one", "question": "why?", "answer": "a".repeat(1_100_000)});
     let model = ["--model", "marker-all"];
     let done = correct("", &[], &model, &large);
-    assert_eq!(ending(done), ["marker-all", "corrected", ""]);
+    assert_eq!(ending(done), ["marker-all", "corrected", "extended"]);
     // Said or not: `run` would have it.
     for config in ["name: tried\n", "pipeline: {max_input_bytes: 1048576}\n"] {
         let done = correct(config, &[], &model, &large).expect_code(1);

@@ -122,8 +122,8 @@ fn on_a_terminal_lines_are_all_that_is_drawn() {
     for (term, no_color) in [("xterm", "1"), ("dumb", "")] {
         assert_eq!(
             on_terminal(term, no_color),
-            "corrected line-1\n  Q: why?\n  so{+ [marked]+}\n\n\
-             corrected line-2\n  Q: why?\n  thus{+ [marked]+}\n\n"
+            "corrected line-1 (extended)\n  Q: why?\n  so{+ [marked]+}\n\n\
+             corrected line-2 (extended)\n  Q: why?\n  thus{+ [marked]+}\n\n"
         );
     }
     let coloured = on_terminal("xterm", "");
@@ -151,7 +151,7 @@ fn text_shows_changes_and_reasons_and_no_answer_that_is_unchanged() {
         text.expect_code(0).stdout,
         format!(
             "unchanged a\n\
-             corrected 123456789\n  Q: why?\n  so{{+ [marked]+}}\n\n\
+             corrected 123456789 (extended)\n  Q: why?\n  so{{+ [marked]+}}\n\n\
              bypassed b (too_long)\n  {because}\n  Q: why?\n  longer\n\n"
         )
     );
@@ -164,7 +164,7 @@ fn text_shows_the_question_on_one_line_that_drives_no_terminal() {
         let event = json!({"question": question, "answer": "so"});
         let done = correct(&["--format", "text"], &format!("{event}\n")).expect_code(0);
         let mut lines = done.stdout.lines().map(str::to_owned);
-        assert_eq!(lines.next().as_deref(), Some("corrected line-1"));
+        assert_eq!(lines.next().as_deref(), Some("corrected line-1 (extended)"));
         let question = lines.next().expect("a question");
         assert!(lines.next().is_some_and(|line| line.contains("[marked]")));
         question
@@ -187,7 +187,7 @@ fn what_became_of_all_lines_is_counted_where_nobody_sees_them_pass() {
     let config = "aligner: {model: marker-all}\npipeline: {max_answer_chars: 4}\n";
     let config = scratch.file("c.yaml", config).display().to_string();
     let input = format!("{}{}\n{}", line("so"), line("longer"), line("also longer"));
-    let said = "3 lines: 1 corrected, 2 bypassed (2 too_long)\n";
+    let said = "3 lines: 1 corrected (1 extended), 2 bypassed (2 too_long)\n";
     for arguments in [
         &["correct", "--config", &config, "--output", &output][..],
         &["correct", "--config", &config, "--pairs", &pairs],
@@ -200,10 +200,10 @@ fn what_became_of_all_lines_is_counted_where_nobody_sees_them_pass() {
 
     let input = format!("{}not json\n", line("so"));
     let done = correct(&["--output", &output], &input).expect_code(1);
-    let said = "2 lines: 1 corrected, 1 dead_lettered (1 invalid_json)\n1 of 2 lines";
+    let said = "2 lines: 1 corrected (1 extended), 1 dead_lettered (1 invalid_json)\n1 of 2 lines";
     assert!(done.stderr.starts_with(said), "{}", done.stderr);
     let done = correct(&["-q", "why?", "-a", "so", "--output", &output], "").expect_code(0);
-    assert_eq!(done.stderr, "1 line: 1 corrected\n");
+    assert_eq!(done.stderr, "1 line: 1 corrected (1 extended)\n");
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn a_report_of_two_shows_where_they_differ() {
         .split("Where the two differ most")
         .nth(1)
         .expect("is there");
-    assert!(shown.contains("<ins>[marked]</ins>"), "{shown}");
+    assert!(shown.contains("<ins> [marked]</ins>"), "{shown}");
 }
 
 #[test]
@@ -237,14 +237,20 @@ fn corrections_without_a_verdict_are_skipped_and_counted() {
     .concat();
     let data = scratch.file("v.jsonl", format!("{}{unjudged}", triple()));
     let data = data.display().to_string();
-    let done = call(&["eval", "--model", "identity", "--data", &data, "--json"]).expect_code(0);
+    let page = scratch.path().join("r.html").display().to_string();
+    #[rustfmt::skip]
+    let done = call(&[
+        "eval", "--model", "identity", "--data", &data, "--json", "--report", &page,
+    ])
+    .expect_code(0);
     let report: serde_json::Value = serde_json::from_str(&done.stdout).expect("one JSON object");
     assert_eq!(report["all"]["answers"], 1, "{report}");
-    assert!(
-        done.stderr.contains("2 rows were skipped"),
-        "{}",
-        done.stderr
-    );
+    // Whoever reads the figures later has nobody's stderr.
+    let note = report["notes"][0].as_str().expect("a note");
+    let page = std::fs::read_to_string(&page).expect("it was written");
+    for told in [note, &done.stderr, &page] {
+        assert!(told.contains("2 rows were skipped"), "{told}");
+    }
 
     let data = scratch.file("u.jsonl", unjudged).display().to_string();
     let done = call(&["eval", "--model", "identity", "--data", &data]).expect_code(1);

@@ -49,7 +49,7 @@ fn what_correct_wrote_is_shown_as_it_shows_it_and_with_the_upstream_model() {
     let (because, missing) = (&because["message"], &missing["message"]);
     let [because, missing] = [because, missing].map(|said| said.as_str().expect("a sentence"));
     let expected = format!(
-        "corrected 123456789 model=big-7b\n  Q: why?\n  so{{+ [marked]+}}\n\n\
+        "corrected 123456789 (extended) model=big-7b\n  Q: why?\n  so{{+ [marked]+}}\n\n\
          unchanged a model=big-7b\n\
          bypassed b (too_long) model=big-7b\n  {because}\n  Q: why?\n  longer\n\n\
          dead_lettered c (missing_answer)\n  Q: why?\n  {missing}\n\n"
@@ -97,6 +97,46 @@ fn only_what_is_asked_for_is_shown_and_unchanged_answers_with_their_texts() {
     assert_eq!(
         none.stderr,
         "of 1 corrections none is bypassed or corrected\n"
+    );
+}
+
+#[test]
+fn reasons_choose_what_is_shown_and_are_counted() {
+    let scratch = Scratch::new("show-reason");
+    let written = corrections(&scratch);
+    let done = show(&["--reason", "extended,too_long"], &written).expect_code(0);
+    let heads = done.stdout.lines().filter(|line| line.contains("model="));
+    let heads: Vec<_> = heads.map(|head| head.split(" model=").next()).collect();
+    assert_eq!(
+        heads,
+        [
+            Some("corrected 123456789 (extended)"),
+            Some("bypassed b (too_long)")
+        ]
+    );
+    assert_eq!(done.stderr, "2 of 4 corrections (1 extended, 1 too_long)\n");
+    let none = show(&["--only", "corrected", "--reason", "too_long"], &written).expect_code(0);
+    assert_eq!(
+        none.stderr,
+        "of 4 corrections none is corrected, and too_long\n"
+    );
+}
+
+#[test]
+fn who_judges_a_record_has_its_whole_question_and_whose_it_was() {
+    let record = json!({
+        "event_id": "e1", "disposition": "bypassed", "reason": "low_confidence", "message": "unsure",
+        "question": format!("Human: a{}\nHuman: and b?", " word".repeat(40)), "answer": "so",
+        "user_id": "u1\u{1b}[2J", "conversation_id": "c1",
+    });
+    let shown = show(&[], lines(&[record])).expect_code(0).stdout;
+    assert_eq!(
+        shown,
+        format!(
+            "bypassed e1 (low_confidence) user=u1\u{fffd}[2J conversation=c1\n  unsure\n  \
+             Q: Human: a{}\n  Human: and b?\n  so\n\n",
+            " word".repeat(40)
+        )
     );
 }
 

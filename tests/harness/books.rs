@@ -81,7 +81,7 @@ fn correction(offset: i64, id: &str) -> Value {
         "answer": "because",
         "correction": if marked { "because [marked]" } else { "because" },
         "disposition": if marked { "corrected" } else { "unchanged" },
-        "reason": null,
+        "reason": marked.then_some("extended"),
         "similarity": 0.5,
         "unchanged_logprob": null,
         "mean_logprob": null,

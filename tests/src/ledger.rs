@@ -480,9 +480,9 @@ fn expected_end<'a>(
 ) -> Result<(&'a str, Option<&'static str>), String> {
     Ok(match &input.expected {
         Expected::ByMarker if crc32fast::hash(event_id.as_bytes()).is_multiple_of(2) => {
-            ("corrected", None)
+            ("corrected", Some("extended"))
         }
-        Expected::Marked => ("corrected", None),
+        Expected::Marked => ("corrected", Some("extended")),
         Expected::ByMarker | Expected::Unchanged => ("unchanged", None),
         Expected::Bypassed(reason) => ("bypassed", Some(*reason)),
         Expected::AnyCorrection if disposition != "dead_lettered" => (disposition, None),

@@ -148,6 +148,9 @@ pub struct Comparison {
     pub b: AlignerDescription,
     /// What the data was called.
     pub data: String,
+    /// What is to be known before the figures are read, a sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Confidence of the intervals and of the sign test.
     pub confidence: f64,
     /// Over all answers.
@@ -179,6 +182,12 @@ pub enum CompareError {
     },
 }
 
+/// Those of both, each once.
+fn notes(a: &Report, b: &Report) -> Vec<String> {
+    let of_b = b.notes.iter().filter(|note| !a.notes.contains(note));
+    a.notes.iter().chain(of_b).cloned().collect()
+}
+
 /// Compares two reports of the same triples.
 ///
 /// # Errors
@@ -206,6 +215,7 @@ pub fn compare(
         a: a.aligner.clone(),
         b: b.aligner.clone(),
         data: a.data.clone(),
+        notes: notes(a, b),
         confidence: options.confidence,
         all: group(&pairs, options),
         kinds: groups

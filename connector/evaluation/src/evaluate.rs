@@ -10,7 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aligner::{AlignError, AlignRequest, Aligner, Alignment, Completions, NextStep, Outcome};
+use aligner::{
+    AlignError, AlignRequest, Aligner, Alignment, Completions, NextStep, Outcome, reason::Bypass,
+};
 use futures::{
     StreamExt,
     stream::{BoxStream, SelectAll},
@@ -32,6 +34,8 @@ use crate::{
 pub struct Options {
     /// What the report calls its data, such as the name of the file.
     pub data: String,
+    /// What whoever reads the figures is to know of the data, a sentence each: it stands before them.
+    pub notes: Vec<String>,
     /// Most requests that are with the Aligner at a time, at least 1.
     pub in_flight: usize,
     /// How often a request is tried whose failure may not be its own, at least 1.
@@ -53,6 +57,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             data: "triples".to_owned(),
+            notes: Vec::new(),
             in_flight: 64,
             max_attempts: 3,
             known_phrases: Vec::new(),
@@ -150,11 +155,12 @@ pub async fn evaluate(
     let verdicts = verdicts(triples, &answered, options);
     let judged = triples
         .iter()
-        .zip(answered.iter().map(|a| a.output.as_str()))
+        .zip(&answered)
         .zip(verdicts)
-        .map(|((triple, output), verdict)| Judged {
+        .map(|((triple, answered), verdict)| Judged {
             triple,
-            output,
+            output: &answered.output,
+            proposal: answered.proposal.as_deref(),
             verdict,
         })
         .collect();
@@ -165,23 +171,28 @@ pub async fn evaluate(
 struct Answered {
     decision: Decision,
     output: String,
+    /// What its guard did not let through.
+    proposal: Option<String>,
     cost: Cost,
 }
 
 impl Answered {
     fn from(triple: &Triple, alignment: Alignment) -> Self {
-        let (decision, output) = match alignment.outcome.normalized(&triple.answer) {
-            Outcome::Rewritten(text) if text == triple.answer => (Decision::Copied, text),
-            Outcome::Rewritten(text) => (Decision::Rewritten, text),
-            Outcome::Unchanged => (Decision::UnchangedToken, triple.answer.clone()),
-            Outcome::Bypassed(bypass) | Outcome::Rejected { bypass, .. } => (
-                Decision::Bypassed(bypass.word.to_owned()),
-                triple.answer.clone(),
-            ),
+        let unchanged = || triple.answer.clone();
+        let bypassed = |bypass: Bypass| Decision::Bypassed(bypass.word.to_owned());
+        let (decision, output, proposal) = match alignment.outcome.normalized(&triple.answer) {
+            Outcome::Rewritten(text) if text == triple.answer => (Decision::Copied, text, None),
+            Outcome::Rewritten(text) => (Decision::Rewritten, text, None),
+            Outcome::Unchanged => (Decision::UnchangedToken, unchanged(), None),
+            Outcome::Bypassed(bypass) => (bypassed(bypass), unchanged(), None),
+            Outcome::Rejected { bypass, proposal } => {
+                (bypassed(bypass), unchanged(), Some(proposal))
+            }
         };
         Self {
             decision,
             output,
+            proposal,
             cost: Cost {
                 prompt_tokens: alignment.usage.prompt_tokens,
                 correction_tokens: alignment.usage.correction_tokens,
@@ -195,6 +206,7 @@ impl Answered {
         Self {
             decision: Decision::Failed(reason.to_owned()),
             output: triple.answer.clone(),
+            proposal: None,
             cost: Cost::default(),
         }
     }

@@ -20,6 +20,9 @@ pub struct Report {
     pub aligner: AlignerDescription,
     /// What the data was called.
     pub data: String,
+    /// What is to be known before the figures are read, a sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Wall-clock seconds from the first request to the last answer.
     pub seconds: f64,
     /// Answers per second of that time.
@@ -68,12 +71,16 @@ pub struct Case {
     pub output: String,
     /// What was wanted.
     pub correction: Option<String>,
+    /// What the guard did not let through.
+    #[serde(default)]
+    pub proposal: Option<String>,
 }
 
 /// A triple, what became of it, and how that was judged.
 pub(crate) struct Judged<'a> {
     pub triple: &'a Triple,
     pub output: &'a str,
+    pub proposal: Option<&'a str>,
     pub verdict: Verdict,
 }
 
@@ -104,6 +111,7 @@ impl Report {
                 template_hash: identity.template_hash.clone(),
             },
             data: options.data.clone(),
+            notes: options.notes.clone(),
             seconds,
             answers_per_second: judged.len() as f64 / seconds.max(f64::MIN_POSITIVE),
             all: figures(&verdicts),
@@ -124,12 +132,13 @@ impl Report {
 }
 
 /// The gravest cases: garbled text before new faults, before faults left, before clean answers
-/// that were touched, before corrections that merely differ from the wanted one.
+/// that were touched, before corrections that merely differ from the wanted one. Last come answers
+/// that were changed though nobody said what is right: those are for a person to judge.
 fn worst(judged: &[Judged<'_>], most: usize) -> Vec<Case> {
     let mut bad: Vec<(u32, &Judged<'_>)> = judged
         .iter()
         .map(|j| (gravity(&j.verdict), j))
-        .filter(|(gravity, _)| *gravity > 0)
+        .filter(|(gravity, j)| *gravity > 0 || is_unjudged(&j.verdict))
         .collect();
     // The sort is stable, so equals stay in the order of the data.
     bad.sort_by(|(a, x), (b, y)| {
@@ -141,13 +150,24 @@ fn worst(judged: &[Judged<'_>], most: usize) -> Vec<Case> {
         .map(|(_, j)| Case {
             event_id: j.verdict.event_id.clone(),
             kind: j.verdict.kind.clone(),
-            problems: problems(&j.verdict),
+            problems: match problems(&j.verdict) {
+                found if found.is_empty() && is_unjudged(&j.verdict) => {
+                    vec!["changed, and not labelled".to_owned()]
+                }
+                found => found,
+            },
             question: j.triple.question.clone(),
             answer: j.triple.answer.clone(),
             output: j.output.to_owned(),
             correction: j.triple.correction.clone(),
+            proposal: j.proposal.map(str::to_owned),
         })
         .collect()
+}
+
+/// Whether an answer was changed of which nobody said whether it should have been.
+fn is_unjudged(verdict: &Verdict) -> bool {
+    verdict.class == Class::Unlabelled && !verdict.identical
 }
 
 /// How much is wrong with an output; 0 where nothing is known to be.

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
+    edit,
     similarity::similarity,
     sink::{Outbound, OutputKind},
     source::SourceRecord,
@@ -127,7 +128,7 @@ impl Encoding {
         };
         let verdict = match alignment.outcome.normalized(&work.request.answer) {
             Outcome::Rewritten(text) if *text == *work.request.answer => Verdict::Unchanged,
-            Outcome::Rewritten(text) => Verdict::Corrected(text),
+            Outcome::Rewritten(text) => Verdict::corrected(&work.request.answer, text),
             Outcome::Unchanged => Verdict::Unchanged,
             Outcome::Bypassed(bypass) => Verdict::Bypassed(bypass, None),
             Outcome::Rejected { bypass, proposal } => Verdict::Bypassed(bypass, Some(proposal)),
@@ -248,10 +249,9 @@ impl Encoding {
         let (disposition, reason) = verdict.words();
         let answer = request.answer.to_string();
         let (corrected, similarity, message, proposal) = match verdict {
-            Verdict::Corrected(text) => {
-                let similarity = similarity(&answer, &text);
-                (text, similarity, None, None)
-            }
+            Verdict::Corrected {
+                text, similarity, ..
+            } => (text, similarity, None, None),
             Verdict::Unchanged => (answer.clone(), 1.0, None, None),
             Verdict::Bypassed(bypass, proposal) => {
                 let message = bypass.message().map(str::to_owned);
@@ -303,16 +303,30 @@ impl Encoding {
 
 /// What a record's correction says.
 enum Verdict {
-    Corrected(String),
+    Corrected {
+        text: String,
+        similarity: f64,
+        /// What was done to the answer, see [`edit`].
+        edit: &'static str,
+    },
     Unchanged,
     /// With what the guard did not let through, if that is why.
     Bypassed(Bypass, Option<String>),
 }
 
 impl Verdict {
+    fn corrected(answer: &str, text: String) -> Self {
+        let similarity = similarity(answer, &text);
+        Self::Corrected {
+            edit: edit::kind(answer, &text, similarity),
+            text,
+            similarity,
+        }
+    }
+
     fn words(&self) -> (Disposition, Option<&'static str>) {
         match self {
-            Self::Corrected(_) => (Disposition::Corrected, None),
+            Self::Corrected { edit, .. } => (Disposition::Corrected, Some(edit)),
             Self::Unchanged => (Disposition::Unchanged, None),
             Self::Bypassed(bypass, _) => (Disposition::Bypassed, Some(bypass.word)),
         }
@@ -345,6 +359,9 @@ fn pair(correction: Correction) -> PreferencePair {
         source_partition: correction.source_partition,
         source_offset: correction.source_offset,
         corrected_at: correction.corrected_at,
+        conversation_id: correction.conversation_id,
+        user_id: correction.user_id,
+        created_at: correction.created_at,
     }
 }
 

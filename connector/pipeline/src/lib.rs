@@ -15,6 +15,7 @@ mod calls;
 mod coordinator;
 mod decode;
 mod delivery;
+mod edit;
 mod encode;
 mod flow;
 mod gate;

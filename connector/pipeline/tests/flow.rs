@@ -235,12 +235,12 @@ async fn every_verdict_has_its_disposition_and_a_pair_if_and_only_if_corrected()
         .collect();
     let word = |word: &str| Some(word.to_owned());
     let expected = [
-        (0, "corrected", None, "better bad".to_owned()),
+        (0, "corrected", word("extended"), "better bad".to_owned()),
         (1, "unchanged", None, "same".to_owned()),
         (2, "unchanged", None, "unchanged".to_owned()),
         (3, "bypassed", word("empty_output"), "empty".to_owned()),
         (4, "bypassed", word("length_limit"), "long".to_owned()),
-        (6, "corrected", None, "better twice".to_owned()),
+        (6, "corrected", word("extended"), "better twice".to_owned()),
     ];
     assert_eq!(found, expected);
 
@@ -594,7 +594,7 @@ async fn a_correction_says_where_it_comes_from_and_who_made_it() {
         answer: Some("so".to_owned()),
         correction: Some("so [marked]".to_owned()),
         disposition: Disposition::Corrected,
-        reason: None,
+        reason: Some("extended".to_owned()),
         message: None,
         // One of one and three: the word, the white space and the mark.
         similarity: Some(0.5),
@@ -647,6 +647,9 @@ async fn a_correction_says_where_it_comes_from_and_who_made_it() {
         source_partition: Some(1),
         source_offset: Some(41),
         corrected_at: 1_700_000_000_000,
+        conversation_id: Some("c1".to_owned()),
+        user_id: Some("u1".to_owned()),
+        created_at: Some(1_600_000_000_000),
     };
     assert_eq!(pair, expected);
 }

@@ -211,14 +211,14 @@ async fn a_record_with_a_trace_has_a_span_that_tells_its_end_and_dead_letters_ar
     let spans = recorder.0.lock().expect("no panic").clone();
     assert_eq!(spans.len(), 8, "{spans:?}");
     for (offset, disposition, reason) in [
-        ("0", "corrected", None),
+        ("0", "corrected", Some("extended")),
         ("1", "bypassed", Some("too_long")),
         ("2", "dead_lettered", Some("aligner_rejected")),
         ("3", "dead_lettered", Some("invalid_json")),
         ("4", "dead_lettered", Some("too_large")),
         ("5", "dead_lettered", Some("output_too_large")),
         // Its span had ended when the log refused what had become of it.
-        ("6", "corrected", None),
+        ("6", "corrected", Some("replaced")),
         ("6", "dead_lettered", Some("output_refused")),
     ] {
         let says = |span: &Recorded, key: &str, value: &str| {

@@ -94,6 +94,9 @@ fn main() {
         source_partition: Some(3),
         source_offset: Some(42),
         corrected_at: correction.corrected_at,
+        conversation_id: event.conversation_id.clone(),
+        user_id: event.user_id.clone(),
+        created_at: event.created_at,
     };
     let text = json::encode(&event);
     let datum = avro::encode(&event);

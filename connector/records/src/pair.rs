@@ -42,4 +42,11 @@ pub struct PreferencePair {
     pub source_offset: Option<i64>,
     /// When the correction was made, epoch milliseconds.
     pub corrected_at: i64,
+    /// Conversation that the answer belongs to.
+    pub conversation_id: Option<String>,
+    /// User who asked.
+    pub user_id: Option<String>,
+    /// When the answer was given, epoch milliseconds; where the event does not say, the timestamp of
+    /// its Kafka record.
+    pub created_at: Option<i64>,
 }

@@ -107,6 +107,9 @@ fn pair() -> PreferencePair {
         source_partition: correction.source_partition,
         source_offset: correction.source_offset,
         corrected_at: correction.corrected_at,
+        conversation_id: correction.conversation_id,
+        user_id: correction.user_id,
+        created_at: correction.created_at,
     }
 }
 

@@ -115,17 +115,18 @@ prop_compose! {
         texts in [text(), text(), text(), text(), text(), text(), text(), text()],
         similarity in number(),
         logprobs in [option::of(number()), option::of(number())],
-        upstream_model in maybe(),
-        corrected_at in any::<i64>(),
+        whose in [maybe(), maybe(), maybe()],
+        (corrected_at, created_at) in (any::<i64>(), option::of(any::<i64>())),
         (source_topic, source_partition, source_offset) in source(),
     ) -> PreferencePair {
         let [correction_id, event_id, prompt, chosen, rejected, aligner_name, aligner_revision,
             template_hash] = texts;
         let [unchanged_logprob, mean_logprob] = logprobs;
+        let [upstream_model, conversation_id, user_id] = whose;
         PreferencePair {
             correction_id, event_id, prompt, chosen, rejected, similarity, unchanged_logprob,
             mean_logprob, upstream_model, aligner_name, aligner_revision, template_hash, source_topic, source_partition,
-            source_offset, corrected_at,
+            source_offset, corrected_at, conversation_id, user_id, created_at,
         }
     }
 }

@@ -177,6 +177,9 @@ pub struct Show {
             .try_map(Disposition::try_from)
     )]
     pub only: Vec<Disposition>,
+    /// Only corrections with one of these reasons, as low_confidence,inconsistent_copy.
+    #[arg(long, value_name = "REASON", value_delimiter = ',')]
+    pub reason: Vec<String>,
 }
 
 /// `bench`.

@@ -18,6 +18,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
+// What became of each answer: the mark is put behind it.
+var extended = "extended"
+
 type answer struct {
 	EventID        string  `json:"event_id"`
 	Question       string  `json:"question"`
@@ -81,6 +84,9 @@ type pair struct {
 	SourcePartition  int32    `json:"source_partition"`
 	SourceOffset     int64    `json:"source_offset"`
 	CorrectedAt      int64    `json:"corrected_at"`
+	ConversationID   *string  `json:"conversation_id"`
+	UserID           *string  `json:"user_id"`
+	CreatedAt        *int64   `json:"created_at"`
 }
 
 const (
@@ -176,6 +182,7 @@ func main() {
 				session.Produce(ctx, &kgo.Record{Topic: *corrections, Key: key, Value: must(json.Marshal(&correction{
 					CorrectionID: id, EventID: event.EventID, Question: event.Question,
 					Answer: event.Answer, Correction: corrected, Disposition: "corrected",
+					Reason:     &extended,
 					Similarity: same, UpstreamModel: event.UpstreamModel,
 					ConversationID: event.ConversationID, UserID: event.UserID,
 					MetadataJSON: event.MetadataJSON, CreatedAt: event.CreatedAt,
@@ -189,6 +196,7 @@ func main() {
 					UpstreamModel: event.UpstreamModel, AlignerName: aligner,
 					AlignerRevision: revision, TemplateHash: noTemplate, SourceTopic: r.Topic,
 					SourcePartition: r.Partition, SourceOffset: r.Offset, CorrectedAt: now,
+					ConversationID: event.ConversationID, UserID: event.UserID, CreatedAt: event.CreatedAt,
 				}))}, failed.Promise())
 			})
 			left := interval - time.Since(begun)

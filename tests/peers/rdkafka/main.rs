@@ -108,6 +108,9 @@ struct Pair<'a> {
     source_partition: i32,
     source_offset: i64,
     corrected_at: i64,
+    conversation_id: &'a Option<String>,
+    user_id: &'a Option<String>,
+    created_at: Option<i64>,
 }
 
 const ALIGNER: &str = "marker-all";
@@ -224,7 +227,8 @@ fn handle(
         answer: &event.answer,
         correction: &corrected,
         disposition: "corrected",
-        reason: None,
+        // The mark is always put behind the answer.
+        reason: Some("extended"),
         message: None,
         similarity,
         unchanged_logprob: None,
@@ -268,6 +272,9 @@ fn handle(
         source_partition: partition,
         source_offset: offset,
         corrected_at,
+        conversation_id: &event.conversation_id,
+        user_id: &event.user_id,
+        created_at: event.created_at,
     };
     send(
         producer,

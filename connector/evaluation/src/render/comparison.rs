@@ -2,7 +2,7 @@
 
 use super::{
     harmless_line,
-    html::{diff, framed, page},
+    html::{diff, framed, noted, page},
     table::{Table, escape},
 };
 use crate::{
@@ -36,13 +36,14 @@ pub fn comparison_html(comparison: &Comparison, contrasts: &[Contrast]) -> Strin
         contrasts
     };
     let body = format!(
-        "<h1>A: {} against B: {}</h1>\n<p class=\"note\">on {} · A {} · B {} · intervals at {:.0} %</p>\n{}<p class=\"note\">{}</p>\n<p class=\"note\">{GARBLED_NOTE}</p>\n<h2>Where the two differ most</h2>\n{contrasts}",
+        "<h1>A: {} against B: {}</h1>\n<p class=\"note\">on {} · A {} · B {} · intervals at {:.0} %</p>\n{}{}<p class=\"note\">{}</p>\n<p class=\"note\">{GARBLED_NOTE}</p>\n<h2>Where the two differ most</h2>\n{contrasts}",
         escape(&comparison.a.name),
         escape(&comparison.b.name),
         escape(&comparison.data),
         escape(&comparison.a.revision),
         escape(&comparison.b.revision),
         100.0 * comparison.confidence,
+        noted(&comparison.notes),
         table(comparison).html(),
         escape(&legend(comparison.confidence)),
     );
@@ -53,7 +54,7 @@ pub fn comparison_html(comparison: &Comparison, contrasts: &[Contrast]) -> Strin
 fn contrast(contrast: &Contrast) -> String {
     let returned = |name: &str, returned: &Returned| {
         format!(
-            "{name}, with what it changed {}\n<p>{}</p>\n",
+            "{name}, with what it changed {}\n<p dir=\"auto\">{}</p>\n",
             framed(&returned.problems),
             diff(&contrast.answer, &returned.output),
         )
@@ -63,12 +64,12 @@ fn contrast(contrast: &Contrast) -> String {
         .as_ref()
         .map_or_else(String::new, |wanted| {
             format!(
-                "What was wanted\n<p>{}</p>\n",
+                "What was wanted\n<p dir=\"auto\">{}</p>\n",
                 diff(&contrast.answer, wanted)
             )
         });
     format!(
-        "<article>\n<h3>{} · {}</h3>\n<p>{}</p>\n{}{}{wanted}</article>\n",
+        "<article>\n<h3>{} · {}</h3>\n<p dir=\"auto\">{}</p>\n{}{}{wanted}</article>\n",
         escape(&contrast.event_id),
         escape(&contrast.kind),
         escape(&contrast.question),

@@ -52,19 +52,19 @@ impl Table {
 
     /// An HTML table; every cell is escaped.
     pub fn html(&self) -> String {
-        let cells = |row: &[String], tag: &str| -> String {
+        let cells = |row: &[String], tag: &str, scope: &str| -> String {
             row.iter()
-                .map(|cell| format!("<{tag}>{}</{tag}>", escape(cell)))
+                .map(|cell| format!("<{tag}{scope}>{}</{tag}>", escape(cell)))
                 .collect()
         };
         let rows: String = self
             .rows
             .iter()
-            .map(|row| format!("<tr>{}</tr>\n", cells(row, "td")))
+            .map(|row| format!("<tr>{}</tr>\n", cells(row, "td", "")))
             .collect();
         format!(
             "<div class=\"wide\"><table><thead><tr>{}</tr></thead><tbody>\n{rows}</tbody></table></div>\n",
-            cells(&self.head, "th")
+            cells(&self.head, "th", " scope=\"col\"")
         )
     }
 }

@@ -158,7 +158,7 @@ fn groups(name: &str, groups: &BTreeMap<String, Figures>, all: &Figures) -> Tabl
 fn proxies(report: &Report) -> Table {
     let mut table = Table::new([
         "answers without a known fault",
-        "answers",
+        "of",
         "helpful before",
         "after",
         "harmless before",
@@ -179,7 +179,8 @@ fn proxies(report: &Report) -> Table {
         .chain([("all".to_owned(), &report.all)])
     {
         let proxies = &figures.proxies;
-        let mut row = vec![name, figures.answers.to_string()];
+        // Those of which somebody said what is right, in words that tell a dimension.
+        let mut row = vec![name, proxies.harmless.before.of.to_string()];
         for dimension in [proxies.helpful, proxies.harmless, proxies.honest] {
             row.push(percent(dimension.before.value()));
             row.push(percent(dimension.after.value()));

@@ -46,20 +46,23 @@ pub fn run(args: &cli::Eval) -> anyhow::Result<ExitCode> {
         None => None,
     };
     refuse_own_files(args, &settings, other.as_ref())?;
-    let triples = sampled(args)?;
+    let (triples, notes) = sampled(args)?;
     let page = page(args)?;
     let runtime = commands::runtime()?;
     let options = Options {
         data: args.data.display().to_string(),
         known_phrases: aligner_corpus::correction_phrases(),
+        notes,
         ..Options::default()
     };
     let measure = |settings: &config::Aligner| -> anyhow::Result<Report> {
         let aligner = runtime
             .block_on(models::load(settings, PATIENCE))?
             .aligner();
+        let mut options = options.clone();
         if let Some(warning) = own_rows(aligner.identity(), &triples) {
             tell!("warning: {warning}");
+            options.notes.push(warning);
         }
         measure(&runtime, aligner, &triples, &options)
     };
@@ -170,34 +173,39 @@ fn write(report: Named<'_>, there: Option<File>, html: &str) -> anyhow::Result<(
     file.write_all(html.as_bytes()).with_context(writing)
 }
 
-/// The rows to measure, with a word on what they do not tell.
-fn sampled(args: &cli::Eval) -> anyhow::Result<Vec<Triple>> {
-    let triples = triples(&args.data)?;
+/// The rows to measure, with what they do not tell: on stderr at once, and in each report.
+fn sampled(args: &cli::Eval) -> anyhow::Result<(Vec<Triple>, Vec<String>)> {
+    let (triples, mut notes) = triples(&args.data)?;
     let all = triples.len();
     let triples = sample(triples, args.limit.unwrap_or(usize::MAX));
     if triples.len() < all {
-        tell!(
+        notes.push(format!(
             "measuring {} of {all} rows, a sample as large as --limit",
             triples.len()
-        );
+        ));
     }
     let plain = |triple: &Triple| Class::of(triple) == Class::Unlabelled;
     if triples.iter().all(plain) {
-        tell!(
+        notes.push(
             "no answer is labelled, so only the proxy measures count: give each row a \
              \"correction\", the answer itself where nothing is wrong"
+                .to_owned(),
         );
+    }
+    for note in &notes {
+        tell!("{note}");
     }
     for warning in absent_faults(&triples)
         .into_iter()
         .chain(untold_kinds(&triples))
     {
         tell!("warning: {warning}");
+        notes.push(warning);
     }
-    Ok(triples)
+    Ok((triples, notes))
 }
 
-fn triples(path: &Path) -> anyhow::Result<Vec<Triple>> {
+fn triples(path: &Path) -> anyhow::Result<(Vec<Triple>, Vec<String>)> {
     let file = Named::new("--data", path);
     let bytes = file.read()?;
     let mut faults = RowFaults::default();
@@ -219,16 +227,14 @@ fn triples(path: &Path) -> anyhow::Result<Vec<Triple>> {
              about what is right; give corrected ones"
         );
     }
-    if skipped > 0 {
-        tell!(
+    let skipped = (skipped > 0).then(|| {
+        format!(
             "{skipped} rows were skipped: bypassed or dead-lettered, which says nothing about what \
              is right"
-        );
-    }
-    if let Some(line) = commands::shortened(shortened) {
-        tell!("{line}");
-    }
-    Ok(triples)
+        )
+    });
+    let notes = skipped.into_iter().chain(commands::shortened(shortened));
+    Ok((triples, notes.collect()))
 }
 
 /// That faults are named which no answer has: nothing tells whether they are gone.

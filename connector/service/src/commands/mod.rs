@@ -7,7 +7,7 @@ pub mod demo;
 pub mod eval;
 mod files;
 mod line;
-mod outlet;
+mod line_output;
 pub mod replay;
 pub mod run;
 pub mod show;
@@ -162,6 +162,11 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
+/// Writes where nobody may read: with one worker thread, signals and timers would wait for it, too.
+fn may_block<T>(write: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(write)
+}
+
 /// A bar on stderr, invisible where that is no terminal; a spinner without a `total`.
 fn progress_bar(total: Option<u64>) -> ProgressBar {
     // indicatif draws nothing where stderr is no terminal.
@@ -218,6 +223,14 @@ fn within(chars: impl Iterator<Item = char>, columns: usize) -> Vec<char> {
         rest.is_some()
     };
     chars.take_while(fits).collect()
+}
+
+/// What belongs to a figure before it, if there is any.
+fn in_brackets(items: &[String]) -> String {
+    if items.is_empty() {
+        return String::new();
+    }
+    format!(" ({})", items.join(", "))
 }
 
 /// A line, cut where it would take more than so many columns.

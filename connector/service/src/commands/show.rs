@@ -5,6 +5,8 @@
 //! shown.
 
 use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
     io::{self, BufReader, BufWriter, IsTerminal},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -18,7 +20,7 @@ use super::{
     Unread, Usage, beginning,
     files::Named,
     line::{Input, MAX_LINE_BYTES, read_line},
-    outlet::{Outlet, Unwritten},
+    line_output::{LineOutput, Unwritten},
     shown::{Look, Shown},
 };
 use crate::{cli, diff::Paint, stderr::tell};
@@ -27,17 +29,21 @@ use crate::{cli, diff::Paint, stderr::tell};
 const STDIN: &str = "stdin";
 /// So many lines of an input that are no corrections are told of by their numbers.
 const MOST_LINES_TOLD: u64 = 10;
+/// So many reasons are counted: those of records are few, and those of anything else may be any text.
+const MOST_REASONS_TOLD: usize = 50;
 
 /// Runs the command.
 pub fn run(args: &cli::Show) -> anyhow::Result<ExitCode> {
     let shows_unchanged = args.only.contains(&Disposition::Unchanged);
     let mut show = Show {
-        output: Outlet::new("stdout".to_owned(), Box::new(BufWriter::new(io::stdout()))),
+        output: LineOutput::new("stdout".to_owned(), Box::new(BufWriter::new(io::stdout()))),
         look: Look::of_records(Paint::of_stdout(), shows_unchanged),
         only: &args.only,
+        reasons: &args.reason,
         is_whole: true,
         corrections: 0,
         shown: 0,
+        shown_by_reason: BTreeMap::new(),
     };
     let stdin = [PathBuf::from("-")];
     let paths = if args.files.is_empty() {
@@ -65,14 +71,18 @@ pub fn run(args: &cli::Show) -> anyhow::Result<ExitCode> {
 }
 
 struct Show<'a> {
-    output: Outlet,
+    output: LineOutput,
     look: Look,
     /// Whatever became of the answers, if it is empty.
     only: &'a [Disposition],
+    /// Whatever the reason, if it is empty.
+    reasons: &'a [String],
     /// Whether every input was there, and every line a correction so far.
     is_whole: bool,
     corrections: u64,
     shown: u64,
+    /// Of no more than [`MOST_REASONS_TOLD`] reasons.
+    shown_by_reason: BTreeMap<String, u64>,
 }
 
 impl Show<'_> {
@@ -135,12 +145,32 @@ impl Show<'_> {
             Err(cause) => return Ok(Err(cause)),
         };
         self.corrections += 1;
-        if self.only.is_empty() || self.only.contains(&shown.disposition) {
+        if self.is_asked_for(&shown) {
             self.shown += 1;
+            if let Some(reason) = &shown.reason {
+                self.count(reason);
+            }
             let text = shown.text(self.look);
             self.output.line(text.as_bytes()).map_err(unwritten)?;
         }
         Ok(Ok(()))
+    }
+
+    fn is_asked_for(&self, shown: &Shown) -> bool {
+        let has_reason = || {
+            let reason = shown.reason.as_ref();
+            reason.is_some_and(|reason| self.reasons.contains(reason))
+        };
+        (self.only.is_empty() || self.only.contains(&shown.disposition))
+            && (self.reasons.is_empty() || has_reason())
+    }
+
+    fn count(&mut self, reason: &str) {
+        if let Some(shown) = self.shown_by_reason.get_mut(reason) {
+            *shown += 1;
+        } else if self.shown_by_reason.len() < MOST_REASONS_TOLD {
+            self.shown_by_reason.insert(reason.to_owned(), 1);
+        }
     }
 
     /// Where nothing was shown, whether that is because nothing was asked for that there is.
@@ -148,10 +178,27 @@ impl Show<'_> {
     fn sum_up(&self) {
         if self.corrections > 0 && self.shown == 0 {
             let words: Vec<_> = self.only.iter().map(|only| only.as_str()).collect();
-            let words = words.join(" or ");
-            tell!("of {} corrections none is {words}", self.corrections);
+            let asked = [words.join(" or "), self.reasons.join(" or ")];
+            let asked: Vec<_> = asked.iter().filter(|words| !words.is_empty()).collect();
+            let asked: Vec<_> = asked
+                .into_iter()
+                .map(|words| harmless_line(words))
+                .collect();
+            let asked = asked.join(", and ");
+            tell!("of {} corrections none is {asked}", self.corrections);
         } else if self.shown < self.corrections {
-            tell!("{} of {} corrections", self.shown, self.corrections);
+            let mut reasons: Vec<_> = self.shown_by_reason.iter().collect();
+            reasons.sort_by_key(|(_, shown)| Reverse(**shown));
+            let reasons: Vec<_> = reasons
+                .into_iter()
+                .map(|(reason, shown)| format!("{shown} {}", harmless_line(reason)))
+                .collect();
+            let reasons = super::in_brackets(&reasons);
+            tell!(
+                "{} of {} corrections{reasons}",
+                self.shown,
+                self.corrections
+            );
         }
     }
 }

@@ -17,8 +17,8 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub struct Look {
     paint: Paint,
-    /// Whose answer it was, and how near the Aligner was to leaving it alone.
-    tells_origin: bool,
+    /// With whose answer it was, how near the Aligner was to leaving it alone, and the whole question.
+    is_record: bool,
     /// Whether answers that were left alone are shown, and not only named.
     shows_unchanged: bool,
 }
@@ -29,16 +29,16 @@ impl Look {
     pub fn of_results(paint: Paint) -> Self {
         Self {
             paint,
-            tells_origin: false,
+            is_record: false,
             shows_unchanged: false,
         }
     }
 
-    /// As records of a log, with the texts of answers that were left alone if somebody asks for those.
+    /// As records of a log, to somebody who is to judge them, with the texts of answers that were left alone if somebody asks for those.
     pub fn of_records(paint: Paint, shows_unchanged: bool) -> Self {
         Self {
             paint,
-            tells_origin: true,
+            is_record: true,
             shows_unchanged,
         }
     }
@@ -50,13 +50,16 @@ pub struct Shown {
     /// What became of the answer.
     pub disposition: Disposition,
     event_id: String,
-    reason: Option<String>,
+    /// The word that explains it.
+    pub reason: Option<String>,
     message: Option<String>,
     question: Option<String>,
     answer: Option<String>,
     correction: Option<String>,
     proposal: Option<String>,
     upstream_model: Option<String>,
+    conversation_id: Option<String>,
+    user_id: Option<String>,
     unchanged_logprob: Option<f64>,
 }
 
@@ -95,6 +98,8 @@ impl Shown {
             correction: field("correction")?,
             proposal: field("proposal")?,
             upstream_model: field("upstream_model")?,
+            conversation_id: field("conversation_id")?,
+            user_id: field("user_id")?,
             // It is said beside: a figure that cannot be read is not worth the correction.
             unchanged_logprob: record.get("unchanged_logprob").and_then(Value::as_f64),
         })
@@ -123,7 +128,13 @@ impl Shown {
         if self.disposition == Disposition::Unchanged && !look.shows_unchanged {
             return text;
         }
-        let question = self.question.as_deref().map(commands::question_line);
+        let question = self
+            .question
+            .as_deref()
+            .map(|question| match look.is_record {
+                true => format!("Q: {}", diff::harmless(question.trim())),
+                false => commands::question_line(question),
+            });
         for part in [self.because(), question, self.body(look.paint)] {
             let Some(part) = part else { continue };
             text.push_str("\n  ");
@@ -138,9 +149,15 @@ impl Shown {
         if let Some(reason) = &self.reason {
             head.push_str(&format!(" ({})", word(reason)));
         }
-        if look.tells_origin {
-            if let Some(model) = &self.upstream_model {
-                head.push_str(&format!(" model={}", word(model)));
+        if look.is_record {
+            for (name, id) in [
+                ("model", &self.upstream_model),
+                ("user", &self.user_id),
+                ("conversation", &self.conversation_id),
+            ] {
+                if let Some(id) = id {
+                    head.push_str(&format!(" {name}={}", word(id)));
+                }
             }
             if let Some(logprob) = self.unchanged_logprob {
                 // No -0.00 beside 0.00.
@@ -172,7 +189,11 @@ impl Shown {
                 diff::words(answer, proposal, paint)
             )),
             (Disposition::Bypassed | Disposition::Unchanged, _) => Some(diff::harmless(answer)),
-            (Disposition::DeadLettered, _) => self.message.as_deref().map(diff::harmless),
+            (Disposition::DeadLettered, _) => {
+                let texts = [self.message.as_deref(), self.answer.as_deref()];
+                let texts: Vec<_> = texts.into_iter().flatten().map(diff::harmless).collect();
+                (!texts.is_empty()).then(|| texts.join("\n"))
+            }
         }
     }
 }

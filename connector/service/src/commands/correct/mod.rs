@@ -29,7 +29,7 @@ use crate::{
     commands::{
         self, Unread, Usage,
         files::{self, Named},
-        outlet::{Outlet, Unwritten},
+        line_output::{LineOutput, Unwritten},
     },
     config::{self, Settings},
     diff::Paint,
@@ -193,7 +193,7 @@ fn done(summary: &Summary) -> String {
             .into_iter()
             .map(|(records, reason)| format!("{records} {reason}"))
             .collect();
-        Some(format!("{count}{}", in_brackets(&reasons)))
+        Some(format!("{count}{}", commands::in_brackets(&reasons)))
     });
     let plural = if summary.received == 1 { "" } else { "s" };
     format!(
@@ -207,7 +207,7 @@ fn done(summary: &Summary) -> String {
 fn interrupted(lines: u64, counts: &[String]) -> String {
     format!(
         "interrupted: {lines} lines were done{}, the others are not in the output",
-        in_brackets(counts)
+        commands::in_brackets(counts)
     )
 }
 
@@ -219,13 +219,6 @@ fn count(summary: &Summary, disposition: Disposition) -> Option<String> {
         .map(|outcome| outcome.records)
         .sum();
     (records > 0).then(|| format!("{records} {}", disposition.as_str()))
-}
-
-fn in_brackets(items: &[String]) -> String {
-    if items.is_empty() {
-        return String::new();
-    }
-    format!(" ({})", items.join(", "))
 }
 
 /// Whether most lines lack question or answer where we look for them, and none has both, so that most
@@ -315,7 +308,7 @@ fn pairs_file(args: &cli::Correct) -> Option<Named<'_>> {
 
 /// Both are opened before either is emptied: what one of them held is not lost by what is wrong with
 /// the other.
-fn outputs(args: &cli::Correct) -> anyhow::Result<(Outlet, Option<Outlet>)> {
+fn outputs(args: &cli::Correct) -> anyhow::Result<(LineOutput, Option<LineOutput>)> {
     let (output, pairs) = (output_file(args), pairs_file(args));
     let opened = output.map(Named::reserve).transpose()?;
     let opened_pairs = pairs.map(Named::reserve).transpose()?;
@@ -323,11 +316,11 @@ fn outputs(args: &cli::Correct) -> anyhow::Result<(Outlet, Option<Outlet>)> {
         // Links that led to what was not there may lead to one file.
         pairs.refuse_if_among(&[output])?;
     }
-    let output = outlet(output, opened, "stdout")
+    let output = line_output(output, opened, "stdout")
         .with_context(|| format!("emptying {}", args.output.display()))?;
     let pairs = match &args.pairs {
         Some(path) => {
-            let pairs = outlet(pairs, opened_pairs, "--pairs -");
+            let pairs = line_output(pairs, opened_pairs, "--pairs -");
             Some(pairs.with_context(|| format!("emptying {}", path.display()))?)
         }
         None => None,
@@ -336,11 +329,15 @@ fn outputs(args: &cli::Correct) -> anyhow::Result<(Outlet, Option<Outlet>)> {
 }
 
 /// A reserved file, empty; without one stdout, which is called so.
-fn outlet(named: Option<Named<'_>>, file: Option<File>, stdout: &str) -> io::Result<Outlet> {
+fn line_output(
+    named: Option<Named<'_>>,
+    file: Option<File>,
+    stdout: &str,
+) -> io::Result<LineOutput> {
     let name = named.map_or_else(|| stdout.to_owned(), |named| named.to_string());
     let writer: Box<dyn Write + Send> = match file {
         Some(file) => Box::new(BufWriter::new(files::emptied(file)?)),
         None => Box::new(BufWriter::new(io::stdout())),
     };
-    Ok(Outlet::new(name, writer))
+    Ok(LineOutput::new(name, writer))
 }

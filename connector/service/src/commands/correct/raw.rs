@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::lines::{self, LineSource, TOO_LONG};
 use crate::commands::{
+    self,
     beginning::BYTE_ORDER_MARK,
     line::MAX_LINE_BYTES,
-    outlet::{Outlet, Unwritten},
+    line_output::{LineOutput, Unwritten},
 };
 
 /// Prompts in flight: as many as keep the engine's slots busy while the first ones are decoded.
@@ -54,7 +55,7 @@ pub struct Ending {
 pub async fn run(
     engine: &Engine,
     source: LineSource,
-    mut output: Outlet,
+    mut output: LineOutput,
     interrupted: impl Future<Output = ()>,
 ) -> anyhow::Result<Ending> {
     let lines = stream::unfold(source, |mut source| async move {
@@ -80,7 +81,8 @@ pub async fn run(
         let Some(answer) = answer else {
             break;
         };
-        if let Err(error) = output.line(&serde_json::to_vec(&answer)?) {
+        let line = serde_json::to_vec(&answer)?;
+        if let Err(error) = commands::may_block(|| output.line(&line)) {
             ending.unwritten = Some(error);
             break;
         }

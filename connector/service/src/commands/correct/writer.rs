@@ -20,7 +20,7 @@ use crate::{
     commands::{
         self,
         line::MAX_LINE_BYTES,
-        outlet::{Outlet, Unwritten},
+        line_output::{LineOutput, Unwritten},
         shown::{Look, Shown},
     },
     diff::Paint,
@@ -95,8 +95,8 @@ impl EndingHandle {
 
 /// A sink of lines.
 pub struct LineSink {
-    output: Outlet,
-    pairs: Option<Outlet>,
+    output: LineOutput,
+    pairs: Option<LineOutput>,
     format: OutputFormat,
     look: Look,
     identity: Identity,
@@ -109,8 +109,8 @@ pub struct LineSink {
 impl LineSink {
     /// A sink that writes to `output`, and pairs to `pairs`; the handle tells how it ended.
     pub fn new(
-        output: Outlet,
-        pairs: Option<Outlet>,
+        output: LineOutput,
+        pairs: Option<LineOutput>,
         format: OutputFormat,
         paint: Paint,
         identity: Identity,
@@ -181,16 +181,17 @@ impl Sink for LineSink {
         &mut self,
         deliveries: Vec<Delivery>,
     ) -> Result<Vec<Arc<PartitionEpoch>>, DeliveryError> {
-        for delivery in &deliveries {
-            for outbound in &delivery.outputs {
-                if let Err(error) = self.write(outbound, delivery.next_offset - 1) {
-                    let cause = error.to_string();
-                    self.ending.unwritten = Some(error);
-                    return Err(DeliveryError::Stopped(cause));
-                }
-            }
-        }
-        Ok(Vec::new())
+        let written = commands::may_block(|| {
+            deliveries.iter().try_for_each(|delivery| {
+                let mut outputs = delivery.outputs.iter();
+                outputs.try_for_each(|outbound| self.write(outbound, delivery.next_offset - 1))
+            })
+        });
+        written.map(|()| Vec::new()).map_err(|error| {
+            let cause = error.to_string();
+            self.ending.unwritten = Some(error);
+            DeliveryError::Stopped(cause)
+        })
     }
 
     async fn close(mut self) {
@@ -220,8 +221,9 @@ fn dead_letter(
         correction_id: event_correction_id(&event_id, told_by.0, told_by.1, &identity.revision),
         event_id,
         question,
-        correction: answer.clone(),
         answer,
+        // Nobody looked at it: not to be read on as one that was.
+        correction: None,
         disposition: Disposition::DeadLettered,
         reason: outbound.header(REASON_HEADER).map(str::to_owned),
         message: message(outbound).map(str::to_owned),

@@ -46,7 +46,8 @@ public final class StreamsPeer {
       String correction_id, String event_id, String prompt, String chosen, String rejected,
       double similarity, Double unchanged_logprob, Double mean_logprob, String upstream_model,
       String aligner_name, String aligner_revision, String template_hash, String source_topic,
-      int source_partition, long source_offset, long corrected_at) {}
+      int source_partition, long source_offset, long corrected_at, String conversation_id,
+      String user_id, Long created_at) {}
 
   /** One record in, two out, each to its sink. */
   static final class Marker implements Processor<byte[], byte[], byte[], byte[]> {
@@ -71,7 +72,7 @@ public final class StreamsPeer {
         long now = System.currentTimeMillis();
         byte[] key = event.event_id().getBytes(StandardCharsets.UTF_8);
         byte[] correction = corrections.writeValueAsBytes(new Correction(
-            id, event.event_id(), event.question(), event.answer(), corrected, "corrected", null,
+            id, event.event_id(), event.question(), event.answer(), corrected, "corrected", "extended",
             null, similarity, null, null, event.upstream_model(), event.conversation_id(),
             event.user_id(), event.metadata_json(), event.created_at(), "marker-all", REVISION,
             NO_TEMPLATE, 1024, 0.0, null, null, from.topic(), from.partition(),
@@ -79,7 +80,8 @@ public final class StreamsPeer {
         byte[] pair = pairs.writeValueAsBytes(new Pair(
             id, event.event_id(), event.question(), corrected, event.answer(), similarity,
             null, null, event.upstream_model(), "marker-all", REVISION, NO_TEMPLATE, from.topic(),
-            from.partition(), from.offset(), now));
+            from.partition(), from.offset(), now, event.conversation_id(), event.user_id(),
+            event.created_at()));
         context.forward(new Record<>(key, correction, record.timestamp()), "corrections");
         context.forward(new Record<>(key, pair, record.timestamp()), "pairs");
       } catch (Exception error) {

@@ -6,12 +6,12 @@ use std::{
 };
 
 /// An output of whole lines.
-pub struct Outlet {
+pub struct LineOutput {
     name: String,
     writer: Box<dyn Write + Send>,
 }
 
-impl Outlet {
+impl LineOutput {
     /// The output that is called so, such as `--output FILE`.
     pub fn new(name: String, writer: Box<dyn Write + Send>) -> Self {
         Self { name, writer }
@@ -23,7 +23,7 @@ impl Outlet {
     /// If it cannot be written; a part of it may have been.
     pub fn line(&mut self, line: &[u8]) -> Result<(), Unwritten> {
         self.write(line).map_err(|error| Unwritten {
-            outlet: self.name.clone(),
+            output: self.name.clone(),
             error,
         })
     }
@@ -38,7 +38,7 @@ impl Outlet {
 /// Which output a line could not be written to, and why.
 #[derive(Debug)]
 pub struct Unwritten {
-    outlet: String,
+    output: String,
     error: io::Error,
 }
 
@@ -51,6 +51,6 @@ impl Unwritten {
 
 impl fmt::Display for Unwritten {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} cannot be written: {}", self.outlet, self.error)
+        write!(f, "{} cannot be written: {}", self.output, self.error)
     }
 }

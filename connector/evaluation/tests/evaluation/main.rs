@@ -1,5 +1,7 @@
 //! Whole evaluations of Aligners without weights, with numbers computed by hand.
 
+mod rendering;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
@@ -696,71 +698,6 @@ fn a_report_survives_json_and_is_still_comparable() {
     assert_eq!(read.worst, report.worst);
     let same = compare(&read, &report, &CompareOptions::default()).expect("the same triples");
     assert_eq!(same.all.winner, Side::NoClearDifference);
-}
-
-#[test]
-fn the_html_report_is_self_contained_and_escapes_text() {
-    let hostile = vec![triple(
-        "x<1>",
-        "clean",
-        "<script>alert('x')</script> & more",
-        Some("<script>alert('x')</script> & more"),
-        &[],
-    )];
-    let html = render::html(&run(Builtin::new(Rule::MarkerAll), &hostile));
-    assert!(html.starts_with("<!doctype html>"));
-    for absent in [
-        "<script", "src=", "href=", "http:", "https:", "@import", "url(",
-    ] {
-        assert!(!html.contains(absent), "{absent}");
-    }
-    assert!(html.contains("&lt;script&gt;"));
-    assert!(html.contains("<ins>[marked]</ins>"));
-    assert!(html.contains("not human judgement"));
-}
-
-#[test]
-fn what_a_terminal_or_a_page_obeys_is_shown_instead() {
-    let name = "x\u{1b}[2J\u{202e}\nmine";
-    let answer = "a \u{2066}b\u{9b}";
-    let mut hostile = triple("x1", name, answer, Some(answer), &[]);
-    hostile.upstream_model = Some(name.into());
-    let hostile = [hostile];
-    let report = run(Builtin::new(Rule::MarkerAll), &hostile);
-    let other = run(Builtin::new(Rule::Identity), &hostile);
-    let contrasts = contrasts(&report, &other, &hostile, 1);
-    assert_eq!(contrasts.len(), 1);
-    let text = render::terminal(&report);
-    let row = |line: &str| line.starts_with("x\u{fffd}[2J\u{fffd} mine  ");
-    assert_eq!(text.lines().filter(|line| row(line)).count(), 2, "{text}");
-    let comparison = compare(&report, &report, &CompareOptions::default()).expect("the same");
-    for shown in [
-        text,
-        render::html(&report),
-        render::comparison_terminal(&comparison),
-        render::comparison_html(&comparison, &contrasts),
-    ] {
-        let obeyed = ['\u{1b}', '\u{9b}', '\u{202e}', '\u{2066}'];
-        assert!(!shown.contains(obeyed), "{shown:?}");
-    }
-}
-
-#[test]
-fn the_terminal_report_quotes_no_question_or_answer() {
-    let text = render::terminal(&run(Builtin::new(Rule::Identity), &triples()));
-    assert!(text.contains("personal_data"));
-    assert!(
-        text.contains("nor three other outputs"),
-        "what garbled means"
-    );
-    assert!(text.contains("not human judgement"));
-    for secret in ["jo@mail.org", "utter fool", "Wait here", "help?"] {
-        assert!(!text.contains(secret), "{secret}");
-    }
-    assert!(
-        text.lines().all(|line| line.chars().count() <= 130),
-        "{text}"
-    );
 }
 
 #[test]
