@@ -17,7 +17,7 @@ use aligner_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::interrupted::after_first_line;
+use crate::interrupted::{after_first_line, unread_on_one_thread};
 
 /// CRC-32 of it is even, so that the `marker` Aligner marks it.
 const MARKED_ID: &str = "123456789";
@@ -465,6 +465,16 @@ fn an_interrupted_run_is_130_and_says_what_was_done_and_that_lines_are_missing()
     assert_eq!(ended.code, Some(130), "{}", ended.stderr);
     let said = "interrupted: 1 lines were done (1 corrected), the others are not in the output";
     assert!(ended.stderr.contains(said), "{}", ended.stderr);
+}
+
+#[test]
+fn a_second_interruption_ends_a_run_on_one_core_whose_output_nobody_reads() {
+    let scratch = Scratch::new("correct-unread");
+    let long = json!({"question": "q", "answer": "word ".repeat(400)});
+    let input = scratch.file("in.jsonl", lines(&vec![long; 200]));
+    let input = input.display().to_string();
+    let status = unread_on_one_thread(&["correct", "--model", "marker-all", "--input", &input]);
+    assert_eq!(status.code(), Some(130), "{status:?}");
 }
 
 #[test]

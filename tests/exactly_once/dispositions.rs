@@ -340,9 +340,9 @@ fn a_chat_log_is_read_as_it_is_and_calls_of_tools_page_nobody() {
     assert_eq!(
         ends,
         [
-            json!(["spoken", null, "A cat. [marked]"]),
+            json!(["spoken", "extended", "A cat. [marked]"]),
             json!(["called", "no_text", null]),
-            json!(["in-parts", null, "A cat. [marked]"]),
+            json!(["in-parts", "extended", "A cat. [marked]"]),
         ]
     );
 }

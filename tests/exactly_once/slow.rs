@@ -21,7 +21,7 @@ fn an_aligner_slower_than_two_poll_intervals_causes_no_rebalance() {
     let story = Story::new(Kafka::shared(), "slow", 3).with(|config| {
         config
             .corrected_by(&server)
-            .set(&["aligner", "remote", "timeout_ms"], 600_000)
+            .set(&["aligner", "remote", "timeout_ms"], 500_000)
             .property(
                 "max.poll.interval.ms",
                 &POLL_INTERVAL.as_millis().to_string(),

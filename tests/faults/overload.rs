@@ -165,7 +165,7 @@ fn soon_suspended(story: &Story, server: &Completions) -> Config {
 fn lag_grows_with_the_backlog_while_fetching_is_suspended() {
     let server = Completions::start();
     let story = Story::new(Kafka::shared(), "unfetched", 1);
-    let config = soon_suspended(&story, &server).set(&["aligner", "remote", "timeout_ms"], 600_000);
+    let config = soon_suspended(&story, &server).set(&["aligner", "remote", "timeout_ms"], 500_000);
     let mut connector = Connector::ready(&story.name, &config);
     // No record is finished, so fetching cannot go on and find the end by itself.
     server.hold();

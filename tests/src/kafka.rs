@@ -18,7 +18,7 @@ use rand::Rng;
 use rdkafka::ClientConfig;
 
 use crate::{
-    client,
+    class_archive, client,
     process::{Process, Signal, read_log},
     scratch::{Scratch, downloads, workspace},
     wait,
@@ -84,17 +84,26 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
+        let java = SMALL_JAVA.into_iter().chain(class_archive::option());
         Self {
-            nodes: 1,
-            properties: Vec::new(),
-            client: Vec::new(),
-            scram: Vec::new(),
-            java: SMALL_JAVA.map(str::to_owned).to_vec(),
+            java: java.map(str::to_owned).collect(),
+            ..Self::plain()
         }
     }
 }
 
 impl Options {
+    /// One broker on Java as it is.
+    pub(crate) fn plain() -> Self {
+        Self {
+            nodes: 1,
+            properties: Vec::new(),
+            client: Vec::new(),
+            scram: Vec::new(),
+            java: Vec::new(),
+        }
+    }
+
     /// Adds or replaces a broker setting.
     #[must_use]
     pub fn with(mut self, key: &str, value: &str) -> Self {
@@ -440,7 +449,7 @@ fn base_properties(nodes: usize, id: usize, port: u16, controller: u16) -> Prope
 
 /// Heap for a test broker, and only the quick compiler, because no broker of a test lives long
 /// enough to repay the other.
-const SMALL_JAVA: [&str; 6] = [
+pub(crate) const SMALL_JAVA: [&str; 6] = [
     "-Xms64m",
     "-Xmx256m",
     "-XX:MaxDirectMemorySize=128m",
@@ -456,15 +465,24 @@ pub(crate) fn java() -> Command {
 
 fn java_with(options: &[impl AsRef<std::ffi::OsStr>]) -> Command {
     let mut command = Command::new("java");
-    command
-        .args(options)
-        .arg("-cp")
-        .arg(format!("{}/*", libraries().display()));
+    command.args(options).args(["-cp", &class_path()]);
     command
 }
 
+/// Kafka's jars, always in one order.
+pub(crate) fn class_path() -> String {
+    let entries = fs::read_dir(libraries()).expect("the jars were fetched");
+    let paths = entries.flatten().map(|entry| entry.path());
+    let mut jars: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|kind| kind == "jar"))
+        .map(|path| path.display().to_string())
+        .collect();
+    jars.sort_unstable();
+    jars.join(":")
+}
+
 /// The folder of Kafka's jars, fetched now if nobody has.
-fn libraries() -> PathBuf {
+pub(crate) fn libraries() -> PathBuf {
     fetch("kafka");
     downloads().join("kafka-libs")
 }

@@ -7,6 +7,7 @@
 //!
 //! Deliberately absent: mocks. What is proven here is proven against the component that users run.
 
+mod class_archive;
 pub mod client;
 pub mod collector;
 pub mod command;

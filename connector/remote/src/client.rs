@@ -80,10 +80,15 @@ impl Server {
             .await
     }
 
-    /// Asks for a completion; the error is what kept the server from answering.
-    pub(crate) async fn complete(&self, request: &impl Serialize) -> Result<Reply, String> {
+    /// Asks for a completion within so much time; the error is what kept the server from answering.
+    pub(crate) async fn complete(
+        &self,
+        request: &impl Serialize,
+        within: Duration,
+    ) -> Result<Reply, String> {
         let url = format!("{}/completions", self.url);
-        self.send(self.http.post(url).json(request)).await
+        let request = self.http.post(url).json(request).timeout(within);
+        self.send(request).await
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Reply, String> {

@@ -238,9 +238,11 @@ impl Shared {
             answer: &request.answer,
         };
         let mut failed = 0;
+        let begun = Instant::now();
         loop {
             let started = Instant::now();
-            let (verdict, retry_after) = self.attempt(&body, asked).await;
+            let left = settings.timeout.saturating_sub(begun.elapsed());
+            let (verdict, retry_after) = self.attempt(&body, asked, left).await;
             let inference = started.elapsed();
             let Verdict::Again(cause) = verdict else {
                 let (outcome, usage, confidence) = verdict.into_result()?;
@@ -252,12 +254,14 @@ impl Shared {
                 });
             };
             failed += 1;
-            if failed >= settings.max_attempts.get() {
+            let pause = retry::pause(settings, failed, retry_after, retry::chance());
+            let is_last = failed >= settings.max_attempts.get()
+                || begun.elapsed() + pause >= settings.timeout;
+            if is_last {
                 return Err(AlignError::Unavailable(format!(
                     "{cause}, after {failed} attempts"
                 )));
             }
-            let pause = retry::pause(settings, failed, retry_after, retry::chance());
             tracing::debug!(
                 event_id = %request.event_id,
                 failed,
@@ -290,11 +294,20 @@ impl Shared {
 
     /// One attempt. Until the server has taken a request, a refusal may be meant for what every
     /// request has in common: a harmless one tells, before a record is given up for it.
-    async fn attempt(&self, body: &Request<'_>, asked: Asked<'_>) -> (Verdict, Option<Duration>) {
-        let (verdict, retry_after) = self.ask(body, asked).await;
+    async fn attempt(
+        &self,
+        body: &Request<'_>,
+        asked: Asked<'_>,
+        left: Duration,
+    ) -> (Verdict, Option<Duration>) {
+        let begun = Instant::now();
+        let (verdict, retry_after) = self.ask(body, asked, left).await;
+        let left = left.saturating_sub(begun.elapsed());
         let verdict = match verdict {
             Verdict::Rejected(cause) => {
-                let vouched = self.vouched.get_or_try_init(|| self.probe(body, asked));
+                let vouched = self
+                    .vouched
+                    .get_or_try_init(|| self.probe(body, asked, left));
                 vouched.await.err().unwrap_or(Verdict::Rejected(cause))
             }
             Verdict::Done(..) => {
@@ -308,14 +321,19 @@ impl Shared {
 
     /// Asks for one token after a short prompt, with everything else as in each request. The error is
     /// what speaks against every request.
-    async fn probe(&self, body: &Request<'_>, asked: Asked<'_>) -> Result<(), Verdict> {
+    async fn probe(
+        &self,
+        body: &Request<'_>,
+        asked: Asked<'_>,
+        left: Duration,
+    ) -> Result<(), Verdict> {
         let prompt = self.settings.profile.template.render("Hello?", "Hello.");
         let harmless = Request {
             prompt: &prompt,
             max_tokens: 1,
             ..*body
         };
-        match self.ask(&harmless, asked).await.0 {
+        match self.ask(&harmless, asked, left).await.0 {
             Verdict::Done(..) => Ok(()),
             Verdict::Rejected(cause) => Err(Verdict::Stopped(format!(
                 "{cause} to a question of one word, too, so to every request: see the server's log, \
@@ -326,8 +344,13 @@ impl Shared {
         }
     }
 
-    async fn ask(&self, body: &Request<'_>, asked: Asked<'_>) -> (Verdict, Option<Duration>) {
-        match self.server.complete(body).await {
+    async fn ask(
+        &self,
+        body: &Request<'_>,
+        asked: Asked<'_>,
+        left: Duration,
+    ) -> (Verdict, Option<Duration>) {
+        match self.server.complete(body, left).await {
             Ok(reply) => (reply::read(&reply, asked), reply.retry_after),
             Err(cause) => (Verdict::Again(cause), None),
         }

@@ -28,7 +28,9 @@ pub struct RemoteSettings {
     pub decoding: Decoding,
     /// Most requests in flight, over all batches.
     pub max_concurrency: NonZeroU32,
-    /// Longest time for one request, from connecting to its last byte.
+    /// Longest time for one request, from connecting to its last byte, all attempts and pauses
+    /// together. So an attempt that hangs is the last, and whoever waits for the answer needs to be
+    /// no more patient than this to tell a server that is away from a request that never ends.
     pub timeout: Duration,
     /// Most attempts for one request, the first included.
     pub max_attempts: NonZeroU32,
@@ -39,15 +41,6 @@ pub struct RemoteSettings {
 }
 
 impl RemoteSettings {
-    /// The longest that one request may take with all its attempts and pauses, the wait for a slot
-    /// aside. Whoever waits for an answer must be more patient, or takes a server that is away for
-    /// a record that never ends.
-    pub fn longest_request(&self) -> Duration {
-        let attempts = self.max_attempts.get();
-        let pauses = self.max_pause.saturating_mul(attempts - 1);
-        self.timeout.saturating_mul(attempts).saturating_add(pauses)
-    }
-
     /// The defaults for a model of a server.
     pub fn new(url: impl Into<String>, model: impl Into<String>, profile: Profile) -> Self {
         Self {

@@ -36,7 +36,10 @@ fn a_page_begins_with_what_is_to_be_known_and_shows_what_a_person_is_to_judge() 
         bypass: LOW_CONFIDENCE.into(),
         proposal: "Go, friend.".into(),
     };
-    let aligner = scripted([("x1", rewritten("It is noon. It is.")), ("x3", vec![Ok(rejected)])]);
+    let aligner = scripted([
+        ("x1", rewritten("It is noon. It is.")),
+        ("x3", vec![Ok(rejected)]),
+    ]);
     let options = Options {
         notes: vec!["7 rows were skipped: <all> the others".into()],
         ..Options::default()

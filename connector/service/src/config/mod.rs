@@ -298,7 +298,7 @@ pub struct Remote {
     pub api_key_file: Option<String>,
     /// Requests in flight.
     pub max_concurrency: u32,
-    /// One request's time, milliseconds.
+    /// One request's time with all its attempts, milliseconds.
     pub timeout_ms: u64,
 }
 
