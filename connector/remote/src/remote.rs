@@ -319,7 +319,7 @@ impl Shared {
         (verdict, retry_after)
     }
 
-    /// Asks for one token after a short prompt, with everything else as in each request. The error is
+    /// Asks about two words, with everything else as in each request. The error is
     /// what speaks against every request.
     async fn probe(
         &self,
@@ -330,7 +330,6 @@ impl Shared {
         let prompt = self.settings.profile.template.render("Hello?", "Hello.");
         let harmless = Request {
             prompt: &prompt,
-            max_tokens: 1,
             ..*body
         };
         match self.ask(&harmless, asked, left).await.0 {
