@@ -118,7 +118,7 @@ fn reasons_choose_what_is_shown_and_are_counted() {
     let none = show(&["--only", "corrected", "--reason", "too_long"], &written).expect_code(0);
     assert_eq!(
         none.stderr,
-        "of 4 corrections none is corrected, and too_long\n"
+        "of 4 corrections none is corrected and too_long; there are 1 extended\n"
     );
 }
 

@@ -43,7 +43,7 @@ pub fn run(args: &cli::Show) -> anyhow::Result<ExitCode> {
         is_whole: true,
         corrections: 0,
         shown: 0,
-        shown_by_reason: BTreeMap::new(),
+        by_reason: BTreeMap::new(),
     };
     let stdin = [PathBuf::from("-")];
     let paths = if args.files.is_empty() {
@@ -81,8 +81,9 @@ struct Show<'a> {
     is_whole: bool,
     corrections: u64,
     shown: u64,
-    /// Of no more than [`MOST_REASONS_TOLD`] reasons.
-    shown_by_reason: BTreeMap<String, u64>,
+    /// Corrections that one of the dispositions became of, whatever reason was asked for; of no more than
+    /// [`MOST_REASONS_TOLD`] reasons.
+    by_reason: BTreeMap<String, u64>,
 }
 
 impl Show<'_> {
@@ -145,31 +146,28 @@ impl Show<'_> {
             Err(cause) => return Ok(Err(cause)),
         };
         self.corrections += 1;
-        if self.is_asked_for(&shown) {
+        let is_of_disposition = self.only.is_empty() || self.only.contains(&shown.disposition);
+        if is_of_disposition && let Some(reason) = &shown.reason {
+            self.count(reason);
+        }
+        if is_of_disposition && self.has_asked_reason(&shown) {
             self.shown += 1;
-            if let Some(reason) = &shown.reason {
-                self.count(reason);
-            }
             let text = shown.text(self.look);
             self.output.line(text.as_bytes()).map_err(unwritten)?;
         }
         Ok(Ok(()))
     }
 
-    fn is_asked_for(&self, shown: &Shown) -> bool {
-        let has_reason = || {
-            let reason = shown.reason.as_ref();
-            reason.is_some_and(|reason| self.reasons.contains(reason))
-        };
-        (self.only.is_empty() || self.only.contains(&shown.disposition))
-            && (self.reasons.is_empty() || has_reason())
+    fn has_asked_reason(&self, shown: &Shown) -> bool {
+        let reason = shown.reason.as_ref();
+        self.reasons.is_empty() || reason.is_some_and(|reason| self.reasons.contains(reason))
     }
 
     fn count(&mut self, reason: &str) {
-        if let Some(shown) = self.shown_by_reason.get_mut(reason) {
-            *shown += 1;
-        } else if self.shown_by_reason.len() < MOST_REASONS_TOLD {
-            self.shown_by_reason.insert(reason.to_owned(), 1);
+        if let Some(found) = self.by_reason.get_mut(reason) {
+            *found += 1;
+        } else if self.by_reason.len() < MOST_REASONS_TOLD {
+            self.by_reason.insert(reason.to_owned(), 1);
         }
     }
 
@@ -184,22 +182,30 @@ impl Show<'_> {
                 .into_iter()
                 .map(|words| harmless_line(words))
                 .collect();
-            let asked = asked.join(", and ");
-            tell!("of {} corrections none is {asked}", self.corrections);
+            let asked = asked.join(" and ");
+            // A reason that is misspelt must not look like nothing to see.
+            let there = match self.counts(|_| true) {
+                counts if counts.is_empty() || self.reasons.is_empty() => String::new(),
+                counts => format!("; there are {}", counts.join(", ")),
+            };
+            tell!("of {} corrections none is {asked}{there}", self.corrections);
         } else if self.shown < self.corrections {
-            let mut reasons: Vec<_> = self.shown_by_reason.iter().collect();
-            reasons.sort_by_key(|(_, shown)| Reverse(**shown));
-            let reasons: Vec<_> = reasons
-                .into_iter()
-                .map(|(reason, shown)| format!("{shown} {}", harmless_line(reason)))
-                .collect();
-            let reasons = super::in_brackets(&reasons);
-            tell!(
-                "{} of {} corrections{reasons}",
-                self.shown,
-                self.corrections
-            );
+            let is_shown =
+                |reason: &String| self.reasons.is_empty() || self.reasons.contains(reason);
+            let counts = super::in_brackets(&self.counts(is_shown));
+            tell!("{} of {} corrections{counts}", self.shown, self.corrections);
         }
+    }
+
+    /// How many there are of some of the reasons, most first.
+    fn counts(&self, of: impl Fn(&String) -> bool) -> Vec<String> {
+        let counts = self.by_reason.iter().filter(|(reason, _)| of(reason));
+        let mut counts: Vec<_> = counts.collect();
+        counts.sort_by_key(|(_, found)| Reverse(**found));
+        let counts = counts.into_iter();
+        counts
+            .map(|(reason, found)| format!("{found} {}", harmless_line(reason)))
+            .collect()
     }
 }
 
