@@ -167,7 +167,7 @@ fn worst(judged: &[Judged<'_>], most: usize) -> Vec<Case> {
 
 /// Whether an answer was changed of which nobody said whether it should have been.
 fn is_unjudged(verdict: &Verdict) -> bool {
-    verdict.class == Class::Unlabelled && !verdict.identical
+    verdict.class == Class::Unlabelled && !verdict.identical && !verdict.failed()
 }
 
 /// How much is wrong with an output; 0 where nothing is known to be.

@@ -6,7 +6,10 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicU8, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::Duration,
 };
@@ -184,6 +187,9 @@ impl Progress {
             })
             .collect();
         let has_work = get(Gauge::Unfinished) + get(Gauge::Undelivered) > 0;
+        // Before the moment at which one began: a pause that ends between the two is missed rather than
+        // counted twice.
+        let paused_ms = self.0.gauges[Gauge::PausedMs as usize].load(Acquire);
         let paused_since = get(Gauge::PausedSince);
         let lasting = |moment| match moment {
             0 => Duration::ZERO,
@@ -204,7 +210,7 @@ impl Progress {
             deliveries: get(Gauge::Deliveries),
             aborted: get(Gauge::Aborted),
             refused: get(Gauge::Refused),
-            paused: self.paused(lasting(paused_since)),
+            paused: self.paused(paused_ms, lasting(paused_since)),
             is_paused: paused_since != 0,
             decoder_waits: get(Gauge::DecoderWaits) != 0,
             oldest: match get(Gauge::OldestSince) {
@@ -227,9 +233,9 @@ impl Progress {
     }
 
     /// Time of all pauses, with the one that lasts.
-    fn paused(&self, lasting: Duration) -> Duration {
+    fn paused(&self, over_ms: u64, lasting: Duration) -> Duration {
         let lasting = u64::try_from(lasting.as_millis()).unwrap_or(u64::MAX);
-        let found = self.get(Gauge::PausedMs).saturating_add(lasting);
+        let found = over_ms.saturating_add(lasting);
         let told = self.0.paused_ms_told.fetch_max(found, Relaxed);
         Duration::from_millis(found.max(told))
     }
@@ -257,7 +263,7 @@ impl Progress {
     }
 
     pub(crate) fn add(&self, gauge: Gauge, value: u64) {
-        self.0.gauges[gauge as usize].fetch_add(value, Relaxed);
+        self.0.gauges[gauge as usize].fetch_add(value, Release);
     }
 
     /// Notes an instant; never 0.

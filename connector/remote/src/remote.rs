@@ -1,6 +1,12 @@
 //! The Aligner itself: bounded concurrency over all batches, retries within one request.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use aligner::{
     AlignError, AlignRequest, Aligner, Alignment, Completion, Completions, Identity, Timing,
@@ -9,8 +15,8 @@ use aligner::{
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::{OnceCell, Semaphore},
-    time::{Instant, sleep},
+    sync::{Mutex, Semaphore},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -32,8 +38,10 @@ struct Shared {
     settings: RemoteSettings,
     identity: Identity,
     slots: Semaphore,
-    /// Set once the server took a request.
-    vouched: OnceCell<()>,
+    /// Whether the server has completed a request.
+    has_vouched: AtomicBool,
+    /// Held by whoever asks whether it would.
+    probing: Mutex<()>,
 }
 
 /// Body of `POST /completions`.
@@ -125,7 +133,8 @@ impl RemoteAligner {
                 settings,
                 identity,
                 slots: Semaphore::new(slots.min(Semaphore::MAX_PERMITS)),
-                vouched: OnceCell::new(),
+                has_vouched: AtomicBool::new(false),
+                probing: Mutex::new(()),
             }),
         })
     }
@@ -292,7 +301,7 @@ impl Shared {
         }
     }
 
-    /// One attempt. Until the server has taken a request, a refusal may be meant for what every
+    /// One attempt. Until the server has completed a request, a refusal may be meant for what every
     /// request has in common: a harmless one tells, before a record is given up for it.
     async fn attempt(
         &self,
@@ -302,44 +311,47 @@ impl Shared {
     ) -> (Verdict, Option<Duration>) {
         let begun = Instant::now();
         let (verdict, retry_after) = self.ask(body, asked, left).await;
-        let left = left.saturating_sub(begun.elapsed());
-        let verdict = match verdict {
-            Verdict::Rejected(cause) => {
-                let vouched = self
-                    .vouched
-                    .get_or_try_init(|| self.probe(body, asked, left));
-                vouched.await.err().unwrap_or(Verdict::Rejected(cause))
+        match verdict {
+            Verdict::Rejected(cause) if !self.has_vouched() => {
+                let left = left.saturating_sub(begun.elapsed());
+                // Others may ask first, each for as long as it has.
+                let told = timeout(left, self.probe(&cause, body, asked, left)).await;
+                told.unwrap_or_else(|_| (Verdict::Again(cause), None))
             }
-            Verdict::Done(..) => {
-                let _ = self.vouched.set(());
-                verdict
-            }
-            Verdict::Again(_) | Verdict::Stopped(_) => verdict,
-        };
-        (verdict, retry_after)
+            verdict => (verdict, retry_after),
+        }
     }
 
-    /// Asks about two words, with everything else as in each request. The error is
-    /// what speaks against every request.
+    /// Asks about two words, with everything else as in the request that was refused for `refused`.
     async fn probe(
         &self,
+        refused: &str,
         body: &Request<'_>,
         asked: Asked<'_>,
         left: Duration,
-    ) -> Result<(), Verdict> {
+    ) -> (Verdict, Option<Duration>) {
+        let _alone = self.probing.lock().await;
+        let its_own = || (Verdict::Rejected(refused.to_owned()), None);
+        if self.has_vouched() {
+            return its_own();
+        }
         let prompt = self.settings.profile.template.render("Hello?", "Hello.");
         let harmless = Request {
             prompt: &prompt,
             ..*body
         };
-        match self.ask(&harmless, asked, left).await.0 {
-            Verdict::Done(..) => Ok(()),
-            Verdict::Rejected(cause) => Err(Verdict::Stopped(format!(
-                "{cause} to a question of one word, too, so to every request: see the server's log, \
-                 and check {}",
-                body.suspects()
-            ))),
-            verdict => Err(verdict),
+        match self.ask(&harmless, asked, left).await {
+            // Another request may have been completed meanwhile, by one of several servers.
+            (Verdict::Rejected(cause), _) if !self.has_vouched() => {
+                let told = format!(
+                    "{cause} to a question of one word, too, so to every request: see the server's \
+                     log, and check {}",
+                    body.suspects()
+                );
+                (Verdict::Stopped(told), None)
+            }
+            (Verdict::Done(..) | Verdict::Rejected(_), _) => its_own(),
+            again_or_stopped => again_or_stopped,
         }
     }
 
@@ -350,9 +362,20 @@ impl Shared {
         left: Duration,
     ) -> (Verdict, Option<Duration>) {
         match self.server.complete(body, left).await {
-            Ok(reply) => (reply::read(&reply, asked), reply.retry_after),
+            Ok(reply) => {
+                let verdict = reply::read(&reply, asked);
+                // What it finds too long, it may not have looked at.
+                if reply.status == 200 && !matches!(verdict, Verdict::Again(_)) {
+                    self.has_vouched.store(true, Ordering::Relaxed);
+                }
+                (verdict, reply.retry_after)
+            }
             Err(cause) => (Verdict::Again(cause), None),
         }
+    }
+
+    fn has_vouched(&self) -> bool {
+        self.has_vouched.load(Ordering::Relaxed)
     }
 }
 

@@ -302,6 +302,23 @@ async fn a_server_that_refuses_what_all_requests_have_in_common_stops_the_servic
 }
 
 #[tokio::test]
+async fn a_record_that_is_too_long_does_not_vouch_for_the_others() {
+    let fake = Fake::start(|body| async move {
+        match body["prompt"].as_str().expect("text").contains("huge") {
+            true => reply(413, String::new()),
+            false => reply(400, String::new()),
+        }
+    })
+    .await;
+    let aligner = fake.aligner().await;
+    let long = align(&aligner, vec![request("huge")]).await.remove(0);
+    let long = long.expect("bypassed").outcome;
+    assert!(matches!(long, Outcome::Bypassed(bypass) if bypass.word == reason::TOO_LONG));
+    let error = align_one(&aligner).await.expect_err("refused");
+    assert_eq!(error.next_step(), NextStep::Stop, "{error}");
+}
+
+#[tokio::test]
 async fn one_refused_record_is_given_up_once_the_server_took_another_and_no_more_is_asked_for_it() {
     let fake = Fake::start(|body| async move {
         match body["prompt"].as_str().expect("text").contains("poison") {
