@@ -316,7 +316,7 @@ impl Shared {
                 let left = left.saturating_sub(begun.elapsed());
                 // Others may ask first, each for as long as it has.
                 let told = timeout(left, self.probe(&cause, body, asked, left)).await;
-                told.unwrap_or_else(|_| (Verdict::Again(cause), None))
+                told.unwrap_or((Verdict::Again(cause), None))
             }
             verdict => (verdict, retry_after),
         }
