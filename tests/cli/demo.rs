@@ -12,6 +12,7 @@ use aligner_tests::{
     command::{Done, call},
     connector::binary,
     kafka::{self, Kafka},
+    process::Signal,
 };
 
 use crate::{correct::terminal, first_steps::proposal};
@@ -118,12 +119,12 @@ fn without_a_broker_it_says_so_and_the_exit_code_is_1() {
 #[test]
 fn an_interrupted_demo_is_130_and_says_how_far_it_came() {
     // Whoever stops a group of processes may signal one of them twice at once.
-    for signals in [&[libc::SIGINT, libc::SIGINT][..], &[libc::SIGTERM]] {
+    for signals in [&[Signal::Int, Signal::Int][..], &[Signal::Term]] {
         interrupted_by(signals);
     }
 }
 
-fn interrupted_by(signals: &[libc::c_int]) {
+fn interrupted_by(signals: &[Signal]) {
     let mut child = Command::new(binary())
         .args(["demo", "--events", "3000"])
         .stdin(Stdio::null())
@@ -137,10 +138,8 @@ fn interrupted_by(signals: &[libc::c_int]) {
         let read = stdout.read_line(&mut shown).expect("stdout is text");
         assert_ne!(read, 0, "it ended by itself: {shown}");
     }
-    let pid = libc::pid_t::try_from(child.id()).expect("pids fit their own type");
     for signal in signals {
-        // SAFETY: the child is waited for below, so the pid is still its own.
-        unsafe { libc::kill(pid, *signal) };
+        signal.send(&child);
     }
     stdout.read_to_string(&mut shown).expect("stdout is text");
     let mut said = String::new();

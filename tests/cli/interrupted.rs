@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use aligner_tests::{command::spawn, wait};
+use aligner_tests::{command::spawn, process::Signal, wait};
 
 /// What became of it.
 pub struct Interrupted {
@@ -32,9 +32,7 @@ pub fn after_first_line(arguments: &[&str], input: &str) -> Interrupted {
     stdout
         .read_line(&mut first)
         .expect("a line is written while more may follow");
-    let pid = libc::pid_t::try_from(child.id()).expect("pids fit their own type");
-    // SAFETY: the child is waited for below, so the pid is still its own.
-    unsafe { libc::kill(pid, libc::SIGINT) };
+    Signal::Int.send(&child);
     let mut stderr = String::new();
     child
         .stderr
@@ -71,13 +69,11 @@ pub fn unread_on_one_thread(arguments: &[&str]) -> ExitStatus {
         let now = unread();
         now > 16_384 && now == std::mem::replace(&mut before, now)
     });
-    let pid = libc::pid_t::try_from(child.id()).expect("pids fit their own type");
     let mut ended = None;
     wait::until("its end", LIMIT, || {
         ended = child.try_wait().expect("our own child can be waited for");
         if ended.is_none() {
-            // SAFETY: the child was not waited for to its end, so the pid is still its own.
-            unsafe { libc::kill(pid, libc::SIGINT) };
+            Signal::Int.send(&child);
         }
         ended.is_some()
     });

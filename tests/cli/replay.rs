@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use aligner_tests::{
     command::{call, spawn},
     kafka::free_port,
+    process::Signal,
 };
 
 #[test]
@@ -39,9 +40,7 @@ fn while_it_waits_for_a_broker_it_says_so_and_a_signal_ends_it() {
             .map(|line| line.expect("stderr is text"))
             .find(|line| line.contains("kafka is not reachable"));
         assert!(waits.is_some(), "it ended without a word");
-        let pid = libc::pid_t::try_from(child.id()).expect("pids fit their own type");
-        // SAFETY: the child is waited for below, so the pid is still its own.
-        unsafe { libc::kill(pid, libc::SIGTERM) };
+        Signal::Term.send(&child);
         let status = child.wait().expect("our own child can be waited for");
         assert_eq!(status.code(), Some(130), "{more:?}");
     }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use aligner_tests::{command::call, connector::binary, scratch::Scratch};
+use aligner_tests::{command::call, connector::binary, process::Signal, scratch::Scratch};
 use serde_json::{Value, json};
 
 const NOUNS: [&str; 16] = [
@@ -439,12 +439,6 @@ fn begun(data: &str, output: &str) -> (Child, BufReader<ChildStderr>, String) {
     (child, stderr, said)
 }
 
-fn signal(child: &Child, signal: libc::c_int) {
-    let pid = libc::pid_t::try_from(child.id()).expect("pids fit their own type");
-    // SAFETY: the child is waited for by the caller, so the pid is still its own.
-    unsafe { libc::kill(pid, signal) };
-}
-
 #[test]
 fn a_run_whose_stderr_nobody_reads_goes_on_and_stops_when_it_is_told_to() {
     let scratch = Scratch::new("train-unread");
@@ -454,7 +448,7 @@ fn a_run_whose_stderr_nobody_reads_goes_on_and_stops_when_it_is_told_to() {
     // Longer than until it has something to say again.
     thread::sleep(Duration::from_secs(6));
     assert_eq!(child.try_wait().expect("our own child"), None);
-    signal(&child, libc::SIGTERM);
+    Signal::Term.send(&child);
     let status = child.wait().expect("our own child can be waited for");
     assert_eq!(status.code(), Some(130));
     let done = call(&[
@@ -472,7 +466,7 @@ fn an_interrupted_run_is_130_and_goes_on_as_what_it_began() {
     let scratch = Scratch::new("train-interrupted");
     let (data, mine) = data_and_output(&scratch, triples(0..4));
     let (mut child, mut stderr, mut said) = begun(&data, &mine);
-    signal(&child, libc::SIGINT);
+    Signal::Int.send(&child);
     stderr.read_to_string(&mut said).expect("stderr is text");
     let status = child.wait().expect("our own child can be waited for");
     assert_eq!(status.code(), Some(130), "{said}");

@@ -69,6 +69,13 @@ pub enum Signal {
 }
 
 impl Signal {
+    /// Sends it to a child that was not waited for to its end, so that the pid is still its own.
+    pub fn send(self, child: &Child) {
+        let pid = libc::pid_t::try_from(child.id()).expect("pids fit their own type");
+        // SAFETY: no memory is involved, and the pid is the child's, as the caller sees to.
+        unsafe { libc::kill(pid, self.number()) };
+    }
+
     fn number(self) -> libc::c_int {
         match self {
             Self::Kill => libc::SIGKILL,
@@ -113,9 +120,7 @@ impl Process {
         if self.exited().is_some() {
             return;
         }
-        let pid = libc::pid_t::try_from(self.child.id()).expect("pids fit their own type");
-        // SAFETY: the child has not been waited for (checked above), so the pid is still its own.
-        unsafe { libc::kill(pid, signal.number()) };
+        signal.send(&self.child);
     }
 
     /// Its exit status, if it has ended.

@@ -2,18 +2,25 @@
 
 use rdkafka::error::RDKafkaErrorCode;
 
+/// The setting of a topic that something was too large for; none where a broker refused what is in it.
+pub(crate) fn limit(code: RDKafkaErrorCode) -> Option<&'static str> {
+    match code {
+        RDKafkaErrorCode::MessageSizeTooLarge => Some("max.message.bytes"),
+        // Larger than a whole segment may be.
+        RDKafkaErrorCode::MessageBatchTooLarge => Some("segment.bytes"),
+        _ => None,
+    }
+}
+
 /// One sentence. `bytes` are those of key, value and headers.
 pub(crate) fn cause(topic: &str, bytes: usize, code: RDKafkaErrorCode) -> String {
-    let limit = match code {
-        RDKafkaErrorCode::InvalidRecord | RDKafkaErrorCode::InvalidDifferentRecord => {
-            return format!(
-                "topic \"{topic}\" does not take this record ({code}); its broker validates records, \
-                 as by a schema, and its log says what is wrong"
-            );
-        }
-        // Larger than a whole segment may be.
-        RDKafkaErrorCode::MessageBatchTooLarge => "segment.bytes",
-        _ => "max.message.bytes",
-    };
-    format!("topic \"{topic}\" does not take a record of {bytes} bytes ({code}); raise its {limit}")
+    match limit(code) {
+        Some(limit) => format!(
+            "topic \"{topic}\" does not take a record of {bytes} bytes ({code}); raise its {limit}"
+        ),
+        None => format!(
+            "topic \"{topic}\" does not take this record ({code}); its broker validates records, as by \
+             a schema, and its log says what is wrong"
+        ),
+    }
 }

@@ -267,15 +267,13 @@ impl Calls {
     /// Ends calls that nobody waits for any more.
     pub(crate) fn abandon_lost<T>(&mut self, offsets: &Offsets<T>, now: Instant) {
         self.alone.retain(|work| offsets.awaits(work.ticket));
-        for batch in &mut self.ready {
+        let is_awaited = |batch: &mut Vec<Work>| {
             batch.retain(|work| offsets.awaits(work.ticket));
-        }
-        self.ready.retain(|batch| !batch.is_empty());
+            !batch.is_empty()
+        };
+        self.ready.retain_mut(is_awaited);
         // A pause may last, and no budget counts what is lost; the open batch closes soon.
-        for (_, batch) in &mut self.later {
-            batch.retain(|work| offsets.awaits(work.ticket));
-        }
-        self.later.retain(|(_, batch)| !batch.is_empty());
+        self.later.retain_mut(|(_, batch)| is_awaited(batch));
         let turns = &mut self.turns;
         self.in_flight.retain(|call, running| {
             let mut tickets = running.tickets.iter();

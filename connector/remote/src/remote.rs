@@ -16,7 +16,7 @@ use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Mutex, Semaphore},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout_at},
 };
 
 use crate::{
@@ -247,11 +247,10 @@ impl Shared {
             answer: &request.answer,
         };
         let mut failed = 0;
-        let begun = Instant::now();
+        let deadline = Instant::now() + settings.timeout;
         loop {
             let started = Instant::now();
-            let left = settings.timeout.saturating_sub(begun.elapsed());
-            let (verdict, retry_after) = self.attempt(&body, asked, left).await;
+            let (verdict, retry_after) = self.attempt(&body, asked, deadline).await;
             let inference = started.elapsed();
             let Verdict::Again(cause) = verdict else {
                 let (outcome, usage, confidence) = verdict.into_result()?;
@@ -264,8 +263,8 @@ impl Shared {
             };
             failed += 1;
             let pause = retry::pause(settings, failed, retry_after, retry::chance());
-            let is_last = failed >= settings.max_attempts.get()
-                || begun.elapsed() + pause >= settings.timeout;
+            let is_last =
+                failed >= settings.max_attempts.get() || Instant::now() + pause >= deadline;
             if is_last {
                 return Err(AlignError::Unavailable(format!(
                     "{cause}, after {failed} attempts"
@@ -307,15 +306,13 @@ impl Shared {
         &self,
         body: &Request<'_>,
         asked: Asked<'_>,
-        left: Duration,
+        deadline: Instant,
     ) -> (Verdict, Option<Duration>) {
-        let begun = Instant::now();
-        let (verdict, retry_after) = self.ask(body, asked, left).await;
+        let (verdict, retry_after) = self.ask(body, asked, deadline).await;
         match verdict {
             Verdict::Rejected(cause) if !self.has_vouched() => {
-                let left = left.saturating_sub(begun.elapsed());
                 // Others may ask first, each for as long as it has.
-                let told = timeout(left, self.probe(&cause, body, asked, left)).await;
+                let told = timeout_at(deadline, self.probe(&cause, body, asked, deadline)).await;
                 told.unwrap_or((Verdict::Again(cause), None))
             }
             verdict => (verdict, retry_after),
@@ -328,7 +325,7 @@ impl Shared {
         refused: &str,
         body: &Request<'_>,
         asked: Asked<'_>,
-        left: Duration,
+        deadline: Instant,
     ) -> (Verdict, Option<Duration>) {
         let _alone = self.probing.lock().await;
         let its_own = || (Verdict::Rejected(refused.to_owned()), None);
@@ -340,7 +337,7 @@ impl Shared {
             prompt: &prompt,
             ..*body
         };
-        match self.ask(&harmless, asked, left).await {
+        match self.ask(&harmless, asked, deadline).await {
             // Another request may have been completed meanwhile, by one of several servers.
             (Verdict::Rejected(cause), _) if !self.has_vouched() => {
                 let told = format!(
@@ -359,8 +356,9 @@ impl Shared {
         &self,
         body: &Request<'_>,
         asked: Asked<'_>,
-        left: Duration,
+        deadline: Instant,
     ) -> (Verdict, Option<Duration>) {
+        let left = deadline.saturating_duration_since(Instant::now());
         match self.server.complete(body, left).await {
             Ok(reply) => {
                 let verdict = reply::read(&reply, asked);

@@ -52,6 +52,17 @@ impl Fake {
         Self::with_models(200, models.to_string(), complete).await
     }
 
+    /// Refuses prompts with this word, and answers others otherwise.
+    async fn refusing(word: &'static str, status: u16, otherwise: fn() -> Response) -> Self {
+        Self::start(move |body| async move {
+            match body["prompt"].as_str().expect("text").contains(word) {
+                true => reply(status, String::new()),
+                false => otherwise(),
+            }
+        })
+        .await
+    }
+
     async fn with_models<F>(
         status: u16,
         models: String,
@@ -303,13 +314,7 @@ async fn a_server_that_refuses_what_all_requests_have_in_common_stops_the_servic
 
 #[tokio::test]
 async fn a_record_that_is_too_long_does_not_vouch_for_the_others() {
-    let fake = Fake::start(|body| async move {
-        match body["prompt"].as_str().expect("text").contains("huge") {
-            true => reply(413, String::new()),
-            false => reply(400, String::new()),
-        }
-    })
-    .await;
+    let fake = Fake::refusing("huge", 413, || reply(400, String::new())).await;
     let aligner = fake.aligner().await;
     let long = align(&aligner, vec![request("huge")]).await.remove(0);
     let long = long.expect("bypassed").outcome;
@@ -320,13 +325,7 @@ async fn a_record_that_is_too_long_does_not_vouch_for_the_others() {
 
 #[tokio::test]
 async fn one_refused_record_is_given_up_once_the_server_took_another_and_no_more_is_asked_for_it() {
-    let fake = Fake::start(|body| async move {
-        match body["prompt"].as_str().expect("text").contains("poison") {
-            true => reply(422, String::new()),
-            false => completed(" Better."),
-        }
-    })
-    .await;
+    let fake = Fake::refusing("poison", 422, || completed(" Better.")).await;
     let aligner = fake.aligner().await;
     for expected_requests in [2, 3] {
         let results = align(&aligner, vec![request("poison")]).await;
@@ -338,13 +337,7 @@ async fn one_refused_record_is_given_up_once_the_server_took_another_and_no_more
 
 #[tokio::test]
 async fn while_nobody_can_tell_whose_fault_a_refusal_is_no_record_is_given_up() {
-    let fake = Fake::start(|body| async move {
-        match body["prompt"].as_str().expect("text").contains("Because") {
-            true => reply(400, String::new()),
-            false => reply(503, String::new()),
-        }
-    })
-    .await;
+    let fake = Fake::refusing("Because", 400, || reply(503, String::new())).await;
     let aligner = fake.aligner().await;
     let error = align_one(&aligner).await.expect_err("refused");
     assert_eq!(error.next_step(), NextStep::Retry, "{error}");

@@ -2,7 +2,7 @@
 
 use super::{
     harmless_line,
-    html::{diff, framed, noted, page},
+    html::{diff, framed, noted, page, passage},
     table::{Table, escape},
 };
 use crate::{
@@ -53,20 +53,19 @@ pub fn comparison_html(comparison: &Comparison, contrasts: &[Contrast]) -> Strin
 /// What both made of one answer, each as a diff to it, and what was wanted.
 fn contrast(contrast: &Contrast) -> String {
     let returned = |name: &str, returned: &Returned| {
-        format!(
-            "{name}, with what it changed {}\n<p dir=\"auto\">{}</p>\n",
-            framed(&returned.problems),
-            diff(&contrast.answer, &returned.output),
+        passage(
+            &format!(
+                "{name}, with what it changed {}",
+                framed(&returned.problems)
+            ),
+            &diff(&contrast.answer, &returned.output),
         )
     };
     let wanted = contrast
         .correction
         .as_ref()
         .map_or_else(String::new, |wanted| {
-            format!(
-                "What was wanted\n<p dir=\"auto\">{}</p>\n",
-                diff(&contrast.answer, wanted)
-            )
+            passage("What was wanted", &diff(&contrast.answer, wanted))
         });
     format!(
         "<article>\n<h3>{} · {}</h3>\n<p dir=\"auto\">{}</p>\n{}{}{wanted}</article>\n",

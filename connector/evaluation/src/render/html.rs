@@ -76,28 +76,34 @@ pub(super) fn framed(problems: &[String]) -> String {
         .collect()
 }
 
+/// What stands over a text, and the text, both safe already. The text has its own direction.
+pub(super) fn passage(over: &str, text: &str) -> String {
+    format!("{over}\n<p dir=\"auto\">{text}</p>\n")
+}
+
 fn case(case: &Case) -> String {
     let problems = framed(&case.problems);
     let wanted = match &case.correction {
-        Some(wanted) if *wanted != case.output => format!(
-            "What was returned, with what it lacks to what was wanted\n<p dir=\"auto\">{}</p>\n",
-            diff(&case.output, wanted)
+        Some(wanted) if *wanted != case.output => passage(
+            "What was returned, with what it lacks to what was wanted",
+            &diff(&case.output, wanted),
         ),
         _ => String::new(),
     };
     let rejected = match &case.proposal {
-        Some(proposal) => format!(
-            "What the guard did not let through\n<p dir=\"auto\">{}</p>\n",
-            diff(&case.answer, proposal)
+        Some(proposal) => passage(
+            "What the guard did not let through",
+            &diff(&case.answer, proposal),
         ),
         None => String::new(),
     };
+    let changed = diff(&case.answer, &case.output);
     format!(
-        "<article>\n<h3>{} · {}</h3>\n{problems}\n<p dir=\"auto\">{}</p>\nThe answer, with what was changed\n<p dir=\"auto\">{}</p>\n{rejected}{wanted}</article>\n",
+        "<article>\n<h3>{} · {}</h3>\n{}{}{rejected}{wanted}</article>\n",
         escape(&case.event_id),
         escape(&case.kind),
-        escape(&case.question),
-        diff(&case.answer, &case.output),
+        passage(&problems, &escape(&case.question)),
+        passage("The answer, with what was changed", &changed),
     )
 }
 

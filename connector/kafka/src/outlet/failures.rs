@@ -104,14 +104,13 @@ impl Attempt<'_> {
     fn refused_together(&self, index: usize, code: RDKafkaErrorCode) -> WriteFailure {
         let kind = self.output(index).kind;
         let beside = self.outputs().filter(|output| output.kind == kind);
-        let by_size = Blame::Size {
-            bytes: beside.map(size).sum(),
-        };
         let topic = self.outlet.topic(kind);
-        let (blame, fix) = match code {
-            RDKafkaErrorCode::MessageSizeTooLarge => (by_size, "; raise its max.message.bytes"),
-            RDKafkaErrorCode::MessageBatchTooLarge => (by_size, "; raise its segment.bytes"),
-            _ => (Blame::Contents, ""),
+        let (blame, fix) = match untaken::limit(code) {
+            Some(limit) => {
+                let bytes = beside.map(size).sum();
+                (Blame::Size { bytes }, format!("; raise its {limit}"))
+            }
+            None => (Blame::Contents, String::new()),
         };
         WriteFailure::RefusedTogether(RefusedBatch {
             blame,

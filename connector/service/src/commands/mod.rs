@@ -16,10 +16,12 @@ pub mod train;
 pub mod validate;
 
 use std::{
+    cmp::Reverse,
     fmt, io,
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use aligner_evaluation::render::harmless_line;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::{
@@ -223,6 +225,16 @@ fn within(chars: impl Iterator<Item = char>, columns: usize) -> Vec<char> {
         rest.is_some()
     };
     chars.take_while(fits).collect()
+}
+
+/// How many there are of each reason, most first.
+fn by_count<'a>(reasons: impl Iterator<Item = (u64, &'a str)>) -> Vec<String> {
+    let mut reasons: Vec<_> = reasons.collect();
+    reasons.sort_unstable_by_key(|(count, reason)| (Reverse(*count), *reason));
+    let reasons = reasons.into_iter();
+    reasons
+        .map(|(count, reason)| format!("{count} {}", harmless_line(reason)))
+        .collect()
 }
 
 /// What belongs to a figure before it, if there is any.

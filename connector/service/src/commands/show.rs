@@ -5,7 +5,6 @@
 //! shown.
 
 use std::{
-    cmp::Reverse,
     collections::BTreeMap,
     io::{self, BufReader, BufWriter, IsTerminal},
     path::{Path, PathBuf},
@@ -147,10 +146,11 @@ impl Show<'_> {
         };
         self.corrections += 1;
         let is_of_disposition = self.only.is_empty() || self.only.contains(&shown.disposition);
-        if is_of_disposition && let Some(reason) = &shown.reason {
+        let reason = shown.reason.as_deref();
+        if is_of_disposition && let Some(reason) = reason {
             self.count(reason);
         }
-        if is_of_disposition && self.has_asked_reason(&shown) {
+        if is_of_disposition && self.is_asked_for(reason) {
             self.shown += 1;
             let text = shown.text(self.look);
             self.output.line(text.as_bytes()).map_err(unwritten)?;
@@ -158,9 +158,9 @@ impl Show<'_> {
         Ok(Ok(()))
     }
 
-    fn has_asked_reason(&self, shown: &Shown) -> bool {
-        let reason = shown.reason.as_ref();
-        self.reasons.is_empty() || reason.is_some_and(|reason| self.reasons.contains(reason))
+    fn is_asked_for(&self, reason: Option<&str>) -> bool {
+        let is_it = |asked: &String| reason == Some(asked);
+        self.reasons.is_empty() || self.reasons.iter().any(is_it)
     }
 
     fn count(&mut self, reason: &str) {
@@ -175,13 +175,9 @@ impl Show<'_> {
     /// What was not shown is told of, too: a filtered view is a part of something.
     fn sum_up(&self) {
         if self.corrections > 0 && self.shown == 0 {
-            let words: Vec<_> = self.only.iter().map(|only| only.as_str()).collect();
-            let asked = [words.join(" or "), self.reasons.join(" or ")];
-            let asked: Vec<_> = asked.iter().filter(|words| !words.is_empty()).collect();
-            let asked: Vec<_> = asked
-                .into_iter()
-                .map(|words| harmless_line(words))
-                .collect();
+            let only: Vec<_> = self.only.iter().map(|only| only.as_str()).collect();
+            let mut asked = vec![only.join(" or "), harmless_line(&self.reasons.join(" or "))];
+            asked.retain(|words| !words.is_empty());
             let asked = asked.join(" and ");
             // A reason that is misspelt must not look like nothing to see.
             let there = match self.counts(|_| true) {
@@ -190,22 +186,17 @@ impl Show<'_> {
             };
             tell!("of {} corrections none is {asked}{there}", self.corrections);
         } else if self.shown < self.corrections {
-            let is_shown =
-                |reason: &String| self.reasons.is_empty() || self.reasons.contains(reason);
-            let counts = super::in_brackets(&self.counts(is_shown));
+            let counts = self.counts(|reason| self.is_asked_for(Some(reason)));
+            let counts = super::in_brackets(&counts);
             tell!("{} of {} corrections{counts}", self.shown, self.corrections);
         }
     }
 
-    /// How many there are of some of the reasons, most first.
-    fn counts(&self, of: impl Fn(&String) -> bool) -> Vec<String> {
-        let counts = self.by_reason.iter().filter(|(reason, _)| of(reason));
-        let mut counts: Vec<_> = counts.collect();
-        counts.sort_by_key(|(_, found)| Reverse(**found));
-        let counts = counts.into_iter();
-        counts
-            .map(|(reason, found)| format!("{found} {}", harmless_line(reason)))
-            .collect()
+    /// How many there are of some of the reasons.
+    fn counts(&self, of: impl Fn(&str) -> bool) -> Vec<String> {
+        let found = self.by_reason.iter();
+        let found = found.map(|(reason, found)| (*found, reason.as_str()));
+        super::by_count(found.filter(|(_, reason)| of(reason)))
     }
 }
 

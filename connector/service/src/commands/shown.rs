@@ -34,7 +34,8 @@ impl Look {
         }
     }
 
-    /// As records of a log, to somebody who is to judge them, with the texts of answers that were left alone if somebody asks for those.
+    /// As records of a log, to somebody who is to judge them, with the texts of answers that were left
+    /// alone if those are asked for.
     pub fn of_records(paint: Paint, shows_unchanged: bool) -> Self {
         Self {
             paint,

@@ -8,7 +8,6 @@ mod settings;
 mod writer;
 
 use std::{
-    cmp::Reverse,
     fs::File,
     io::{self, BufWriter, IsTerminal, Write},
     iter,
@@ -184,15 +183,10 @@ fn done(summary: &Summary) -> String {
     let counts = Disposition::ALL.into_iter().filter_map(|disposition| {
         let count = count(summary, disposition)?;
         let outcomes = summary.outcomes.iter();
-        let mut reasons: Vec<(u64, &str)> = outcomes
+        let reasons = outcomes
             .filter(|outcome| outcome.disposition == disposition)
-            .filter_map(|outcome| Some((outcome.records, outcome.reason?)))
-            .collect();
-        reasons.sort_unstable_by_key(|(records, reason)| (Reverse(*records), *reason));
-        let reasons: Vec<String> = reasons
-            .into_iter()
-            .map(|(records, reason)| format!("{records} {reason}"))
-            .collect();
+            .filter_map(|outcome| Some((outcome.records, outcome.reason?)));
+        let reasons = commands::by_count(reasons);
         Some(format!("{count}{}", commands::in_brackets(&reasons)))
     });
     let plural = if summary.received == 1 { "" } else { "s" };
