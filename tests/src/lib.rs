@@ -7,6 +7,9 @@
 //!
 //! Deliberately absent: mocks. What is proven here is proven against the component that users run.
 
+// The clients of tests meet the same brokers. For what it links alone.
+use aligner_librdkafka as _;
+
 mod class_archive;
 pub mod client;
 pub mod collector;

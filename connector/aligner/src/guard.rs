@@ -57,6 +57,9 @@ const FREE_TOKENS: f32 = 8.0;
 /// Characters from which on a key or an address is no word among others.
 const LONG_PIECE: usize = 16;
 
+/// Digits from which on a number is none: a phone number without its area code.
+const LONG_NUMBER: usize = 7;
+
 /// An answer without its keys, long numbers and e-mail addresses, if it has some. They are many tokens and one word,
 /// and nothing in them is to be understood: whether a model is fit for the answer is told by the rest.
 pub fn without_long_pieces(answer: &str) -> Option<String> {
@@ -72,12 +75,20 @@ pub fn without_long_pieces(answer: &str) -> Option<String> {
 fn is_long_piece(word: &str) -> bool {
     let piece = word.trim_matches(|c: char| c.is_ascii_punctuation());
     let is_of_keys = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+/@".contains(&byte);
-    piece.len() >= LONG_PIECE
+    let is_key = piece.len() >= LONG_PIECE
         && piece.bytes().all(is_of_keys)
         && piece
             .bytes()
             .any(|byte| byte == b'@' || byte.is_ascii_digit())
-        && !piece.starts_with("www.")
+        && !piece.starts_with("www.");
+    is_key || is_long_number(piece)
+}
+
+/// Whether it is digits, in groups or not, and many of them.
+fn is_long_number(piece: &str) -> bool {
+    let digits = piece.bytes().filter(u8::is_ascii_digit).count();
+    let is_of_numbers = |byte: u8| byte.is_ascii_digit() || b"-./".contains(&byte);
+    digits >= LONG_NUMBER && piece.bytes().all(is_of_numbers)
 }
 
 /// A set of words, written as a list.
@@ -164,7 +175,7 @@ impl Guard {
                 reason::UNFAMILIAR_TEXT,
                 format!(
                     "the answer has {answer_tokens} tokens in {words} words, as in another language, code, \
-                     markup, emoji or addresses, and max_tokens_per_word of the model's profile is {most}: \
+                     markup, emoji, addresses or numbers, and max_tokens_per_word of the model's profile is {most}: \
                      the model was not asked"
                 ),
             ));
@@ -525,8 +536,8 @@ mod tests {
         let numbers = [
             "question has 11 tokens, and max_question_tokens of the model's profile is 10",
             "answer has 21 tokens, and max_answer_tokens of the model's profile is 20",
-            "13 tokens in 1 words, as in another language, code, markup, emoji or addresses, and \
-             max_tokens_per_word of the model's profile is 4.5",
+            "13 tokens in 1 words, as in another language, code, markup, emoji, addresses or numbers, \
+             and max_tokens_per_word of the model's profile is 4.5",
             "7 characters and the answer 27, and min_length_ratio of the model's profile is 0.5",
             "297 characters and the answer 27, and max_length_ratio of the model's profile is 2",
             "0.20 of the output's words",
@@ -552,9 +563,11 @@ mod tests {
                 Some("Ask or"),
             ),
             ("It is AbCdEfGh1jKl/MnOpQr+StUv== now", Some("It is now")),
+            ("Call +1-555-010-4477, or 555.0199!", Some("Call or")),
             ("Привет ann.lee@example.org", Some("Привет")),
             // Few tokens anyway, words, and what is neither key nor address.
-            ("It is 4f9aB7c2D8.", None),
+            ("It is 4f9aB7c2D8, on 2026-11.", None),
+            ("It is 1,234,567.", None),
             ("internationalisation of misunderstandings", None),
             ("日本語の長い文章ですがここに1があります", None),
             ("See https://example.com/a1 and www.example.com/page1", None),

@@ -69,7 +69,7 @@ const SENTENCES: [(&str, &str); 11] = [
     (
         UNFAMILIAR_TEXT,
         "more tokens to a word than the model's profile allows, as in another language, code, markup, \
-         emoji or addresses: the model was not asked",
+         emoji, addresses or numbers: the model was not asked",
     ),
     (
         LENGTH_LIMIT,

@@ -42,7 +42,11 @@ def is_unfamiliar(guard, text, tokens):
     return tokens > guard["max_tokens_per_word"] * max(len(text.split()), 1) + 8
 
 
-LONG_PIECE = re.compile(r"(?=.*[0-9@])(?!www\.)[-A-Za-z0-9_.+/@]{16,}", re.ASCII)
+LONG_PIECE = re.compile(
+    r"(?=.*[0-9@])(?!www\.)[-A-Za-z0-9_.+/@]{16,}"  # a key, a number or an address
+    r"|(?=(?:[^0-9]*[0-9]){7})[-0-9./]+",  # a number, in groups or not
+    re.ASCII,
+)
 
 
 def without_long_pieces(answer):

@@ -15,6 +15,9 @@
 //!
 //! Deliberately absent: what records mean, and any knowledge of models.
 
+// For what it links alone.
+use aligner_librdkafka as _;
+
 mod absence;
 mod batch_writer;
 mod batching;

@@ -65,6 +65,8 @@ pub(crate) struct Calls {
     next_call: u64,
     /// Requests that were answered so far.
     answered: u64,
+    /// Since when all that the Aligner said is that it is unavailable, while records wait for it.
+    unavailable_since: Option<Instant>,
     max_in_flight: usize,
     limits: retry::Limits,
     backoff: Backoff,
@@ -89,6 +91,7 @@ impl Calls {
             tasks: JoinSet::new(),
             next_call: 0,
             answered: 0,
+            unavailable_since: None,
             max_in_flight: settings.max_batches_in_flight,
             limits: settings.retry_limits(),
             backoff: settings.retry_backoff(),
@@ -184,6 +187,7 @@ impl Calls {
     /// A call has answers, so many of them results.
     pub(crate) fn answered(&mut self, call: u64, results: usize, now: Instant) {
         self.answered += results as u64;
+        self.unavailable_since = None;
         self.turns.progress(call, now);
     }
 
@@ -225,6 +229,11 @@ impl Calls {
         }
         let records = unanswered.len();
         let cause = unanswered[0].1.clone();
+        if unanswered.iter().all(|(_, failure)| failure.is_absence()) {
+            self.unavailable_since.get_or_insert(now);
+        } else {
+            self.unavailable_since = None;
+        }
         let next = retry::next(unanswered, asked, self.answered, self.limits, now);
         let pause = next
             .later
@@ -249,6 +258,7 @@ impl Calls {
             retries += batch.len();
             self.later.push((now + self.backoff.pause(failures), batch));
         }
+        self.forget_absence_if_idle();
         Ended {
             dead: next.dead,
             retries,
@@ -284,6 +294,14 @@ impl Calls {
             }
             wanted
         });
+        self.forget_absence_if_idle();
+    }
+
+    /// With nothing to ask, nobody knows whether the Aligner is back.
+    fn forget_absence_if_idle(&mut self) {
+        if self.is_empty() {
+            self.unavailable_since = None;
+        }
     }
 
     /// Ends all calls and forgets all records: they will be read again.
@@ -295,6 +313,12 @@ impl Calls {
         self.later.clear();
         self.alone.clear();
         self.batcher.flush();
+        self.forget_absence_if_idle();
+    }
+
+    /// Since when all that the Aligner said is that it is unavailable, while records wait for it.
+    pub(crate) fn unavailable_since(&self) -> Option<Instant> {
+        self.unavailable_since
     }
 
     /// Whether enough full batches wait that decoding more would gain nothing.

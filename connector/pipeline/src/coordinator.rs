@@ -489,6 +489,7 @@ impl Coordinator {
         for (gauge, since) in [
             (Gauge::OldestSince, self.offsets.oldest()),
             (Gauge::FailingSince, self.deliveries.failing_since()),
+            (Gauge::UnavailableSince, self.calls.unavailable_since()),
         ] {
             match since {
                 Some(since) => progress.set_moment(gauge, since),

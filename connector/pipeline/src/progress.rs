@@ -84,6 +84,9 @@ pub struct Snapshot {
     pub idle_with_work: Duration,
     /// For how long deliveries have failed, and none has succeeded; zero where nothing waits for one.
     pub failing: Duration,
+    /// For how long all that the Aligner said is that it is unavailable, while records wait for it; zero where
+    /// it said anything else last.
+    pub aligner_unavailable: Duration,
     /// Time since the Aligner last answered a request or said that it cannot, while it has some;
     /// zero when it has none.
     pub aligner_silent: Duration,
@@ -145,6 +148,8 @@ pub(crate) enum Gauge {
     OldestSince,
     /// Since when deliveries fail, in the same way.
     FailingSince,
+    /// Since when the Aligner is unavailable, in the same way.
+    UnavailableSince,
     /// Last result or delivery, or beginning of work.
     ProgressAt,
     /// Last word of the Aligner, or when it was given work after it had none.
@@ -223,6 +228,7 @@ impl Progress {
                 Duration::ZERO
             },
             failing: lasting(get(Gauge::FailingSince)),
+            aligner_unavailable: lasting(get(Gauge::UnavailableSince)),
             aligner_silent: if get(Gauge::BatchesInFlight) > 0 {
                 since(get(Gauge::AlignerSpokeAt))
             } else {

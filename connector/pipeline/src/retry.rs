@@ -31,6 +31,13 @@ pub(crate) enum Failure {
     TimedOut,
 }
 
+impl Failure {
+    /// Whether the Aligner said that it cannot be asked now, and nothing about these records.
+    pub(crate) fn is_absence(&self) -> bool {
+        matches!(self, Self::Error(error) if error.next_step() == NextStep::Retry)
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

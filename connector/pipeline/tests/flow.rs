@@ -763,3 +763,28 @@ async fn a_mapped_message_without_text_is_bypassed_and_nobody_is_paged() {
         assert_eq!(aligner.asked(&silent.event_id), 0);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn how_long_an_aligner_has_been_unavailable_is_told_until_it_answers_anyone() {
+    let log = log_of(&["always busy"]);
+    let settings = Settings {
+        max_attempts: 2,
+        ..Settings::default()
+    };
+    let pipeline = pipeline(&log, Faults::default(), Scripted::default(), settings);
+    let progress = pipeline.progress();
+    let told = async {
+        let unavailable = || progress.snapshot().aligner_unavailable;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let before = unavailable();
+        log.append(0, None, Some(event(1, "good")), Vec::new());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        (before, unavailable())
+    };
+    let (summary, (before, after)) = tokio::join!(pipeline.run(log.delivered()), told);
+    summary.expect("nothing stops the pipeline");
+    assert!(before > Duration::from_secs(55), "{before:?}");
+    assert!(after <= Duration::from_secs(1), "{after:?}");
+    let at_the_end = progress.snapshot().aligner_unavailable;
+    assert_eq!(at_the_end, Duration::ZERO, "nobody waits for it");
+}

@@ -33,6 +33,9 @@ const HEARTBEAT_LIMIT: Duration = Duration::from_secs(30);
 /// back, or a rebalance, costs less.
 const DELIVERY_PATIENCE: Duration = Duration::from_secs(60);
 
+/// A server that is started again, or turns requests away for a moment, is back within less.
+const ALIGNER_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How long closing connections may take.
 pub const HTTP_GRACE: Duration = Duration::from_secs(1);
 
@@ -213,6 +216,9 @@ fn not_ready(snapshot: &Snapshot, kafka: Kafka, stall_timeout: Duration) -> Opti
         State::Running if kafka.out_of_group => Some("group_unreachable"),
         State::Running if kafka.undecided_offsets => Some("offsets_undecided"),
         State::Running if snapshot.decoder_waits => Some("schema_registry_unavailable"),
+        State::Running if snapshot.aligner_unavailable > ALIGNER_PATIENCE => {
+            Some("aligner_unavailable")
+        }
         State::Running if snapshot.failing > DELIVERY_PATIENCE => Some("not_delivering"),
         State::Running if snapshot.idle_with_work > stall_timeout => Some("no_progress"),
         State::Running => not_live(snapshot, stall_timeout),
@@ -303,6 +309,32 @@ mod tests {
             snapshot.state = state;
             snapshot.failing = failing;
             let case = format!("{kafka:?}, {state:?}, {failing:?}");
+            assert_eq!(not_ready(&snapshot, kafka, Duration::MAX), reason, "{case}");
+            assert_eq!(not_live(&snapshot, Duration::MAX), None, "{case}");
+        }
+    }
+
+    #[test]
+    fn it_is_not_ready_once_the_aligner_has_been_unavailable_for_ten_seconds_and_stays_alive() {
+        const MOMENT: Duration = Duration::from_millis(1);
+        let kafka = Kafka {
+            brokers_up: Some(3),
+            out_of_group: false,
+            undecided_offsets: false,
+        };
+        for (state, unavailable, reason) in [
+            (State::Running, ALIGNER_PATIENCE, None),
+            (
+                State::Running,
+                ALIGNER_PATIENCE + MOMENT,
+                Some("aligner_unavailable"),
+            ),
+            (State::Draining, ALIGNER_PATIENCE + MOMENT, Some("draining")),
+        ] {
+            let mut snapshot = Progress::default().snapshot();
+            snapshot.state = state;
+            snapshot.aligner_unavailable = unavailable;
+            let case = format!("{state:?}, {unavailable:?}");
             assert_eq!(not_ready(&snapshot, kafka, Duration::MAX), reason, "{case}");
             assert_eq!(not_live(&snapshot, Duration::MAX), None, "{case}");
         }

@@ -53,13 +53,23 @@ pub enum JsonPointerError {
     /// A tilde that stands for nothing.
     #[error("pointer {0:?} has a ~ that is followed by neither 0 (for ~) nor 1 (for /)")]
     Escape(String),
+    /// An item of an array in brackets, as JSONPath has it, which would be the member `[0]` of an object.
+    #[error(
+        "pointer {pointer:?} names an item in brackets; a JSON Pointer does it without: {meant}"
+    )]
+    Brackets {
+        /// As written.
+        pointer: String,
+        /// As it should be.
+        meant: String,
+    },
 }
 
 impl JsonPointer {
     /// Parses a pointer.
     ///
     /// # Errors
-    /// If it is empty, has no leading slash, or holds an escape other than `~0` and `~1`.
+    /// If it is empty, has no leading slash, holds an escape other than `~0` and `~1`, or a step such as `[0]`.
     pub fn new(text: impl Into<String>) -> Result<Self, JsonPointerError> {
         let text = text.into();
         if text.is_empty() {
@@ -74,6 +84,16 @@ impl JsonPointer {
             .any(|tail| !tail.starts_with(['0', '1']))
         {
             return Err(JsonPointerError::Escape(text));
+        }
+        if path.split('/').any(|step| in_brackets(step).is_some()) {
+            let steps = path
+                .split('/')
+                .map(|step| in_brackets(step).unwrap_or(step));
+            let meant = steps.flat_map(|step| ["/", step]).collect();
+            return Err(JsonPointerError::Brackets {
+                pointer: text,
+                meant,
+            });
         }
         let steps = path.split('/').map(Step::new).collect();
         Ok(Self { text, steps })
@@ -98,6 +118,12 @@ impl JsonPointer {
     pub(super) fn lies_within(&self, outer: &Self) -> bool {
         self.steps.len() > outer.steps.len() && self.steps.starts_with(&outer.steps)
     }
+}
+
+/// What a step names if it is a number in brackets.
+fn in_brackets(step: &str) -> Option<&str> {
+    let item = step.strip_prefix('[')?.strip_suffix(']')?;
+    item.parse::<i64>().is_ok().then_some(item)
 }
 
 impl Step {
@@ -180,6 +206,24 @@ mod tests {
         ] {
             let pointer = JsonPointer::new(format!("/{step}")).expect("a pointer");
             assert_eq!(pointer.steps()[0].item, item, "{step}");
+        }
+    }
+
+    #[test]
+    fn an_item_in_brackets_is_refused_with_what_it_should_be() {
+        for (pointer, meant) in [
+            ("/choices/[0]/message", "/choices/0/message"),
+            ("/messages/[-1]", "/messages/-1"),
+        ] {
+            let refused = JsonPointerError::Brackets {
+                pointer: pointer.to_owned(),
+                meant: meant.to_owned(),
+            };
+            assert_eq!(JsonPointer::new(pointer), Err(refused));
+        }
+        // Names of members all the same: a log may be flat.
+        for pointer in ["/choices[0].message", "/[]", "/[a]", "/[role=user]"] {
+            assert!(JsonPointer::new(pointer).is_ok(), "{pointer}");
         }
     }
 

@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use aligner::reason as bypass;
 use aligner_pipeline::{Parts, Pipeline, Summary, system_clock};
 use aligner_records::{Disposition, FieldMap, reason};
 use anyhow::{Context, anyhow, bail};
@@ -118,6 +119,12 @@ pub fn run(args: &cli::Correct, matches: &ArgMatches) -> anyhow::Result<ExitCode
     } else if output_file(args).is_some() || args.pairs.is_some() {
         tell!("{}", done(&summary));
     }
+    if args.question.is_none() && is_silent(&summary) {
+        tell!(
+            "warning: no line was read, since question or answer is empty in all of them (no_text); {}",
+            where_fields_lie(is_mapped)
+        );
+    }
     if ending.dead_lettered == 0 {
         return Ok(ExitCode::SUCCESS);
     }
@@ -128,16 +135,7 @@ pub fn run(args: &cli::Correct, matches: &ArgMatches) -> anyhow::Result<ExitCode
         summary.received
     );
     if lacks_fields(&summary) {
-        tell!(
-            "{}",
-            if is_mapped {
-                "if question and answer lie elsewhere in the log, mend input.fields, see \
-                 config/existing-log.yaml"
-            } else {
-                "if the log has another layout, say where question and answer lie: --config with \
-                 input.fields, see config/existing-log.yaml"
-            }
-        );
+        tell!("{}", where_fields_lie(is_mapped));
     }
     Ok(ExitCode::FAILURE)
 }
@@ -226,6 +224,23 @@ fn lacks_fields(summary: &Summary) -> bool {
         .sum();
     outcomes().all(|outcome| outcome.disposition == Disposition::DeadLettered)
         && lacking > summary.received / 2
+}
+
+/// Whether there are lines, and nothing to read in any of them where we look for question and answer.
+fn is_silent(summary: &Summary) -> bool {
+    let mut outcomes = summary.outcomes.iter();
+    summary.received > 0 && outcomes.all(|outcome| outcome.reason == Some(bypass::NO_TEXT))
+}
+
+/// What to do where question and answer are not found.
+fn where_fields_lie(is_mapped: bool) -> &'static str {
+    if is_mapped {
+        "if question and answer lie elsewhere in the log, mend input.fields, see \
+         config/existing-log.yaml"
+    } else {
+        "if the log has another layout, say where question and answer lie: --config with \
+         input.fields, see config/existing-log.yaml"
+    }
 }
 
 /// How the lines are laid out, where not in our own way. A pair from the command line is no line of

@@ -132,12 +132,16 @@ impl Found {
             let fix = match JsonPointer::new(pointer.clone()) {
                 Ok(_) => continue,
                 Err(JsonPointerError::NoSlash(path)) => {
-                    let path = path.trim_start_matches("$.").replace('.', "/");
-                    format!("write /{path}")
+                    // As JSONPath has it.
+                    let path = path.trim_start_matches("$.").replace(['.', '['], "/");
+                    format!("write /{}", path.replace(']', ""))
                 }
                 Err(JsonPointerError::Empty) => "write for example /answer, or null".to_owned(),
                 Err(JsonPointerError::Escape(_)) => {
                     "write ~0 for ~ and ~1 for / within a name".to_owned()
+                }
+                Err(JsonPointerError::Brackets { meant, .. }) => {
+                    format!("write {meant}; -1 is the last of a list")
                 }
             };
             self.add(
@@ -283,7 +287,8 @@ mod tests {
         fields.question = Some("/messages/role=user/content".into());
         fields.answer = Some("/a~2".into());
         fields.user_id = Some("".into());
-        fields.conversation_id = Some("$.trace.id".into());
+        fields.conversation_id = Some("$.traces[0].id".into());
+        fields.upstream_model = Some("/models/[-1]".into());
         settings.input.created_at_unit = Some(aligner_records::TimeUnit::Seconds);
         assert_eq!(
             keys_and_fixes(&check(&settings)),
@@ -292,7 +297,11 @@ mod tests {
                     "input.fields.answer",
                     "write ~0 for ~ and ~1 for / within a name"
                 ),
-                ("input.fields.conversation_id", "write /trace/id"),
+                (
+                    "input.fields.upstream_model",
+                    "write /models/-1; -1 is the last of a list"
+                ),
+                ("input.fields.conversation_id", "write /traces/0/id"),
                 ("input.fields.user_id", "write for example /answer, or null"),
                 ("input.created_at_unit", "map that field, or write null"),
             ]
