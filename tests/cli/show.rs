@@ -285,7 +285,7 @@ fn what_the_guard_rejected_is_written_and_shown_as_not_delivered() {
         done.stdout,
         format!(
             "bypassed e1 (inconsistent_copy)\n  {because}\n  Q: why?\n  \
-             not delivered: Here is [-this.-]{{+a better answer than that.+}}\n\n"
+             not delivered: Here is [-this-]{{+a better answer than that+}}.\n\n"
         )
     );
 }

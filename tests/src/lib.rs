@@ -8,7 +8,7 @@
 //! Deliberately absent: mocks. What is proven here is proven against the component that users run.
 
 // The clients of tests meet the same brokers. For what it links alone.
-use aligner_librdkafka as _;
+use aligner_librdkafka_patch as _;
 
 mod class_archive;
 pub mod client;

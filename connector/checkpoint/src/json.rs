@@ -27,7 +27,7 @@ impl Json {
             Ok(map) => Ok(Self::whole(file, map)),
             Err(error) => Err(CheckpointError::Malformed {
                 file: file.to_owned(),
-                problem: error.to_string(),
+                problem: format!("{error}{}", foreign_number(bytes)),
             }),
         }
     }
@@ -258,9 +258,35 @@ impl Json {
     }
 }
 
+/// What Python writes and reads as numbers, and nobody else.
+fn foreign_number(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    match ["NaN", "Infinity"]
+        .into_iter()
+        .find(|word| text.contains(word))
+    {
+        Some(word) => format!("; {word} is no JSON: write null, or remove the key"),
+        None => String::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_that_python_alone_reads_is_named() {
+        let problem = |json: &[u8]| {
+            let error = Json::parse("config.json", json).map(|_| ());
+            error.expect_err("it is refused").to_string()
+        };
+        let said = problem(br#"{"dropout": NaN}"#);
+        assert!(
+            said.ends_with("NaN is no JSON: write null, or remove the key"),
+            "{said}"
+        );
+        assert!(!problem(b"{").contains("NaN"));
+    }
 
     #[test]
     fn a_value_of_the_wrong_kind_is_shown_with_what_would_do() {

@@ -9,7 +9,7 @@ use crate::{
     LoadError,
     embeddings::Embeddings,
     kernels::{Isa, KvPrecision, Matrix, Precision},
-    rows::Rows,
+    rows::{NotFinite, Rows},
     weights::Weights,
 };
 
@@ -80,11 +80,12 @@ impl Decoder {
         // A head that stands in the file is used: files that say "tied" and hold two different
         // matrices exist, and transformers reads them so.
         let tied = head.is_none();
-        let head = match &head {
-            Some(head) => loader.packed_rows(std::slice::from_ref(head), hidden),
-            None if config.tied => loader.packed_rows(std::slice::from_ref(&embeddings), hidden),
+        let (rows, name) = match &head {
+            Some(head) => (head, "lm_head.weight"),
+            None if config.tied => (&embeddings, "embed_tokens.weight"),
             None => return Err(weights.missing("lm_head.weight")),
         };
+        let head = loader.packed_rows(std::slice::from_ref(rows), hidden, |_| name.to_owned())?;
         let layers = (0..config.layers.len())
             .map(|index| loader.layer(index))
             .collect::<Result<Vec<_>, _>>()?;
@@ -337,12 +338,15 @@ impl Loader<'_> {
                 None => rows,
             })
             .collect();
-        let mut parts = parts.iter();
+        let mut parts = parts;
         rows.chunk_by(|a, b| self.precision(a) == self.precision(b))
             .map(|alike| {
-                let mut matrix = self.packed_rows(alike, k);
+                let (held, rest) = parts.split_at(alike.len());
+                parts = rest;
+                let name = |part: usize| named(fused.unwrap_or(held[part].name), "weight");
+                let mut matrix = self.packed_rows(alike, k, name)?;
                 let mut first = 0;
-                for part in parts.by_ref().take(alike.len()) {
+                for part in held {
                     if bias {
                         let values = self.weights.vector(&named(part.name, "bias"), part.n)?;
                         matrix.set_bias(first, &values);
@@ -363,8 +367,13 @@ impl Loader<'_> {
         }
     }
 
-    /// Parts that are held alike, as one.
-    fn packed_rows(&self, parts: &[Rows<'_>], k: usize) -> Matrix {
+    /// Parts that are held alike, as one; `name` is what the file calls each.
+    fn packed_rows(
+        &self,
+        parts: &[Rows<'_>],
+        k: usize,
+        name: impl Fn(usize) -> String,
+    ) -> Result<Matrix, LoadError> {
         let n = parts.iter().map(Rows::count).sum();
         let precision = self.precision(&parts[0]);
         let narrow = parts[0].narrow().filter(|&kind| {
@@ -377,11 +386,15 @@ impl Loader<'_> {
             None => Matrix::empty(n, k, precision, self.isa),
         };
         let mut first = 0;
-        for rows in parts {
-            rows.pack(&mut matrix, first);
+        for (index, rows) in parts.iter().enumerate() {
+            rows.pack(&mut matrix, first).map_err(|NotFinite| {
+                let problem = "holds values that are not finite, which integers cannot say: the weights are \
+                               broken, or overflowed when they were stored in fewer bits";
+                self.weights.problem(&name(index), problem.to_owned())
+            })?;
             first += rows.count();
         }
-        matrix
+        Ok(matrix)
     }
 
     fn norm(&self, name: &str, n: usize) -> Result<Vec<f32>, LoadError> {

@@ -39,6 +39,11 @@ impl Stored {
     }
 }
 
+/// Values that are not finite: as integers they would be numbers like any others, and nobody would learn that the
+/// weights are broken.
+#[derive(Debug)]
+pub(crate) struct NotFinite;
+
 /// A matrix of stored values, row after row.
 pub(crate) struct Rows<'a> {
     bytes: Cow<'a, [u8]>,
@@ -245,7 +250,10 @@ impl<'a> Rows<'a> {
     }
 
     /// Copies all rows into a packed matrix, from its column `first` on.
-    pub(crate) fn pack(&self, matrix: &mut Matrix, first: usize) {
+    ///
+    /// # Errors
+    /// If floats that are not finite are to become integers.
+    pub(crate) fn pack(&self, matrix: &mut Matrix, first: usize) -> Result<(), NotFinite> {
         let mut row = vec![0.0; self.columns];
         let (mut integers, mut scales) = (vec![0; self.columns], Vec::new());
         for index in 0..self.count {
@@ -268,14 +276,16 @@ impl<'a> Rows<'a> {
                 }
                 _ => {
                     self.row(index, &mut row);
-                    if matrix.precision() == Precision::Q4 {
-                        matrix.set_row_q4(first + index, &quantized(&row));
-                    } else {
-                        matrix.set_row(first + index, &row);
+                    match matrix.precision() {
+                        Precision::F32 => matrix.set_row(first + index, &row),
+                        _ if row.iter().any(|value| !value.is_finite()) => return Err(NotFinite),
+                        Precision::Q4 => matrix.set_row_q4(first + index, &quantized(&row)),
+                        Precision::Q8 | Precision::Q6 => matrix.set_row(first + index, &row),
                     }
                 }
             }
         }
+        Ok(())
     }
 
     /// The same rows, held apart from the file.

@@ -176,7 +176,8 @@ impl<'a> Weights<'a> {
         self.problem(name, "is missing".to_owned())
     }
 
-    fn problem(&self, name: &str, problem: String) -> LoadError {
+    /// That something is wrong with a tensor.
+    pub(crate) fn problem(&self, name: &str, problem: String) -> LoadError {
         LoadError::Tensor {
             origin: self.origin.clone(),
             name: name.to_owned(),

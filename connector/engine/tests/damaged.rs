@@ -9,7 +9,7 @@ use std::{
 };
 
 use aligner::{AlignError, AlignRequest, Aligner, Alignment, Decoding};
-use aligner_engine::{Engine, EngineOptions, ModelSource};
+use aligner_engine::{Dtype, Engine, EngineOptions, ModelSource};
 use futures::{StreamExt, executor::block_on};
 use serde_json::{Value, json};
 
@@ -42,8 +42,13 @@ fn edit(folder: &Path, file: &str, change: impl Fn(&mut Value)) {
 }
 
 fn load(folder: &Path) -> Result<Engine, String> {
+    load_as(folder, Dtype::Auto)
+}
+
+fn load_as(folder: &Path, dtype: Dtype) -> Result<Engine, String> {
     let model = ModelSource::Folder(folder.to_owned());
     let options = EngineOptions {
+        dtype,
         decoding: Decoding {
             max_new_tokens: 4,
             ..Decoding::default()
@@ -68,6 +73,37 @@ fn with_tokenizer(part: &'static str, value: &Value) -> impl Fn(&Path) {
             tokenizer[part] = value.clone();
         });
     }
+}
+
+/// The last value of `v_proj`, behind which the last norm alone stands, as one that is none.
+fn without_a_number(folder: &Path) {
+    const BF16: usize = 2;
+    const NORM: usize = 64 * BF16;
+    let path = folder.join("model.safetensors");
+    let mut bytes = fs::read(&path).expect("readable");
+    let at = bytes.len() - NORM - BF16;
+    bytes[at..][..BF16].copy_from_slice(&[0xc0, 0x7f]);
+    fs::write(path, bytes).expect("writable");
+}
+
+#[test]
+fn weights_that_are_not_finite_are_refused_by_name_where_they_are_to_become_integers() {
+    let folder = copied(without_a_number);
+    for dtype in [Dtype::Q8_0, Dtype::Q4K] {
+        let error = load_as(folder.path(), dtype)
+            .map(|_| ())
+            .expect_err("refused");
+        assert!(
+            error.contains("holds values that are not finite"),
+            "{error}"
+        );
+        assert!(
+            error.contains("tensor model.layers.1.self_attn.v_proj.weight"),
+            "{error}"
+        );
+    }
+    // Each record says so, where floats stay floats.
+    assert!(load_as(folder.path(), Dtype::F32).is_ok());
 }
 
 /// A special token `<x>` behind the last for which the model has an embedding, and a profile.

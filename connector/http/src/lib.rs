@@ -3,11 +3,13 @@
 //!
 //! Deliberately absent: requests. Each client has its own answers, limits and retries.
 
+mod body;
 mod said;
 mod secret;
 mod story;
 mod url;
 
+pub use body::{Unread, bounded_body};
 pub use said::shortened;
 pub use secret::Secret;
 pub use story::{is_about_trust, story};

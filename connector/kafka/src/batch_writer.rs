@@ -35,8 +35,6 @@ use crate::{
 
 /// Pause before trying to queue again what librdkafka had no room for.
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
-/// How long the report is waited for that says why a transaction has failed.
-const CAUSE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A record, and where it is to be written.
 #[derive(Debug, Clone)]
@@ -316,47 +314,35 @@ impl Writer {
         for (index, record) in records.iter().enumerate() {
             let label = Tally::label(round, index);
             while let Err(code) = self.queue(record, label) {
-                let is_full = code == RDKafkaErrorCode::QueueFull && !left(deadline).is_zero();
-                if !is_full || tally.is_doomed() {
-                    return Err(self.unqueued(records, Undelivered { index, code }, deadline));
+                let is_full = code == RDKafkaErrorCode::QueueFull;
+                if is_full && !left(deadline).is_zero() && !tally.is_doomed() {
+                    std::thread::sleep(QUEUE_FULL_PAUSE);
+                    continue;
                 }
-                std::thread::sleep(QUEUE_FULL_PAUSE);
+                if !is_full {
+                    // Once the transaction has failed this is every record, and a report about an earlier one
+                    // says why.
+                    tally.report(label, Some(code));
+                }
+                return self.wait_for_reports(records, deadline);
             }
         }
-        self.wait(deadline).map_err(|failed| match failed {
-            RoundFailure::Undelivered(failed) => self.judge(records, &failed),
-            RoundFailure::Outstanding(silent) => Failure::Unfinished(format!(
-                "brokers have not acknowledged {} records in time",
-                silent.len()
-            )),
-        })
+        self.wait_for_reports(records, deadline)
     }
 
-    fn wait(&self, deadline: Instant) -> Result<(), RoundFailure> {
+    fn wait_for_reports(&self, records: &[&Addressed], deadline: Instant) -> Result<(), Failure> {
         let context = self.producer.context();
         let reminded = || context.listener.remind(self.producer.client());
-        context.tally.wait(deadline, reminded)
-    }
-
-    /// What the client itself does not take. Once the transaction has failed that is every record, and a report
-    /// about an earlier one says why.
-    fn unqueued(
-        &self,
-        records: &[&Addressed],
-        unqueued: Undelivered,
-        deadline: Instant,
-    ) -> Failure {
-        let is_cause = unqueued.says_why() && unqueued.code != RDKafkaErrorCode::QueueFull;
-        let reported = if is_cause {
-            None
-        } else {
-            self.wait(deadline.min(Instant::now() + CAUSE_PATIENCE))
-                .err()
-        };
-        match reported {
-            Some(RoundFailure::Undelivered(failed)) => self.judge(records, &failed),
-            _ => self.judge(records, &[unqueued]),
-        }
+        context
+            .tally
+            .wait(deadline, reminded)
+            .map_err(|failed| match failed {
+                RoundFailure::Undelivered(failed) => self.judge(records, &failed),
+                RoundFailure::Outstanding(silent) => Failure::Unfinished(format!(
+                    "brokers have not acknowledged {} records in time",
+                    silent.len()
+                )),
+            })
     }
 
     /// What is thrown away does not say why; the transaction that failed with it does.

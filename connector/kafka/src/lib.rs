@@ -16,7 +16,7 @@
 //! Deliberately absent: what records mean, and any knowledge of models.
 
 // For what it links alone.
-use aligner_librdkafka as _;
+use aligner_librdkafka_patch as _;
 
 mod absence;
 mod batch_writer;

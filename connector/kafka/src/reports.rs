@@ -100,7 +100,8 @@ impl Tally {
         ((round as usize) << INDEX_BITS) | (index & u32::MAX as usize)
     }
 
-    fn report(&self, label: usize, error: Option<RDKafkaErrorCode>) {
+    /// What became of an output: of one that was queued, or of one that the client did not take.
+    pub(crate) fn report(&self, label: usize, error: Option<RDKafkaErrorCode>) {
         let mut round = self.round();
         if label >> INDEX_BITS != round.number as usize {
             return;

@@ -65,7 +65,7 @@ pub(crate) struct Calls {
     next_call: u64,
     /// Requests that were answered so far.
     answered: u64,
-    /// Since when all that the Aligner said is that it is unavailable, while records wait for it.
+    /// When a call ended because the Aligner is unavailable, and nothing has been heard of it since but that.
     unavailable_since: Option<Instant>,
     max_in_flight: usize,
     limits: retry::Limits,
@@ -102,6 +102,10 @@ impl Calls {
 
     /// Adds a record.
     pub(crate) fn push(&mut self, work: Work, now: Instant) {
+        if self.is_empty() {
+            // Nobody has asked it since.
+            self.unavailable_since = None;
+        }
         let tokens = u64::from(work.tokens);
         self.batcher
             .push(work, tokens, now, |batch| self.ready.push_back(batch));
@@ -187,7 +191,9 @@ impl Calls {
     /// A call has answers, so many of them results.
     pub(crate) fn answered(&mut self, call: u64, results: usize, now: Instant) {
         self.answered += results as u64;
-        self.unavailable_since = None;
+        if results > 0 {
+            self.unavailable_since = None;
+        }
         self.turns.progress(call, now);
     }
 
@@ -229,7 +235,7 @@ impl Calls {
         }
         let records = unanswered.len();
         let cause = unanswered[0].1.clone();
-        if unanswered.iter().all(|(_, failure)| failure.is_absence()) {
+        if unanswered.iter().all(|(_, failure)| failure.is_outage()) {
             self.unavailable_since.get_or_insert(now);
         } else {
             self.unavailable_since = None;
@@ -258,7 +264,6 @@ impl Calls {
             retries += batch.len();
             self.later.push((now + self.backoff.pause(failures), batch));
         }
-        self.forget_absence_if_idle();
         Ended {
             dead: next.dead,
             retries,
@@ -294,14 +299,6 @@ impl Calls {
             }
             wanted
         });
-        self.forget_absence_if_idle();
-    }
-
-    /// With nothing to ask, nobody knows whether the Aligner is back.
-    fn forget_absence_if_idle(&mut self) {
-        if self.is_empty() {
-            self.unavailable_since = None;
-        }
     }
 
     /// Ends all calls and forgets all records: they will be read again.
@@ -313,12 +310,11 @@ impl Calls {
         self.later.clear();
         self.alone.clear();
         self.batcher.flush();
-        self.forget_absence_if_idle();
     }
 
-    /// Since when all that the Aligner said is that it is unavailable, while records wait for it.
+    /// Since when the Aligner has been unavailable and answered nothing, while records wait for it.
     pub(crate) fn unavailable_since(&self) -> Option<Instant> {
-        self.unavailable_since
+        self.unavailable_since.filter(|_| !self.is_empty())
     }
 
     /// Whether enough full batches wait that decoding more would gain nothing.

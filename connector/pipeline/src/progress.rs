@@ -84,8 +84,8 @@ pub struct Snapshot {
     pub idle_with_work: Duration,
     /// For how long deliveries have failed, and none has succeeded; zero where nothing waits for one.
     pub failing: Duration,
-    /// For how long all that the Aligner said is that it is unavailable, while records wait for it; zero where
-    /// it said anything else last.
+    /// For how long the Aligner has been unavailable and answered nothing, while records wait for it; zero where
+    /// it does, or nothing does.
     pub aligner_unavailable: Duration,
     /// Time since the Aligner last answered a request or said that it cannot, while it has some;
     /// zero when it has none.

@@ -32,8 +32,9 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// Whether the Aligner said that it cannot be asked now, and nothing about these records.
-    pub(crate) fn is_absence(&self) -> bool {
+    /// Whether the Aligner cannot be asked, or does not answer in its own time, which says nothing about the
+    /// records.
+    pub(crate) fn is_outage(&self) -> bool {
         matches!(self, Self::Error(error) if error.next_step() == NextStep::Retry)
     }
 }

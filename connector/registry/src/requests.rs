@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use aligner_http::{Secret, story};
+use aligner_http::{Secret, Unread, bounded_body, story};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use reqwest::{
-    Client, RequestBuilder, Response,
+    Client, RequestBuilder,
     header::{ACCEPT, CONTENT_TYPE},
 };
 use serde::Deserialize;
@@ -148,7 +148,7 @@ impl Requests {
         };
         let mut response = request.send().await.map_err(broken)?;
         let status = response.status();
-        let body = bounded_body(&mut response).await;
+        let body = bounded_body(&mut response, MAX_ANSWER_BYTES).await;
         if !status.is_success() {
             // That it says no counts, also where the explanation cannot be read.
             let body = body.unwrap_or_default();
@@ -159,7 +159,7 @@ impl Requests {
                 said: explanation.message,
             });
         }
-        serde_json::from_slice(&body?).map_err(|_| NoAnswer::Foreign)
+        serde_json::from_slice(&body.map_err(unread)?).map_err(|_| NoAnswer::Foreign)
     }
 }
 
@@ -175,18 +175,14 @@ fn escaped(subject: &str) -> PercentEncode<'_> {
     utf8_percent_encode(subject, UNRESERVED)
 }
 
-async fn bounded_body(response: &mut Response) -> Result<Vec<u8>, NoAnswer> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(broken)? {
-        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return Err(NoAnswer::Broken(format!(
-                "its answer is longer than {MAX_ANSWER_BYTES} bytes: check the path in \
-                 formats.schema_registry.url"
-            )));
-        }
-        body.extend_from_slice(&chunk);
+fn unread(unread: Unread) -> NoAnswer {
+    match unread {
+        Unread::TooLong => NoAnswer::Broken(format!(
+            "its answer is longer than {MAX_ANSWER_BYTES} bytes: check the path in \
+             formats.schema_registry.url"
+        )),
+        Unread::Broken(error) => broken(error),
     }
-    Ok(body)
 }
 
 fn broken(error: reqwest::Error) -> NoAnswer {

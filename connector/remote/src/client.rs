@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use aligner_http::{Secret, story};
+use aligner_http::{Secret, Unread, bounded_body, story};
 use reqwest::{
-    Client, RequestBuilder, Response,
+    Client, RequestBuilder,
     header::{AUTHORIZATION, HeaderValue, LOCATION, RETRY_AFTER},
     redirect,
 };
@@ -109,7 +109,11 @@ impl Server {
             .get(LOCATION)
             .and_then(|value| value.to_str().ok())
             .and_then(|location| redirect_target(response.url(), location));
-        let body = bounded_body(&mut response).await?;
+        let body = bounded_body(&mut response, MAX_REPLY_BYTES).await;
+        let body = body.map_err(|unread| match unread {
+            Unread::TooLong => format!("its answer is longer than {MAX_REPLY_BYTES} bytes"),
+            Unread::Broken(error) => story(&error),
+        })?;
         Ok(Reply {
             status,
             retry_after,
@@ -130,15 +134,4 @@ fn bearer(key: &Secret) -> Result<HeaderValue, RemoteError> {
     })?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-async fn bounded_body(response: &mut Response) -> Result<Vec<u8>, String> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| story(&error))? {
-        if body.len() + chunk.len() > MAX_REPLY_BYTES {
-            return Err(format!("its answer is longer than {MAX_REPLY_BYTES} bytes"));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
 }

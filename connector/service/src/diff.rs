@@ -113,6 +113,9 @@ impl Marked {
     }
 
     fn flush(&mut self) {
+        let same = same_end(&self.deleted, &self.inserted);
+        let end = self.deleted.split_off(self.deleted.len() - same);
+        self.inserted.truncate(self.inserted.len() - same);
         for (tag, text) in [
             (ChangeTag::Delete, std::mem::take(&mut self.deleted)),
             (ChangeTag::Insert, std::mem::take(&mut self.inserted)),
@@ -121,6 +124,7 @@ impl Marked {
                 self.paint.wrap(tag, &text, &mut self.out);
             }
         }
+        self.out.push_str(&end);
         self.out.push_str(&std::mem::take(&mut self.gap));
     }
 
@@ -130,9 +134,38 @@ impl Marked {
     }
 }
 
+/// How much punctuation ends both: a word and what follows it are one piece of a diff, and where one is put for
+/// another, the mark behind it is not changed.
+fn same_end(deleted: &str, inserted: &str) -> usize {
+    let ends = deleted.bytes().rev().zip(inserted.bytes().rev());
+    let same = ends
+        .take_while(|(one, other)| one == other && b".,;:!?".contains(one))
+        .count();
+    // One that is nothing else was put in or taken out.
+    if same < deleted.len().min(inserted.len()) {
+        same
+    } else {
+        0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_ends_both_of_two_words_is_no_change() {
+        for (before, after, shown) in [
+            ("to a@b.c.", "to [email].", "to [-a@b.c-]{+[email]+}."),
+            ("ask A, now", "ask B, now", "ask [-A-]{+B+}, now"),
+            ("well?!", "ill?!", "[-well-]{+ill+}?!"),
+            ("so. Not", "so, Not", "[-so.-]{+so,+} Not"),
+            ("a ...", "a .", "a [-...-]{+.+}"),
+            ("keep. Gone.", "keep.", "keep.[- Gone.-]"),
+        ] {
+            assert_eq!(words(before, after, Paint::Plain), shown);
+        }
+    }
 
     #[test]
     fn neighbouring_changes_are_one_mark() {

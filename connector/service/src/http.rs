@@ -1,9 +1,9 @@
 //! `/livez`, `/readyz` and `/metrics`.
 //!
 //! A probe answers by progress, not by an open port: *live* means that a restart would not help,
-//! *ready* that records move, or would if there were any. A broker or registry that is away makes
-//! the connector unready but leaves it alive: restarting cannot bring them back. So does a model that
-//! is being fetched or loaded, however long that takes.
+//! *ready* that records move, or would if there were any. A broker, a registry or a completions server
+//! that is away makes the connector unready but leaves it alive: restarting cannot bring them back. So
+//! does a model that is being fetched or loaded, however long that takes.
 
 use std::{
     net::SocketAddr,
@@ -33,7 +33,7 @@ const HEARTBEAT_LIMIT: Duration = Duration::from_secs(30);
 /// back, or a rebalance, costs less.
 const DELIVERY_PATIENCE: Duration = Duration::from_secs(60);
 
-/// A server that is started again, or turns requests away for a moment, is back within less.
+/// A server that turns requests away for a moment answers again within less.
 const ALIGNER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long closing connections may take.

@@ -20,8 +20,10 @@
 mod snapshot;
 
 use std::{
-    env, fmt, fs,
+    env, fmt,
+    fs::{self, File, Permissions},
     io::{Read, Write},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -32,6 +34,7 @@ use anyhow::{Context, bail, ensure};
 use reqwest::{StatusCode, blocking::Client, blocking::Response};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use tempfile::Builder;
 
 use self::snapshot::{SMALL, is_noted, is_whole, note, warn_of_gaps, weights};
 use crate::config::Secret;
@@ -324,32 +327,32 @@ impl Hub {
         );
         let mut body = self.get(client, &url, id)?;
         create_parent(path)?;
-        // Two processes that fetch the same model do not write into each other's file.
+        // Two processes that fetch the same model do not write into each other's file, be they in
+        // containers where each has the same number. It is removed where it does not get to its place.
         let folder = path.parent().context("a file of a snapshot has a folder")?;
-        let part = folder.join(format!(".{}.{}.part", file.rfilename, std::process::id()));
-        let written = copy(&mut body, &part).and_then(|(bytes, sha256)| {
-            if let Some(lfs) = &file.lfs {
-                ensure!(
-                    lfs.sha256 == sha256,
-                    "its SHA-256 is {sha256}, but the hub says {}: it was damaged on the way, try \
-                     again",
-                    lfs.sha256
-                );
-            }
-            tracing::info!(model = %id, file = file.rfilename, bytes, sha256, "fetched");
-            fs::rename(&part, path).context("moving it to its place")
-        });
-        if written.is_err() {
-            // It is of no use, and its absence is no error.
-            let _ = fs::remove_file(&part);
+        let mut part = Builder::new()
+            .prefix(&format!(".{}.", file.rfilename))
+            .suffix(".part")
+            // The cache belongs to whom the mask says, as other tools leave it.
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(folder)
+            .with_context(|| format!("creating a file in {}", folder.display()))?;
+        let (bytes, sha256) = copy(&mut body, part.as_file_mut(), path)?;
+        if let Some(lfs) = &file.lfs {
+            ensure!(
+                lfs.sha256 == sha256,
+                "its SHA-256 is {sha256}, but the hub says {}: it was damaged on the way, try again",
+                lfs.sha256
+            );
         }
-        written
+        tracing::info!(model = %id, file = file.rfilename, bytes, sha256, "fetched");
+        part.persist(path).context("moving it to its place")?;
+        Ok(())
     }
 }
 
 /// Writes what is read; how many bytes, and their SHA-256.
-fn copy(from: &mut impl Read, to: &Path) -> anyhow::Result<(u64, String)> {
-    let mut file = fs::File::create(to).with_context(|| format!("creating {}", to.display()))?;
+fn copy(from: &mut impl Read, to: &mut File, path: &Path) -> anyhow::Result<(u64, String)> {
     let mut digest = Sha256::new();
     let mut buffer = vec![0; 1 << 18];
     let mut bytes = 0;
@@ -359,11 +362,11 @@ fn copy(from: &mut impl Read, to: &Path) -> anyhow::Result<(u64, String)> {
             break;
         }
         digest.update(&buffer[..count]);
-        file.write_all(&buffer[..count])
-            .with_context(|| format!("writing {}", to.display()))?;
+        to.write_all(&buffer[..count])
+            .with_context(|| format!("writing {}", path.display()))?;
         bytes += count as u64;
     }
-    file.sync_all()?;
+    to.sync_all()?;
     Ok((bytes, aligner::hex(&digest.finalize())))
 }
 

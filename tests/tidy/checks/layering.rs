@@ -16,7 +16,7 @@ const RESERVED: [Reserved; 4] = [
     Reserved {
         dependency: |name| name.starts_with("rdkafka"),
         what: "librdkafka",
-        to: &["aligner-kafka", "aligner-tests"],
+        to: &["aligner-kafka", "aligner-librdkafka-patch", "aligner-tests"],
         in_tests: true,
     },
     Reserved {

@@ -117,8 +117,11 @@ fn every_dependency_of_a_crate_is_named_in_its_code() {
             .collect();
         let dependencies = package.dependencies.iter();
         for dependency in dependencies.chain(&package.dev_dependencies) {
-            let path = format!("{}::", dependency.replace('-', "_"));
-            if !code.iter().any(|line| names_crate(line, &path)) {
+            let name = dependency.replace('-', "_");
+            // What is there for what it links has no path that begins with it.
+            let (path, linked) = (format!("{name}::"), format!("use {name} as _;"));
+            let names = |line: &&str| names_crate(line, &path) || line.trim() == linked;
+            if !code.iter().any(names) {
                 unnamed.push(format!("{}: {dependency}", package.name));
             }
         }

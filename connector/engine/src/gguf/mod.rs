@@ -120,6 +120,17 @@ impl GgufFile {
             }
             .into());
         }
+        let causal = self.key("attention.causal");
+        let flag = self.content.metadata.get(&causal);
+        if flag.is_some_and(|flag| matches!(flag.to_bool(), Ok(false))) {
+            return Err(CheckpointError::Unsupported {
+                file: self.origin.clone(),
+                key: causal,
+                value: "false".to_owned(),
+                supported: "true: a text is written from left to right",
+            }
+            .into());
+        }
         let gemma = family.starts_with("gemma");
         let (gemma2, gemma3) = (family == "gemma2", family == "gemma3");
         let hidden = self.size("embedding_length")?;
@@ -523,6 +534,14 @@ mod tests {
 
     fn windows(config: &Config) -> Vec<Option<usize>> {
         config.layers.iter().map(|layer| layer.window).collect()
+    }
+
+    #[test]
+    fn a_model_that_sees_what_comes_after_is_refused() {
+        let causal = |flag| read("llama", &[("attention.causal", Value::Bool(flag))]);
+        assert!(causal(true).is_ok());
+        let error = causal(false).expect_err("refused").to_string();
+        assert!(error.contains("llama.attention.causal = false"), "{error}");
     }
 
     #[test]

@@ -102,26 +102,38 @@ impl<'a> Vocabulary<'a> {
             .collect()
     }
 
-    /// The post-processor that begins a sequence, if the file asks for one; `default` is what
-    /// llama.cpp does where the file says nothing.
-    fn beginning(&self, metadata: &HashMap<String, Value>, default: bool) -> Json {
-        let asked = metadata
-            .get("tokenizer.ggml.add_bos_token")
-            .map_or(default, |flag| flag.to_bool().unwrap_or(default));
-        let bos = metadata
-            .get("tokenizer.ggml.bos_token_id")
-            .and_then(integer);
-        let token = bos.and_then(|id| self.tokens.get(usize::try_from(id).ok()?));
-        let (true, Some(token)) = (asked, token) else {
-            return Json::Null;
+    /// The post-processor that begins and ends a sequence, as the file asks for; `begins` is what llama.cpp
+    /// does at the beginning where the file says nothing.
+    fn post_processor(&self, metadata: &HashMap<String, Value>, begins: bool) -> Json {
+        let key = |name: &str| metadata.get(&format!("tokenizer.ggml.{name}"));
+        let token = |end: &str, default| {
+            let asked = key(&format!("add_{end}_token"));
+            let asked = asked.map_or(default, |flag| flag.to_bool().unwrap_or(default));
+            let id = key(&format!("{end}_token_id")).and_then(integer)?;
+            let text = self.tokens.get(usize::try_from(id).ok()?)?;
+            asked.then_some((*text, id))
         };
-        let piece = json!({"SpecialToken": {"id": token, "type_id": 0}});
-        let sequence = |id| json!({"Sequence": {"id": id, "type_id": 0}});
+        let (first, last) = (token("bos", begins), token("eos", false));
+        if first.is_none() && last.is_none() {
+            return Json::Null;
+        }
+        let special = |(text, _): (&str, i64)| json!({"SpecialToken": {"id": text, "type_id": 0}});
+        let around = |sequences: &[&str]| -> Vec<Json> {
+            let sequence = |id: &&str| json!({"Sequence": {"id": id, "type_id": 0}});
+            let (first, last) = (first.map(special), last.map(special));
+            let inner = sequences.iter().map(sequence);
+            first.into_iter().chain(inner).chain(last).collect()
+        };
+        let described = |(text, id): (&str, i64)| {
+            let token = json!({"id": text, "ids": [id], "tokens": [text]});
+            (text.to_owned(), token)
+        };
+        let both = first.into_iter().chain(last);
         json!({
             "type": "TemplateProcessing",
-            "single": [piece, sequence("A")],
-            "pair": [piece, sequence("A"), sequence("B")],
-            "special_tokens": {*token: {"id": token, "ids": [bos], "tokens": [token]}},
+            "single": around(&["A"]),
+            "pair": around(&["A", "B"]),
+            "special_tokens": both.map(described).collect::<serde_json::Map<_, _>>(),
         })
     }
 }
@@ -166,7 +178,7 @@ fn byte_level(
         "added_tokens": vocabulary.added(),
         "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer,
-        "post_processor": vocabulary.beginning(metadata, llama_3),
+        "post_processor": vocabulary.post_processor(metadata, llama_3),
         "decoder": bytes(true),
         "model": {
             "type": "BPE", "fuse_unk": false, "byte_fallback": false,
@@ -206,7 +218,7 @@ fn sentence_piece(
         "added_tokens": vocabulary.added(),
         "normalizer": {"type": "Sequence", "normalizers": normalizers},
         "pre_tokenizer": null,
-        "post_processor": vocabulary.beginning(metadata, true),
+        "post_processor": vocabulary.post_processor(metadata, true),
         "decoder": {"type": "Sequence", "decoders": decoders},
         "model": {
             "type": "BPE", "unk_token": unknown.map(|id| vocabulary.tokens[id]),
@@ -307,23 +319,26 @@ mod tests {
 
     use super::*;
 
-    /// Tokens of "ab", which is 3 among them; 0 begins a sequence.
-    fn prompted(pre: &str, add_bos: Option<bool>) -> Vec<u32> {
+    /// Tokens of "ab", which is 3 among them; 0 begins a sequence, and 4 ends one, each if it is asked for.
+    fn prompted(pre: &str, add_bos: Option<bool>, add_eos: Option<bool>) -> Vec<u32> {
         let text = |text: &str| Value::String(text.to_owned());
         let list = |texts: &[&str]| Value::Array(texts.iter().map(|&each| text(each)).collect());
         let mut metadata: HashMap<String, Value> = HashMap::new();
         let mut set = |key: &str, value| metadata.insert(format!("tokenizer.ggml.{key}"), value);
         set("model", text("gpt2"));
         set("pre", text(pre));
-        set("tokens", list(&["<bos>", "a", "b", "ab"]));
+        set("tokens", list(&["<bos>", "a", "b", "ab", "<eos>"]));
         set(
             "token_type",
-            Value::Array(Vec::from([3, 1, 1, 1].map(Value::I32))),
+            Value::Array(Vec::from([3, 1, 1, 1, 3].map(Value::I32))),
         );
         set("merges", list(&["a b"]));
         set("bos_token_id", Value::U32(0));
-        if let Some(flag) = add_bos {
-            set("add_bos_token", Value::Bool(flag));
+        set("eos_token_id", Value::U32(4));
+        for (key, asked) in [("add_bos_token", add_bos), ("add_eos_token", add_eos)] {
+            if let Some(flag) = asked {
+                set(key, Value::Bool(flag));
+            }
         }
         let json = tokenizer_json(&metadata).expect("well-formed");
         let texts = Texts::from_json(&json.expect("a tokenizer")).expect("valid");
@@ -331,17 +346,28 @@ mod tests {
     }
 
     #[test]
+    fn a_sequence_is_ended_where_the_file_asks_for_it() {
+        for (add_bos, add_eos, tokens) in [
+            (None, Some(true), vec![3, 4]),
+            (Some(true), Some(true), vec![0, 3, 4]),
+            (Some(true), Some(false), vec![0, 3]),
+        ] {
+            assert_eq!(prompted("gpt-2", add_bos, add_eos), tokens);
+        }
+    }
+
+    #[test]
     fn llama_3_begins_a_sequence_unless_the_file_says_otherwise() {
         let (begun, plain) = (vec![0, 3], vec![3]);
         for pre in ["llama-bpe", "llama3", "llama-v3"] {
-            assert_eq!(prompted(pre, None), begun, "{pre}");
+            assert_eq!(prompted(pre, None, None), begun, "{pre}");
         }
         for pre in ["gpt-2", "gpt2", "smollm", "qwen2"] {
-            assert_eq!(prompted(pre, None), plain, "{pre}");
+            assert_eq!(prompted(pre, None, None), plain, "{pre}");
         }
         for pre in ["llama-bpe", "gpt-2", "smollm", "qwen2"] {
-            assert_eq!(prompted(pre, Some(true)), begun, "{pre}");
-            assert_eq!(prompted(pre, Some(false)), plain, "{pre}");
+            assert_eq!(prompted(pre, Some(true), None), begun, "{pre}");
+            assert_eq!(prompted(pre, Some(false), None), plain, "{pre}");
         }
     }
 }

@@ -280,7 +280,7 @@ mod tests {
             Precision::Q8 | Precision::F32 => None,
         };
         match kind {
-            Some(kind) => stored(kind, w, k).pack(&mut matrix, 0),
+            Some(kind) => stored(kind, w, k).pack(&mut matrix, 0).expect("finite"),
             None => (0..n).for_each(|row| matrix.set_row(row, &w[row * k..][..k])),
         }
         product_with(matrix, threads, x, m, bias)

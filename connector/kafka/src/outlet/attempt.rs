@@ -143,23 +143,24 @@ impl TransactionalClient for Attempt<'_> {
         let tally = self.outlet.tally();
         let round = tally.start(self.outputs().count());
         for (index, output) in self.outputs().enumerate() {
-            loop {
-                match self.outlet.queue(output, Tally::label(round, index)) {
-                    Ok(()) => break,
-                    Err(RDKafkaErrorCode::QueueFull)
-                        if Instant::now() < self.write_deadline && !tally.is_doomed() =>
-                    {
-                        thread::sleep(QUEUE_FULL_PAUSE);
-                    }
-                    Err(RDKafkaErrorCode::QueueFull) if tally.is_doomed() => {
-                        return self.wait_for_reports();
-                    }
-                    // The client itself refuses only the message it is given, or every one once
-                    // the transaction has failed.
-                    Err(code) => {
-                        return Err(self.judge(&[Undelivered { index, code }], |_| true));
-                    }
+            let label = Tally::label(round, index);
+            while let Err(code) = self.outlet.queue(output, label) {
+                let is_full = code == RDKafkaErrorCode::QueueFull;
+                if is_full && Instant::now() < self.write_deadline && !tally.is_doomed() {
+                    thread::sleep(QUEUE_FULL_PAUSE);
+                    continue;
                 }
+                let refused = Undelivered { index, code };
+                if refused.says_why() && !tally.is_doomed() {
+                    // The client itself refuses the message that it is given, and no other for it.
+                    return Err(self.judge(&[refused], |_| true));
+                }
+                if !is_full {
+                    // Once the transaction has failed this is every message, and a report about an earlier
+                    // one says why.
+                    tally.report(label, Some(code));
+                }
+                return self.wait_for_reports();
             }
         }
         self.wait_for_reports()

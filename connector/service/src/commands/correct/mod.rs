@@ -119,9 +119,9 @@ pub fn run(args: &cli::Correct, matches: &ArgMatches) -> anyhow::Result<ExitCode
     } else if output_file(args).is_some() || args.pairs.is_some() {
         tell!("{}", done(&summary));
     }
-    if args.question.is_none() && is_silent(&summary) {
+    if is_silent(&summary) {
         tell!(
-            "warning: no line was read, since question or answer is empty in all of them (no_text); {}",
+            "warning: question or answer is empty in every line (no_text); {}",
             where_fields_lie(is_mapped)
         );
     }
@@ -226,7 +226,8 @@ fn lacks_fields(summary: &Summary) -> bool {
         && lacking > summary.received / 2
 }
 
-/// Whether there are lines, and nothing to read in any of them where we look for question and answer.
+/// Whether there are lines, and nothing to read in any of them where the mapping looks for question and
+/// answer.
 fn is_silent(summary: &Summary) -> bool {
     let mut outcomes = summary.outcomes.iter();
     summary.received > 0 && outcomes.all(|outcome| outcome.reason == Some(bypass::NO_TEXT))

@@ -7,7 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aligner_librdkafka as _;
+// As the product links it.
+use aligner_kafka as _;
 use rdkafka::{
     ClientConfig, ClientContext, Offset, TopicPartitionList,
     bindings::{rd_kafka_handle_mock_cluster, rd_kafka_mock_partition_push_leader_response},
