@@ -81,11 +81,11 @@ impl Decoder {
         // matrices exist, and transformers reads them so.
         let tied = head.is_none();
         let (rows, name) = match &head {
-            Some(head) => (head, "lm_head.weight"),
-            None if config.tied => (&embeddings, "embed_tokens.weight"),
+            Some(head) => (head, "lm_head.weight".to_owned()),
+            None if config.tied => (&embeddings, weights.whole_name("embed_tokens.weight")),
             None => return Err(weights.missing("lm_head.weight")),
         };
-        let head = loader.packed_rows(std::slice::from_ref(rows), hidden, |_| name.to_owned())?;
+        let head = loader.packed_rows(std::slice::from_ref(rows), hidden, |_| name.clone())?;
         let layers = (0..config.layers.len())
             .map(|index| loader.layer(index))
             .collect::<Result<Vec<_>, _>>()?;
@@ -343,7 +343,10 @@ impl Loader<'_> {
             .map(|alike| {
                 let (held, rest) = parts.split_at(alike.len());
                 parts = rest;
-                let name = |part: usize| named(fused.unwrap_or(held[part].name), "weight");
+                let name = |part: usize| {
+                    let name = fused.unwrap_or(held[part].name);
+                    self.weights.whole_name(&named(name, "weight"))
+                };
                 let mut matrix = self.packed_rows(alike, k, name)?;
                 let mut first = 0;
                 for part in held {
@@ -367,7 +370,7 @@ impl Loader<'_> {
         }
     }
 
-    /// Parts that are held alike, as one; `name` is what the file calls each.
+    /// Parts that are held alike, as one; `name` is the whole name of each.
     fn packed_rows(
         &self,
         parts: &[Rows<'_>],

@@ -134,7 +134,12 @@ impl<'a> Weights<'a> {
         rows: usize,
         columns: usize,
     ) -> Result<Rows<'_>, LoadError> {
-        self.exactly(&format!("{}{name}", self.prefix), &[rows, columns])
+        self.exactly(&self.whole_name(name), &[rows, columns])
+    }
+
+    /// The whole name of a tensor below the prefix.
+    pub(crate) fn whole_name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
     }
 
     /// A tensor by its whole name.
@@ -165,7 +170,7 @@ impl<'a> Weights<'a> {
 
     /// A vector below the prefix.
     pub(crate) fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
-        let rows = self.exactly(&format!("{}{name}", self.prefix), &[len])?;
+        let rows = self.exactly(&self.whole_name(name), &[len])?;
         let mut values = vec![0.0; len];
         rows.row(0, &mut values);
         Ok(values)
