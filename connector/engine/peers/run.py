@@ -61,6 +61,7 @@ def llama_cpp():
     off = ["TESTS", "EXAMPLES", "TOOLS", "SERVER", "APP", "COMMON", "UI"]
     call(["cmake", "-S", sources, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON",
           "-DGGML_OPENMP=ON", "-DBUILD_SHARED_LIBS=OFF", "-DLLAMA_OPENSSL=OFF",
+          f"-DCMAKE_CXX_FLAGS=-include {HERE / 'tile_config.h'}",
           *(f"-DLLAMA_BUILD_{part}=OFF" for part in off)], stdout=subprocess.DEVNULL)
     call(["cmake", "--build", build, "--target", "llama"], stdout=subprocess.DEVNULL)
     libraries = ["src/libllama.a", "ggml/src/libggml.a", "ggml/src/libggml-cpu.a", "ggml/src/libggml-base.a"]

@@ -6,13 +6,19 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use rdkafka::{ClientConfig, error::KafkaError, types::RDKafkaConfRes};
+use rdkafka::{
+    ClientConfig,
+    consumer::BaseConsumer,
+    error::{KafkaError, KafkaResult},
+    producer::BaseProducer,
+    types::RDKafkaConfRes,
+};
 
 use crate::{
     fault::Fault,
-    misspelt,
+    misspelt, properties,
     sent_once::LEAST_BACKOFF_MS,
-    settings::{DeliveryGuarantee, KafkaSettings, Problem},
+    settings::{Connection, DeliveryGuarantee, KafkaSettings, Problem},
 };
 
 /// Properties that are not for a person to set, each with why, unless a setting of ours says the same,
@@ -85,6 +91,7 @@ pub(crate) const REFUSED: &[(&str, Option<&str>, &str)] = &[
     ),
     ("log.queue", Some("the client library sets it"), "remove it"),
     ("log_level", None, "set telemetry.log_level"),
+    ("message.max.bytes", None, "set pipeline.max_output_bytes"),
     (
         "message.timeout.ms",
         None,
@@ -110,6 +117,11 @@ pub(crate) const REFUSED: &[(&str, Option<&str>, &str)] = &[
     (
         "statistics.interval.ms",
         Some("readiness and metrics rest on a report every second"),
+        "remove it",
+    ),
+    (
+        "topic.blacklist",
+        Some("topics.answers says what is read"),
         "remove it",
     ),
     (
@@ -202,6 +214,41 @@ pub(crate) fn problems(settings: &KafkaSettings) -> Vec<Problem> {
         }
     }
     found
+}
+
+/// What librdkafka finds wrong with properties that are each right, which it says only once a client is made of
+/// them. None connects: it has no servers. Logins and certificates are left out, since they may be at hand
+/// only where the service runs.
+pub(crate) fn contradiction(connection: &Connection) -> Option<Fault> {
+    let consumer =
+        || -> KafkaResult<BaseConsumer> { alone(properties::consumer(connection)).create() };
+    let producer =
+        || -> KafkaResult<BaseProducer> { alone(properties::producer(connection)).create() };
+    let refused = consumer().err().or_else(|| producer().err())?;
+    let KafkaError::ClientCreation(said) = refused else {
+        return Some(Fault::new(format!("librdkafka says: {refused}")));
+    };
+    Some(Fault::with_fix(
+        format!("librdkafka says of these together: {said}"),
+        "change or remove the one that you gave",
+    ))
+}
+
+fn alone(mut config: ClientConfig) -> ClientConfig {
+    let remote: Vec<String> = config
+        .config_map()
+        .keys()
+        .filter(|key| {
+            let of_a_login = ["ssl.", "sasl.", "security."];
+            **key == "bootstrap.servers" || of_a_login.iter().any(|start| key.starts_with(start))
+        })
+        .map(|key| (*key).to_owned())
+        .collect();
+    for key in remote {
+        config.remove(&key);
+    }
+    config.set("statistics.interval.ms", "0");
+    config
 }
 
 /// Asks librdkafka, which knows its properties best. Its message may repeat the value, so it is
@@ -321,6 +368,7 @@ impl fmt::Debug for Redacted<'_> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::settings::{self, TopicSettings};
 
     /// Settings with one property.
     pub(crate) fn given(key: &str, value: &str) -> KafkaSettings {
@@ -365,6 +413,30 @@ pub(crate) mod tests {
             let told = found[0].to_string();
             assert!(told.contains(reason), "{told}");
         }
+    }
+
+    #[test]
+    fn properties_that_no_client_can_be_made_of_are_told_without_a_connection() {
+        let found = |key: &str, value: &str| {
+            settings::problems("moderation", &given(key, value), &TopicSettings::default())
+        };
+        for (key, value, said) in [
+            ("fetch.max.bytes", "10", "`fetch.max.bytes`"),
+            ("linger.ms", "100000", "`linger.ms`"),
+            (
+                "reconnect.backoff.max.ms",
+                "50",
+                "`reconnect.backoff.max.ms`",
+            ),
+        ] {
+            let found = found(key, value);
+            assert_eq!(found.len(), 1, "{key}: {found:?}");
+            assert_eq!(found[0].key, "kafka.properties");
+            assert!(found[0].fault.message.contains(said), "{found:?}");
+        }
+        // Where the service runs there may be one.
+        assert_eq!(found("ssl.ca.location", "/not/here.pem"), []);
+        assert_eq!(found("linger.ms", "5"), []);
     }
 
     #[test]

@@ -27,7 +27,7 @@ const OF_JAVA: [(&str, &str); 6] = [
 ];
 
 /// What people set, beside what has words for values, and what is refused here.
-const SET: [&str; 41] = [
+const SET: [&str; 40] = [
     "client.rack",
     "check.crcs",
     "compression.level",
@@ -42,7 +42,6 @@ const SET: [&str; 41] = [
     "max.in.flight.requests.per.connection",
     "max.partition.fetch.bytes",
     "max.poll.interval.ms",
-    "message.max.bytes",
     "metadata.max.age.ms",
     "queued.max.messages.kbytes",
     "queued.min.messages",

@@ -15,6 +15,7 @@ use std::{
 
 use rdkafka::{
     ClientContext, Offset, TopicPartitionList,
+    client::Client,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
@@ -73,7 +74,8 @@ pub enum StartError {
     /// The TLS handshake fails.
     #[error(
         "TLS with kafka at {servers} fails: {cause}; check security.protocol, ssl.ca.location, \
-         ssl.certificate.location and ssl.key.location in kafka.properties"
+         ssl.certificate.location and ssl.key.location in kafka.properties, and whether the brokers' \
+         certificates name the hosts by which they are reached"
     )]
     Tls {
         /// As configured.
@@ -96,6 +98,25 @@ pub enum StartError {
     /// The one who asked does not wait any more.
     #[error("the start was given up")]
     GivenUp,
+}
+
+/// What to say where brokers answer at first and then do not: they name the addresses at which they are
+/// asked from then on.
+pub(crate) fn advertised<C: ClientContext>(client: &Client<C>, topic: Option<&str>) -> String {
+    let metadata = client.fetch_metadata(topic, QUESTION_TIMEOUT).ok();
+    let named: Vec<_> = metadata
+        .iter()
+        .flat_map(|metadata| metadata.brokers())
+        .map(|broker| format!("{}:{}", broker.host(), broker.port()))
+        .collect();
+    if named.is_empty() {
+        return String::new();
+    }
+    format!(
+        "; the brokers say that they are at {} (their advertised.listeners): see whether these can be reached \
+         from here",
+        named.join(", ")
+    )
 }
 
 /// Listens to a client that only looks.
@@ -366,8 +387,12 @@ impl<'a> Preflight<'a> {
             }
             if Instant::now() >= deadline {
                 return Err(StartError::Other(format!(
-                    "the coordinator of consumer group \"{}\" does not answer: {problem}",
-                    self.connection.group_id
+                    "the coordinator of consumer group \"{}\" does not answer: {problem}{}",
+                    self.connection.group_id,
+                    advertised(
+                        self.client.client(),
+                        self.connection.topics.answers.first().map(String::as_str)
+                    )
                 )));
             }
         }

@@ -209,11 +209,15 @@ impl Connection {
         if !problems.is_empty() {
             return Err(problems);
         }
+        Ok(Self::unchecked(name, kafka, topics))
+    }
+
+    fn unchecked(name: &str, kafka: KafkaSettings, topics: TopicSettings) -> Self {
         let suffix = kafka
             .instance_id
             .clone()
             .unwrap_or_else(|| format!("{:012x}", rand::rng().random::<u64>() >> 16));
-        Ok(Self {
+        Self {
             identity: format!("{name}-{suffix}"),
             group_id: kafka
                 .group_id
@@ -223,7 +227,7 @@ impl Connection {
             kafka,
             topics,
             login: None,
-        })
+        }
     }
 
     /// Logs in with access tokens of this source: `sasl.mechanism` is OAUTHBEARER. The first of them is
@@ -392,6 +396,16 @@ pub fn problems(name: &str, kafka: &KafkaSettings, topics: &TopicSettings) -> Ve
     }
     found.extend(topic_problems(topics));
     found.extend(given_properties::problems(kafka));
+    // What is wrong by itself would be found again, in other words.
+    if found.is_empty() && !kafka.properties.is_empty() {
+        let connection = Connection::unchecked(name, kafka.clone(), topics.clone());
+        found.extend(
+            given_properties::contradiction(&connection).map(|fault| Problem {
+                key: "kafka.properties".to_owned(),
+                fault,
+            }),
+        );
+    }
     found
 }
 

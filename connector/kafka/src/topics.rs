@@ -9,7 +9,12 @@ use rdkafka::{
     error::RDKafkaErrorCode,
 };
 
-use crate::{native::Listed, preflight::StartError, properties, settings::Connection};
+use crate::{
+    native::Listed,
+    preflight::{StartError, advertised},
+    properties,
+    settings::Connection,
+};
 
 /// How long brokers may take to make topics.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -43,7 +48,11 @@ pub async fn create(
     let results = admin
         .create_topics(&wanted, &options)
         .await
-        .map_err(|error| StartError::Other(format!("topics could not be made: {error}")))?;
+        .map_err(|error| {
+            let topic = topics.first().map(|(name, _)| *name);
+            let advertised = advertised(admin.inner(), topic);
+            StartError::Other(format!("topics could not be made: {error}{advertised}"))
+        })?;
     let mut made = Vec::new();
     for result in results {
         match result {

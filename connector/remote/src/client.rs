@@ -111,8 +111,22 @@ impl Server {
             .and_then(|location| redirect_target(response.url(), location));
         let body = bounded_body(&mut response, MAX_REPLY_BYTES).await;
         let body = body.map_err(|unread| match unread {
-            Unread::TooLong => format!("its answer is longer than {MAX_REPLY_BYTES} bytes"),
-            Unread::Broken(error) => story(&error),
+            Unread::TooLong => format!(
+                "{}'s answer is longer than {MAX_REPLY_BYTES} bytes",
+                self.url
+            ),
+            // What breaks off after the headers says nothing of where it came from.
+            Unread::Broken(error) if error.is_timeout() => format!(
+                "{} did not end its answer within aligner.remote.timeout_ms",
+                self.url
+            ),
+            Unread::Broken(error) => {
+                format!(
+                    "{}'s answer broke off: {}",
+                    self.url,
+                    story(&error.without_url())
+                )
+            }
         })?;
         Ok(Reply {
             status,

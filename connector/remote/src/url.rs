@@ -8,7 +8,16 @@ const MAX_TARGET_CHARS: usize = 300;
 
 /// Why this is no base URL of a completions server, if it is none. The URL is not repeated.
 pub fn url_fault(url: &str) -> Option<String> {
-    base_url_fault(url, "set api_key or api_key_file")
+    let path = url.trim_end_matches('/');
+    let base = path
+        .strip_suffix("/completions")
+        .map(|base| base.strip_suffix("/chat").unwrap_or(base));
+    match base {
+        Some(base) => Some(format!(
+            "it is asked for with /completions at its end anyway: write {base}"
+        )),
+        None => base_url_fault(url, "set api_key or api_key_file"),
+    }
 }
 
 /// The base URL that a redirect of one of our requests leads to, if it is one of a server.
@@ -34,6 +43,21 @@ pub(crate) fn redirect_target(asked: &Url, location: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_address_of_completions_is_no_base_url() {
+        for (url, base) in [
+            ("http://vllm:8000/v1/completions", "http://vllm:8000/v1"),
+            (
+                "http://vllm:8000/v1/chat/completions/",
+                "http://vllm:8000/v1",
+            ),
+        ] {
+            let fault = url_fault(url).expect("a fault");
+            assert!(fault.ends_with(&format!("write {base}")), "{fault}");
+        }
+        assert_eq!(url_fault("http://vllm:8000/v1"), None);
+    }
 
     #[test]
     fn a_redirect_leads_to_a_base_url_without_what_may_be_secret() {

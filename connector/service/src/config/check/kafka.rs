@@ -48,6 +48,7 @@ impl Found {
         let properties = crate::config::properties(settings, &from_files);
         self.sasl(settings, &properties);
         self.tls(settings, &properties);
+        self.room_for_an_output(&properties, settings.pipeline.max_output_bytes);
         let (kafka, topics) = crate::config::kafka_sections(settings, properties);
         let from_file = |key: String, fault: Fault| match key.strip_prefix("kafka.properties.") {
             // Whatever lies in a file may be a secret, and librdkafka repeats it.
@@ -83,6 +84,29 @@ impl Found {
             });
         }
     }
+
+    /// An output that librdkafka has no room for is never delivered.
+    fn room_for_an_output(
+        &mut self,
+        properties: &BTreeMap<String, String>,
+        max_output_bytes: usize,
+    ) {
+        const KEY: &str = "queue.buffering.max.kbytes";
+        let given = properties.get(KEY);
+        let Some(kbytes) = given.and_then(|value| value.trim().parse::<usize>().ok()) else {
+            return;
+        };
+        if kbytes.saturating_mul(1_024) < max_output_bytes {
+            self.add(
+                &format!("kafka.properties.{KEY}"),
+                kbytes.to_string(),
+                format!(
+                    "that is less than one output may have, pipeline.max_output_bytes {max_output_bytes}"
+                ),
+                format!("use {} or more, or remove it", max_output_bytes.div_ceil(1_024)),
+            );
+        }
+    }
 }
 
 /// The value at a key; of properties one that may be shown, as it was written.
@@ -94,6 +118,10 @@ fn value(settings: &Settings, written: &Value, key: &str) -> Option<Value> {
         } else {
             "[redacted]".into()
         });
+    }
+    if key == "kafka.properties" {
+        // Of all of them together the problem says what is wrong.
+        return None;
     }
     key.split(['.', '[', ']'])
         .filter(|part| !part.is_empty())
@@ -108,6 +136,23 @@ fn value(settings: &Settings, written: &Value, key: &str) -> Option<Value> {
 mod tests {
     use super::*;
     use crate::config::{Secret, check::check};
+
+    #[test]
+    fn a_buffer_that_cannot_hold_an_output_is_too_small() {
+        let key = "queue.buffering.max.kbytes";
+        let mut settings = Settings::default();
+        let mut found = |kbytes: &str| {
+            let given = &mut settings.kafka.properties;
+            given.insert(key.to_owned(), Secret::new(kbytes));
+            let found = check(&settings).into_iter();
+            found
+                .map(|problem| (problem.key, problem.fix))
+                .collect::<Vec<_>>()
+        };
+        let fix = Some("use 2048 or more, or remove it".to_owned());
+        assert_eq!(found("2047"), [(format!("kafka.properties.{key}"), fix)]);
+        assert_eq!(found("2048"), []);
+    }
 
     fn given(name: &str, value: &str) -> Settings {
         let mut settings = Settings::default();
