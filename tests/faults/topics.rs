@@ -69,6 +69,9 @@ fn latest_skips_what_a_group_began_behind_and_nothing_of_partitions_that_are_add
     assert!(connector.sigterm().success());
 }
 
+/// What the log says of it.
+const MADE_AGAIN: &str = "the topic was deleted and made again while it was read";
+
 #[test]
 fn a_topic_that_is_deleted_and_made_again_is_read_from_its_beginning() {
     let kafka = Kafka::shared();
@@ -80,6 +83,7 @@ fn a_topic_that_is_deleted_and_made_again_is_read_from_its_beginning() {
     // Somebody must know, unless the group notices that the topic is gone before it is back.
     connector.allow_error("offset out of range");
     connector.allow_error("offsets went back");
+    connector.allow_error(MADE_AGAIN);
     let mut reader = client::Reader::open(kafka.settings(), &[&topics.corrections]);
     let mut seen = Vec::new();
     for round in 1..=2 {
@@ -100,6 +104,11 @@ fn a_topic_that_is_deleted_and_made_again_is_read_from_its_beginning() {
     let offsets: Vec<i64> = seen.iter().map(events::source_offset).collect();
     let expected: Vec<i64> = (0..50).chain(0..50).collect();
     assert_eq!(offsets, expected, "each once, from the first of both logs");
+    // The id tells, also where the offsets do not.
+    wait::until("the alarm", LIMIT, || {
+        let rewinds = connector.metric("aligner_kafka_rewinds_total", &[]);
+        rewinds.is_some_and(|rewinds| rewinds > 0.0) && connector.log().contains(MADE_AGAIN)
+    });
     assert!(connector.sigterm().success());
 }
 

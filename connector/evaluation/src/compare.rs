@@ -66,7 +66,7 @@ pub enum Measure {
     Garbled,
     /// Left to the upstream model's answer by a limit or the guard; less is better.
     Bypassed,
-    /// Seconds of inference; less is better.
+    /// Seconds of inference: told, and not judged.
     Seconds,
 }
 
@@ -237,6 +237,12 @@ const MEASURES: [Measure; 8] = [
 ];
 
 impl Measure {
+    /// Whether a difference tells one from the other. Seconds do not: whatever else the machine did at a time is in
+    /// all answers of that time, so that they are no samples of their own, and a model would beat itself.
+    fn is_judged(self) -> bool {
+        self != Self::Seconds
+    }
+
     /// Its value for one answer, if it has one.
     fn of(self, verdict: &Verdict) -> Option<f64> {
         let flag = |holds| f64::from(u8::from(holds));
@@ -344,6 +350,8 @@ fn difference(
         alone,
         better: if values.len() < MIN_PAIRS {
             Side::TooFew
+        } else if !measure.is_judged() {
+            Side::NoClearDifference
         } else if told && low > 0.0 {
             better
         } else if told && high < 0.0 {

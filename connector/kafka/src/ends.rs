@@ -6,7 +6,9 @@
 //! reader. So it finds partitions that have records which are not fetched ([`crate::unfetched`]). It also asks
 //! where those begin that did not hold what the consumer asked for ([`crate::resets`]).
 //!
-//! And it says where a transaction that nobody ends withholds what we read.
+//! And it says where a transaction that nobody ends withholds what we read, and where a topic was deleted and
+//! made again while it was read: its id alone tells, if the new log soon holds as many records as were read of
+//! the old one.
 //!
 //! Deliberately absent: a remedy for a partition without a leader. It keeps the answers about all
 //! others back, and their ends stay as old as the last answer.
@@ -24,10 +26,14 @@ use rdkafka::error::KafkaResult;
 use crate::{
     listing::shown,
     lookout::{LOOK_TIMEOUT, LogEnds, Lookout},
+    native::TopicId,
     repeats::RepeatFilter,
     settings::Connection,
     stats::{ClientStats, Withheld},
 };
+
+/// Between two looks at the ids of topics: nobody makes one anew often, and a look costs a request for each.
+const IDS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The thread's state.
 pub(crate) struct Ends {
@@ -35,6 +41,9 @@ pub(crate) struct Ends {
     stats: Arc<ClientStats>,
     repeats: RepeatFilter,
     servers: String,
+    /// The answer topics, each with the id that it had at the last look.
+    ids: BTreeMap<String, Option<TopicId>>,
+    next_look_at_ids: Instant,
 }
 
 impl Ends {
@@ -44,6 +53,13 @@ impl Ends {
             stats,
             repeats: RepeatFilter::default(),
             servers: connection.kafka.bootstrap_servers.clone(),
+            ids: connection
+                .topics
+                .answers
+                .iter()
+                .map(|topic| (topic.clone(), None))
+                .collect(),
+            next_look_at_ids: Instant::now(),
         })
     }
 }
@@ -60,6 +76,7 @@ impl Lookout for Ends {
         self.look_for_ends();
         self.tell_withheld(&self.stats.withheld());
         self.look_for_beginnings();
+        self.look_at_ids(Instant::now());
     }
 }
 
@@ -118,6 +135,29 @@ impl Ends {
                  \"Withheld answers\" in docs/operations.md",
                 self.servers
             );
+        }
+    }
+
+    /// Where offsets went back, too, that is said beside it.
+    fn look_at_ids(&mut self, now: Instant) {
+        if now < self.next_look_at_ids {
+            return;
+        }
+        self.next_look_at_ids = now + IDS_INTERVAL;
+        for (topic, known) in &mut self.ids {
+            // One that is not there now may be back as another.
+            let Some(id) = self.committed.topic_id(topic, LOOK_TIMEOUT) else {
+                continue;
+            };
+            if known.replace(id).is_some_and(|known| known != id) {
+                self.stats.rewound();
+                tracing::error!(
+                    topic,
+                    "the topic was deleted and made again while it was read: where its partitions already held \
+                     as many records as were read of the old ones, their first records were passed over; see \
+                     \"Offsets that go back\" in docs/operations.md"
+                );
+            }
         }
     }
 

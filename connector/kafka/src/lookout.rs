@@ -16,7 +16,13 @@ use rdkafka::{
     metadata::MetadataPartition,
 };
 
-use crate::{native::Listed, properties, reminder::Reminder, report::Report, settings::Connection};
+use crate::{
+    native::{self, Listed, TopicId},
+    properties,
+    reminder::Reminder,
+    report::Report,
+    settings::Connection,
+};
 
 /// How long one look may take.
 pub(crate) const LOOK_TIMEOUT: Duration = Duration::from_secs(4);
@@ -70,6 +76,11 @@ impl LogEnds {
     pub(crate) fn serve(&self) {
         let _ = self.0.poll(Duration::ZERO);
         self.0.context().0.remind(self.0.client());
+    }
+
+    /// The id of a topic, where it is to be had.
+    pub(crate) fn topic_id(&self, topic: &str, timeout: Duration) -> Option<TopicId> {
+        native::topic_id(self.0.client(), topic, timeout)
     }
 
     /// The partitions of a topic.

@@ -1,11 +1,11 @@
 //! The few calls that need librdkafka itself, and the only unsafe code of this crate.
 //!
-//! Nine reasons bring us here. The wrapper keeps a group's generation and member id to itself,
+//! Ten reasons bring us here. The wrapper keeps a group's generation and member id to itself,
 //! and a broker that is sent generation −1 switches fencing off, so that both must be looked at in
 //! the very object that is sent. The wrapper's commit flushes in steps of 100 ms. What failed a
 //! transaction it leaves to be asked for. It panics at a header whose key is not UTF-8, which any
 //! client may write. It hands tokens to clients only where they are polled, and without extensions
-//! ([`roster`]). And naming brokers to a client at work, an administrator's question to a producer's client,
+//! ([`roster`]). And naming brokers to a client at work, an administrator's question to a producer's client, a topic's id,
 //! the epoch of a record's leader and the mock broker's rebalance delay have no wrapper at all.
 //!
 //! Every pointer comes from a live client that the caller holds a reference to for the length of
@@ -193,41 +193,114 @@ pub(crate) fn meet_coordinator<C: ClientContext>(
     let group = CString::new(group).map_err(|_| RDKafkaErrorCode::InvalidArgument)?;
     let mut asked = TopicPartitionList::with_capacity(1);
     asked.add_partition(topic, partition);
-    let timeout = milliseconds(timeout);
+    let op = bindings::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS;
     // SAFETY: the client and the list live as long as the references; librdkafka copies group, list and
-    // options. What is made here is freed here, the queue last: an answer that comes later finds it gone
-    // and is dropped.
+    // options. What is made here is freed here.
     let code = unsafe {
-        let options = bindings::rd_kafka_AdminOptions_new(
-            client.native_ptr(),
-            bindings::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS,
-        );
-        bindings::rd_kafka_AdminOptions_set_request_timeout(options, timeout, ptr::null_mut(), 0);
         let mut request =
             bindings::rd_kafka_ListConsumerGroupOffsets_new(group.as_ptr(), asked.ptr());
-        let queue = bindings::rd_kafka_queue_new(client.native_ptr());
-        bindings::rd_kafka_ListConsumerGroupOffsets(
-            client.native_ptr(),
-            &raw mut request,
-            1,
-            options,
-            queue,
+        let code = administered(
+            client,
+            op,
+            timeout,
+            |options, queue| {
+                bindings::rd_kafka_ListConsumerGroupOffsets(
+                    client.native_ptr(),
+                    &raw mut request,
+                    1,
+                    options,
+                    queue,
+                );
+            },
+            |event| match event.is_null() {
+                true => bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__TIMED_OUT,
+                false => bindings::rd_kafka_event_error(event),
+            },
         );
-        let event = bindings::rd_kafka_queue_poll(queue, timeout);
-        let code = if event.is_null() {
-            bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__TIMED_OUT
-        } else {
-            bindings::rd_kafka_event_error(event)
-        };
-        bindings::rd_kafka_event_destroy(event);
         bindings::rd_kafka_ListConsumerGroupOffsets_destroy(request);
-        bindings::rd_kafka_AdminOptions_destroy(options);
-        bindings::rd_kafka_queue_destroy(queue);
         code
     };
     match code {
         bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
         code => Err(code.into()),
+    }
+}
+
+/// What one topic has and no other of the same name (KIP-516).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TopicId(i64, i64);
+
+/// The id of a topic; none where there is no such topic, no answer, or a broker without ids.
+pub(crate) fn topic_id<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Option<TopicId> {
+    let name = CString::new(topic).ok()?;
+    let op = bindings::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+    // SAFETY: the client and the name live as long as the references; librdkafka copies names and options.
+    // What is made here is freed here, and the result is read before its event is.
+    let id = unsafe {
+        let mut names = [name.as_ptr()];
+        let topics = bindings::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1);
+        let id = administered(
+            client,
+            op,
+            timeout,
+            |options, queue| {
+                bindings::rd_kafka_DescribeTopics(client.native_ptr(), topics, options, queue);
+            },
+            |event| {
+                let result = bindings::rd_kafka_event_DescribeTopics_result(event);
+                if result.is_null() {
+                    return None;
+                }
+                let mut count = 0;
+                let described =
+                    bindings::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+                if count == 0 {
+                    return None;
+                }
+                let id = bindings::rd_kafka_TopicDescription_topic_id(*described);
+                (!id.is_null()).then(|| {
+                    TopicId(
+                        bindings::rd_kafka_Uuid_most_significant_bits(id),
+                        bindings::rd_kafka_Uuid_least_significant_bits(id),
+                    )
+                })
+            },
+        );
+        bindings::rd_kafka_TopicCollection_destroy(topics);
+        id
+    };
+    id.filter(|id| *id != TopicId(0, 0))
+}
+
+/// Puts an administrator's question, and reads the event that answers it, which is null where none came in time.
+///
+/// # Safety
+/// `ask` and `read` must not keep what they are given.
+unsafe fn administered<C: ClientContext, T>(
+    client: &Client<C>,
+    op: bindings::rd_kafka_admin_op_t,
+    timeout: Duration,
+    ask: impl FnOnce(*const bindings::rd_kafka_AdminOptions_t, *mut bindings::rd_kafka_queue_t),
+    read: impl FnOnce(*mut bindings::rd_kafka_event_t) -> T,
+) -> T {
+    let timeout = milliseconds(timeout);
+    // SAFETY: the client lives as long as the reference. What is made here is freed here, the queue last: an
+    // answer that comes later finds it gone and is dropped. Options and events may be null where they are freed.
+    unsafe {
+        let options = bindings::rd_kafka_AdminOptions_new(client.native_ptr(), op);
+        bindings::rd_kafka_AdminOptions_set_request_timeout(options, timeout, ptr::null_mut(), 0);
+        let queue = bindings::rd_kafka_queue_new(client.native_ptr());
+        ask(options, queue);
+        let event = bindings::rd_kafka_queue_poll(queue, timeout);
+        let read = read(event);
+        bindings::rd_kafka_event_destroy(event);
+        bindings::rd_kafka_AdminOptions_destroy(options);
+        bindings::rd_kafka_queue_destroy(queue);
+        read
     }
 }
 

@@ -653,6 +653,25 @@ fn failing_is_no_way_to_take_less_time_or_to_garble_less() {
 }
 
 #[test]
+fn seconds_are_told_and_not_judged() {
+    let triples: Vec<Triple> = IDS[..10]
+        .iter()
+        .map(|id| triple(id, "clean", "Wait here.", Some("Wait here."), &[]))
+        .collect();
+    let (a, mut b) = (run(scripted([]), &triples), run(scripted([]), &triples));
+    // The machine was busy.
+    b.verdicts
+        .iter_mut()
+        .for_each(|verdict| verdict.inference_seconds += 5.0);
+    let compared = compare(&a, &b, &CompareOptions::default()).expect("the same triples");
+    let mut differences = compared.all.differences.iter();
+    let seconds = differences.find(|d| d.measure == Measure::Seconds);
+    let seconds = seconds.expect("shown");
+    assert!(seconds.low > 4.0, "{seconds:?}");
+    assert_eq!(seconds.better, Side::NoClearDifference);
+}
+
+#[test]
 fn a_failed_answer_counts_as_unlike_the_wanted_and_is_not_called_changed() {
     let triples: Vec<Triple> = IDS[..10]
         .iter()

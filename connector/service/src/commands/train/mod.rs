@@ -75,8 +75,10 @@ pub fn run(args: &cli::Train) -> anyhow::Result<ExitCode> {
     }
     if let (Some(exact), Some(delivered)) = (outcome.exact, outcome.delivered) {
         tell!(
-            "of {} validation triples {:.1} % come out exactly right, and {:.1} % also pass the guard in {}/aligner.json",
+            "of {} validation triples, {} with something to correct, {:.1} % come out exactly right, and \
+             {:.1} % also pass the guard in {}/aligner.json",
             outcome.validation_triples,
+            outcome.validation_corrections,
             100.0 * exact,
             100.0 * delivered,
             outcome.output.display(),

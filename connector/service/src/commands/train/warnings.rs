@@ -62,7 +62,15 @@ pub(super) fn of(outcome: &Outcome, file_given: bool) -> Vec<String> {
         )),
         _ => {}
     }
-    if validated > 0 && outcome.validation_corrections == 0 {
+    let teaches_to_correct = outcome.clean_triples < outcome.triples;
+    if !teaches_to_correct {
+        warnings.push(format!(
+            "no answer in the data has anything to correct (0 of {} rows), so the Aligner learns to leave every \
+             answer alone: add rows whose correction differs from the answer, about twice as many",
+            outcome.triples
+        ));
+    }
+    if validated > 0 && outcome.validation_corrections == 0 && teaches_to_correct {
         warnings.push(format!(
             "no answer of the {validated} validation rows has anything to correct, so nobody knows \
              what was learnt about correcting: give --validation FILE with corrections in it"
@@ -230,6 +238,21 @@ mod tests {
         for said in ["clean (0 of 111 rows)", "half as many (56)"] {
             assert!(warnings[0].contains(said), "{warnings:?}");
         }
+    }
+
+    #[test]
+    fn data_without_a_correction_is_told_and_not_the_rows_that_were_held_out_of_it() {
+        let untaught = Outcome {
+            clean_triples: 100,
+            validation_corrections: 0,
+            ..fine()
+        };
+        let [warning] = <[String; 1]>::try_from(of(&untaught, false)).expect("one warning");
+        assert!(warning.contains("(0 of 100 rows)"), "{warning}");
+        assert!(
+            warning.contains("correction differs from the answer"),
+            "{warning}"
+        );
     }
 
     #[test]
