@@ -113,6 +113,52 @@ fn a_topic_that_is_deleted_and_made_again_is_read_from_its_beginning() {
 }
 
 #[test]
+fn a_topic_that_is_made_again_as_long_as_it_was_is_read_on_and_is_an_alarm() {
+    let kafka = Kafka::shared();
+    let topics = Topics::create(kafka, "made-longer", 1);
+    let name = topics.answers.clone();
+    let config = aligner_tests::connector::Config::new(&name, kafka.bootstrap(), &topics);
+    let mut events = Events::new(events::seed("made-longer"), "made-longer");
+    let mut connector = Connector::ready(&name, &config);
+    connector.allow_error(MADE_AGAIN);
+    let mut reader = client::Reader::open(kafka.settings(), &[&topics.corrections]);
+    let mut seen = Vec::new();
+    let mut write = |records: usize| {
+        let mut writer = client::Writer::open(kafka.settings());
+        for _ in 0..records {
+            writer.send(&topics.answers, &events.next_json().0);
+        }
+        writer.settle(LIMIT);
+    };
+    write(50);
+    wait::until("its corrections", LIMIT, || {
+        seen.extend(reader.read_to_end(LIMIT));
+        seen.len() >= 50
+    });
+    // It looks when there is something to read again, and not before.
+    connector.sigstop();
+    client::delete_topic(kafka.settings(), &topics.answers);
+    kafka.create_topic(&topics.answers, 1);
+    write(60);
+    connector.sigcont();
+    wait::until("the alarm", LIMIT, || {
+        let rewinds = connector.metric("aligner_kafka_rewinds_total", &[]);
+        rewinds.is_some_and(|rewinds| rewinds > 0.0) && connector.log().contains(MADE_AGAIN)
+    });
+    wait::until("its last corrections", LIMIT, || {
+        seen.extend(reader.read_to_end(LIMIT));
+        seen.last().map(events::source_offset) == Some(59)
+    });
+    let offsets: Vec<i64> = seen.iter().map(events::source_offset).collect();
+    let expected: Vec<i64> = (0..60).collect();
+    assert_eq!(
+        offsets, expected,
+        "fifty of the old log, and what the new one has behind these"
+    );
+    assert!(connector.sigterm().success());
+}
+
+#[test]
 fn aborted_transactions_and_gaps_upstream_are_stepped_over() {
     let story = Story::new(Kafka::shared(), "gaps", 1);
     let upstream: ThreadedProducer<Silent> = story

@@ -27,7 +27,7 @@ impl Json {
             Ok(map) => Ok(Self::whole(file, map)),
             Err(error) => Err(CheckpointError::Malformed {
                 file: file.to_owned(),
-                problem: format!("{error}{}", foreign_number(bytes)),
+                problem: format!("{error}{}", foreign_number(bytes, &error)),
             }),
         }
     }
@@ -258,12 +258,18 @@ impl Json {
     }
 }
 
-/// What Python writes and reads as numbers, and nobody else.
-fn foreign_number(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
+/// What Python writes and reads as numbers, and nobody else, where the file is wrong.
+fn foreign_number(bytes: &[u8], error: &serde_json::Error) -> String {
+    let line = bytes
+        .split(|byte| *byte == b'\n')
+        .nth(error.line().saturating_sub(1));
+    // From the sign before it on.
+    let from = error.column().saturating_sub(2);
+    let rest = line.and_then(|line| line.get(from..)).unwrap_or_default();
+    let rest = String::from_utf8_lossy(&rest[..rest.len().min(12)]);
     match ["NaN", "Infinity"]
         .into_iter()
-        .find(|word| text.contains(word))
+        .find(|word| rest.contains(word))
     {
         Some(word) => format!("; {word} is no JSON: write null, or remove the key"),
         None => String::new(),
@@ -280,12 +286,23 @@ mod tests {
             let error = Json::parse("config.json", json).map(|_| ());
             error.expect_err("it is refused").to_string()
         };
-        let said = problem(br#"{"dropout": NaN}"#);
-        assert!(
-            said.ends_with("NaN is no JSON: write null, or remove the key"),
-            "{said}"
-        );
-        assert!(!problem(b"{").contains("NaN"));
+        for (json, word) in [
+            (r#"{"dropout": NaN}"#, "NaN"),
+            ("{\n  \"a\": 1,\n  \"b\": Infinity\n}", "Infinity"),
+            (r#"{"b": -Infinity}"#, "Infinity"),
+        ] {
+            let said = problem(json.as_bytes());
+            let told = format!("{word} is no JSON: write null, or remove the key");
+            assert!(said.ends_with(&told), "{said}");
+        }
+        for json in [
+            "{",
+            r#"{"note": "NaN is a bread", "a": "#,
+            r#"{"note": "NaN", "a": tru}"#,
+        ] {
+            let said = problem(json.as_bytes());
+            assert!(!said.contains("NaN"), "{said}");
+        }
     }
 
     #[test]

@@ -86,6 +86,8 @@ pub enum Side {
     NoClearDifference,
     /// Fewer than ten pairs have the measure, which no interval makes up for.
     TooFew,
+    /// The measure is told alone (see [`Measure::Seconds`]).
+    NotJudged,
 }
 
 /// One measure over one group.
@@ -351,7 +353,7 @@ fn difference(
         better: if values.len() < MIN_PAIRS {
             Side::TooFew
         } else if !measure.is_judged() {
-            Side::NoClearDifference
+            Side::NotJudged
         } else if told && low > 0.0 {
             better
         } else if told && high < 0.0 {

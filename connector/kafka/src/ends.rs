@@ -32,8 +32,15 @@ use crate::{
     stats::{ClientStats, Withheld},
 };
 
-/// Between two looks at the ids of topics: nobody makes one anew often, and a look costs a request for each.
-const IDS_INTERVAL: Duration = Duration::from_secs(10);
+/// Between two looks at the id of a topic: nobody makes one anew often, and a look costs a request.
+const ID_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What is known of a topic of answers.
+struct Known {
+    /// Unknown until a broker has told it.
+    id: Option<TopicId>,
+    next_look: Instant,
+}
 
 /// The thread's state.
 pub(crate) struct Ends {
@@ -41,9 +48,8 @@ pub(crate) struct Ends {
     stats: Arc<ClientStats>,
     repeats: RepeatFilter,
     servers: String,
-    /// The answer topics, each with the id that it had at the last look.
-    ids: BTreeMap<String, Option<TopicId>>,
-    next_look_at_ids: Instant,
+    /// The answer topics.
+    topics: BTreeMap<String, Known>,
 }
 
 impl Ends {
@@ -53,13 +59,21 @@ impl Ends {
             stats,
             repeats: RepeatFilter::default(),
             servers: connection.kafka.bootstrap_servers.clone(),
-            ids: connection
+            topics: connection
                 .topics
                 .answers
                 .iter()
-                .map(|topic| (topic.clone(), None))
+                .map(|topic| {
+                    let next_look = Instant::now();
+                    (
+                        topic.clone(),
+                        Known {
+                            id: None,
+                            next_look,
+                        },
+                    )
+                })
                 .collect(),
-            next_look_at_ids: Instant::now(),
         })
     }
 }
@@ -76,7 +90,7 @@ impl Lookout for Ends {
         self.look_for_ends();
         self.tell_withheld(&self.stats.withheld());
         self.look_for_beginnings();
-        self.look_at_ids(Instant::now());
+        self.look_at_an_id(Instant::now());
     }
 }
 
@@ -138,26 +152,29 @@ impl Ends {
         }
     }
 
-    /// Where offsets went back, too, that is said beside it.
-    fn look_at_ids(&mut self, now: Instant) {
-        if now < self.next_look_at_ids {
+    /// One topic at a time: each question may take as long as a look has. Where offsets went back, too, that is
+    /// said beside it.
+    fn look_at_an_id(&mut self, now: Instant) {
+        let mut due = self
+            .topics
+            .iter_mut()
+            .filter(|(_, known)| known.next_look <= now);
+        let Some((topic, known)) = due.next() else {
             return;
-        }
-        self.next_look_at_ids = now + IDS_INTERVAL;
-        for (topic, known) in &mut self.ids {
-            // One that is not there now may be back as another.
-            let Some(id) = self.committed.topic_id(topic, LOOK_TIMEOUT) else {
-                continue;
-            };
-            if known.replace(id).is_some_and(|known| known != id) {
-                self.stats.rewound();
-                tracing::error!(
-                    topic,
-                    "the topic was deleted and made again while it was read: where its partitions already held \
-                     as many records as were read of the old ones, their first records were passed over; see \
-                     \"Offsets that go back\" in docs/operations.md"
-                );
-            }
+        };
+        // One that is not there now may be back as another, and is looked at again with the next look.
+        let Some(id) = self.committed.topic_id(topic, LOOK_TIMEOUT) else {
+            return;
+        };
+        known.next_look = now + ID_INTERVAL;
+        if known.id.replace(id).is_some_and(|known| known != id) {
+            self.stats.rewound();
+            tracing::error!(
+                topic,
+                "the topic was deleted and made again while it was read: where its partitions already held as \
+                 many records as were read of the old ones, their first records were passed over; see \
+                 \"Offsets that go back\" in docs/operations.md"
+            );
         }
     }
 

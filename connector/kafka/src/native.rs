@@ -289,7 +289,8 @@ unsafe fn administered<C: ClientContext, T>(
 ) -> T {
     let timeout = milliseconds(timeout);
     // SAFETY: the client lives as long as the reference. What is made here is freed here, the queue last: an
-    // answer that comes later finds it gone and is dropped. Options and events may be null where they are freed.
+    // answer that comes later finds it gone and is dropped. Options are null for an unknown `op` alone, and an
+    // event may be null where it is freed.
     unsafe {
         let options = bindings::rd_kafka_AdminOptions_new(client.native_ptr(), op);
         bindings::rd_kafka_AdminOptions_set_request_timeout(options, timeout, ptr::null_mut(), 0);

@@ -1,5 +1,5 @@
-//! A mistake of librdkafka 2.12.1, mended: whatever links this crate reads no memory that nothing was written
-//! to.
+//! A mistake of librdkafka 2.12.1, mended for whatever links this crate: it takes memory that nothing was
+//! written to for leaders of partitions.
 //!
 //! A broker that no longer leads a partition says in its fetch reply who does (KIP-951). Where it does not
 //! know, as for a moment after a broker came back, librdkafka leaves the partition out of what it has learnt,

@@ -8,16 +8,15 @@ const MAX_TARGET_CHARS: usize = 300;
 
 /// Why this is no base URL of a completions server, if it is none. The URL is not repeated.
 pub fn url_fault(url: &str) -> Option<String> {
-    let path = url.trim_end_matches('/');
-    let base = path
-        .strip_suffix("/completions")
-        .map(|base| base.strip_suffix("/chat").unwrap_or(base));
-    match base {
-        Some(base) => Some(format!(
-            "it is asked for with /completions at its end anyway: write {base}"
-        )),
-        None => base_url_fault(url, "set api_key or api_key_file"),
-    }
+    base_url_fault(url, "set api_key or api_key_file").or_else(|| {
+        let path = url.trim_end_matches('/');
+        ["/chat/completions", "/completions"]
+            .into_iter()
+            .find(|end| path.ends_with(end))
+            .map(|end| {
+                format!("it ends with {end}, where requests add that themselves: leave it out")
+            })
+    })
 }
 
 /// The base URL that a redirect of one of our requests leads to, if it is one of a server.
@@ -45,16 +44,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_of_completions_is_no_base_url() {
-        for (url, base) in [
-            ("http://vllm:8000/v1/completions", "http://vllm:8000/v1"),
+    fn the_address_of_completions_is_no_base_url_and_is_not_repeated() {
+        for (url, said) in [
+            (
+                "http://vllm:8000/v1/completions",
+                "it ends with /completions,",
+            ),
             (
                 "http://vllm:8000/v1/chat/completions/",
-                "http://vllm:8000/v1",
+                "it ends with /chat/completions,",
             ),
+            (
+                "https://svc:hunter2@vllm:8000/v1/completions",
+                "a user or a password",
+            ),
+            ("vllm:8000/v1/completions", "http:// or https://"),
         ] {
             let fault = url_fault(url).expect("a fault");
-            assert!(fault.ends_with(&format!("write {base}")), "{fault}");
+            assert!(fault.contains(said), "{fault}");
+            assert!(!fault.contains("hunter2"), "{fault}");
         }
         assert_eq!(url_fault("http://vllm:8000/v1"), None);
     }

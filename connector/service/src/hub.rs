@@ -328,11 +328,14 @@ impl Hub {
         let mut body = self.get(client, &url, id)?;
         create_parent(path)?;
         // Two processes that fetch the same model do not write into each other's file, be they in
-        // containers where each has the same number. It is removed where it does not get to its place.
+        // containers where each has the same number. It is removed where it does not get to its place, or,
+        // if the process ends meanwhile, by a later one.
         let folder = path.parent().context("a file of a snapshot has a folder")?;
+        let prefix = format!(".{}.", file.rfilename);
+        remove_abandoned(folder, &prefix);
         let mut part = Builder::new()
-            .prefix(&format!(".{}.", file.rfilename))
-            .suffix(".part")
+            .prefix(&prefix)
+            .suffix(PART)
             // The cache belongs to whom the mask says, as other tools leave it.
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(folder)
@@ -348,6 +351,29 @@ impl Hub {
         tracing::info!(model = %id, file = file.rfilename, bytes, sha256, "fetched");
         part.persist(path).context("moving it to its place")?;
         Ok(())
+    }
+}
+
+/// How files end that are being fetched.
+const PART: &str = ".part";
+/// Nobody writes any more to a file that nobody has written to for so long: each read has a timeout.
+const ABANDONED: Duration = Duration::from_secs(3_600);
+
+/// Removes what others began to fetch and left: it may be as large as a model.
+fn remove_abandoned(folder: &Path, prefix: &str) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let modified = entry.metadata().and_then(|found| found.modified());
+        let age = modified.map(|at| at.elapsed().unwrap_or_default());
+        if name.starts_with(prefix) && name.ends_with(PART) && age.is_ok_and(|age| age > ABANDONED)
+        {
+            // It takes room, and does no other harm.
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -398,6 +424,8 @@ fn is_true(value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     #[test]
@@ -408,6 +436,25 @@ mod tests {
         for value in ["0", "False", "FALSE", "No", "off", "2", "y", ""] {
             assert!(!is_true(value), "{value}");
         }
+    }
+
+    #[test]
+    fn what_others_left_long_ago_is_removed_and_what_they_may_write_to_is_not() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let long_ago = SystemTime::now() - 2 * ABANDONED;
+        for (name, modified) in [
+            (".model.safetensors.Ab1.part", long_ago),
+            (".model.safetensors.Ab2.part", SystemTime::now()),
+            (".config.json.Ab3.part", long_ago),
+            ("model.safetensors", long_ago),
+        ] {
+            let file = File::create(folder.path().join(name)).expect("created");
+            file.set_modified(modified).expect("set");
+        }
+        remove_abandoned(folder.path(), ".model.safetensors.");
+        let left = fs::read_dir(folder.path()).expect("readable").count();
+        assert_eq!(left, 3);
+        assert!(!folder.path().join(".model.safetensors.Ab1.part").exists());
     }
 
     #[test]

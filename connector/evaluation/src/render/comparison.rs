@@ -82,7 +82,7 @@ fn legend(confidence: f64) -> String {
     format!(
         "alone: pairs that A alone got better : that B alone did. One is called better where the interval leaves out zero\n\
          and chance would share these pairs out so unevenly once in {:.0} times at most, which takes {} : 0 or more.\n\
-         too few: of fewer than {MIN_PAIRS} pairs none is called better",
+         too few: of fewer than {MIN_PAIRS} pairs none is called better; not judged: what else the machine did is in all seconds",
         1.0 / (1.0 - confidence),
         sign_test::fewest(confidence),
     )
@@ -133,6 +133,7 @@ fn side(side: Side) -> &'static str {
         Side::A => "A",
         Side::B => "B",
         Side::NoClearDifference => "no clear difference",
+        Side::NotJudged => "not judged",
         Side::TooFew => "too few",
     }
 }

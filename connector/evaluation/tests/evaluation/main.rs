@@ -638,10 +638,11 @@ fn failing_is_no_way_to_take_less_time_or_to_garble_less() {
         differences.find(|d| d.measure == measure).expect("shown")
     };
     // Of the ten that both returned nothing is garbled, and each took as long.
-    for measure in [Measure::Garbled, Measure::Bypassed, Measure::Seconds] {
+    for measure in [Measure::Garbled, Measure::Bypassed] {
         let told = (of(measure).pairs, of(measure).better);
         assert_eq!(told, (10, Side::NoClearDifference), "{measure:?}");
     }
+    assert_eq!(of(Measure::Seconds).pairs, 10);
     let failed = of(Measure::Failed);
     assert_eq!((failed.a, failed.b, failed.better), (0.0, 0.5, Side::A));
     assert_eq!(all.winner, Side::NoClearDifference);
@@ -668,7 +669,7 @@ fn seconds_are_told_and_not_judged() {
     let seconds = differences.find(|d| d.measure == Measure::Seconds);
     let seconds = seconds.expect("shown");
     assert!(seconds.low > 4.0, "{seconds:?}");
-    assert_eq!(seconds.better, Side::NoClearDifference);
+    assert_eq!(seconds.better, Side::NotJudged);
 }
 
 #[test]

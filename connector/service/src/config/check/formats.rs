@@ -132,9 +132,15 @@ impl Found {
             let fix = match JsonPointer::new(pointer.clone()) {
                 Ok(_) => continue,
                 Err(JsonPointerError::NoSlash(path)) => {
-                    // As JSONPath has it.
-                    let path = path.trim_start_matches("$.").replace(['.', '['], "/");
-                    format!("write /{}", path.replace(']', ""))
+                    // As JSONPath has it, unless it means several places.
+                    let path = path.trim_start_matches('$').replace(['.', '['], "/");
+                    let path = path.replace([']', '\'', '"'], "");
+                    let path = path.trim_start_matches('/');
+                    if path.contains(['*', '?', '@']) || path.contains("//") {
+                        "write for example /choices/0/message/content".to_owned()
+                    } else {
+                        format!("write /{path}")
+                    }
                 }
                 Err(JsonPointerError::Empty) => "write for example /answer, or null".to_owned(),
                 Err(JsonPointerError::Escape(_)) => {
