@@ -69,93 +69,109 @@ fn latest_skips_what_a_group_began_behind_and_nothing_of_partitions_that_are_add
     assert!(connector.sigterm().success());
 }
 
-/// What the log says of it.
+/// What the log says of a topic that was made again.
 const MADE_AGAIN: &str = "the topic was deleted and made again while it was read";
+
+/// A connector on a topic that is deleted and made again, and its corrections.
+struct Remade {
+    kafka: &'static Kafka,
+    topics: Topics,
+    events: Events,
+    connector: Connector,
+    corrections: client::Reader,
+    seen: Vec<client::Record>,
+}
+
+impl Remade {
+    fn new(name: &str) -> Self {
+        let kafka = Kafka::shared();
+        let topics = Topics::create(kafka, name, 1);
+        let answers = &topics.answers;
+        let config = aligner_tests::connector::Config::new(answers, kafka.bootstrap(), &topics);
+        let mut connector = Connector::ready(answers, &config);
+        connector.allow_error(MADE_AGAIN);
+        let corrections = client::Reader::open(kafka.settings(), &[&topics.corrections]);
+        Self {
+            kafka,
+            topics,
+            events: Events::new(events::seed(name), name),
+            connector,
+            corrections,
+            seen: Vec::new(),
+        }
+    }
+
+    fn write(&mut self, records: usize) {
+        let mut writer = client::Writer::open(self.kafka.settings());
+        for _ in 0..records {
+            writer.send(&self.topics.answers, &self.events.next_json().0);
+        }
+        writer.settle(LIMIT);
+    }
+
+    fn make_again(&self) {
+        client::delete_topic(self.kafka.settings(), &self.topics.answers);
+        self.kafka.create_topic(&self.topics.answers, 1);
+    }
+
+    fn wait_for_corrections(&mut self, count: usize) {
+        wait::until("its corrections", LIMIT, || {
+            self.seen.extend(self.corrections.read_to_end(LIMIT));
+            self.seen.len() >= count
+        });
+    }
+
+    /// Where the corrected answers lay.
+    fn offsets(&self) -> Vec<i64> {
+        self.seen.iter().map(events::source_offset).collect()
+    }
+
+    /// The id tells, also where the offsets do not.
+    fn end_with_the_alarm(mut self) {
+        wait::until("the alarm", LIMIT, || {
+            let rewinds = self.connector.metric("aligner_kafka_rewinds_total", &[]);
+            rewinds.is_some_and(|rewinds| rewinds > 0.0)
+                && self.connector.log().contains(MADE_AGAIN)
+        });
+        assert!(self.connector.sigterm().success());
+    }
+}
 
 #[test]
 fn a_topic_that_is_deleted_and_made_again_is_read_from_its_beginning() {
-    let kafka = Kafka::shared();
-    let topics = Topics::create(kafka, "made-again", 1);
-    let name = topics.answers.clone();
-    let config = aligner_tests::connector::Config::new(&name, kafka.bootstrap(), &topics);
-    let mut events = Events::new(events::seed("made-again"), "made-again");
-    let mut connector = Connector::ready(&name, &config);
+    let mut story = Remade::new("made-again");
     // Somebody must know, unless the group notices that the topic is gone before it is back.
-    connector.allow_error("offset out of range");
-    connector.allow_error("offsets went back");
-    connector.allow_error(MADE_AGAIN);
-    let mut reader = client::Reader::open(kafka.settings(), &[&topics.corrections]);
-    let mut seen = Vec::new();
-    for round in 1..=2 {
-        if round == 2 {
-            client::delete_topic(kafka.settings(), &topics.answers);
-            kafka.create_topic(&topics.answers, 1);
-        }
-        let mut writer = client::Writer::open(kafka.settings());
-        for _ in 0..50 {
-            writer.send(&topics.answers, &events.next_json().0);
-        }
-        writer.settle(LIMIT);
-        wait::until("its corrections", LIMIT, || {
-            seen.extend(reader.read_to_end(LIMIT));
-            seen.len() >= round * 50
-        });
-    }
-    let offsets: Vec<i64> = seen.iter().map(events::source_offset).collect();
+    story.connector.allow_error("offset out of range");
+    story.connector.allow_error("offsets went back");
+    story.write(50);
+    story.wait_for_corrections(50);
+    story.make_again();
+    story.write(50);
+    story.wait_for_corrections(100);
     let expected: Vec<i64> = (0..50).chain(0..50).collect();
-    assert_eq!(offsets, expected, "each once, from the first of both logs");
-    // The id tells, also where the offsets do not.
-    wait::until("the alarm", LIMIT, || {
-        let rewinds = connector.metric("aligner_kafka_rewinds_total", &[]);
-        rewinds.is_some_and(|rewinds| rewinds > 0.0) && connector.log().contains(MADE_AGAIN)
-    });
-    assert!(connector.sigterm().success());
+    assert_eq!(
+        story.offsets(),
+        expected,
+        "each once, from the first of both logs"
+    );
+    story.end_with_the_alarm();
 }
 
 #[test]
 fn a_topic_that_is_made_again_as_long_as_it_was_is_read_on_and_is_an_alarm() {
-    let kafka = Kafka::shared();
-    let topics = Topics::create(kafka, "made-longer", 1);
-    let name = topics.answers.clone();
-    let config = aligner_tests::connector::Config::new(&name, kafka.bootstrap(), &topics);
-    let mut events = Events::new(events::seed("made-longer"), "made-longer");
-    let mut connector = Connector::ready(&name, &config);
-    connector.allow_error(MADE_AGAIN);
-    let mut reader = client::Reader::open(kafka.settings(), &[&topics.corrections]);
-    let mut seen = Vec::new();
-    let mut write = |records: usize| {
-        let mut writer = client::Writer::open(kafka.settings());
-        for _ in 0..records {
-            writer.send(&topics.answers, &events.next_json().0);
-        }
-        writer.settle(LIMIT);
-    };
-    write(50);
-    wait::until("its corrections", LIMIT, || {
-        seen.extend(reader.read_to_end(LIMIT));
-        seen.len() >= 50
-    });
+    let mut story = Remade::new("made-longer");
+    story.write(50);
+    story.wait_for_corrections(50);
     // It looks when there is something to read again, and not before.
-    connector.sigstop();
-    client::delete_topic(kafka.settings(), &topics.answers);
-    kafka.create_topic(&topics.answers, 1);
-    write(60);
-    connector.sigcont();
-    wait::until("the alarm", LIMIT, || {
-        let rewinds = connector.metric("aligner_kafka_rewinds_total", &[]);
-        rewinds.is_some_and(|rewinds| rewinds > 0.0) && connector.log().contains(MADE_AGAIN)
-    });
-    wait::until("its last corrections", LIMIT, || {
-        seen.extend(reader.read_to_end(LIMIT));
-        seen.last().map(events::source_offset) == Some(59)
-    });
-    let offsets: Vec<i64> = seen.iter().map(events::source_offset).collect();
+    story.connector.sigstop();
+    story.make_again();
+    story.write(60);
+    story.connector.sigcont();
+    story.wait_for_corrections(60);
     let expected: Vec<i64> = (0..60).collect();
-    assert_eq!(
-        offsets, expected,
-        "fifty of the old log, and what the new one has behind these"
-    );
-    assert!(connector.sigterm().success());
+    let read = "fifty of the old log, and what the new one has behind these";
+    assert_eq!(story.offsets(), expected, "{read}");
+    story.end_with_the_alarm();
 }
 
 #[test]

@@ -33,9 +33,6 @@ use crate::{
     untaken,
 };
 
-/// Pause before trying to queue again what librdkafka had no room for.
-const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
-
 /// A record, and where it is to be written.
 #[derive(Debug, Clone)]
 pub struct Addressed {
@@ -313,13 +310,8 @@ impl Writer {
         let round = tally.start(records.len());
         for (index, record) in records.iter().enumerate() {
             let label = Tally::label(round, index);
-            while let Err(code) = self.queue(record, label) {
-                let is_full = code == RDKafkaErrorCode::QueueFull;
-                if is_full && !left(deadline).is_zero() && !tally.is_doomed() {
-                    std::thread::sleep(QUEUE_FULL_PAUSE);
-                    continue;
-                }
-                if !is_full {
+            if let Err(code) = tally.queued(deadline, || self.queue(record, label)) {
+                if code != RDKafkaErrorCode::QueueFull {
                     // Once the transaction has failed this is every record, and a report about an earlier one
                     // says why.
                     tally.report(label, Some(code));

@@ -7,8 +7,7 @@
 //! where those begin that did not hold what the consumer asked for ([`crate::resets`]).
 //!
 //! And it says where a transaction that nobody ends withholds what we read, and where a topic was deleted and
-//! made again while it was read: its id alone tells, if the new log soon holds as many records as were read of
-//! the old one.
+//! made again while it was read ([`crate::identities`]).
 //!
 //! Deliberately absent: a remedy for a partition without a leader. It keeps the answers about all
 //! others back, and their ends stay as old as the last answer.
@@ -24,23 +23,13 @@ use aligner_pipeline::Partition;
 use rdkafka::error::KafkaResult;
 
 use crate::{
+    identities::Identities,
     listing::shown,
     lookout::{LOOK_TIMEOUT, LogEnds, Lookout},
-    native::TopicId,
     repeats::RepeatFilter,
     settings::Connection,
     stats::{ClientStats, Withheld},
 };
-
-/// Between two looks at the id of a topic: nobody makes one anew often, and a look costs a request.
-const ID_INTERVAL: Duration = Duration::from_secs(10);
-
-/// What is known of a topic of answers.
-struct Known {
-    /// Unknown until a broker has told it.
-    id: Option<TopicId>,
-    next_look: Instant,
-}
 
 /// The thread's state.
 pub(crate) struct Ends {
@@ -48,8 +37,7 @@ pub(crate) struct Ends {
     stats: Arc<ClientStats>,
     repeats: RepeatFilter,
     servers: String,
-    /// The answer topics.
-    topics: BTreeMap<String, Known>,
+    identities: Identities,
 }
 
 impl Ends {
@@ -59,21 +47,7 @@ impl Ends {
             stats,
             repeats: RepeatFilter::default(),
             servers: connection.kafka.bootstrap_servers.clone(),
-            topics: connection
-                .topics
-                .answers
-                .iter()
-                .map(|topic| {
-                    let next_look = Instant::now();
-                    (
-                        topic.clone(),
-                        Known {
-                            id: None,
-                            next_look,
-                        },
-                    )
-                })
-                .collect(),
+            identities: Identities::of(&connection.topics.answers, Instant::now()),
         })
     }
 }
@@ -90,7 +64,7 @@ impl Lookout for Ends {
         self.look_for_ends();
         self.tell_withheld(&self.stats.withheld());
         self.look_for_beginnings();
-        self.look_at_an_id(Instant::now());
+        self.look_for_another_topic();
     }
 }
 
@@ -152,22 +126,11 @@ impl Ends {
         }
     }
 
-    /// One topic at a time: each question may take as long as a look has. Where offsets went back, too, that is
-    /// said beside it.
-    fn look_at_an_id(&mut self, now: Instant) {
-        let mut due = self
-            .topics
-            .iter_mut()
-            .filter(|(_, known)| known.next_look <= now);
-        let Some((topic, known)) = due.next() else {
-            return;
-        };
-        // One that is not there now may be back as another, and is looked at again with the next look.
-        let Some(id) = self.committed.topic_id(topic, LOOK_TIMEOUT) else {
-            return;
-        };
-        known.next_look = now + ID_INTERVAL;
-        if known.id.replace(id).is_some_and(|known| known != id) {
+    /// Where offsets went back, too, that is said beside it.
+    fn look_for_another_topic(&mut self) {
+        // One at a time: a question may take as long as a look has.
+        let ask = |topic: &str| self.committed.topic_id(topic, LOOK_TIMEOUT);
+        if let Some(topic) = self.identities.look(Instant::now(), ask) {
             self.stats.rewound();
             tracing::error!(
                 topic,

@@ -38,6 +38,7 @@ mod given_properties;
 mod handoff;
 mod hanging;
 mod headers;
+mod identities;
 mod listener;
 mod listing;
 mod login;

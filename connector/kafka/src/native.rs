@@ -228,7 +228,7 @@ pub(crate) fn meet_coordinator<C: ClientContext>(
 
 /// What one topic has and no other of the same name (KIP-516).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TopicId(i64, i64);
+pub(crate) struct TopicId(pub(crate) i64, pub(crate) i64);
 
 /// The id of a topic; none where there is no such topic, no answer, or a broker without ids.
 pub(crate) fn topic_id<C: ClientContext>(

@@ -5,6 +5,7 @@
 
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -22,6 +23,9 @@ use crate::listener::Listener;
 const CAUSE_PATIENCE: Duration = Duration::from_secs(1);
 /// While nothing is reported.
 const MEANWHILE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Pause before trying to queue again what librdkafka had no room for.
+const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
 
 /// Labels a produced message with its round and its index within it, in one machine word.
 const INDEX_BITS: u32 = 32;
@@ -98,6 +102,28 @@ impl Tally {
     /// The label of an output.
     pub(crate) fn label(round: u32, index: usize) -> usize {
         ((round as usize) << INDEX_BITS) | (index & u32::MAX as usize)
+    }
+
+    /// Queues an output by `queue`, again and again while librdkafka has no room for it and something may still
+    /// come of the round.
+    ///
+    /// # Errors
+    /// Why it was not taken.
+    pub(crate) fn queued(
+        &self,
+        deadline: Instant,
+        queue: impl Fn() -> Result<(), RDKafkaErrorCode>,
+    ) -> Result<(), RDKafkaErrorCode> {
+        loop {
+            match queue() {
+                Err(RDKafkaErrorCode::QueueFull)
+                    if Instant::now() < deadline && !self.is_doomed() =>
+                {
+                    thread::sleep(QUEUE_FULL_PAUSE);
+                }
+                done => return done,
+            }
+        }
     }
 
     /// What became of an output: of one that was queued, or of one that the client did not take.

@@ -232,6 +232,12 @@ mod tests {
 
     use super::*;
 
+    const OURS: Kafka = Kafka {
+        brokers_up: Some(3),
+        out_of_group: false,
+        undecided_offsets: false,
+    };
+
     #[tokio::test]
     async fn it_is_alive_and_not_ready_from_listening_until_its_model_is_loaded() {
         let watched = Watched {
@@ -288,22 +294,17 @@ mod tests {
     #[test]
     fn it_is_not_ready_once_deliveries_have_failed_for_a_minute_and_nothing_else_explains_it() {
         const SECOND: Duration = Duration::from_secs(1);
-        let ours = Kafka {
-            brokers_up: Some(3),
-            out_of_group: false,
-            undecided_offsets: false,
-        };
         let alone = Kafka {
             brokers_up: Some(0),
-            ..ours
+            ..OURS
         };
         let late = DELIVERY_PATIENCE + SECOND;
         for (kafka, state, failing, reason) in [
-            (ours, State::Running, Duration::ZERO, None),
-            (ours, State::Running, DELIVERY_PATIENCE - SECOND, None),
-            (ours, State::Running, late, Some("not_delivering")),
+            (OURS, State::Running, Duration::ZERO, None),
+            (OURS, State::Running, DELIVERY_PATIENCE - SECOND, None),
+            (OURS, State::Running, late, Some("not_delivering")),
             (alone, State::Running, late, Some("kafka_unreachable")),
-            (ours, State::Draining, late, Some("draining")),
+            (OURS, State::Draining, late, Some("draining")),
         ] {
             let mut snapshot = Progress::default().snapshot();
             snapshot.state = state;
@@ -317,11 +318,6 @@ mod tests {
     #[test]
     fn it_is_not_ready_once_the_aligner_has_been_unavailable_for_ten_seconds_and_stays_alive() {
         const MOMENT: Duration = Duration::from_millis(1);
-        let kafka = Kafka {
-            brokers_up: Some(3),
-            out_of_group: false,
-            undecided_offsets: false,
-        };
         for (state, unavailable, reason) in [
             (State::Running, ALIGNER_PATIENCE, None),
             (
@@ -335,7 +331,7 @@ mod tests {
             snapshot.state = state;
             snapshot.aligner_unavailable = unavailable;
             let case = format!("{state:?}, {unavailable:?}");
-            assert_eq!(not_ready(&snapshot, kafka, Duration::MAX), reason, "{case}");
+            assert_eq!(not_ready(&snapshot, OURS, Duration::MAX), reason, "{case}");
             assert_eq!(not_live(&snapshot, Duration::MAX), None, "{case}");
         }
     }

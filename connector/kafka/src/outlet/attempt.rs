@@ -2,7 +2,6 @@
 
 use std::{
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -23,8 +22,6 @@ use crate::{
     transaction::{End, Failure, OffsetsFailure, TransactionalClient, WriteFailure},
 };
 
-/// Pause before trying to queue again what librdkafka had no room for.
-const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
 /// Time given to an abort even when the transaction's own time is over.
 const LEAST_ABORT_TIME: Duration = Duration::from_millis(250);
 
@@ -144,18 +141,14 @@ impl TransactionalClient for Attempt<'_> {
         let round = tally.start(self.outputs().count());
         for (index, output) in self.outputs().enumerate() {
             let label = Tally::label(round, index);
-            while let Err(code) = self.outlet.queue(output, label) {
-                let is_full = code == RDKafkaErrorCode::QueueFull;
-                if is_full && Instant::now() < self.write_deadline && !tally.is_doomed() {
-                    thread::sleep(QUEUE_FULL_PAUSE);
-                    continue;
-                }
+            let queue = || self.outlet.queue(output, label);
+            if let Err(code) = tally.queued(self.write_deadline, queue) {
                 let refused = Undelivered { index, code };
                 if refused.says_why() && !tally.is_doomed() {
                     // The client itself refuses the message that it is given, and no other for it.
                     return Err(self.judge(&[refused], |_| true));
                 }
-                if !is_full {
+                if code != RDKafkaErrorCode::QueueFull {
                     // Once the transaction has failed this is every message, and a report about an earlier
                     // one says why.
                     tally.report(label, Some(code));
